@@ -1,0 +1,3 @@
+module github.com/connswap/connswap/e2e
+
+go 1.26.0

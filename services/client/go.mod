@@ -1,0 +1,3 @@
+module github.com/connswap/connswap/services/client
+
+go 1.26.0

@@ -1,0 +1,3 @@
+module github.com/connswap/connswap/services/director
+
+go 1.26.0

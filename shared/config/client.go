@@ -1,0 +1,12 @@
+package config
+
+// Client configures the command-line client. Flags of the command win over variables.
+type Client struct {
+	Common
+
+	Target    string `envconfig:"DIRECTOR_TARGET" default:"localhost:61000" desc:"host:port of a director's USER port"`
+	Prompt    string `envconfig:"CLIENT_PROMPT" default:"" desc:"prompt, if none is given as an argument"`
+	MaxTokens int    `envconfig:"CLIENT_MAX_TOKENS" default:"256" desc:"tokens to ask for; 0 for as many as the director allows"`
+	Seed      uint64 `envconfig:"CLIENT_SEED" default:"1" desc:"seed of the sampler: the same prompt and seed give the same text"`
+	Output    string `envconfig:"CLIENT_OUTPUT" default:"text" desc:"text for people, log for the log of every token, json for programs"`
+}

@@ -1,0 +1,32 @@
+package config
+
+import "time"
+
+// Director configures a director.
+type Director struct {
+	Common
+	Peer
+
+	UserAddr string `envconfig:"DIRECTOR_USER_ADDR" default:":61000" desc:"address to serve clients on (UDP)"`
+	MgmtAddr string `envconfig:"DIRECTOR_MGMT_ADDR" default:":61001" desc:"address to serve workers (UDP) and operators (TCP, HTTP) on"`
+	ID       string `envconfig:"DIRECTOR_ID" default:"" desc:"name of this director in logs and replies; the host name if empty"`
+
+	MaxConnections     int           `envconfig:"DIRECTOR_MAX_CONNECTIONS" default:"10000" desc:"client connections at once; further ones are refused"`
+	MaxStreams         int           `envconfig:"DIRECTOR_MAX_STREAMS" default:"1000" desc:"streams at once on one client connection"`
+	MaxPromptBytes     int           `envconfig:"DIRECTOR_MAX_PROMPT_BYTES" default:"65536" desc:"length of a prompt, in bytes"`
+	MaxTokens          int           `envconfig:"DIRECTOR_MAX_TOKENS" default:"100000" desc:"tokens of one stream; what a request may ask for at most"`
+	MaxSessionBytes    int           `envconfig:"DIRECTOR_MAX_SESSION_BYTES" default:"1048576" desc:"text of one stream, in bytes: the journal's bound; at it the stream ends with finish reason length"`
+	WindowTokens       int           `envconfig:"DIRECTOR_WINDOW_TOKENS" default:"256" desc:"tokens a worker may send ahead of what the client has taken"`
+	WorkerWait         time.Duration `envconfig:"DIRECTOR_WORKER_WAIT" default:"60s" desc:"how long a stream waits for an available worker before it ends in an error"`
+	ClientStall        time.Duration `envconfig:"DIRECTOR_CLIENT_STALL" default:"5m" desc:"how long a client may read nothing from a stream that has tokens for it"`
+	MaxSwapsPerMinute  int           `envconfig:"DIRECTOR_MAX_SWAPS_PER_MINUTE" default:"30" desc:"swaps of one stream within a minute; beyond it the stream ends in an error"`
+	MaxConcurrentSwaps int           `envconfig:"DIRECTOR_MAX_CONCURRENT_SWAPS" default:"256" desc:"failovers under way at once; the rest wait in order of their age"`
+	MaxWorkerDeaths    int           `envconfig:"DIRECTOR_MAX_WORKER_DEATHS" default:"3" desc:"workers that may die in a row under one stream before it made progress; then the stream ends in an error"`
+	LinkKeepAlive      time.Duration `envconfig:"DIRECTOR_LINK_KEEP_ALIVE" default:"100ms" desc:"how often a silent worker is pinged, and how often it has to report progress"`
+	LinkIdleTimeout    time.Duration `envconfig:"DIRECTOR_LINK_IDLE_TIMEOUT" default:"300ms" desc:"a worker from which no packet came for this long is lost"`
+	ProgressTimeout    time.Duration `envconfig:"DIRECTOR_PROGRESS_TIMEOUT" default:"500ms" desc:"a worker that answers but reported no progress for this long is lost"`
+	AttachTimeout      time.Duration `envconfig:"DIRECTOR_ATTACH_TIMEOUT" default:"2s" desc:"how long a worker may take to accept a stream"`
+	FirstTokenTimeout  time.Duration `envconfig:"DIRECTOR_FIRST_TOKEN_TIMEOUT" default:"30s" desc:"how long a worker may take to its first token"`
+	TokenTimeoutMin    time.Duration `envconfig:"DIRECTOR_TOKEN_TIMEOUT_MIN" default:"1s" desc:"the shortest silence that can count as a stuck stream; above it the stream's own rhythm decides"`
+	TokenTimeoutFactor float64       `envconfig:"DIRECTOR_TOKEN_TIMEOUT_FACTOR" default:"4" desc:"a stream is stuck after this many times (mean + deviation) of its time between tokens"`
+}

@@ -1,0 +1,26 @@
+package config
+
+import "time"
+
+// Worker configures a worker.
+type Worker struct {
+	Common
+	Peer
+
+	UserAddr          string   `envconfig:"WORKER_USER_ADDR" default:":62001" desc:"address to serve directors on (UDP, and TCP for the tether)"`
+	MgmtAddr          string   `envconfig:"WORKER_MGMT_ADDR" default:":63001" desc:"address for health and status (UDP, and TCP for HTTP)"`
+	AdvertiseUserAddr string   `envconfig:"WORKER_ADVERTISE_USER_ADDR" default:"" desc:"where directors reach the USER port; empty: the host the registration comes from, and the port of WORKER_USER_ADDR"`
+	AdvertiseMgmtAddr string   `envconfig:"WORKER_ADVERTISE_MGMT_ADDR" default:"" desc:"where others reach the MGMT port; empty: as above"`
+	Directors         []string `envconfig:"DIRECTOR_MGMT_ADDR" default:"localhost:61001" desc:"where to register: a comma-separated list of host:port; every address of a name counts"`
+
+	Label         string        `envconfig:"WORKER_LABEL" default:"" desc:"name of this worker, unique in the pool; the host name if empty"`
+	Capacity      int           `envconfig:"WORKER_CAPACITY" default:"1024" desc:"streams at once"`
+	Engine        string        `envconfig:"WORKER_ENGINE" default:"markov" desc:"markov (text that reads like language) or counter (token-1, token-2 …)"`
+	TokenInterval time.Duration `envconfig:"WORKER_TOKEN_INTERVAL" default:"500ms" desc:"time from one token to the next; 0 as fast as it goes"`
+
+	FailureMode     string        `envconfig:"WORKER_FAILURE_MODE" default:"none" desc:"simulated failure: none, error (says so), exit (the process dies), hang (alive, produces nothing), drop (its packets vanish) or slow (20 times slower)"`
+	FailureMin      time.Duration `envconfig:"WORKER_FAILURE_MIN" default:"10s" desc:"earliest simulated failure after start or recovery"`
+	FailureMax      time.Duration `envconfig:"WORKER_FAILURE_MAX" default:"25s" desc:"latest simulated failure after start or recovery"`
+	FailureRecovery time.Duration `envconfig:"WORKER_RECOVERY" default:"10s" desc:"how long a simulated failure lasts"`
+	FailureSeed     uint64        `envconfig:"WORKER_FAILURE_SEED" default:"0" desc:"makes the times of simulated failures repeatable; 0 for different ones at each start"`
+}

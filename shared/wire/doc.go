@@ -1,0 +1,56 @@
+// Package wire is the one place that knows how bytes are laid out between client, director and worker.
+//
+// # Frames
+//
+// Every stream of every connswap protocol carries frames, one after the other:
+//
+//	length  varint (RFC 9000 §16)  bytes of type and body together
+//	type    varint                 see Type
+//	body    length - len(type)     a protobuf message, or a flat token
+//
+// A receiver checks length against its limit before it allocates anything. A type that it does not know
+// ends the stream in an error: new types need a new protocol version.
+//
+// # Tokens
+//
+// A token is laid out flat, because there are many of them:
+//
+//	session   varint   on links only: the director's number of the session
+//	epoch     varint   the attempt that made it
+//	sequence  varint   1, 2, 3 … within its stream
+//	text      bytes    up to MaxToken
+//
+// # Protocols
+//
+// The ALPN name carries protocol and version, so one UDP port can serve several and an old peer gets a
+// clear refusal.
+//
+//	connswap/1       client → director, USER port
+//	    first stream:   ClientHello → / ← Welcome; then silent; its end is the connection's end
+//	    other streams:  Generate → / ← Assigned, tokens, Waiting, Swapped …, then Done or Error
+//	    the number of a stream is its QUIC stream id divided by four
+//	connswap-link/1  director → worker, USER port
+//	    control stream: LinkHello → / ← LinkWelcome; Attach, Credit, Cancel → / ← Refused, Progress, WorkerStatus
+//	    token streams:  ← Begin, tokens, End or Fail, of many sessions interleaved; a session stays on one stream
+//	connswap-mgmt/1  worker → director, and anyone → anyone for health, MGMT port
+//	    Register → / ← Registered; Heartbeat → / ← HeartbeatAck …
+//	    HealthRequest → / ← HealthReply
+package wire
+
+// ALPN names, and the protocol version that they and the hellos carry.
+const (
+	ALPNClient = "connswap/1"
+	ALPNLink   = "connswap-link/1"
+	ALPNMgmt   = "connswap-mgmt/1"
+
+	Version = 1
+)
+
+// Limits on what a peer may send, in bytes.
+const (
+	MaxToken   = 4 << 10  // text of one token
+	MaxControl = 64 << 10 // a control message, unless a limit below says otherwise
+	MaxPrompt  = 16 << 20 // an upper bound for configuration; directors set a lower one
+	MaxPrefix  = 64 << 20 // the delivered prefix in an Attach; directors set a lower one
+	MaxAttach  = MaxPrompt + MaxPrefix + MaxControl
+)

@@ -1,0 +1,88 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// Code says why something was refused or ended, in a word that programs can act on.
+type Code string
+
+// Codes that cross the wire. Their texts are part of the protocol.
+const (
+	CodeInvalid      Code = "invalid_request"   // the request can never work; change it
+	CodeLimit        Code = "limit_exceeded"    // a limit of the director; the message names it
+	CodeNoWorker     Code = "no_worker"         // none took the session within the time allowed
+	CodePoison       Code = "workers_died"      // worker after worker died serving this request
+	CodeSwapLimit    Code = "swap_limit"        // the stream was moved too often
+	CodeClientStall  Code = "client_stalled"    // the client read nothing for too long
+	CodeShutdown     Code = "shutdown"          // the peer is shutting down
+	CodeCancelled    Code = "cancelled"         // the other side no longer wants it
+	CodeUnavailable  Code = "unavailable"       // a worker takes no new sessions now
+	CodeCapacity     Code = "capacity"          // a worker is full
+	CodeStaleEpoch   Code = "stale_epoch"       // somebody else owns the session
+	CodeDiverged     Code = "diverged"          // digests differ: the text could not be continued exactly
+	CodeEngine       Code = "engine_error"      // the engine failed for this request
+	CodeProtocol     Code = "protocol_error"    // the peer broke the protocol
+	CodeVersion      Code = "version"           // no common protocol version
+	CodeLabelInUse   Code = "label_in_use"      // another live worker has this label
+	CodeUnauthorized Code = "unauthorized"      // the certificate lacks the role
+	CodeInternal     Code = "internal"          // a defect of the peer
+	CodeLost         Code = "connection_lost"   // local: the peer can no longer be reached
+	CodeSuperseded   Code = "instance_replaced" // a newer instance of the same worker took over
+)
+
+// Error is an error that crosses, or crossed, the wire.
+type Error struct {
+	Code    Code
+	Message string
+}
+
+// Errorf returns an *Error with a formatted message.
+func Errorf(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+
+// Is reports whether target is an *Error with the same code, so that errors.Is(err, &Error{Code: …}) works.
+func (e *Error) Is(target error) bool {
+	var t *Error
+	return errors.As(target, &t) && t.Code == e.Code && (t.Message == "" || t.Message == e.Message)
+}
+
+// Proto returns e as it crosses the wire.
+func (e *Error) Proto() *ErrorMessage {
+	return &wirepb.Error{Code: Text(string(e.Code)), Message: Text(e.Message)}
+}
+
+// FromMessage returns the error that a peer sent.
+func FromMessage(m *ErrorMessage) *Error {
+	return &Error{Code: Code(m.GetCode()), Message: m.GetMessage()}
+}
+
+// AsError returns the *Error in err's chain, or err's text under the given code.
+func AsError(err error, otherwise Code) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Code: otherwise, Message: err.Error()}
+}
+
+// Application error codes of QUIC CONNECTION_CLOSE, RESET_STREAM and STOP_SENDING (RFC 9000 §20.2).
+// The reason phrase of a close starts with the Code.
+const (
+	QUICOk        quic.ApplicationErrorCode = 0
+	QUICShutdown  quic.ApplicationErrorCode = 1
+	QUICProtocol  quic.ApplicationErrorCode = 2
+	QUICRefused   quic.ApplicationErrorCode = 3
+	QUICLost      quic.ApplicationErrorCode = 4
+	StreamOk      quic.StreamErrorCode      = 0
+	StreamCancel  quic.StreamErrorCode      = 1
+	StreamRefused quic.StreamErrorCode      = 3
+)

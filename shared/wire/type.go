@@ -1,0 +1,126 @@
+package wire
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// Message is a control message: one of the types of package wirepb.
+type Message = proto.Message
+
+// ErrorMessage is how an Error crosses the wire.
+type ErrorMessage = wirepb.Error
+
+// Type says what the body of a frame is.
+type Type uint64
+
+// Frame types. Numbers are never reused.
+const (
+	TypeError Type = 0x01
+	TypeToken Type = 0x02 // flat; on the client's leg
+
+	TypeClientHello Type = 0x10
+	TypeWelcome     Type = 0x11
+	TypeGenerate    Type = 0x12
+	TypeAssigned    Type = 0x13
+	TypeWaiting     Type = 0x14
+	TypeSwapped     Type = 0x15
+	TypeDone        Type = 0x16
+
+	TypeLinkToken    Type = 0x20 // flat; on a link's token streams
+	TypeLinkHello    Type = 0x21
+	TypeLinkWelcome  Type = 0x22
+	TypeAttach       Type = 0x23
+	TypeRefused      Type = 0x24
+	TypeCredit       Type = 0x25
+	TypeCancel       Type = 0x26
+	TypeProgress     Type = 0x27
+	TypeWorkerStatus Type = 0x28
+	TypeBegin        Type = 0x29
+	TypeEnd          Type = 0x2a
+	TypeFail         Type = 0x2b
+
+	TypeRegister      Type = 0x30
+	TypeRegistered    Type = 0x31
+	TypeHeartbeat     Type = 0x32
+	TypeHeartbeatAck  Type = 0x33
+	TypeHealthRequest Type = 0x34
+	TypeHealthReply   Type = 0x35
+)
+
+var messages = map[Type]Message{
+	TypeError:         (*wirepb.Error)(nil),
+	TypeClientHello:   (*wirepb.ClientHello)(nil),
+	TypeWelcome:       (*wirepb.Welcome)(nil),
+	TypeGenerate:      (*wirepb.Generate)(nil),
+	TypeAssigned:      (*wirepb.Assigned)(nil),
+	TypeWaiting:       (*wirepb.Waiting)(nil),
+	TypeSwapped:       (*wirepb.Swapped)(nil),
+	TypeDone:          (*wirepb.Done)(nil),
+	TypeLinkHello:     (*wirepb.LinkHello)(nil),
+	TypeLinkWelcome:   (*wirepb.LinkWelcome)(nil),
+	TypeAttach:        (*wirepb.Attach)(nil),
+	TypeRefused:       (*wirepb.Refused)(nil),
+	TypeCredit:        (*wirepb.Credit)(nil),
+	TypeCancel:        (*wirepb.Cancel)(nil),
+	TypeProgress:      (*wirepb.Progress)(nil),
+	TypeWorkerStatus:  (*wirepb.WorkerStatus)(nil),
+	TypeBegin:         (*wirepb.Begin)(nil),
+	TypeEnd:           (*wirepb.End)(nil),
+	TypeFail:          (*wirepb.Fail)(nil),
+	TypeRegister:      (*wirepb.Register)(nil),
+	TypeRegistered:    (*wirepb.Registered)(nil),
+	TypeHeartbeat:     (*wirepb.Heartbeat)(nil),
+	TypeHeartbeatAck:  (*wirepb.HeartbeatAck)(nil),
+	TypeHealthRequest: (*wirepb.HealthRequest)(nil),
+	TypeHealthReply:   (*wirepb.HealthReply)(nil),
+}
+
+var types = func() map[reflect.Type]Type {
+	byGo := make(map[reflect.Type]Type, len(messages))
+	for t, m := range messages {
+		byGo[reflect.TypeOf(m)] = t
+	}
+	return byGo
+}()
+
+func typeOf(m Message) (Type, bool) {
+	t, ok := types[reflect.TypeOf(m)]
+	return t, ok
+}
+
+// newMessage returns an empty message of type t, or nil if t has none.
+func newMessage(t Type) Message {
+	m, ok := messages[t]
+	if !ok {
+		return nil
+	}
+	return m.ProtoReflect().Type().New().Interface()
+}
+
+// String returns the name of the type, for errors and logs.
+func (t Type) String() string {
+	switch t {
+	case TypeToken, TypeLinkToken:
+		return "Token"
+	}
+	if m, ok := messages[t]; ok {
+		return string(m.ProtoReflect().Descriptor().Name())
+	}
+	return fmt.Sprintf("type %#x", uint64(t))
+}
+
+// Text makes s fit for a protobuf string: valid UTF-8 of at most 1 KiB. Use it for what comes from errors
+// and from outside.
+func Text(s string) string {
+	const limit = 1 << 10
+	if len(s) > limit {
+		s = s[:limit]
+	}
+	return strings.ToValidUTF8(s, "�")
+}
