@@ -1,0 +1,143 @@
+package quicnet
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/quic-go/quic-go"
+)
+
+// Flow-control windows, in bytes. What a reader that never reads costs the other side is the stream window.
+const (
+	clientStreamWindow = 64 << 10
+	clientConnWindow   = 16 << 20 // far above a stream's, so that stalled streams do not block the others
+	requestWindow      = 256 << 10
+	linkStreamWindow   = 4 << 20
+	linkConnWindow     = 16 << 20
+)
+
+const (
+	clientKeepAlive = 5 * time.Second
+	clientIdle      = 30 * time.Second
+
+	// linkIdle is only the last resort. A director notices a silent link much earlier, by itself
+	// (CONNECTION_SWAP_DIRECTOR_LINK_IDLE_TIMEOUT): unlike quic-go's timer, its own does not count time in
+	// which the director was stopped or starved.
+	linkIdle      = 30 * time.Second
+	linkHandshake = time.Second
+)
+
+// ClientConfig is how a client talks to a director.
+func ClientConfig() *quic.Config {
+	return withProof(&quic.Config{
+		MaxIdleTimeout:                 clientIdle,
+		KeepAlivePeriod:                clientKeepAlive,
+		InitialStreamReceiveWindow:     clientStreamWindow,
+		MaxStreamReceiveWindow:         clientStreamWindow,
+		InitialConnectionReceiveWindow: clientConnWindow,
+		MaxConnectionReceiveWindow:     clientConnWindow,
+		MaxIncomingStreams:             -1,
+		MaxIncomingUniStreams:          -1,
+	})
+}
+
+// ServeClientsConfig is how a director serves clients: maxStreams token streams, and the first one.
+func ServeClientsConfig(maxStreams int) *quic.Config {
+	return withProof(&quic.Config{
+		MaxIdleTimeout:                 clientIdle,
+		InitialStreamReceiveWindow:     requestWindow,
+		MaxStreamReceiveWindow:         requestWindow,
+		InitialConnectionReceiveWindow: 4 * requestWindow,
+		MaxConnectionReceiveWindow:     4 * requestWindow,
+		MaxIncomingStreams:             int64(maxStreams) + 1,
+		MaxIncomingUniStreams:          -1,
+	})
+}
+
+// LinkConfig is used on both ends of a link. keepAlive is the director's; zero on a worker.
+func LinkConfig(keepAlive time.Duration) *quic.Config {
+	return &quic.Config{
+		HandshakeIdleTimeout:           linkHandshake,
+		MaxIdleTimeout:                 linkIdle,
+		KeepAlivePeriod:                keepAlive,
+		InitialStreamReceiveWindow:     linkStreamWindow,
+		MaxStreamReceiveWindow:         linkStreamWindow,
+		InitialConnectionReceiveWindow: linkConnWindow,
+		MaxConnectionReceiveWindow:     linkConnWindow,
+		MaxIncomingStreams:             1,
+		MaxIncomingUniStreams:          MaxTokenStreams,
+	}
+}
+
+// MaxTokenStreams bounds the unidirectional streams on which one link carries tokens.
+const MaxTokenStreams = 4
+
+// MgmtConfig is used on both ends of a MGMT connection; it is lost after idle without a packet.
+func MgmtConfig(idle time.Duration) *quic.Config {
+	return &quic.Config{
+		MaxIdleTimeout:        idle,
+		KeepAlivePeriod:       idle / 3,
+		MaxIncomingStreams:    8,
+		MaxIncomingUniStreams: -1,
+	}
+}
+
+// Listener serves QUIC on one UDP socket.
+type Listener struct {
+	*quic.Listener
+
+	transport *quic.Transport
+	socket    net.PacketConn
+}
+
+// Listen binds addr on nw and serves QUIC there.
+func Listen(nw Network, addr string, tlsConf *tls.Config, conf *quic.Config) (*Listener, error) {
+	socket, err := nw.ListenPacket(addr)
+	if err != nil {
+		return nil, err
+	}
+	tr := &quic.Transport{Conn: socket, ConnContext: serverProofContext}
+	l, err := tr.Listen(tlsConf, conf)
+	if err != nil {
+		return nil, errors.Join(err, tr.Close(), socket.Close())
+	}
+	return &Listener{Listener: l, transport: tr, socket: socket}, nil
+}
+
+// Close ends the listener and the socket. Connections that are still open vanish without a word; close them
+// before.
+func (l *Listener) Close() error {
+	return errors.Join(l.Listener.Close(), l.transport.Close(), l.socket.Close())
+}
+
+// Conn is a dialled connection with a socket of its own.
+type Conn struct {
+	*quic.Conn
+
+	transport *quic.Transport
+	socket    net.PacketConn
+}
+
+// Dial opens a QUIC connection to addr from a fresh socket.
+func Dial(ctx context.Context, nw Network, addr string, tlsConf *tls.Config, conf *quic.Config) (*Conn, error) {
+	socket, remote, err := nw.DialPacket(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	tr := &quic.Transport{Conn: socket}
+	conn, err := tr.Dial(clientProofContext(ctx), remote, tlsConf, conf)
+	if err != nil {
+		_ = tr.Close() // the dial's error is the one that matters
+		_ = socket.Close()
+		return nil, err
+	}
+	return &Conn{Conn: conn, transport: tr, socket: socket}, nil
+}
+
+// Close tells the peer why, and releases the socket.
+func (c *Conn) Close(code quic.ApplicationErrorCode, reason string) error {
+	return errors.Join(c.CloseWithError(code, reason), c.transport.Close(), c.socket.Close())
+}
