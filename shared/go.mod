@@ -3,8 +3,11 @@ module github.com/connswap/connswap/shared
 go 1.26.0
 
 require (
+	github.com/agext/levenshtein v1.2.3 // indirect
 	github.com/kelseyhightower/envconfig v1.4.0 // indirect
 	github.com/quic-go/quic-go v0.65.0 // indirect
+	github.com/stretchr/testify v1.12.1 // indirect
+	go.uber.org/goleak v1.3.0 // indirect
 	go.uber.org/multierr v1.10.0 // indirect
 	go.uber.org/zap v1.28.0 // indirect
 	golang.org/x/crypto v0.54.0 // indirect

@@ -11,7 +11,7 @@ type Worker struct {
 	MgmtAddr          string   `envconfig:"WORKER_MGMT_ADDR" default:":63001" desc:"address for health and status (UDP, and TCP for HTTP)"`
 	AdvertiseUserAddr string   `envconfig:"WORKER_ADVERTISE_USER_ADDR" default:"" desc:"where directors reach the USER port; empty: the host the registration comes from, and the port of WORKER_USER_ADDR"`
 	AdvertiseMgmtAddr string   `envconfig:"WORKER_ADVERTISE_MGMT_ADDR" default:"" desc:"where others reach the MGMT port; empty: as above"`
-	Directors         []string `envconfig:"DIRECTOR_MGMT_ADDR" default:"localhost:61001" desc:"where to register: a comma-separated list of host:port; every address of a name counts"`
+	Directors         []string `envconfig:"DIRECTOR_MGMT_ADDR" default:"localhost:61001" desc:"directors to register at: a comma-separated list of host:port; every address of a name counts"`
 
 	Label         string        `envconfig:"WORKER_LABEL" default:"" desc:"name of this worker, unique in the pool; the host name if empty"`
 	Capacity      int           `envconfig:"WORKER_CAPACITY" default:"1024" desc:"streams at once"`

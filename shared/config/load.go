@@ -1,0 +1,178 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/agext/levenshtein"
+	"github.com/kelseyhightower/envconfig"
+)
+
+// LoadDirector reads the environment. The error is a *Problems with everything that is wrong. The Director is
+// usable for looking for further problems even then: what could not be understood has its default.
+func LoadDirector() (Director, error) {
+	var cfg Director
+	problems := read(&cfg)
+	cfg.ID = orHostName(cfg.ID, "DIRECTOR_ID", problems)
+	cfg.validate(problems)
+	return cfg, problems.err()
+}
+
+// LoadWorker reads the environment, as LoadDirector does.
+func LoadWorker() (Worker, error) {
+	var cfg Worker
+	problems := read(&cfg)
+	cfg.Label = orHostName(cfg.Label, "WORKER_LABEL", problems)
+	for i, addr := range cfg.Directors {
+		cfg.Directors[i] = strings.TrimSpace(addr)
+	}
+	cfg.validate(problems)
+	return cfg, problems.err()
+}
+
+// LoadClient reads the environment, as LoadDirector does.
+func LoadClient() (Client, error) {
+	var cfg Client
+	problems := read(&cfg)
+	cfg.validate(problems)
+	return cfg, problems.err()
+}
+
+// DefaultDirector has the defaults, whatever the environment says. ID is empty.
+func DefaultDirector() Director { return defaultDirector() }
+
+// DefaultWorker has the defaults, whatever the environment says. Label is empty.
+func DefaultWorker() Worker {
+	cfg := defaultWorker()
+	cfg.Directors = slices.Clone(cfg.Directors)
+	return cfg
+}
+
+// DefaultClient has the defaults, whatever the environment says.
+func DefaultClient() Client { return defaultClient() }
+
+var (
+	defaultDirector = sync.OnceValue(defaults[Director])
+	defaultWorker   = sync.OnceValue(defaults[Worker])
+	defaultClient   = sync.OnceValue(defaults[Client])
+)
+
+func defaults[T any]() T {
+	var cfg T
+	process(&cfg, func(Variable) (string, bool) { return "", false })
+	return cfg
+}
+
+// read fills cfg, a pointer to a role's struct, from the environment. A variable that is set but empty has its
+// default: that is what Compose's ${X:-} leaves behind.
+func read(cfg any) *Problems {
+	problems := process(cfg, func(v Variable) (string, bool) {
+		value := os.Getenv(v.Name)
+		return value, value != ""
+	})
+	problems.List = append(problems.List, misspelt(os.Environ())...)
+	return problems
+}
+
+// environment is held while process has the environment changed.
+var environment sync.Mutex
+
+// process fills cfg with what lookup gives, and with defaults where it gives nothing.
+//
+// It does so through the environment, the only place envconfig reads from: every variable of cfg is set,
+// which also keeps envconfig from falling back to names without the prefix (LOG_LEVEL). It stops at the first
+// value it cannot parse; that one is noted, gets its default, and all is read again.
+func process(cfg any, lookup func(Variable) (string, bool)) *Problems {
+	environment.Lock()
+	defer environment.Unlock()
+	problems := &Problems{}
+	variables := Variables(cfg)
+	for _, v := range variables {
+		value, ok := lookup(v)
+		if !ok {
+			value = v.Default
+		}
+		defer override(v.Name, value)()
+	}
+	for {
+		err := envconfig.Process(Prefix, cfg)
+		if err == nil {
+			return problems
+		}
+		var bad *envconfig.ParseError
+		at := -1
+		if errors.As(err, &bad) {
+			at = slices.IndexFunc(variables, func(v Variable) bool { return v.Name == bad.KeyName })
+		}
+		if at < 0 || bad.Value == variables[at].Default { // a mistake in the structs; a test parses all defaults
+			problems.List = append(problems.List, Problem{Variable: Prefix, Want: err.Error()})
+			return problems
+		}
+		v := variables[at]
+		problems.List = append(problems.List, Problem{Variable: v.Name, Value: bad.Value, Want: v.Type.want(v.Default)})
+		override(v.Name, v.Default)
+	}
+}
+
+// override sets a variable and returns what puts it back.
+func override(name, value string) (restore func()) {
+	old, was := os.LookupEnv(name)
+	os.Setenv(name, value) //nolint:errcheck // fails for malformed names only
+	if !was {
+		return func() { os.Unsetenv(name) } //nolint:errcheck // as above
+	}
+	return func() { os.Setenv(name, old) } //nolint:errcheck // as above
+}
+
+// misspelt finds the variables that begin with Prefix and that no role knows.
+func misspelt(environ []string) []Problem {
+	known := allNames()
+	var problems []Problem
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(strings.ToUpper(name), Prefix+"_") || slices.Contains(known, name) {
+			continue
+		}
+		problems = append(problems, Problem{
+			Variable: name, Value: value,
+			Want: fmt.Sprintf("no such variable; did you mean %s?", nearest(name, known)),
+		})
+	}
+	slices.SortFunc(problems, func(a, b Problem) int { return strings.Compare(a.Variable, b.Variable) })
+	return problems
+}
+
+func nearest(name string, known []string) string {
+	return slices.MinFunc(known, func(a, b string) int {
+		return levenshtein.Distance(strings.ToUpper(name), a, nil) - levenshtein.Distance(strings.ToUpper(name), b, nil)
+	})
+}
+
+// allNames is every variable of every role, in the order of the structs.
+func allNames() []string {
+	var names []string
+	for _, cfg := range []any{&Director{}, &Worker{}, &Client{}} {
+		for _, v := range Variables(cfg) {
+			if !slices.Contains(names, v.Name) {
+				names = append(names, v.Name)
+			}
+		}
+	}
+	return names
+}
+
+func orHostName(value, name string, problems *Problems) string {
+	if value != "" {
+		return value
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		problems.add(name, "", "the host name, which is the default, cannot be read (%v); give a name", err)
+		return "unnamed"
+	}
+	return host
+}

@@ -1,0 +1,198 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/connswap/connswap/shared/wire"
+)
+
+// Validate returns a *Problems with everything that is wrong, for a Director that was not made by LoadDirector.
+func (d *Director) Validate() error { return validated(d.validate) }
+
+// Validate returns a *Problems with everything that is wrong, for a Worker that was not made by LoadWorker.
+func (w *Worker) Validate() error { return validated(w.validate) }
+
+// Validate returns a *Problems with everything that is wrong, for a Client that was not made by LoadClient.
+func (c *Client) Validate() error { return validated(c.validate) }
+
+func validated(validate func(*Problems)) error {
+	problems := &Problems{}
+	validate(problems)
+	return problems.err()
+}
+
+func (d *Director) validate(p *Problems) {
+	d.Common.validate(p)
+	d.Peer.validate(p)
+	p.listenAddr("DIRECTOR_USER_ADDR", d.UserAddr)
+	p.listenAddr("DIRECTOR_MGMT_ADDR", d.MgmtAddr)
+	p.label("DIRECTOR_ID", d.ID)
+	d.validateLimits(p)
+	d.validateDetection(p)
+}
+
+func (d *Director) validateLimits(p *Problems) {
+	p.atLeast("DIRECTOR_MAX_CONNECTIONS", d.MaxConnections, 1)
+	p.atLeast("DIRECTOR_MAX_STREAMS", d.MaxStreams, 1)
+	between(p, "DIRECTOR_MAX_PROMPT_BYTES", d.MaxPromptBytes, 1, wire.MaxPrompt)
+	p.atLeast("DIRECTOR_MAX_TOKENS", d.MaxTokens, 1)
+	between(p, "DIRECTOR_MAX_SESSION_BYTES", d.MaxSessionBytes, 1, wire.MaxPrefix)
+	p.atLeast("DIRECTOR_WINDOW_TOKENS", d.WindowTokens, 1)
+	p.positive("DIRECTOR_WORKER_WAIT", d.WorkerWait)
+	p.positive("DIRECTOR_CLIENT_STALL", d.ClientStall)
+	p.atLeast("DIRECTOR_MAX_SWAPS_PER_MINUTE", d.MaxSwapsPerMinute, 1)
+	p.atLeast("DIRECTOR_MAX_CONCURRENT_SWAPS", d.MaxConcurrentSwaps, 1)
+	p.atLeast("DIRECTOR_MAX_WORKER_DEATHS", d.MaxWorkerDeaths, 1)
+}
+
+func (d *Director) validateDetection(p *Problems) {
+	p.positive("DIRECTOR_LINK_KEEP_ALIVE", d.LinkKeepAlive)
+	p.above("DIRECTOR_LINK_IDLE_TIMEOUT", d.LinkIdleTimeout, "DIRECTOR_LINK_KEEP_ALIVE", d.LinkKeepAlive)
+	p.above("DIRECTOR_PROGRESS_TIMEOUT", d.ProgressTimeout, "DIRECTOR_LINK_KEEP_ALIVE", d.LinkKeepAlive)
+	p.positive("DIRECTOR_ATTACH_TIMEOUT", d.AttachTimeout)
+	p.positive("DIRECTOR_FIRST_TOKEN_TIMEOUT", d.FirstTokenTimeout)
+	p.positive("DIRECTOR_TOKEN_TIMEOUT_MIN", d.TokenTimeoutMin)
+	between(p, "DIRECTOR_TOKEN_TIMEOUT_FACTOR", d.TokenTimeoutFactor, 1, 1000)
+}
+
+func (w *Worker) validate(p *Problems) {
+	w.Common.validate(p)
+	w.Peer.validate(p)
+	p.listenAddr("WORKER_USER_ADDR", w.UserAddr)
+	p.listenAddr("WORKER_MGMT_ADDR", w.MgmtAddr)
+	if w.AdvertiseUserAddr != "" {
+		p.targetAddr("WORKER_ADVERTISE_USER_ADDR", w.AdvertiseUserAddr)
+	}
+	if w.AdvertiseMgmtAddr != "" {
+		p.targetAddr("WORKER_ADVERTISE_MGMT_ADDR", w.AdvertiseMgmtAddr)
+	}
+	if len(w.Directors) == 0 {
+		p.add("DIRECTOR_MGMT_ADDR", "", "no director; give a list of host:port such as localhost:61001")
+	}
+	for _, addr := range w.Directors {
+		p.targetAddr("DIRECTOR_MGMT_ADDR", addr)
+	}
+	p.label("WORKER_LABEL", w.Label)
+	p.atLeast("WORKER_CAPACITY", w.Capacity, 1)
+	p.oneOf("WORKER_ENGINE", w.Engine, "markov", "counter")
+	p.notNegative("WORKER_TOKEN_INTERVAL", w.TokenInterval)
+	w.validateFailure(p)
+}
+
+func (w *Worker) validateFailure(p *Problems) {
+	const from, to = "WORKER_FAILURE_MIN", "WORKER_FAILURE_MAX"
+	p.oneOf("WORKER_FAILURE_MODE", w.FailureMode, "none", "error", "exit", "hang", "drop", "slow")
+	p.notNegative(from, w.FailureMin)
+	p.positive(to, w.FailureMax)
+	p.positive("WORKER_RECOVERY", w.FailureRecovery)
+	if w.FailureMin > w.FailureMax && !p.blames(from, to) {
+		p.add(from, w.FailureMin.String(), "above %s=%q; give at most %[2]s, or raise the other", full(to), w.FailureMax)
+	}
+}
+
+func (c *Client) validate(p *Problems) {
+	c.Common.validate(p)
+	p.targetAddr("DIRECTOR_TARGET", c.Target)
+	p.atLeast("CLIENT_MAX_TOKENS", c.MaxTokens, 0)
+	p.oneOf("CLIENT_OUTPUT", c.Output, "text", "log", "json")
+}
+
+func (c *Common) validate(p *Problems) {
+	p.oneOf("LOG_LEVEL", c.LogLevel, "debug", "info", "warn", "error")
+	p.oneOf("LOG_FORMAT", c.LogFormat, "console", "json")
+}
+
+func (c *Peer) validate(p *Problems) {
+	p.positive("HEARTBEAT_INTERVAL", c.HeartbeatInterval)
+	p.positive("HEARTBEAT_TIMEOUT", c.HeartbeatTimeout)
+	between(p, "PACKET_LOSS", c.PacketLoss, 0, 0.9)
+}
+
+// listenAddr checks an address to bind: [host]:port, port 0 for any free one.
+func (p *Problems) listenAddr(name, addr string) {
+	if _, err := splitAddr(addr, 0); err != nil {
+		p.add(name, addr, "%v; give [host]:port such as :61000", err)
+	}
+}
+
+// targetAddr checks an address to dial: host:port.
+func (p *Problems) targetAddr(name, addr string) {
+	host, err := splitAddr(addr, 1)
+	if err == nil && host == "" {
+		err = fmt.Errorf("no host")
+	}
+	if err != nil {
+		p.add(name, addr, "%v; give host:port such as localhost:61000", err)
+	}
+}
+
+func splitAddr(addr string, lowest int) (host string, err error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", fmt.Errorf("not an address")
+	}
+	if number, err := strconv.ParseUint(port, 10, 16); err != nil || int(number) < lowest {
+		return "", fmt.Errorf("the port is not a number from %d to 65535", lowest)
+	}
+	if strings.ContainsAny(host, " \t\r\n/") {
+		return "", fmt.Errorf("the host has a character that no host name has")
+	}
+	return host, nil
+}
+
+// label checks a name that people read in logs and that metrics are labelled with.
+func (p *Problems) label(name, value string) {
+	const longest = 253 // as a host name
+	ok := value != "" && len(value) <= longest
+	for _, r := range value {
+		ok = ok && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
+	}
+	if !ok {
+		p.add(name, value, "not a name; give 1 to %d letters, digits, dashes, dots and underscores, such as worker-a", longest)
+	}
+}
+
+func (p *Problems) oneOf(name, value string, choices ...string) {
+	if !slices.Contains(choices, value) {
+		last := len(choices) - 1
+		p.add(name, value, "unknown; give %s or %s", strings.Join(choices[:last], ", "), choices[last])
+	}
+}
+
+func (p *Problems) atLeast(name string, value, lowest int) {
+	if value < lowest {
+		p.add(name, strconv.Itoa(value), "too low; give at least %d", lowest)
+	}
+}
+
+func (p *Problems) positive(name string, value time.Duration) {
+	if value <= 0 {
+		p.add(name, value.String(), "not above 0; give a duration such as 1s")
+	}
+}
+
+func (p *Problems) notNegative(name string, value time.Duration) {
+	if value < 0 {
+		p.add(name, value.String(), "below 0; give 0 or a duration such as 1s")
+	}
+}
+
+// above checks that one time is longer than another.
+func (p *Problems) above(name string, value time.Duration, other string, limit time.Duration) {
+	if value <= limit && !p.blames(name, other) {
+		p.add(name, value.String(), "not above %s=%q; give at least twice that", full(other), limit)
+	}
+}
+
+// between checks a range; NaN is in none.
+func between[N cmp.Ordered](p *Problems, name string, value, lowest, highest N) {
+	if !(value >= lowest && value <= highest) {
+		p.add(name, fmt.Sprint(value), "out of range; give a number from %v to %v", lowest, highest)
+	}
+}
