@@ -8,6 +8,8 @@ import (
 
 	"github.com/quic-go/quic-go/quicvarint"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // Errors of a Reader. All mean that the peer broke the protocol.
@@ -44,9 +46,12 @@ func (r *Reader) Buffered() int { return r.r.Buffered() }
 // Next returns the next frame; its body is valid until the following call. At the clean end of the
 // stream it returns io.EOF; an end within a frame is io.ErrUnexpectedEOF.
 func (r *Reader) Next() (Frame, error) {
+	if _, err := r.r.Peek(1); err != nil {
+		return Frame{}, err
+	}
 	length, err := quicvarint.Read(r.r)
 	if err != nil {
-		return Frame{}, err
+		return Frame{}, midFrame(err)
 	}
 	if length > uint64(r.limit) {
 		return Frame{}, fmt.Errorf("%w: %d bytes, allowed are %d", ErrTooLarge, length, r.limit)
@@ -125,7 +130,19 @@ func Decode(f Frame) (Message, error) {
 	if err := proto.Unmarshal(f.Body, m); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrMalformed, f.Type, err)
 	}
+	if err := checkNumbers(m); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrMalformed, f.Type, err)
+	}
 	return m, nil
+}
+
+// checkNumbers refuses numbers that a worker could not put into a token's header.
+func checkNumbers(m Message) error {
+	a, ok := m.(*wirepb.Attach)
+	if ok && max(a.GetSession(), a.GetEpoch()) > quicvarint.Max {
+		return fmt.Errorf("session %d, epoch %d: allowed are %d", a.GetSession(), a.GetEpoch(), uint64(quicvarint.Max))
+	}
+	return nil
 }
 
 // ReadMessage reads one frame and decodes it as M. A peer's Error is returned as a *wire.Error.

@@ -35,13 +35,15 @@ func AppendLinkToken(b []byte, t Token) []byte {
 // ParseToken parses the body of a TypeToken frame.
 func ParseToken(body []byte) (Token, error) {
 	var t Token
-	return t, parse(body, &t.Text, &t.Epoch, &t.Sequence)
+	err := parse(body, &t.Text, &t.Epoch, &t.Sequence)
+	return t, err
 }
 
 // ParseLinkToken parses the body of a TypeLinkToken frame.
 func ParseLinkToken(body []byte) (Token, error) {
 	var t Token
-	return t, parse(body, &t.Text, &t.Session, &t.Epoch, &t.Sequence)
+	err := parse(body, &t.Text, &t.Session, &t.Epoch, &t.Sequence)
+	return t, err
 }
 
 func parse(body []byte, text *[]byte, numbers ...*uint64) error {
