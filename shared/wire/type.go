@@ -122,5 +122,9 @@ func Text(s string) string {
 	if len(s) > limit {
 		s = s[:limit]
 	}
-	return strings.ToValidUTF8(s, "�")
+	s = strings.ToValidUTF8(s, "�")
+	if len(s) > limit { // a replacement may be longer than what it stands for
+		s = strings.ToValidUTF8(s[:limit], "")
+	}
+	return s
 }
