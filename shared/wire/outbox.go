@@ -23,7 +23,7 @@ type Outbox struct {
 // NewOutbox returns an empty Outbox. Nothing is written before Run.
 func NewOutbox() *Outbox { return &Outbox{wake: make(chan struct{}, 1)} }
 
-// Put adds what fill appends. It never blocks, and after Close it does nothing.
+// Put adds what fill appends. It never blocks, and it does nothing after Close or once Run has returned.
 func (o *Outbox) Put(fill func(b []byte) []byte) {
 	o.mu.Lock()
 	if !o.closed {
@@ -54,7 +54,9 @@ func (o *Outbox) signal() {
 }
 
 // Run writes to w until ctx ends, w fails, or Close was called and all is written (then it returns nil).
+// It runs once.
 func (o *Outbox) Run(ctx context.Context, w io.Writer) error {
+	defer o.discard()
 	var spare []byte
 	for {
 		select {
@@ -77,6 +79,13 @@ func (o *Outbox) Run(ctx context.Context, w io.Writer) error {
 		}
 		spare = recycle(batch)
 	}
+}
+
+// discard keeps an Outbox that nobody empties any more from growing.
+func (o *Outbox) discard() {
+	o.mu.Lock()
+	o.closed, o.buf = true, nil
+	o.mu.Unlock()
 }
 
 // recycle keeps a buffer for the next batch unless a burst made it large.
