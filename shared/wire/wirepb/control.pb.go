@@ -566,6 +566,7 @@ type LinkHello struct {
 	DirectorId         string                 `protobuf:"bytes,2,opt,name=director_id,json=directorId,proto3" json:"director_id,omitempty"`
 	ProgressIntervalMs uint32                 `protobuf:"varint,3,opt,name=progress_interval_ms,json=progressIntervalMs,proto3" json:"progress_interval_ms,omitempty"` // how often the worker shall send Progress
 	TokenStreams       uint32                 `protobuf:"varint,4,opt,name=token_streams,json=tokenStreams,proto3" json:"token_streams,omitempty"`                     // how many unidirectional streams carry tokens
+	Tether             string                 `protobuf:"bytes,5,opt,name=tether,proto3" json:"tether,omitempty"`                                                      // 16 hex digits, random for each link; the tether's only line
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -626,6 +627,13 @@ func (x *LinkHello) GetTokenStreams() uint32 {
 		return x.TokenStreams
 	}
 	return 0
+}
+
+func (x *LinkHello) GetTether() string {
+	if x != nil {
+		return x.Tether
+	}
+	return ""
 }
 
 // LinkWelcome answers LinkHello.
@@ -1823,13 +1831,14 @@ const file_control_proto_rawDesc = "" +
 	"\x06digest\x18\x04 \x01(\fR\x06digest\"5\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\x9d\x01\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xb5\x01\n" +
 	"\tLinkHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1f\n" +
 	"\vdirector_id\x18\x02 \x01(\tR\n" +
 	"directorId\x120\n" +
 	"\x14progress_interval_ms\x18\x03 \x01(\rR\x12progressIntervalMs\x12#\n" +
-	"\rtoken_streams\x18\x04 \x01(\rR\ftokenStreams\"\x95\x01\n" +
+	"\rtoken_streams\x18\x04 \x01(\rR\ftokenStreams\x12\x16\n" +
+	"\x06tether\x18\x05 \x01(\tR\x06tether\"\x95\x01\n" +
 	"\vLinkWelcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x1a\n" +
