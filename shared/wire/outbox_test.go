@@ -1,0 +1,172 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// slowWriter takes a second for each write, and keeps them apart.
+type slowWriter struct {
+	writes []string
+	err    error
+}
+
+func (w *slowWriter) Write(p []byte) (int, error) {
+	time.Sleep(time.Second)
+	if w.err != nil {
+		return 0, w.err
+	}
+	w.writes = append(w.writes, string(p))
+	return len(p), nil
+}
+
+func put(o *Outbox, s string) { o.Put(func(b []byte) []byte { return append(b, s...) }) }
+
+// start runs o in the background; the function it returns waits for the end of Run.
+func start(ctx context.Context, o *Outbox, w io.Writer) func() error {
+	done := make(chan error, 1)
+	go func() { done <- o.Run(ctx, w) }()
+	return func() error { return <-done }
+}
+
+func TestOutboxBatchesWhatComesDuringAWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w slowWriter
+		o := NewOutbox()
+		wait := start(t.Context(), o, &w)
+		put(o, "first")
+		synctest.Wait() // the first write is under way
+		for _, s := range []string{"a", "b", "c"} {
+			put(o, s)
+		}
+		time.Sleep(10 * time.Second)
+		put(o, "alone")
+		time.Sleep(10 * time.Second)
+		o.Close()
+		if err := wait(); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"first", "abc", "alone"}
+		if len(w.writes) != len(want) || w.writes[0] != want[0] || w.writes[1] != want[1] || w.writes[2] != want[2] {
+			t.Fatalf("wrote %q, want %q", w.writes, want)
+		}
+	})
+}
+
+func TestOutboxCloseFlushes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w slowWriter
+		o := NewOutbox()
+		put(o, "before Run, ")
+		wait := start(t.Context(), o, &w)
+		synctest.Wait()
+		put(o, "during a write")
+		o.Close()
+		put(o, "after Close")
+		o.Close()
+		if err := wait(); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.writes; len(got) != 2 || got[0]+got[1] != "before Run, during a write" {
+			t.Fatalf("wrote %q", got)
+		}
+	})
+}
+
+func TestOutboxClosedEmptyWritesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := NewOutbox()
+		var w slowWriter
+		wait := start(t.Context(), o, &w)
+		synctest.Wait()
+		o.Close()
+		if err := wait(); err != nil || len(w.writes) != 0 {
+			t.Fatal(w.writes, err)
+		}
+	})
+}
+
+func TestOutboxEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		why := errors.New("link lost")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		o := NewOutbox()
+		wait := start(ctx, o, &slowWriter{})
+		synctest.Wait()
+		cancel(why)
+		if err := wait(); !errors.Is(err, why) {
+			t.Fatal(err)
+		}
+		checkDiscards(t, o)
+	})
+}
+
+func TestOutboxEndsWithItsWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := slowWriter{err: io.ErrClosedPipe}
+		o := NewOutbox()
+		put(o, "lost")
+		if err := start(t.Context(), o, &w)(); !errors.Is(err, io.ErrClosedPipe) {
+			t.Fatal(err)
+		}
+		checkDiscards(t, o)
+	})
+}
+
+// checkDiscards checks that what nobody will write is not kept.
+func checkDiscards(t *testing.T, o *Outbox) {
+	t.Helper()
+	put(o, "too late")
+	if len(o.buf) > 0 {
+		t.Fatalf("keeps %q", o.buf)
+	}
+}
+
+func TestOutboxKeepsTheOrderOfEachSender(t *testing.T) {
+	const senders, each = 8, 500
+	var out bytes.Buffer
+	o := NewOutbox()
+	wait := start(t.Context(), o, &out)
+	var wg sync.WaitGroup
+	for i := range uint64(senders) {
+		wg.Go(func() {
+			for n := range uint64(each) {
+				o.Send(&wirepb.Cancel{Session: i, Epoch: n})
+			}
+		})
+	}
+	wg.Wait()
+	o.Close()
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	r := NewReader(&out, MaxControl)
+	var seen [senders]uint64
+	for range senders * each {
+		m, err := ReadMessage[*wirepb.Cancel](r)
+		if err != nil || seen[m.GetSession()] != m.GetEpoch() {
+			t.Fatalf("got %v, %v; want epoch %d", m, err, seen[m.GetSession()])
+		}
+		seen[m.GetSession()]++
+	}
+	if _, err := r.Next(); !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+}
+
+func TestOutboxReusesItsBuffers(t *testing.T) {
+	if got := recycle(make([]byte, 10, 1<<20)); cap(got) == 0 {
+		t.Error("an ordinary buffer was thrown away")
+	}
+	if got := recycle(make([]byte, 10, 1<<20+1)); got != nil {
+		t.Error("the buffer of a burst was kept")
+	}
+}
