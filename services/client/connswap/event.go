@@ -1,0 +1,72 @@
+package connswap
+
+import (
+	"time"
+
+	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/session"
+)
+
+// Event is something that happened on a stream: one of [Assigned], [Waiting], [Token], [Swapped] and [Done].
+type Event interface{ event() }
+
+// Assigned says which worker serves the stream at first.
+type Assigned struct {
+	Worker string
+	Epoch  uint64
+}
+
+// Waiting says that no worker can serve the stream right now. It stays open.
+type Waiting struct {
+	Reason  string
+	Timeout time.Duration // after this long without a worker the stream ends in an error
+}
+
+// Token is one token. Sequence is 1, 2, 3 … within the stream, whoever makes it.
+type Token struct {
+	Sequence uint64
+	Epoch    uint64
+	Worker   string
+	Text     string // as sent; a token may end within a character
+}
+
+// Swapped says that another worker goes on. It comes just before that worker's first token.
+type Swapped struct {
+	From, To string // workers
+	Kind     string // failover or planned
+	Cause    string // why From was left
+	Epoch    uint64 // of To
+	Sequence uint64 // of the last token of From
+
+	// Gap is the time between the last token before the swap and the first one after it, as this stream's
+	// reader saw them. It is zero if there was no token before it, or none after it.
+	Gap time.Duration
+	// Interval is the stream's usual time between two tokens before the swap: the median of the last ones.
+	Interval time.Duration
+
+	Proof Proof // read again when the first token after the swap had arrived
+}
+
+// Done says that the stream is complete. It is the last event.
+type Done struct {
+	FinishReason string // stop or length
+	Tokens       uint64 // how many; checked
+	Swaps        int    // as the director counted them
+	Digest       Digest // over all tokens; checked
+}
+
+// failed is the director's last word on a stream that could not complete. Readers see the error instead.
+type failed struct{ err *Error }
+
+func (Assigned) event() {}
+func (Waiting) event()  {}
+func (Token) event()    {}
+func (Swapped) event()  {}
+func (Done) event()     {}
+func (failed) event()   {}
+
+// Proof identifies one QUIC connection beyond doubt: equal proofs, same connection.
+type Proof = quicnet.Proof
+
+// Digest is a rolling digest over the tokens of a stream.
+type Digest = session.Digest

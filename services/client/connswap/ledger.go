@@ -1,0 +1,106 @@
+package connswap
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/connswap/connswap/shared/session"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// ledger is what a stream has been given so far. It accepts a frame only where that keeps the promises.
+type ledger struct {
+	worker   string
+	epoch    uint64 // of worker; 0 before Assigned
+	sequence uint64 // of the last token
+	digest   session.Digest
+}
+
+// accept enters a frame and returns what it means.
+func (l *ledger) accept(f wire.Frame) (Event, error) {
+	if f.Type == wire.TypeToken {
+		t, err := wire.ParseToken(f.Body)
+		if err != nil {
+			return nil, err
+		}
+		return l.token(t)
+	}
+	m, err := wire.Decode(f)
+	if err != nil {
+		return nil, err
+	}
+	switch m := m.(type) {
+	case *wirepb.Assigned:
+		return l.assigned(m)
+	case *wirepb.Waiting:
+		timeout := min(m.GetTimeoutMs(), uint64(maxWaiting/time.Millisecond))
+		return Waiting{Reason: m.GetReason(), Timeout: time.Duration(timeout) * time.Millisecond}, nil
+	case *wirepb.Swapped:
+		return l.swapped(m)
+	case *wirepb.Done:
+		return l.done(m)
+	case *wire.ErrorMessage:
+		return failed{wire.FromMessage(m)}, nil
+	default:
+		return nil, fmt.Errorf("%w: %s", wire.ErrUnexpected, f.Type)
+	}
+}
+
+// maxWaiting keeps a Waiting's milliseconds from overflowing.
+const maxWaiting = 365 * 24 * time.Hour
+
+func (l *ledger) token(t wire.Token) (Event, error) {
+	if l.epoch == 0 {
+		return nil, broken(ErrFrame, "token %d before a worker was assigned", t.Sequence)
+	}
+	if t.Sequence != l.sequence+1 {
+		return nil, broken(ErrSequence, "token %d after %d", t.Sequence, l.sequence)
+	}
+	if t.Epoch != l.epoch {
+		return nil, broken(ErrEpoch, "token %d of epoch %d in epoch %d", t.Sequence, t.Epoch, l.epoch)
+	}
+	l.sequence = t.Sequence
+	l.digest = l.digest.Add(t.Text)
+	return Token{Sequence: t.Sequence, Epoch: t.Epoch, Worker: l.worker, Text: string(t.Text)}, nil
+}
+
+// assigned may come again for as long as there is no token.
+func (l *ledger) assigned(m *wirepb.Assigned) (Event, error) {
+	if l.sequence > 0 {
+		return nil, broken(ErrFrame, "a worker assigned after token %d", l.sequence)
+	}
+	if m.GetEpoch() <= l.epoch {
+		return nil, broken(ErrEpoch, "assigned in epoch %d after %d", m.GetEpoch(), l.epoch)
+	}
+	l.worker, l.epoch = m.GetWorker(), m.GetEpoch()
+	return Assigned{Worker: l.worker, Epoch: l.epoch}, nil
+}
+
+func (l *ledger) swapped(m *wirepb.Swapped) (Event, error) {
+	if l.epoch == 0 {
+		return nil, broken(ErrFrame, "a swap before a worker was assigned")
+	}
+	if m.GetEpoch() <= l.epoch {
+		return nil, broken(ErrEpoch, "swapped to epoch %d from %d", m.GetEpoch(), l.epoch)
+	}
+	if m.GetLastSequence() != l.sequence {
+		return nil, broken(ErrSequence, "swapped after token %d, but %d arrived", m.GetLastSequence(), l.sequence)
+	}
+	l.worker, l.epoch = m.GetToWorker(), m.GetEpoch()
+	return Swapped{
+		From: m.GetFromWorker(), To: l.worker,
+		Kind: m.GetKind(), Cause: m.GetCause(),
+		Epoch: l.epoch, Sequence: l.sequence,
+	}, nil
+}
+
+func (l *ledger) done(m *wirepb.Done) (Event, error) {
+	if m.GetTokens() != l.sequence {
+		return nil, broken(ErrCount, "%d tokens announced, %d arrived", m.GetTokens(), l.sequence)
+	}
+	if !l.digest.Equal(m.GetDigest()) {
+		return nil, broken(ErrDigest, "digest %x announced, %s arrived", m.GetDigest(), l.digest)
+	}
+	return Done{FinishReason: m.GetFinishReason(), Tokens: l.sequence, Swaps: int(m.GetSwaps()), Digest: l.digest}, nil
+}

@@ -1,0 +1,227 @@
+package connswap
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/connswap/connswap/shared/wire"
+)
+
+// frameLimit is what a director's frame to a client may have, in bytes: far more than any does. A stream's
+// buffer is as large.
+const frameLimit = 16 << 10
+
+// endTimeout bounds the wait for the end of a stream whose last frame has arrived.
+const endTimeout = time.Second
+
+// Stream is one generation. One goroutine at a time reads it; Close may be called from any.
+//
+// It has no goroutine of its own: whoever does not read holds the director back, and nothing is lost.
+type Stream struct {
+	id     uint64
+	conn   *Conn
+	quic   *quic.Stream
+	frames *wire.Reader
+
+	ctx    context.Context // ends with the caller's, by Close, and with the stream
+	cancel context.CancelCauseFunc
+	detach func() bool // keeps the end of ctx from aborting
+
+	ledger ledger
+	rhythm rhythm
+	held   *Swapped // read, but not told before what follows is known
+	next   Event    // told after held
+	err    error    // how the stream ended; errComplete after Done
+}
+
+func newStream(ctx context.Context, c *Conn, qs *quic.Stream) *Stream {
+	s := &Stream{
+		id:   uint64(qs.StreamID()) / 4, // RFC 9000 §2.1: the two lowest bits are the stream's kind
+		conn: c, quic: qs, frames: wire.NewReader(qs, frameLimit),
+	}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	s.detach = context.AfterFunc(s.ctx, s.abort)
+	return s
+}
+
+// ID is the stream's number on its connection: 1, 2, 3 …
+func (s *Stream) ID() uint64 { return s.id }
+
+// Close cancels the stream if it is not complete: the director is told to stop, and its worker stops. A read
+// that is under way ends at once, with ErrClosed.
+func (s *Stream) Close() {
+	if s.detach() { // not ended before
+		s.cancel(ErrClosed)
+		s.abort()
+	}
+}
+
+// abort makes reads and writes fail, and tells the director.
+func (s *Stream) abort() {
+	s.quic.CancelRead(wire.StreamCancel)
+	s.quic.CancelWrite(wire.StreamCancel)
+}
+
+// send writes the one frame of this side, and ends it.
+func (s *Stream) send(frame []byte) error {
+	_, err := s.quic.Write(frame)
+	var stopped *quic.StreamError
+	if errors.As(err, &stopped) && stopped.Remote {
+		s.quic.CancelWrite(wire.StreamCancel)
+		return nil // the director wants no more of it; why is for the reader to find
+	}
+	if err == nil {
+		err = s.quic.Close()
+	}
+	if err != nil {
+		return s.fail(err)
+	}
+	return nil
+}
+
+// Events yields what happens on the stream, until Done or an error, which is the last thing it yields. Leaving
+// the loop earlier cancels the stream.
+func (s *Stream) Events() iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		for {
+			event, err := s.read()
+			if errors.Is(err, errComplete) {
+				return
+			}
+			if !yield(event, err) {
+				s.Close()
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Tokens is Events with nothing but the tokens, and the error.
+func (s *Stream) Tokens() iter.Seq2[Token, error] {
+	return func(yield func(Token, error) bool) {
+		for event, err := range s.Events() {
+			token, ok := event.(Token)
+			if (ok || err != nil) && !yield(token, err) {
+				return
+			}
+		}
+	}
+}
+
+// read returns the next event. A swap is held until the event after it is there.
+func (s *Stream) read() (Event, error) {
+	if event := s.next; event != nil {
+		s.next = nil
+		return event, nil
+	}
+	for s.err == nil {
+		event, err := s.receive()
+		held := s.held
+		s.held = nil
+		if swapped, ok := event.(Swapped); ok {
+			s.held, event = &swapped, nil
+		}
+		if held != nil {
+			s.next = event // an error stays in s.err
+			return s.settle(held)
+		}
+		if event != nil || err != nil {
+			return event, err
+		}
+	}
+	return nil, s.err
+}
+
+// settle completes a swap: nothing more will be known of it.
+func (s *Stream) settle(swapped *Swapped) (Event, error) {
+	var err error
+	if swapped.Proof, err = s.conn.Proof(); err != nil {
+		s.next = nil
+		return nil, s.fail(wire.Errorf(CodeInternal, "%v", err))
+	}
+	swapped.Interval = s.rhythm.usual()
+	return *swapped, nil
+}
+
+// receive reads one frame and checks it.
+func (s *Stream) receive() (Event, error) {
+	if err := s.ctx.Err(); err != nil {
+		return nil, s.fail(err) // whatever the buffer still has
+	}
+	frame, err := s.frames.Next()
+	if err != nil {
+		return nil, s.fail(err)
+	}
+	event, err := s.ledger.accept(frame)
+	if err != nil {
+		return nil, s.fail(err)
+	}
+	switch e := event.(type) {
+	case Token:
+		s.beat(time.Now())
+	case Done:
+		err = s.complete(errComplete)
+	case failed:
+		event, err = nil, s.complete(e.err)
+	}
+	return event, err
+}
+
+// beat notes when a token was read.
+func (s *Stream) beat(now time.Time) {
+	if s.held != nil {
+		s.held.Gap = s.rhythm.pause(now)
+	} else {
+		s.rhythm.beat(now)
+	}
+}
+
+// errComplete is how a stream ended that is Done.
+var errComplete = errors.New("the stream is complete")
+
+// complete ends the stream after its last frame, which says how. Only the end may follow that frame; waiting
+// for it lets QUIC forget the stream without a further word to the director.
+func (s *Stream) complete(how error) error {
+	err := s.quic.SetReadDeadline(time.Now().Add(endTimeout))
+	if err == nil {
+		_, err = s.frames.Next()
+	}
+	switch {
+	case err == nil:
+		return s.fail(broken(ErrFrame, "a frame after the last one"))
+	case !errors.Is(err, io.EOF):
+		s.abort() // what the stream had to say is said
+	}
+	s.end(how)
+	if errors.Is(how, errComplete) {
+		return nil
+	}
+	return s.err
+}
+
+// fail ends the stream where it cannot go on, and returns the error for its reader.
+func (s *Stream) fail(err error) error {
+	switch {
+	case s.ctx.Err() != nil:
+		err = ended(s.ctx)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		err = broken(ErrTruncated, "the stream ended after token %d", s.ledger.sequence)
+	}
+	s.abort()
+	s.end(explain(err))
+	return s.err
+}
+
+func (s *Stream) end(how error) {
+	s.err = how
+	s.detach()
+	s.cancel(how)
+}
