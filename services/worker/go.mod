@@ -1,3 +1,15 @@
 module github.com/connswap/connswap/services/worker
 
 go 1.26.0
+
+require github.com/connswap/connswap/shared v0.0.0
+
+require (
+	github.com/quic-go/quic-go v0.65.0 // indirect
+	golang.org/x/crypto v0.54.0 // indirect
+	golang.org/x/net v0.56.0 // indirect
+	golang.org/x/sys v0.47.0 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
+)
+
+replace github.com/connswap/connswap/shared => ../../shared
