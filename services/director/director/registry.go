@@ -1,0 +1,111 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/mgmt"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// health answers a HealthRequest on the MGMT port.
+func (d *Director) health() *wirepb.HealthReply {
+	workers, _ := d.pool.Workers()
+	reply := &wirepb.HealthReply{Role: string(identity.Director), Name: d.cfg.ID, Ready: d.ready() == nil}
+	for _, w := range workers {
+		reply.Sessions += uint32(w.Sessions)
+		reply.Capacity += uint32(w.Capacity)
+	}
+	return reply
+}
+
+// serveWorker registers a worker and takes its heartbeats until one is overdue or its connection ends.
+func (d *Director) serveWorker(ctx context.Context, s mgmt.Stream, first wire.Message) error {
+	role, _ := identity.PeerRole(s.Conn.ConnectionState().TLS)
+	register, ok := first.(*wirepb.Register)
+	switch {
+	case !ok:
+		return wire.Errorf(wire.CodeProtocol, "expected Register")
+	case role != identity.Worker:
+		d.log.Warn("registration refused", zap.Stringer("address", s.Conn.RemoteAddr()), zap.String("role", string(role)))
+		return wire.Errorf(wire.CodeUnauthorized, "a certificate of role %q cannot register a worker", role)
+	}
+	info, err := described(register, s.Conn.RemoteAddr())
+	if err != nil {
+		return err
+	}
+	registration, err := d.pool.Register(info)
+	if err != nil {
+		d.log.Warn("registration refused", zap.String("worker", info.Label), zap.Error(err))
+		return err
+	}
+	defer registration.Close()
+	if _, err := s.Write(wire.Append(nil, &wirepb.Registered{Version: wire.Version, DirectorId: d.cfg.ID})); err != nil {
+		return err
+	}
+	return d.heartbeats(ctx, s, registration)
+}
+
+func (d *Director) heartbeats(ctx context.Context, s mgmt.Stream, registration *pool.Registration) error {
+	defer context.AfterFunc(ctx, func() { s.CancelRead(wire.StreamOk) })()
+	for {
+		if err := s.SetReadDeadline(time.Now().Add(d.cfg.HeartbeatInterval + d.cfg.HeartbeatTimeout)); err != nil {
+			return err
+		}
+		beat, err := wire.ReadMessage[*wirepb.Heartbeat](s.Reader)
+		if errors.Is(err, io.EOF) || ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		registration.Heartbeat(int(beat.GetSessions()))
+		if _, err := s.Write(wire.Append(nil, &wirepb.HeartbeatAck{Count: beat.GetCount()})); err != nil {
+			return err
+		}
+	}
+}
+
+// described checks what a worker says of itself.
+func described(r *wirepb.Register, from net.Addr) (pool.Worker, error) {
+	if v := r.GetVersion(); v != wire.Version {
+		return pool.Worker{}, wire.Errorf(wire.CodeVersion, "worker speaks version %d, this director %d", v, wire.Version)
+	}
+	user, err := reachable(r.GetUserAddr(), from)
+	if err != nil {
+		return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_ADVERTISE_USER_ADDR: %v", err)
+	}
+	mgmtAddr, err := reachable(r.GetMgmtAddr(), from)
+	if err != nil {
+		return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_ADVERTISE_MGMT_ADDR: %v", err)
+	}
+	if r.GetWorker() == "" || r.GetInstance() == "" || r.GetCapacity() == 0 {
+		return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "a worker needs a label, an instance and a capacity")
+	}
+	return pool.Worker{
+		Label: r.GetWorker(), Instance: r.GetInstance(), UserAddr: user, MgmtAddr: mgmtAddr,
+		Engine: r.GetEngine(), Fingerprint: r.GetEngineFingerprint(), Capacity: int(r.GetCapacity()),
+	}, nil
+}
+
+// reachable fills in the host that packets come from where a worker does not know its own.
+func reachable(addr string, from net.Addr) (string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", err
+	}
+	if host == "" {
+		if host, _, err = net.SplitHostPort(from.String()); err != nil {
+			return "", err
+		}
+	}
+	return net.JoinHostPort(host, port), nil
+}

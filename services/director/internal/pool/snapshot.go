@@ -1,0 +1,48 @@
+package pool
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Snapshot is a worker as it is shown to people and programs.
+type Snapshot struct {
+	Worker      string    `json:"worker"`
+	Instance    string    `json:"instance"`
+	UserAddr    string    `json:"user_addr"`
+	MgmtAddr    string    `json:"mgmt_addr"`
+	Engine      string    `json:"engine"`
+	Fingerprint string    `json:"engine_fingerprint"`
+	Connected   bool      `json:"connected"` // its link is up
+	Available   bool      `json:"available"` // it takes new sessions
+	Sessions    int       `json:"sessions"`  // by this director's count
+	Reported    int       `json:"reported"`  // by its own, at the last heartbeat: those of other directors count
+	Capacity    int       `json:"capacity"`
+	Heartbeat   time.Time `json:"last_heartbeat"`
+}
+
+// Workers returns the registered workers by label, and how many sessions wait for one.
+func (p *Pool) Workers() (workers []Snapshot, waiting int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	workers = make([]Snapshot, 0, len(p.workers))
+	for _, w := range p.workers {
+		s := Snapshot{
+			Worker: w.Label, Instance: w.Instance, UserAddr: w.UserAddr, MgmtAddr: w.MgmtAddr, Engine: w.Engine,
+			Fingerprint: w.Fingerprint, Reported: w.reported, Capacity: w.Capacity, Heartbeat: w.heartbeat,
+		}
+		if w.link != nil {
+			s.Connected, s.Available, s.Sessions = true, w.link.available(), w.link.sessions()
+		}
+		workers = append(workers, s)
+	}
+	slices.SortFunc(workers, func(a, b Snapshot) int { return cmp.Compare(a.Worker, b.Worker) })
+	return workers, len(p.waiting)
+}
+
+func (l *Link) sessions() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.attempts)
+}

@@ -1,0 +1,78 @@
+package pool
+
+import "container/heap"
+
+// Placed is a session as the pool and its links see it.
+//
+// All methods are called by the goroutines of links. They never block, and take no lock but the session's own.
+type Placed interface {
+	// Granted says that a place was found for w.
+	Granted(w *Waiter, l *Link)
+	// Waiting says that no worker can take w now.
+	Waiting(w *Waiter, reason string)
+	// Lost says that the worker of the given epoch is gone. It fences the session at once, and returns its
+	// wish for the next worker, or nil if it needs none.
+	Lost(epoch uint64, cause Cause) *Waiter
+
+	Sink
+}
+
+// Waiter is one session's wish for a worker. Make it with NewWaiter.
+type Waiter struct {
+	Session     Placed
+	ID          uint64 // of the session; older sessions have lower ones and go first
+	Epoch       uint64 // that the worker shall serve
+	Failover    bool   // counts against the swaps that may be under way at once
+	Fingerprint string // of the engine; empty if any will do
+	Avoid       string // a worker not to take again; empty if any will do
+
+	index   int // in the queue, or one of the below
+	told    bool
+	swaps   bool // holds one of the places for swaps under way
+	granted *Link
+}
+
+// Values of Waiter.index outside the queue.
+const (
+	fresh = -iota - 1
+	done
+)
+
+// NewWaiter returns w, not asked for yet.
+func NewWaiter(w Waiter) *Waiter {
+	w.index = fresh
+	return &w
+}
+
+// queue is a heap of waiters by age.
+type queue []*Waiter
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].ID < q[j].ID }
+
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].index, q[j].index = i, j
+}
+
+func (q *queue) Push(x any) {
+	w, _ := x.(*Waiter)
+	w.index = len(*q)
+	*q = append(*q, w)
+}
+
+func (q *queue) Pop() any {
+	old := *q
+	w := old[len(old)-1]
+	old[len(old)-1] = nil
+	*q = old[:len(old)-1]
+	w.index = done
+	return w
+}
+
+func (q *queue) remove(w *Waiter) {
+	if w.index >= 0 {
+		heap.Remove(q, w.index)
+	}
+	w.index = done
+}

@@ -1,0 +1,84 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Worker is a registered worker. Its fields do not change: a new instance is a new Worker.
+type Worker struct {
+	Label       string
+	Instance    string
+	UserAddr    string
+	MgmtAddr    string
+	Engine      string
+	Fingerprint string
+	Capacity    int
+
+	stop context.CancelCauseFunc // ends its keeper
+	done chan struct{}           // closed when the keeper has ended
+
+	// The fields below are guarded by Pool.mu.
+	registrations int       // MGMT connections on which it is registered
+	heartbeat     time.Time // last one
+	reported      int       // sessions on it, by its own count
+	link          *Link     // nil while down
+}
+
+var (
+	errShutdown = errors.New("director shuts down")
+	errReplaced = errors.New("replaced by a newer instance")
+	errGone     = errors.New("no longer registered")
+)
+
+const (
+	redialFirst = 20 * time.Millisecond
+	redialMost  = 500 * time.Millisecond
+)
+
+// keep holds a link to w until ctx ends, or until w is no longer registered and its link is lost.
+func (p *Pool) keep(ctx context.Context, w *Worker) {
+	defer close(w.done)
+	log := p.log.With(zap.String("worker", w.Label))
+	wait := redialFirst
+	for ctx.Err() == nil {
+		link := newLink(p, w)
+		up, err := link.run(ctx)
+		if up {
+			wait = redialFirst
+		}
+		if ctx.Err() != nil || p.forget(w) {
+			break
+		}
+		log.Debug("link is down", zap.Error(err), zap.Duration("redial_in", wait))
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, redialMost)
+	}
+	p.remove(w)
+	log.Info("worker left", zap.String("instance", w.Instance), zap.NamedError("reason", context.Cause(ctx)))
+}
+
+// forget reports whether nobody vouches for w any more.
+func (p *Pool) forget(w *Worker) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w.registrations > 0 {
+		return false
+	}
+	w.stop(errGone)
+	return true
+}
+
+func (p *Pool) remove(w *Worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.workers[w.Label] == w {
+		delete(p.workers, w.Label)
+	}
+}

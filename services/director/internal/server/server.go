@@ -1,0 +1,117 @@
+// Package server serves clients on the director's USER port: their connections, and a session for each of their
+// streams.
+package server
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/wire"
+)
+
+// Config bounds what clients may ask for.
+type Config struct {
+	DirectorID     string
+	MaxConnections int
+	MaxStreams     int // at once, on one connection
+	MaxPromptBytes int
+	Session        session.Config
+}
+
+// Server is safe for concurrent use.
+type Server struct {
+	cfg  Config
+	deps session.Deps
+	log  *zap.Logger
+
+	sessions    atomic.Uint64 // numbers given out
+	connections atomic.Uint64
+
+	mu    sync.Mutex
+	conns map[*connection]struct{}
+}
+
+// New returns a server that serves nobody yet.
+func New(cfg Config, deps session.Deps) *Server {
+	return &Server{cfg: cfg, deps: deps, log: deps.Log, conns: map[*connection]struct{}{}}
+}
+
+// Serve accepts clients until ctx ends; then it ends their streams, tells them that the director shuts down, and
+// closes l.
+func (s *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
+	defer l.Close() //nolint:errcheck // the process is leaving; the accept error is the one that counts
+	var running sync.WaitGroup
+	defer running.Wait()
+	for {
+		conn, err := l.Accept(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		c := &connection{server: s, conn: conn, number: s.connections.Add(1), since: time.Now(), streams: map[*session.Session]struct{}{}}
+		if !s.admit(c) {
+			s.log.Warn("client refused: too many connections", zap.Int("limit", s.cfg.MaxConnections))
+			_ = conn.CloseWithError(wire.QUICRefused, string(wire.CodeLimit)+": the director serves as many connections as it may")
+			continue
+		}
+		running.Go(func() {
+			defer s.dismiss(c)
+			c.serve(ctx)
+		})
+	}
+}
+
+func (s *Server) admit(c *connection) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.conns) >= s.cfg.MaxConnections {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	return true
+}
+
+func (s *Server) dismiss(c *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+// Snapshot is a connection as it is shown to people and programs.
+type Snapshot struct {
+	ConnectionID string             `json:"connection_id"`
+	ODCID        string             `json:"odcid"`
+	Exporter     string             `json:"exporter"`
+	Client       string             `json:"client"`
+	Address      string             `json:"address"`
+	Since        time.Time          `json:"since"`
+	Streams      []session.Snapshot `json:"streams"`
+}
+
+// Connections returns what is connected now, the oldest first. The proof is read anew from each connection.
+func (s *Server) Connections() []Snapshot {
+	s.mu.Lock()
+	conns := make([]*connection, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	slices.SortFunc(conns, func(a, b *connection) int { return cmp.Compare(a.number, b.number) })
+	all := make([]Snapshot, 0, len(conns))
+	for _, c := range conns {
+		if snapshot, ok := c.snapshot(); ok {
+			all = append(all, snapshot)
+		}
+	}
+	return all
+}

@@ -1,0 +1,222 @@
+package session
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/session"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// minProgress is how many tokens an attempt must have delivered for the death of its worker not to be blamed
+// on the request.
+const minProgress = 4
+
+// lose gives up the present attempt and moves on. avoid is a worker not to come back to.
+func (s *Session) lose(cause pool.Cause, avoid string) {
+	if cause.Deadly() {
+		s.deaths++
+		if s.length() >= s.attemptAt+minProgress {
+			s.deaths = 0
+		}
+	}
+	if s.swap != nil {
+		s.swap.Reason = string(cause)
+		event := migration.TargetLost
+		if cause == pool.CauseDiverged {
+			event = migration.Mismatch
+		}
+		s.step(event)
+	} else {
+		s.homeless = s.deps.Clock.Now()
+		s.log.Warn("worker failed - initiating connection migration", zap.String("worker", s.worker()), zap.String("cause", string(cause)))
+	}
+	switch {
+	case s.deaths >= s.cfg.MaxWorkerDeaths:
+		s.fail(wire.Errorf(wire.CodePoison, "stopped after %d workers in a row died serving this stream; the last: %s", s.deaths, cause))
+	case s.tooManySwaps():
+		s.fail(wire.Errorf(wire.CodeSwapLimit, "the stream was moved %d times within a minute", s.cfg.MaxSwapsPerMinute))
+	default:
+		s.move(string(cause), avoid)
+	}
+}
+
+func (s *Session) worker() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flow.worker
+}
+
+// tooManySwaps counts the swap that is about to begin.
+func (s *Session) tooManySwaps() bool {
+	now := time.Now()
+	for len(s.recent) > 0 && now.Sub(s.recent[0]) > time.Minute {
+		s.recent = s.recent[1:]
+	}
+	s.recent = append(s.recent, now)
+	return len(s.recent) > s.cfg.MaxSwapsPerMinute
+}
+
+// move begins a swap: to the first worker, or from one that is lost.
+func (s *Session) move(cause, avoid string) {
+	s.leave()
+	s.mu.Lock()
+	s.fence()
+	from := s.flow.worker
+	if s.flow.wish == nil || s.flow.wish == s.wish {
+		s.wishFor(avoid)
+	}
+	s.wish = s.flow.wish
+	s.mu.Unlock()
+	kind := migration.Failover
+	if from == "" {
+		kind = migration.Placement
+	}
+	s.swap = migration.NewSwap(kind, from, cause, time.Now())
+	s.step(migration.Start)
+}
+
+// leave gives the present attempt up: its place in the pool, and the worker's part.
+func (s *Session) leave() {
+	if s.link != nil {
+		s.link.Cancel(s.who.ID, s.wish.Epoch)
+		s.link = nil
+	}
+	if s.wish != nil {
+		s.deps.Pool.Release(s.wish)
+	}
+}
+
+// step feeds the swap one event and carries out what follows from it.
+func (s *Session) step(event migration.Event) {
+	if s.swap == nil {
+		return
+	}
+	actions, err := s.swap.Apply(event, time.Now())
+	if err != nil {
+		s.log.Error("swap", zap.Error(err))
+		return
+	}
+	s.entered = s.deps.Clock.Now()
+	swap := s.swap
+	for _, action := range actions {
+		s.act(action)
+	}
+	if s.swap == swap && swap.State().Final() {
+		s.swapOver()
+	}
+}
+
+func (s *Session) act(action migration.Action) {
+	switch action {
+	case migration.Pick:
+		s.deps.Pool.Acquire(s.wish)
+	case migration.Open:
+		s.log.Debug("opening attempt", zap.String("worker", s.link.Worker()), zap.Uint64("epoch", s.wish.Epoch))
+		s.step(migration.Opened)
+	case migration.Capture:
+		s.swap.Cut = s.length()
+		s.attemptAt = s.swap.Cut
+		s.step(migration.Captured)
+	case migration.Transfer:
+		s.link.Attach(s.attachment())
+	case migration.Pivot:
+		s.step(migration.Pivoted) // the source was fenced when it was lost
+	case migration.Verify:
+		s.mu.Lock()
+		ready := len(s.flow.held) > 0
+		s.mu.Unlock()
+		if ready {
+			s.step(migration.Verified)
+		}
+	case migration.Tell:
+		if s.tell() {
+			s.step(migration.Told)
+		}
+	case migration.Confirm, migration.ReleaseSource, migration.ReleaseTarget:
+		// A failover needs no confirmation and has no source. The target is left by leave, which follows.
+	}
+}
+
+// attachment returns what the target needs to go on, and opens the session for its answer.
+func (s *Session) attachment() *wirepb.Attach {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := &s.flow
+	f.pending, f.begun, f.held = s.wish.Epoch, false, nil
+	// One token at least, even to a client that reads nothing: without it the target could not be verified.
+	f.client.granted = max(f.client.sent+uint64(s.cfg.Window), f.journal.Len()+1)
+	text, lengths := f.journal.Prefix()
+	digest := f.journal.Digest()
+	return &wirepb.Attach{
+		Session: s.who.ID, Epoch: s.wish.Epoch, ConnectionId: s.who.ConnectionID, StreamId: s.who.StreamID,
+		Request: s.request, Credit: f.client.granted,
+		Prefix: &wirepb.Prefix{Text: text, Lengths: lengths, Digest: digest[:]},
+	}
+}
+
+func (s *Session) digest() session.Digest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flow.journal.Digest()
+}
+
+// tell makes the target the session's worker: the client is told, and gets the tokens held so far. It reports
+// false if the target was lost meanwhile; the event that says so is on its way.
+func (s *Session) tell() bool {
+	s.mu.Lock()
+	f := &s.flow
+	if f.pending != s.wish.Epoch {
+		s.mu.Unlock()
+		return false
+	}
+	if s.swap.Kind == migration.Placement {
+		f.client.put(&wirepb.Assigned{Worker: s.swap.To, Epoch: s.swap.Epoch})
+	} else {
+		f.swaps++
+		f.client.put(&wirepb.Swapped{
+			FromWorker: s.swap.From, ToWorker: s.swap.To, Kind: s.swap.Kind.String(), Cause: s.swap.Cause,
+			Epoch: s.swap.Epoch, LastSequence: s.swap.Cut,
+		})
+	}
+	f.worker, f.fingerprint = s.swap.To, s.link.Fingerprint()
+	f.epoch, f.pending, f.begun = f.pending, 0, false
+	held := f.held
+	f.held = nil
+	f.pace.restart(s.deps.Clock.Now())
+	for i, text := range held {
+		s.accept(wire.Token{Epoch: f.epoch, Sequence: s.swap.Cut + uint64(i) + 1, Text: text})
+	}
+	s.push()
+	grant := s.credit()
+	s.mu.Unlock()
+	if grant != nil {
+		s.link.Grant(grant)
+	}
+	return true
+}
+
+// swapOver accounts for a swap that has ended.
+func (s *Session) swapOver() {
+	swap := s.swap
+	s.swap = nil
+	s.deps.Pool.Settle(s.wish)
+	switch {
+	case swap.State() == migration.Completed && swap.Kind == migration.Placement:
+		s.log.Info("worker assigned", zap.String("worker", swap.To), zap.Uint64("epoch", swap.Epoch))
+	case swap.State() == migration.Completed:
+		s.patience = 1
+		s.log.Info("migrating connection to new worker", zap.String("from_worker", swap.From), zap.String("to_worker", swap.To),
+			zap.Uint64("sequence", swap.Cut+1), zap.Uint64("epoch", swap.Epoch))
+	}
+	if swap.Kind == migration.Placement {
+		return
+	}
+	r := swap.Record(time.Now())
+	r.ConnectionID, r.StreamID = s.who.ConnectionID, s.who.StreamID
+	s.deps.Swaps(r)
+}
