@@ -68,38 +68,52 @@ func explainIn(ctx context.Context, err error) error {
 	return explain(err)
 }
 
+// coded gives a cause its Code. It reads as the Error, whose message has the cause's.
+type coded struct {
+	err   *Error
+	cause error
+}
+
+func (c *coded) Error() string   { return c.err.Error() }
+func (c *coded) Unwrap() []error { return []error{c.err, c.cause} }
+
+// wrap gives err a Code, and a message of what failed and why.
+func wrap(code Code, what string, err error) error {
+	return &coded{wire.Errorf(code, "%s: %v", what, err), err}
+}
+
 // broken returns the error for a promise that does not hold.
 func broken(promise error, format string, args ...any) error {
-	return fmt.Errorf("%w (%w)", wire.Errorf(CodeProtocol, format, args...), promise)
+	return &coded{wire.Errorf(CodeProtocol, "%v: %s", promise, fmt.Sprintf(format, args...)), promise}
 }
 
 // explain gives an error of QUIC, or of a frame, its Code. An error that has one, and an end of the caller's
 // context, stay as they are.
 func explain(err error) error {
 	var (
-		coded     *Error
+		known     *Error
 		closed    *quic.ApplicationError
 		reset     *quic.StreamError
 		transport *quic.TransportError
 		version   *quic.VersionNegotiationError
 	)
 	switch {
-	case errors.As(err, &coded), errors.Is(err, ErrClosed),
+	case errors.As(err, &known), errors.Is(err, ErrClosed),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.As(err, &closed):
 		return explainClose(closed)
 	case errors.As(err, &reset):
-		return fmt.Errorf("%w: %w", wire.Errorf(resetCode(reset.ErrorCode), "the director reset the stream"), err)
+		return wrap(resetCode(reset.ErrorCode), "the director reset the stream", err)
 	case errors.As(err, &version):
-		return fmt.Errorf("%w: %w", wire.Errorf(CodeVersion, "no common version of QUIC"), err)
+		return wrap(CodeVersion, "no common version of QUIC", err)
 	case errors.As(err, &transport) && transport.ErrorCode.IsCryptoError():
 		return explainHandshake(transport)
 	case errors.Is(err, wire.ErrTooLarge), errors.Is(err, wire.ErrMalformed),
 		errors.Is(err, wire.ErrUnknownType), errors.Is(err, wire.ErrUnexpected):
-		return fmt.Errorf("%w: %w (%w)", wire.Errorf(CodeProtocol, "reading from the director"), err, ErrFrame)
+		return broken(ErrFrame, "%v", err)
 	default:
-		return fmt.Errorf("%w: %w", wire.Errorf(CodeLost, "no connection to the director"), err)
+		return wrap(CodeLost, "no connection", err)
 	}
 }
 
@@ -115,7 +129,7 @@ func explainClose(closed *quic.ApplicationError) error {
 	if message = strings.TrimSpace(message); message == "" {
 		message = "the director closed the connection"
 	}
-	return fmt.Errorf("%w (%w)", &Error{Code: Code(code), Message: message}, closed)
+	return &coded{&Error{Code: Code(code), Message: message}, closed}
 }
 
 func isCode(s string) bool {
@@ -152,7 +166,7 @@ const noApplicationProtocol quic.TransportErrorCode = 0x100 + 120
 
 func explainHandshake(err *quic.TransportError) error {
 	if err.ErrorCode == noApplicationProtocol {
-		return fmt.Errorf("%w: %w", wire.Errorf(CodeVersion, "the peer does not speak %s", wire.ALPNClient), err)
+		return wrap(CodeVersion, "the peer does not speak "+wire.ALPNClient, err)
 	}
-	return fmt.Errorf("%w: %w", wire.Errorf(CodeUnauthorized, "the TLS handshake failed"), err)
+	return wrap(CodeUnauthorized, "TLS handshake", err)
 }

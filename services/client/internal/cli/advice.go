@@ -1,0 +1,46 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/connswap/connswap/services/client/connswap"
+	"github.com/connswap/connswap/shared/config"
+)
+
+const (
+	targetVariable = config.Prefix + "_DIRECTOR_TARGET"
+	tlsVariable    = config.Prefix + "_TLS_DIR"
+)
+
+// adviseOnDial says why there is no connection, and what to do.
+func (g *generation) adviseOnDial(err error) string {
+	cfg := g.settings.cfg
+	switch describe(err).Code { //nolint:exhaustive // the rest speaks for itself
+	case connswap.CodeLost:
+		return fmt.Sprintf("cannot reach a director at %s=%q: %v; start one there, or set the variable to where it is",
+			targetVariable, cfg.Target, err)
+	case connswap.CodeUnauthorized:
+		return fmt.Sprintf("no trusted connection to %s=%q: %v; both ends need certificates of one authority, this end has those in %s=%q",
+			targetVariable, cfg.Target, err, tlsVariable, cfg.TLSDir)
+	case connswap.CodeVersion:
+		return fmt.Sprintf("%s=%q speaks another protocol or version: %v; give a director's USER port, and use a client of its version",
+			targetVariable, cfg.Target, err)
+	default:
+		return fmt.Sprintf("the director at %s=%q refuses: %v", targetVariable, cfg.Target, err)
+	}
+}
+
+// adviseOnStream says why a stream ended before it was complete, and what to do.
+func (g *generation) adviseOnStream(err error) string {
+	said := fmt.Sprintf("the stream ended after token %d: %v", g.report.sequence, err)
+	switch describe(err).Code { //nolint:exhaustive // the rest speaks for itself
+	case connswap.CodeNoWorker:
+		return said + "; start workers, or see the director's log why it has none"
+	case connswap.CodeLost, connswap.CodeShutdown, connswap.CodeUnavailable:
+		return said + "; try again once the director is there"
+	case connswap.CodeInternal, connswap.CodeProtocol, connswap.CodeDiverged:
+		return said + "; that is a defect, please report it with the director's log"
+	default:
+		return said
+	}
+}

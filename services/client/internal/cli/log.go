@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"strconv"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/client/connswap"
+	"github.com/connswap/connswap/shared/telemetry"
+)
+
+// logOutput writes a log line for every token and whatever else happens.
+type logOutput struct {
+	*sink
+	log     *zap.Logger
+	console bool
+}
+
+func newLogOutput(s *sink, level, format string) (*logOutput, error) {
+	log, err := telemetry.NewLogger(level, format, s)
+	if err != nil {
+		return nil, err
+	}
+	return &logOutput{sink: s, log: log, console: format == "console"}, nil
+}
+
+func (o *logOutput) connected(r *report) {
+	o.log.Info("connected", zap.String("connection.id", r.connection), zap.String("director", r.director),
+		zap.String("odcid", r.now.ODCID), zap.String("exporter", r.now.Exporter))
+}
+
+func (o *logOutput) event(r *report, event connswap.Event) {
+	switch e := event.(type) {
+	case connswap.Assigned:
+		o.log.Info("worker assigned", served(r)...)
+	case connswap.Waiting:
+		o.log.Warn("no worker, waiting", zap.String("connection.id", r.connection), zap.Uint64("stream.id", r.stream),
+			zap.String("reason", e.Reason), zap.Duration("timeout", e.Timeout))
+	case connswap.Token:
+		o.token(r, e)
+	case connswap.Swapped:
+		o.swapped(r, e)
+	case connswap.Done:
+		o.log.Info("stream complete", append(served(r),
+			zap.Uint64("tokens", e.Tokens), zap.Int("swaps", e.Swaps), zap.String("finish_reason", e.FinishReason),
+			zap.Stringer("digest", e.Digest), zap.String("odcid", r.now.ODCID), zap.String("exporter", r.now.Exporter),
+			zap.Bool("same_connection", r.sameConnection()))...)
+	}
+}
+
+// token puts the text behind the message where people read it, and into a field for programs.
+func (o *logOutput) token(r *report, t connswap.Token) {
+	const message = "received token"
+	fields := append(served(r), zap.Uint64("sequence", t.Sequence))
+	if o.console {
+		o.log.Info(message+" text="+strconv.Quote(t.Text), fields...)
+		return
+	}
+	o.log.Info(message, append(fields, zap.Uint64("epoch", t.Epoch), zap.String("text", t.Text))...)
+}
+
+func (o *logOutput) swapped(r *report, e connswap.Swapped) {
+	connection, stream := zap.String("connection.id", r.connection), zap.Uint64("stream.id", r.stream)
+	if e.Kind == "failover" {
+		o.log.Warn("worker error received", connection, zap.String("worker", e.From), stream, zap.String("cause", e.Cause))
+	}
+	o.log.Info("CONNECTION MIGRATION: switching workers", connection, stream, zap.Uint64("epoch", e.Epoch),
+		zap.String("kind", e.Kind), zap.Float64("gap_ms", milliseconds(e.Gap)),
+		zap.String("from_worker", e.From), zap.String("to_worker", e.To))
+	o.log.Info("worker assigned", served(r)...)
+}
+
+func (o *logOutput) ended(r *report, err error) {
+	if err == nil {
+		return
+	}
+	e := describe(err)
+	o.log.Error("stream ended", append(served(r), zap.Uint64("sequence", r.sequence),
+		zap.String("code", string(e.Code)), zap.Error(err))...)
+}
+
+// served are the fields that nearly every line has.
+func served(r *report) []zap.Field {
+	return []zap.Field{
+		zap.String("connection.id", r.connection), zap.String("worker", r.worker), zap.Uint64("stream.id", r.stream),
+	}
+}

@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"syscall"
+
+	"github.com/connswap/connswap/services/client/connswap"
+	"github.com/connswap/connswap/shared/config"
+)
+
+// output is one of the three ways to tell what happens. The report has been brought up to date before.
+type output interface {
+	connected(r *report)
+	event(r *report, event connswap.Event)
+	// ended is the last call. err is nil after a Done, which has been told as an event.
+	ended(r *report, err error)
+	// broken is why the output cannot be written any more, or nil.
+	broken() error
+}
+
+func newOutput(cfg config.Client, p Process) (output, error) {
+	stdout := &sink{w: p.Stdout}
+	switch cfg.Output {
+	case "log":
+		return newLogOutput(stdout, cfg.LogLevel, cfg.LogFormat)
+	case "json":
+		return newJSONOutput(stdout), nil
+	default:
+		return &textOutput{sink: stdout, notes: p.Stderr, terminal: p.Terminal}, nil
+	}
+}
+
+// sink remembers that its writer failed, and swallows what comes after that.
+type sink struct {
+	w   io.Writer
+	err error
+}
+
+// Write always succeeds.
+func (s *sink) Write(b []byte) (int, error) {
+	if s.err == nil {
+		_, s.err = s.w.Write(b)
+	}
+	return len(b), nil
+}
+
+// Sync has nothing to do: nothing is kept back.
+func (s *sink) Sync() error { return nil }
+
+func (s *sink) print(texts ...string) {
+	for _, text := range texts {
+		io.WriteString(s, text) //nolint:errcheck // remembered
+	}
+}
+
+func (s *sink) broken() error { return s.err }
+
+// readerLeft reports whether an output broke because its reader wants no more, such as head(1).
+func readerLeft(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe)
+}
+
+// writeLines writes each line of text to stderr as one of the client's. There is nobody to tell if it fails.
+func writeLines(w io.Writer, text string) {
+	for line := range strings.Lines(text) {
+		io.WriteString(w, "client: "+strings.TrimRight(line, "\n")+"\n") //nolint:errcheck // see above
+	}
+}

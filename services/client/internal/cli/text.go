@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/connswap/connswap/services/client/connswap"
+)
+
+// textOutput is for people: the text itself as it comes, with a mark where another worker took over. What is
+// not the text goes to notes.
+type textOutput struct {
+	*sink
+	notes    io.Writer // stderr
+	terminal bool
+	midLine  bool // the text does not end with a newline so far
+	reason   string
+}
+
+func (o *textOutput) connected(*report) {}
+
+func (o *textOutput) event(_ *report, event connswap.Event) {
+	switch e := event.(type) {
+	case connswap.Waiting:
+		o.note("waiting for a worker, up to %v: %s", e.Timeout, e.Reason)
+	case connswap.Token:
+		o.text(e.Text)
+	case connswap.Swapped:
+		o.mark(e)
+	case connswap.Done:
+		o.reason = e.FinishReason
+	case connswap.Assigned:
+	}
+}
+
+func (o *textOutput) text(text string) {
+	if text == "" {
+		return
+	}
+	o.midLine = !strings.HasSuffix(text, "\n")
+	o.print(o.harmless(text))
+}
+
+// mark says which worker went on, and by how much the pause was longer than that between any two tokens.
+func (o *textOutput) mark(e connswap.Swapped) {
+	mark := fmt.Sprintf(" ⟨%s → %s", e.From, e.To)
+	if e.Gap > 0 {
+		mark += ", +" + rounded(max(0, e.Gap-e.Interval))
+	}
+	mark = o.harmless(mark + "⟩")
+	if o.terminal {
+		mark = "\x1b[2m" + mark + "\x1b[22m" // faint, and normal again (ECMA-48 §8.3.117)
+	}
+	o.midLine = true
+	o.print(mark)
+}
+
+// note writes a line between the text. On a terminal it does not continue the text's line.
+func (o *textOutput) note(format string, args ...any) {
+	if o.terminal && o.midLine {
+		o.print("\n")
+		o.midLine = false
+	}
+	writeLines(o.notes, o.harmless(fmt.Sprintf(format, args...)))
+}
+
+func (o *textOutput) ended(r *report, err error) {
+	if o.midLine {
+		o.print("\n")
+		o.midLine = false
+	}
+	if r.connection != "" {
+		o.note("%s", o.summary(r, err))
+	}
+}
+
+// summary is the last line.
+func (o *textOutput) summary(r *report, err error) string {
+	var b strings.Builder
+	b.WriteString(counted(r.sequence, "token"))
+	if len(r.workers) > 0 {
+		fmt.Fprintf(&b, " from %s", strings.Join(r.workers, ", "))
+	}
+	fmt.Fprintf(&b, ", %s", counted(uint64(r.swaps), "swap"))
+	if r.longest.Gap > 0 {
+		fmt.Fprintf(&b, " (longest pause %s, usual %s)", rounded(r.longest.Gap), rounded(r.longest.Interval))
+	}
+	if err == nil {
+		fmt.Fprintf(&b, ", complete (%s)", o.reason)
+	} else {
+		b.WriteString(", not complete")
+	}
+	same := "the same QUIC connection from start to end"
+	if !r.sameConnection() {
+		same = "NOT the same QUIC connection from start to end"
+	}
+	fmt.Fprintf(&b, "; %s: %s (ODCID %s, exporter %s)", r.connection, same, r.now.ODCID, r.now.Exporter)
+	return b.String()
+}
+
+// harmless drops control characters on the way to a terminal: what a director sends shall not steer it. Bytes
+// that are no character stay: the rest of theirs may come with the next token.
+func (o *textOutput) harmless(text string) string {
+	if !o.terminal {
+		return text
+	}
+	var b strings.Builder
+	for len(text) > 0 {
+		r, n := utf8.DecodeRuneInString(text)
+		if !unicode.IsControl(r) || r == '\n' || r == '\t' {
+			b.WriteString(text[:n])
+		}
+		text = text[n:]
+	}
+	return b.String()
+}
+
+// rounded is a duration in milliseconds as people read it.
+func rounded(d time.Duration) string {
+	if d < 10*time.Millisecond {
+		return fmt.Sprintf("%.1f ms", milliseconds(d))
+	}
+	return fmt.Sprintf("%.0f ms", milliseconds(d))
+}
+
+func counted(n uint64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
