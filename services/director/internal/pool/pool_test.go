@@ -1,0 +1,260 @@
+package pool
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// world is a pool with links that are up, and a log of what the sessions were told.
+type world struct {
+	*Pool
+	t        *testing.T
+	log      []string
+	sessions map[uint64]*fake
+}
+
+func newWorld(t *testing.T, maxSwaps int) *world {
+	p := New(Config{MaxSwaps: maxSwaps}, Deps{Log: zap.NewNop(), Clock: &lived.Clock{}})
+	return &world{Pool: p, t: t, sessions: map[uint64]*fake{}}
+}
+
+func (w *world) link(label string, capacity int, fingerprint string) *Link {
+	l := newLink(w.Pool, &Worker{Label: label, Capacity: capacity, Fingerprint: fingerprint})
+	l.up, l.ready = true, true
+	w.linkUp(l)
+	return l
+}
+
+func (w *world) lose(l *Link) { l.down(lost(CauseTether, nil)) }
+
+func (w *world) said() string {
+	s := strings.Join(w.log, " ")
+	w.log = nil
+	return s
+}
+
+// fake is a session that only remembers.
+type fake struct {
+	Sink
+
+	world *world
+	id    uint64
+	wish  *Waiter
+	link  *Link
+	epoch uint64
+}
+
+func (w *world) session(id uint64) *fake {
+	f := &fake{world: w, id: id}
+	w.sessions[id] = f
+	return f
+}
+
+func (f *fake) ask(failover bool) *fake {
+	f.epoch++
+	f.wish = NewWaiter(Waiter{Session: f, ID: f.id, Epoch: f.epoch, Failover: failover})
+	f.world.Acquire(f.wish)
+	return f
+}
+
+func (f *fake) Granted(w *Waiter, l *Link) {
+	if w != f.wish {
+		f.world.t.Errorf("session %d was granted a wish that it does not have", f.id)
+	}
+	f.link = l
+	f.world.log = append(f.world.log, fmt.Sprintf("%d→%s", f.id, l.Worker()))
+}
+
+func (f *fake) Waiting(_ *Waiter, reason string) {
+	f.world.log = append(f.world.log, fmt.Sprintf("%d waits: %s;", f.id, reason))
+}
+
+func (f *fake) Lost(epoch uint64, _ Cause) *Waiter {
+	if epoch != f.epoch {
+		return nil
+	}
+	f.world.Settle(f.wish)
+	f.epoch++
+	f.link = nil
+	f.wish = NewWaiter(Waiter{Session: f, ID: f.id, Epoch: f.epoch, Failover: true})
+	return f.wish
+}
+
+func TestRoundRobinOverRoom(t *testing.T) {
+	w := newWorld(t, 10)
+	w.link("a", 2, "")
+	w.link("b", 1, "")
+	w.link("c", 2, "").ready = false
+	for id := uint64(1); id <= 4; id++ {
+		w.session(id).ask(false)
+	}
+	if got, want := w.said(), "1→a 2→b 3→a 4 waits: all workers are full;"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	w.Release(w.sessions[2].wish)
+	if got, want := w.said(), "4→b"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestReasonsForWaiting(t *testing.T) {
+	w := newWorld(t, 10)
+	w.session(1).ask(false)
+	w.session(1).ask(false) // the same session's second try does not matter here
+	if got, want := w.said(), "1 waits: no worker is connected; 1 waits: no worker is connected;"; got != want {
+		t.Errorf("got %s", got)
+	}
+	l := w.link("a", 1, "x")
+	w.said()
+	l.ready = false
+	w.session(2).ask(false)
+	if got, want := w.said(), "2 waits: no worker is available;"; got != want {
+		t.Errorf("got %s", got)
+	}
+	l.ready = true
+	f := w.session(3)
+	f.wish = NewWaiter(Waiter{Session: f, ID: 3, Epoch: 1, Fingerprint: "y"})
+	w.Acquire(f.wish)
+	if got, want := w.said(), "3 waits: no connected worker runs the engine that this stream began with;"; !strings.Contains(got, want) {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestAskingTwiceIsAskingOnce(t *testing.T) {
+	w := newWorld(t, 10)
+	w.link("a", 2, "")
+	f := w.session(1).ask(false)
+	w.Acquire(f.wish)
+	if got := w.said(); got != "1→a" {
+		t.Errorf("got %s", got)
+	}
+	w.Release(f.wish)
+	w.Release(f.wish)
+	w.Acquire(f.wish) // late: it was taken back
+	if got := w.said(); got != "" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestStuckStreamPrefersAnotherWorker(t *testing.T) {
+	w := newWorld(t, 10)
+	w.link("a", 2, "")
+	if w.Alternative("", "a") {
+		t.Error("a is an alternative to a")
+	}
+	f := w.session(1)
+	f.wish = NewWaiter(Waiter{Session: f, ID: 1, Epoch: 1, Avoid: "a"})
+	w.Acquire(f.wish)
+	w.link("b", 1, "")
+	if !w.Alternative("", "a") {
+		t.Error("b is no alternative to a")
+	}
+	f = w.session(2)
+	f.wish = NewWaiter(Waiter{Session: f, ID: 2, Epoch: 1, Avoid: "a"})
+	w.Acquire(f.wish)
+	if got := w.said(); got != "1→a 2→b" {
+		t.Errorf("got %s", got)
+	}
+}
+
+// TestDeadWorkerIsEmptiedInOrder kills a worker with 1,000 sessions, while others have 300 places, and 40 may
+// move at once.
+func TestDeadWorkerIsEmptiedInOrder(t *testing.T) {
+	const sessions, places, atOnce = 1000, 300, 40
+	w := newWorld(t, atOnce)
+	dying := w.link("dying", sessions, "")
+	for id := uint64(1); id <= sessions; id++ {
+		w.session(id).ask(false)
+	}
+	b, c := w.link("b", places/2, ""), w.link("c", places/2, "")
+	w.said()
+	w.lose(dying)
+	var moved []uint64
+	collect := func() int {
+		before := len(moved)
+		for _, line := range w.log {
+			var id uint64
+			if n, _ := fmt.Sscanf(line, "%d→", &id); n == 1 && !strings.Contains(line, "waits") {
+				moved = append(moved, id)
+			}
+		}
+		w.log = nil
+		return len(moved) - before
+	}
+	if n := collect(); n != atOnce {
+		t.Fatalf("%d move at once, allowed are %d", n, atOnce)
+	}
+	for i := 0; i < len(moved) && len(moved) < places; i++ {
+		w.Settle(w.sessions[moved[i]].wish)
+		collect()
+		if w.swaps > atOnce {
+			t.Fatalf("%d swaps under way", w.swaps)
+		}
+	}
+	if len(moved) != places || len(b.attempts) != places/2 || len(c.attempts) != places/2 {
+		t.Fatalf("%d moved, %d and %d are on the others", len(moved), len(b.attempts), len(c.attempts))
+	}
+	if !slices.IsSorted(moved) || moved[0] != 1 {
+		t.Fatalf("moved out of order: %v", moved)
+	}
+	for _, id := range moved {
+		w.Settle(w.sessions[id].wish)
+	}
+	d := w.link("d", sessions, "")
+	for len(moved) < sessions {
+		if collect() == 0 {
+			t.Fatalf("only %d of %d moved in the end", len(moved), sessions)
+		}
+		for _, id := range moved {
+			w.Settle(w.sessions[id].wish)
+		}
+	}
+	if !slices.IsSorted(moved) || len(d.attempts) != sessions-places {
+		t.Fatalf("the rest moved out of order, or not to d (%d)", len(d.attempts))
+	}
+}
+
+func TestWorkerDiesBetweenGrantAndUse(t *testing.T) {
+	w := newWorld(t, 1)
+	a := w.link("a", 1, "")
+	w.session(1).ask(true)
+	w.lose(a)
+	w.session(2).ask(true)
+	if w.swaps != 0 {
+		t.Errorf("%d swaps are counted as under way, with nobody to go to", w.swaps)
+	}
+	w.link("b", 2, "")
+	if got, want := w.said(), "1→a 1 waits: no worker is connected; 2 waits: no worker is connected; 1→b"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	w.Settle(w.sessions[1].wish)
+	if got := w.said(); got != "2→b" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestTokensOfAnotherLinkMeanNothing(t *testing.T) {
+	w := newWorld(t, 1)
+	l := w.link("a", 1, "")
+	var b batch
+	body := wire.AppendLinkToken(nil, wire.Token{Session: 7, Epoch: 1, Sequence: 1, Text: []byte("x")})
+	frame, err := wire.NewReader(strings.NewReader(string(body)), 100).Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.receive(frame, &b); err != nil || len(b.dirty) != 0 {
+		t.Fatalf("token of an unknown session: %v, %d dirty", err, len(b.dirty))
+	}
+	l.refused(&wirepb.Refused{Session: 7, Epoch: 1, Code: string(wire.CodeCapacity)})
+	if !l.rested {
+		t.Error("a refusal for an unknown session rests the worker")
+	}
+}
