@@ -146,9 +146,13 @@ func misspelt(environ []string) []Problem {
 	return problems
 }
 
+// nearest is the known name that takes the least to get to. What was left out counts half: OUTPUT is nearer to
+// CLIENT_OUTPUT than to any other name of six letters.
 func nearest(name string, known []string) string {
+	cost := levenshtein.NewParams().InsCost(1).DelCost(2).SubCost(2)
+	name = strings.ToUpper(name)
 	return slices.MinFunc(known, func(a, b string) int {
-		return levenshtein.Distance(strings.ToUpper(name), a, nil) - levenshtein.Distance(strings.ToUpper(name), b, nil)
+		return levenshtein.Distance(name, a, cost) - levenshtein.Distance(name, b, cost)
 	})
 }
 

@@ -24,7 +24,7 @@ const (
 	Text     Type = "text"
 	List     Type = "list"
 	Whole    Type = "integer"
-	Natural  Type = "natural"
+	Natural  Type = "unsigned integer"
 	Fraction Type = "number"
 	Duration Type = "duration"
 )

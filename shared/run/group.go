@@ -5,9 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 )
 
 // Group is a set of named actors. The return of any of them, nil included, stops all of them; so does the
@@ -96,13 +93,4 @@ func (a *actor) result(cause error) error {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", a.name, a.err)
-}
-
-// SignalContext returns a context that ends at the first SIGINT or SIGTERM; its cause names the signal. After
-// that signals have their usual effect again: a second one ends the process at once, with the status that says
-// so (130 or 143 in a shell). stop releases what it holds.
-func SignalContext() (ctx context.Context, stop context.CancelFunc) {
-	ctx, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	return ctx, stop
 }

@@ -1,0 +1,33 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// SignalContext returns a context that ends at the first SIGINT or SIGTERM; its cause names the signal. From
+// then on signals have their usual effect again: a second one ends the process at once, with the status that
+// says so (130 or 143 in a shell). stop ends the context too, and releases what it holds.
+func SignalContext() (ctx context.Context, stop context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case received := <-signals:
+			signal.Stop(signals) // before anybody can know of the first signal and send a second
+			cancel(fmt.Errorf("%v signal received", received))
+		case <-ctx.Done():
+			signal.Stop(signals)
+		}
+	}()
+	return ctx, func() {
+		cancel(context.Canceled)
+		<-done
+	}
+}
