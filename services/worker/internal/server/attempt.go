@@ -1,0 +1,234 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/worker/engine"
+	"github.com/connswap/connswap/shared/session"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// attempt serves one session in one epoch. The goroutine of run owns it, except where a field says otherwise.
+type attempt struct {
+	link       *link
+	session    uint64
+	epoch      uint64
+	connection string
+	stream     uint64
+	request    engine.Request
+	prefix     *wirepb.Prefix // until the engine has it
+	log        *zap.Logger
+
+	digest session.Digest // over prefix and tokens so far
+	made   atomic.Uint64  // sequence of the last token; written by run only
+
+	credit atomic.Uint64 // highest sequence that may be sent; written by the control stream's reader
+	raised chan struct{} // capacity 1: credit was raised
+
+	out    *wire.Outbox
+	cancel context.CancelFunc // set before run
+
+	mu   sync.Mutex
+	over bool // nothing more is put out, and the place is given back
+}
+
+func newAttempt(l *link, m *wirepb.Attach) *attempt {
+	a := &attempt{
+		link:       l,
+		session:    m.GetSession(),
+		epoch:      m.GetEpoch(),
+		connection: m.GetConnectionId(),
+		stream:     m.GetStreamId(),
+		prefix:     m.GetPrefix(),
+		raised:     make(chan struct{}, 1),
+		out:        l.tokens[m.GetSession()%uint64(len(l.tokens))],
+		request: engine.Request{
+			Prompt:    m.GetRequest().GetPrompt(),
+			MaxTokens: int(m.GetRequest().GetMaxTokens()),
+			Seed:      m.GetRequest().GetSeed(),
+		},
+	}
+	a.credit.Store(m.GetCredit())
+	a.log = l.log.With(zap.String("connection.id", a.connection), zap.Uint64("stream.id", a.stream),
+		zap.Uint64("session", a.session), zap.Uint64("epoch", a.epoch))
+	return a
+}
+
+// run generates until the text is complete, the attempt cannot go on, or it is stopped.
+func (a *attempt) run(ctx context.Context) {
+	defer a.stop()
+	prefix, digest, refusal := readPrefix(a.prefix)
+	if refusal != nil {
+		if a.pass(ctx) == nil {
+			a.leave(func() { a.link.refuse(a.session, a.epoch, refusal) })
+		}
+		return
+	}
+	a.prefix, a.digest = nil, digest
+	a.made.Store(uint64(len(prefix)))
+	reason, err := a.generate(ctx, prefix)
+	if a.pass(ctx) == nil {
+		a.finish(reason, err)
+	}
+}
+
+// pass waits at the worker's gate.
+func (a *attempt) pass(ctx context.Context) error { return a.link.server.deps.Gate.Wait(ctx) }
+
+// generate returns the finish reason.
+func (a *attempt) generate(ctx context.Context, prefix [][]byte) (reason string, err error) {
+	defer func() {
+		if p := recover(); p != nil { // an engine's defect ends one session, not the worker
+			a.log.Error("engine panicked", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+			err = fmt.Errorf("engine panicked: %v", p)
+		}
+	}()
+	g, err := a.link.server.deps.Engine.Open(ctx, a.request, prefix)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, g.Close()) }()
+	if err := a.begin(ctx); err != nil {
+		return "", err
+	}
+	walker := a.link.server.deps.Clock.Walker()
+	for limit := uint64(a.request.MaxTokens); limit == 0 || a.made.Load() < limit; {
+		if err := a.mayGo(ctx); err != nil {
+			return "", err
+		}
+		if err := walker.Wait(ctx); err != nil {
+			return "", err
+		}
+		text, err := g.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return "stop", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		if err := a.put(ctx, text); err != nil {
+			return "", err
+		}
+	}
+	return "length", nil
+}
+
+func (a *attempt) begin(ctx context.Context) error {
+	if err := a.pass(ctx); err != nil {
+		return err
+	}
+	a.log.Info("session attached", zap.Uint64("sequence", a.made.Load()))
+	begin := &wirepb.Begin{Session: a.session, Epoch: a.epoch, NextSequence: a.made.Load() + 1, Digest: a.digest[:]}
+	return a.send(func(b []byte) []byte { return wire.Append(b, begin) })
+}
+
+// mayGo waits until there is credit for the next token.
+func (a *attempt) mayGo(ctx context.Context) error {
+	for a.credit.Load() <= a.made.Load() {
+		select {
+		case <-a.raised:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// grant raises the credit.
+func (a *attempt) grant(sequence uint64) {
+	if sequence <= a.credit.Load() {
+		return
+	}
+	a.credit.Store(sequence)
+	select {
+	case a.raised <- struct{}{}:
+	default:
+	}
+}
+
+func (a *attempt) put(ctx context.Context, text []byte) error {
+	if len(text) > wire.MaxToken {
+		return fmt.Errorf("the engine made a token of %d bytes, allowed are %d", len(text), wire.MaxToken)
+	}
+	if err := a.pass(ctx); err != nil {
+		return err
+	}
+	token := wire.Token{Session: a.session, Epoch: a.epoch, Sequence: a.made.Load() + 1, Text: text}
+	if err := a.send(func(b []byte) []byte { return wire.AppendLinkToken(b, token) }); err != nil {
+		return err
+	}
+	a.digest = a.digest.Add(text)
+	a.made.Store(token.Sequence)
+	a.link.server.counters.made()
+	return nil
+}
+
+// send puts out what fill appends, unless the attempt was stopped: from then on nothing of it leaves.
+func (a *attempt) send(fill func(b []byte) []byte) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over {
+		return context.Canceled
+	}
+	a.out.Put(fill)
+	return nil
+}
+
+// finish puts out how the generation ended.
+func (a *attempt) finish(reason string, err error) {
+	log := a.log.With(zap.Uint64("sequence", a.made.Load()))
+	if err == nil {
+		end := &wirepb.End{Session: a.session, Epoch: a.epoch, FinishReason: reason, Tokens: a.made.Load(), Digest: a.digest[:]}
+		if a.leave(func() { a.out.Send(end) }) {
+			log.Info("session completed", zap.String("reason", reason))
+		}
+		return
+	}
+	e := wire.AsError(err, wire.CodeEngine)
+	fail := &wirepb.Fail{Session: a.session, Epoch: a.epoch, Code: wire.Text(string(e.Code)), Message: wire.Text(e.Message)}
+	if a.leave(func() { a.out.Send(fail) }) {
+		log.Warn("session failed", zap.Error(err))
+	}
+}
+
+// leave gives the place back and puts out the last message, unless the attempt was stopped. In this order: the
+// director may fill the place at once.
+func (a *attempt) leave(last func()) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over {
+		return false
+	}
+	a.over = true
+	a.link.server.release()
+	last()
+	return true
+}
+
+// stop ends the attempt. When it returns nothing more of it is put out, and its place is free; its goroutine
+// may still be on its way out.
+func (a *attempt) stop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.over {
+		a.over = true
+		a.link.server.release()
+	}
+	a.cancel()
+}
+
+func (a *attempt) describe() Session {
+	return Session{
+		ID: a.session, Epoch: a.epoch, ConnectionID: a.connection, StreamID: a.stream,
+		Sequence: a.made.Load(), Credit: a.credit.Load(), Director: a.link.director,
+	}
+}

@@ -1,0 +1,115 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// read handles the control stream's frames until it ends. A worker that hangs reads none.
+func (l *link) read(ctx context.Context, frames *wire.Reader) error {
+	for {
+		f, err := frames.Next()
+		if errors.Is(err, io.EOF) {
+			return errDirector
+		}
+		if err != nil {
+			return err
+		}
+		if err := l.server.deps.Gate.Wait(ctx); err != nil {
+			return err
+		}
+		m, err := wire.Decode(f)
+		if err != nil {
+			return err
+		}
+		switch m := m.(type) {
+		case *wirepb.Attach:
+			l.attach(ctx, m)
+		case *wirepb.Credit:
+			l.credit(m)
+		case *wirepb.Cancel:
+			l.cancel(m)
+		default:
+			return wire.Errorf(wire.CodeProtocol, "%s has no place on a control stream", f.Type)
+		}
+	}
+}
+
+// attach starts an attempt, or refuses it.
+func (l *link) attach(ctx context.Context, m *wirepb.Attach) {
+	l.server.counters.attached()
+	if refusal := l.add(ctx, newAttempt(l, m)); refusal != nil {
+		l.refuse(m.GetSession(), m.GetEpoch(), refusal)
+	}
+}
+
+func (l *link) refuse(session, epoch uint64, refusal *wire.Error) {
+	l.server.counters.refused(refusal.Code)
+	l.log.Debug("session refused", zap.Uint64("session", session), zap.Uint64("epoch", epoch), zap.Error(refusal))
+	l.control.Send(&wirepb.Refused{
+		Session: session, Epoch: epoch, Code: string(refusal.Code), Message: wire.Text(refusal.Message),
+	})
+}
+
+// add makes room for a and starts it. An older attempt at the same session ends first.
+func (l *link) add(ctx context.Context, a *attempt) *wire.Error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if older := l.attempts[a.session]; older != nil {
+		if older.epoch >= a.epoch {
+			return wire.Errorf(wire.CodeStaleEpoch, "session %d is attached in epoch %d already", a.session, older.epoch)
+		}
+		older.stop()
+		delete(l.attempts, a.session)
+	}
+	if refusal := l.server.reserve(); refusal != nil {
+		return refusal
+	}
+	ctx, a.cancel = context.WithCancel(ctx)
+	l.attempts[a.session] = a
+	l.running.Go(func() {
+		a.run(ctx)
+		l.remove(a)
+	})
+	return nil
+}
+
+func (l *link) remove(a *attempt) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.attempts[a.session] == a {
+		delete(l.attempts, a.session)
+	}
+}
+
+// find returns the attempt at a session in an epoch, or nil.
+func (l *link) find(session, epoch uint64) *attempt {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.attempts[session]; a != nil && a.epoch == epoch {
+		return a
+	}
+	return nil
+}
+
+func (l *link) credit(m *wirepb.Credit) {
+	for _, grant := range m.GetGrants() {
+		if a := l.find(grant.GetSession(), grant.GetEpoch()); a != nil {
+			a.grant(grant.GetSequence())
+		}
+	}
+}
+
+func (l *link) cancel(m *wirepb.Cancel) {
+	if a := l.find(m.GetSession(), m.GetEpoch()); a != nil {
+		l.server.counters.cancelled()
+		a.stop()
+		l.remove(a)
+	}
+}

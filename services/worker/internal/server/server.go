@@ -1,0 +1,222 @@
+// Package server is the worker's end of the link protocol (see package wire): it takes sessions from
+// directors and sends them tokens.
+//
+// Locks are taken in the order link, attempt, server, and none is held while anything blocks.
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/worker/engine"
+	"github.com/connswap/connswap/services/worker/internal/pace"
+	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// Config says who the worker is.
+type Config struct {
+	Label    string
+	Instance string
+	Capacity int // sessions at once, over all links
+}
+
+// Deps are what a Server works with.
+type Deps struct {
+	Engine engine.Engine
+	Clock  *pace.Clock
+	Gate   *pace.Gate // everything that is sent passes it
+	Log    *zap.Logger
+}
+
+// drainTimeout bounds how long a shutdown waits for directors to read the last frames.
+const drainTimeout = time.Second
+
+// Server holds the links and counts the sessions. It is safe for concurrent use.
+type Server struct {
+	cfg      Config
+	deps     Deps
+	counters counters
+
+	mu       sync.Mutex
+	reason   string // why no session is taken now; empty if they are
+	sessions int
+	links    map[*link]struct{}
+	changed  chan struct{} // closed at the next change of readiness
+}
+
+// New returns a Server that takes sessions.
+func New(cfg Config, deps Deps) *Server {
+	return &Server{cfg: cfg, deps: deps, links: make(map[*link]struct{}), changed: make(chan struct{})}
+}
+
+// Load is how busy a Server is.
+type Load struct {
+	Available bool
+	Reason    string // why not
+	Sessions  int
+	Changed   <-chan struct{} // closed when Available changes
+}
+
+// Load returns the load of this moment.
+func (s *Server) Load() Load {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Load{Available: s.reason == "", Reason: s.reason, Sessions: s.sessions, Changed: s.changed}
+}
+
+// Serve serves links and their tethers until ctx ends, then tells the directors, and closes both listeners.
+// When it returns no session, no link and no goroutine of it is left.
+func (s *Server) Serve(ctx context.Context, l *quicnet.Listener, tethers net.Listener) error {
+	// Links outlive ctx for as long as it takes to tell their directors.
+	serving, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	failed := make(chan error, 2)
+	running.Go(func() { failed <- s.acceptLinks(serving, l, &running) })
+	running.Go(func() { failed <- s.acceptTethers(serving, tethers, &running) })
+
+	var err error
+	select {
+	case <-ctx.Done():
+		s.drain(serving)
+	case err = <-failed:
+	}
+	stop(errShutdown)
+	err = errors.Join(err, tethers.Close())
+	running.Wait() // the links say goodbye while the socket is still there
+	return errors.Join(err, l.Close())
+}
+
+func (s *Server) acceptLinks(ctx context.Context, l *quicnet.Listener, running *sync.WaitGroup) error {
+	for {
+		conn, err := l.Accept(ctx)
+		if err != nil {
+			return err
+		}
+		running.Go(func() { s.serveLink(ctx, conn) })
+	}
+}
+
+// Fail makes the server refuse sessions, drops those that it has, and tells the directors why.
+func (s *Server) Fail(reason string) {
+	for _, l := range s.setReason(reason) {
+		l.drop()
+		l.control.Send(&wirepb.WorkerStatus{Failed: true, Reason: wire.Text(reason)})
+	}
+}
+
+// Recover makes the server take sessions again.
+func (s *Server) Recover() {
+	for _, l := range s.setReason("") {
+		l.control.Send(&wirepb.WorkerStatus{Available: true})
+	}
+}
+
+// setReason changes the readiness and returns the links to be told.
+func (s *Server) setReason(reason string) []*link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if (s.reason == "") != (reason == "") {
+		close(s.changed)
+		s.changed = make(chan struct{})
+	}
+	s.reason = reason
+	return s.allLinks()
+}
+
+func (s *Server) allLinks() []*link {
+	links := make([]*link, 0, len(s.links))
+	for l := range s.links {
+		links = append(links, l)
+	}
+	return links
+}
+
+// drain fails all sessions and waits, for a moment, until the directors have read that.
+func (s *Server) drain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	s.Fail("shutting down")
+	s.mu.Lock()
+	links := s.allLinks()
+	s.mu.Unlock()
+	var flushing sync.WaitGroup
+	for _, l := range links {
+		flushing.Go(func() { l.flush(ctx) })
+	}
+	flushing.Wait()
+}
+
+// join adds a link that has been greeted, and welcomes it. Both under the lock: what happens to the worker is
+// either in the welcome or follows it.
+func (s *Server) join(l *link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.links[l] = struct{}{}
+	l.control.Send(&wirepb.LinkWelcome{
+		Version:   wire.Version,
+		Worker:    s.cfg.Label,
+		Instance:  s.cfg.Instance,
+		Capacity:  uint32(s.cfg.Capacity),
+		Available: s.reason == "",
+	})
+}
+
+func (s *Server) leave(l *link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.links, l)
+}
+
+// tethered returns the link with the given tether id.
+func (s *Server) tethered(id string) *link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l := range s.links {
+		if l.tether == id {
+			return l
+		}
+	}
+	return nil
+}
+
+// reserve takes a place for a session, or says why there is none.
+func (s *Server) reserve() *wire.Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.reason != "":
+		return wire.Errorf(wire.CodeUnavailable, "%s", s.reason)
+	case s.sessions >= s.cfg.Capacity:
+		return wire.Errorf(wire.CodeCapacity, "all %d places are taken", s.cfg.Capacity)
+	}
+	s.sessions++
+	return nil
+}
+
+// release gives a place back.
+func (s *Server) release() {
+	s.mu.Lock()
+	s.sessions--
+	s.mu.Unlock()
+}
+
+// Sessions lists what the server is working on, in the order of connection and stream.
+func (s *Server) Sessions() []Session {
+	s.mu.Lock()
+	links := s.allLinks()
+	s.mu.Unlock()
+	var all []Session
+	for _, l := range links {
+		all = append(all, l.list()...)
+	}
+	slices.SortFunc(all, Session.compare)
+	return all
+}

@@ -1,0 +1,61 @@
+package worker
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/connswap/connswap/services/worker/internal/server"
+	"github.com/connswap/connswap/shared/mgmt"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// Status is what GET /v1/status on the MGMT port answers.
+type Status struct {
+	Worker      string           `json:"worker"`
+	Instance    string           `json:"instance"`
+	Started     time.Time        `json:"started"`
+	Engine      string           `json:"engine"`
+	Fingerprint string           `json:"engine_fingerprint"`
+	Available   bool             `json:"available"`
+	Reason      string           `json:"reason,omitempty"` // why it is not available
+	Directors   int              `json:"directors"`        // at which it is registered
+	Capacity    int              `json:"capacity"`
+	Sessions    []server.Session `json:"sessions"`
+	server.Counters
+}
+
+func (w *Worker) mux() *http.ServeMux {
+	mux := mgmt.Mux(func() error { return nil }, w.ready)
+	mux.HandleFunc("GET /v1/status", func(rw http.ResponseWriter, _ *http.Request) { mgmt.WriteJSON(rw, w.status()) })
+	return mux
+}
+
+// ready says why the worker serves nobody new.
+func (w *Worker) ready() error {
+	if load := w.server.Load(); !load.Available {
+		return errors.New(load.Reason)
+	}
+	if w.registrar.Registered() == 0 {
+		return errors.New("not registered at any director")
+	}
+	return nil
+}
+
+func (w *Worker) status() Status {
+	load := w.server.Load()
+	return Status{
+		Worker: w.cfg.Label, Instance: w.instance, Started: w.started,
+		Engine: w.engine.Name(), Fingerprint: w.engine.Fingerprint(),
+		Available: load.Available, Reason: load.Reason, Directors: w.registrar.Registered(),
+		Capacity: w.cfg.Capacity, Sessions: append([]server.Session{}, w.server.Sessions()...),
+		Counters: w.server.Counters(),
+	}
+}
+
+func (w *Worker) health() *wirepb.HealthReply {
+	return &wirepb.HealthReply{
+		Role: "worker", Name: w.cfg.Label, Ready: w.ready() == nil,
+		Sessions: uint32(w.server.Load().Sessions), Capacity: uint32(w.cfg.Capacity),
+	}
+}

@@ -1,0 +1,165 @@
+// Package worker is a whole worker in one value: it registers at directors, takes sessions from them and
+// sends them tokens. It has no global state and meets the network only through its Deps, so that many can run
+// in one process, on a simulated network.
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/worker/engine"
+	"github.com/connswap/connswap/services/worker/internal/engines"
+	"github.com/connswap/connswap/services/worker/internal/failure"
+	"github.com/connswap/connswap/services/worker/internal/pace"
+	"github.com/connswap/connswap/services/worker/internal/registrar"
+	"github.com/connswap/connswap/services/worker/internal/server"
+	"github.com/connswap/connswap/shared/config"
+	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/mgmt"
+	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/run"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// Deps are what a Worker takes from outside. The zero value of an optional one stands for what a process has.
+type Deps struct {
+	Network quicnet.Network // optional: the operating system's
+	TLS     identity.Source // of a worker
+	Log     *zap.Logger     // optional: none
+	Engine  engine.Engine   // optional: the configured one
+	// Die ends the process at once, without a goodbye; it may return. Optional: SIGKILL to this process.
+	Die func()
+}
+
+// Worker is one worker.
+type Worker struct {
+	cfg      config.Worker
+	deps     Deps
+	engine   engine.Engine
+	instance string
+	started  time.Time
+
+	impaired *quicnet.Impaired // the network, where packets have to be lost; else nil
+	clock    *pace.Clock
+	gate     *pace.Gate
+	server   *server.Server
+	injector *failure.Injector
+
+	registrar *registrar.Registrar // set by Run before anything serves
+}
+
+// New returns a Worker that does nothing until Run. cfg has to be valid.
+func New(cfg config.Worker, deps Deps) (*Worker, error) {
+	if deps.Network == nil {
+		deps.Network = quicnet.OS{}
+	}
+	if deps.Log == nil {
+		deps.Log = zap.NewNop()
+	}
+	if deps.Die == nil {
+		deps.Die = kill
+	}
+	deps.Log = deps.Log.With(zap.String("worker", cfg.Label))
+	w := &Worker{
+		cfg: cfg, deps: deps, engine: deps.Engine, instance: newInstance(),
+		started: time.Now(), clock: pace.NewClock(cfg.TokenInterval), gate: &pace.Gate{},
+	}
+	if w.engine == nil {
+		var err error
+		if w.engine, err = engines.New(cfg.Engine); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.FailureMode == "drop" || cfg.PacketLoss > 0 {
+		w.impaired = quicnet.Impair(deps.Network, cfg.PacketLoss)
+		w.deps.Network = w.impaired
+	}
+	w.server = server.New(
+		server.Config{Label: cfg.Label, Instance: w.instance, Capacity: cfg.Capacity},
+		server.Deps{Engine: w.engine, Clock: w.clock, Gate: w.gate, Log: deps.Log},
+	)
+	w.injector = w.newInjector()
+	return w, nil
+}
+
+func newInstance() string {
+	id := make([]byte, 8)
+	_, _ = rand.Read(id) // never fails (crypto/rand)
+	return hex.EncodeToString(id)
+}
+
+func kill() {
+	_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL) // a process may always signal itself
+	select {}
+}
+
+// FailNow makes the configured simulated failure happen at once.
+func (w *Worker) FailNow() { w.injector.Now() }
+
+// Run serves until ctx ends, and then tells the directors. An address that cannot be bound is a
+// config.Problem. When Run returns, no socket and no goroutine of the worker is left, and it cannot run again.
+func (w *Worker) Run(ctx context.Context) error {
+	ports, err := w.listen()
+	if err != nil {
+		return err
+	}
+	w.registrar = w.newRegistrar(ports)
+	w.deps.Log.Info("worker started", zap.String("instance", w.instance),
+		zap.Stringer("user_addr", ports.user.Addr()), zap.Stringer("mgmt_addr", ports.mgmt.Addr()),
+		zap.String("engine", w.engine.Name()), zap.Int("capacity", w.cfg.Capacity),
+		zap.String("failure_mode", w.cfg.FailureMode))
+	defer w.deps.Log.Info("worker stopped")
+
+	// They stop from the last to the first: no more simulated failures; directors no longer count on this
+	// worker; sessions go to others; and only then nobody can ask any more how it is.
+	var actors run.Group
+	actors.Add("mgmt http", func(ctx context.Context) error {
+		return mgmt.Serve(ctx, ports.http, w.mux())
+	})
+	actors.Add("mgmt quic", func(ctx context.Context) error {
+		face := mgmt.Face{Health: w.health}
+		return face.Serve(ctx, ports.mgmt)
+	})
+	actors.Add("links", func(ctx context.Context) error {
+		return w.server.Serve(ctx, ports.user, ports.tether)
+	})
+	actors.Add("registrar", w.registrar.Run)
+	actors.Add("failures", w.injector.Run)
+	return actors.Run(ctx)
+}
+
+func (w *Worker) newRegistrar(ports *ports) *registrar.Registrar {
+	return registrar.New(
+		registrar.Config{
+			Directors: w.cfg.Directors,
+			Interval:  w.cfg.HeartbeatInterval,
+			Timeout:   w.cfg.HeartbeatTimeout,
+			Register: &wirepb.Register{
+				Version:           wire.Version,
+				Worker:            w.cfg.Label,
+				Instance:          w.instance,
+				UserAddr:          advertised(w.cfg.AdvertiseUserAddr, w.cfg.UserAddr, ports.user.Addr()),
+				MgmtAddr:          advertised(w.cfg.AdvertiseMgmtAddr, w.cfg.MgmtAddr, ports.mgmt.Addr()),
+				Engine:            w.engine.Name(),
+				EngineFingerprint: w.engine.Fingerprint(),
+				Capacity:          uint32(w.cfg.Capacity),
+			},
+		},
+		registrar.Deps{
+			Network: w.deps.Network,
+			TLS:     identity.ClientTLS(w.deps.TLS, wire.ALPNMgmt, identity.Director),
+			Gate:    w.gate,
+			Log:     w.deps.Log,
+			Load: func() registrar.Load {
+				load := w.server.Load()
+				return registrar.Load{Available: load.Available, Sessions: load.Sessions, Changed: load.Changed}
+			},
+		},
+	)
+}
