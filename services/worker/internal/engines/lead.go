@@ -22,8 +22,9 @@ const (
 
 // meeting is a place where a word stands early in a sentence.
 type meeting struct {
-	sentence int // index into starts
-	length   uint64
+	sentence int    // index into starts
+	length   uint64 // words up to and with this one
+	rarity   uint64 // of the word
 }
 
 // meetings lists for each word the sentences that begin with it, or have it soon after.
@@ -31,9 +32,8 @@ func (m *model) meetings() [][]meeting {
 	all := make([][]meeting, len(m.form))
 	for i, at := range m.starts {
 		for n := uint64(1); n <= leadLimit && !m.ends(at); n++ {
-			word := m.text[at]
-			if m.count(word) < commonWord {
-				all[word] = append(all[word], meeting{i, n})
+			if m.count(at) < commonWord {
+				all[m.text[at]] = append(all[m.text[at]], meeting{i, n, uint64(commonWord*commonWord) / uint64(m.count(at))})
 			}
 			at = m.after(at)
 		}
@@ -41,8 +41,8 @@ func (m *model) meetings() [][]meeting {
 	return all
 }
 
-// count is how often a word stands in the text.
-func (m *model) count(word wordID) int { return int(m.wordAt[word].to - m.wordAt[word].from) }
+// count is how often the word at p stands in the text.
+func (m *model) count(p place) int { return m.contexts[1].spans[p].size() }
 
 func (m *Markov) lead(prompt string) lead {
 	sum := fnv.New64a()
@@ -58,12 +58,11 @@ func (m *Markov) closest(prompt string, first int) (sentence int, length uint64)
 	type score struct{ total, rarest, length uint64 }
 	scores := make(map[int]score)
 	for _, word := range m.asked(prompt) {
-		rarity := uint64(commonWord*commonWord) / uint64(m.model.count(word))
 		for _, meet := range m.meetings[word] {
 			s := scores[meet.sentence]
-			s.total += rarity
-			if rarity > s.rarest {
-				s.rarest, s.length = rarity, meet.length
+			s.total += meet.rarity
+			if meet.rarity > s.rarest {
+				s.rarest, s.length = meet.rarity, meet.length
 			}
 			scores[meet.sentence] = s
 		}

@@ -15,17 +15,16 @@ const markovVersion = 1
 
 // Chances out of 256.
 const (
-	chanceLeap      = 28  // to leave the beaten track within a sentence, where the text knows only one way on
-	chanceTurn      = 160 // the same at the end of a sentence
-	chanceParagraph = 36  // to begin a paragraph there
+	chanceLeap      = 200 // to look back at two words only, where the text knows but one way on from three
+	chanceTurn      = 120 // to look back at nothing but the full stop
+	chanceParagraph = 36  // to begin a paragraph after it
 )
 
-// Markov is a small language model: the next word is one that followed the last two words in its text, or now
-// and then the last word alone. Its text was written for this project and is part of the program. It never
-// ends by itself.
+// Markov is a small language model: the next word is one that followed the last three words in its text, or
+// the last two. Its text was written for this project and is part of the program. It never ends by itself.
 //
-// The choice of token n depends on the request, on n and on the two tokens before it, and on nothing else; so
-// a generation is opened at any prefix in the same short time.
+// The choice of token n depends on the request, on n and on the three tokens before it, and on nothing else;
+// so a generation is opened at any prefix in the same short time.
 type Markov struct {
 	model       *model
 	fingerprint string
@@ -52,39 +51,15 @@ func (m *Markov) Fingerprint() string { return m.fingerprint }
 
 // Open continues prefix. It fails for a prefix that this engine has not made.
 func (m *Markov) Open(_ context.Context, req engine.Request, prefix [][]byte) (engine.Generation, error) {
-	g := &walk{markov: m, model: m.model, n: uint64(len(prefix))}
 	lead := m.lead(req.Prompt)
-	g.key = mix(req.Seed ^ mix(lead.hash))
-	g.at, g.lead = lead.from, lead.length
-	if len(prefix) == 0 {
-		return g, nil
+	g := &walk{
+		markov: m, model: m.model, key: mix(req.Seed ^ mix(lead.hash)),
+		lead: lead.length, n: uint64(len(prefix)), at: lead.from, known: order,
 	}
-	at, err := m.resume(prefix, lead)
-	if err != nil {
+	if err := g.resume(lead, prefix); err != nil {
 		return nil, err
 	}
-	g.at = at
 	return g, nil
-}
-
-// resume finds the place that stands for the last two tokens of prefix.
-func (m *Markov) resume(prefix [][]byte, lead lead) (place, error) {
-	last := len(prefix) - 1
-	if uint64(last) < lead.length {
-		// Still on the lead. The last token has to be the lead's, or else the prefix is of another request.
-		at := m.model.walk(lead.from, last+1)
-		if id, ok := m.model.parse(prefix[last]); !ok || id != m.model.text[at] {
-			return 0, fmt.Errorf("markov: token %d of the prefix is %.40q, not one of this request", last+1, prefix[last])
-		}
-		return at, nil
-	}
-	first, ok1 := m.model.parse(prefix[last-1])
-	second, ok2 := m.model.parse(prefix[last])
-	at, ok := m.model.find(first, second)
-	if !ok1 || !ok2 || !ok {
-		return 0, fmt.Errorf("markov: the prefix ends in %.40q, %.40q, which is not of this engine", prefix[last-1], prefix[last])
-	}
-	return at, nil
 }
 
 // walk is a generation: a walk through the model's text.
@@ -94,7 +69,45 @@ type walk struct {
 	key    uint64 // of the random choices
 	lead   uint64 // the first tokens follow the text without a choice
 	n      uint64 // tokens made
-	at     place  // of the last token
+	at     place  // where the last tokens stand in the text
+	known  int    // how many of them do; what they are decides at and known
+}
+
+// resume goes to the place that stands for the last tokens of prefix.
+func (g *walk) resume(lead lead, prefix [][]byte) error {
+	if g.n <= g.lead {
+		g.at = g.model.walk(lead.from, len(prefix))
+		if len(prefix) == 0 {
+			return nil
+		}
+		last := prefix[len(prefix)-1]
+		if id, ok := g.model.parse(last); !ok || id != g.model.text[g.at] {
+			return fmt.Errorf("markov: token %d of the prefix is %.40q, not one of this request", g.n, last)
+		}
+		return nil
+	}
+	words := []wordID{g.model.text[lead.from]} // what stood before the first token
+	for _, token := range prefix[max(0, len(prefix)-order):] {
+		id, ok := g.model.parse(token)
+		if !ok {
+			return fmt.Errorf("markov: the prefix has %.40q among its last tokens, a word that this engine does not know", token)
+		}
+		words = append(words, id)
+	}
+	if !g.locate([order]wordID(words[len(words)-order:])) {
+		return fmt.Errorf("markov: the prefix ends in %q, which this engine cannot have made", prefix[len(prefix)-2:])
+	}
+	return nil
+}
+
+// locate sets at and known from the last words. It is false for words that no walk ends in.
+func (g *walk) locate(words [order]wordID) (ok bool) {
+	for g.known = order; g.known >= 2; g.known-- {
+		if g.at, ok = g.model.find(words[order-g.known:]...); ok {
+			return true
+		}
+	}
+	return false
 }
 
 func (g *walk) Next(ctx context.Context) ([]byte, error) {
@@ -104,35 +117,46 @@ func (g *walk) Next(ctx context.Context) ([]byte, error) {
 	g.n++
 	chance := mix(g.key + g.n*0x9e3779b97f4a7c15) // splitmix64: the n-th number without the ones before
 	setting := g.setting(chance)
-	g.at = g.step(chance)
+	g.step(chance)
 	return g.model.form[g.model.text[g.at]][setting], nil
 }
 
-func (g *walk) step(chance uint64) place {
+func (g *walk) step(chance uint64) {
 	if g.n <= g.lead {
-		return g.model.after(g.at)
+		g.at = g.model.after(g.at)
+		return
 	}
-	places := g.model.byPair
-	group := g.model.pairAt[g.at]
-	if group.to-group.from == 1 && g.leaps(chance) {
-		places, group = g.model.byWord, g.model.wordAt[g.model.text[g.at]]
+	back := g.lookBack(chance)
+	group := g.model.contexts[back].spans[g.at]
+	choice := uint64(group.size()) * (chance >> 32) >> 32
+	next := g.model.after(g.model.contexts[back].places[group.from+int32(choice)])
+	if back > 1 {
+		g.at, g.known = next, order
+		return
 	}
-	choice := uint64(group.to-group.from) * (chance >> 32) >> 32
-	return g.model.after(places[group.from+int32(choice)])
+	g.locate([order]wordID{g.model.text[g.model.before(g.at)], g.model.text[g.at], g.model.text[next]})
 }
 
-func (g *walk) leaps(chance uint64) bool {
-	if g.markov.endings[g.model.text[g.at]] {
-		return chance&0xff < chanceTurn
+// lookBack is how many words count for the next choice.
+func (g *walk) lookBack(chance uint64) int {
+	switch {
+	case g.ended() && chance&0xff < chanceTurn:
+		return 1
+	case g.known == order && g.model.contexts[order].spans[g.at].size() == 1 && chance&0xff < chanceLeap:
+		return order - 1
+	default:
+		return g.known
 	}
-	return chance&0xff < chanceLeap
 }
+
+// ended reports whether the last token ended a sentence.
+func (g *walk) ended() bool { return g.markov.endings[g.model.text[g.at]] }
 
 func (g *walk) setting(chance uint64) int {
 	switch {
 	case g.n == 1:
 		return opening
-	case !g.markov.endings[g.model.text[g.at]]:
+	case !g.ended():
 		return within
 	case chance>>8&0xff < chanceParagraph:
 		return paragraph

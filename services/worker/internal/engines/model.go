@@ -12,26 +12,33 @@ import (
 // model knows which words followed which in a text. It never changes once it is built.
 //
 // The text is seen as a ring of words, so that every word has one before and one after it. A place in the text
-// stands for the two words that end there: whatever is asked about it, two places with the same two words get
-// the same answer.
+// stands for the words that end there: whatever is asked about it, places with the same words get the same
+// answer.
 type model struct {
-	text []wordID // the ring; punctuation counts as words
-	form []forms  // of each wordID
-	id   map[string]wordID
-
-	byPair []place // all places, those with the same two words together
-	pairAt []span  // for each place its own group within byPair
-	byWord []place // all places, those with the same word together
-	wordAt []span  // for each wordID its group within byWord
-
-	starts []place // where a sentence begins
+	text     []wordID // the ring; punctuation counts as words
+	form     []forms  // of each wordID
+	id       map[string]wordID
+	starts   []place           // where a sentence begins
+	contexts [order + 1]groups // by the number of words that count
 }
+
+// order is how many words the choice of the next one looks back at, at most.
+const order = 3
 
 type (
 	wordID int32
 	place  int32 // index into text
-	span   struct{ from, to int32 }
 )
+
+// groups are the places, those together that have the same words.
+type groups struct {
+	places []place
+	spans  []span // for each place its own group within places
+}
+
+type span struct{ from, to int32 }
+
+func (s span) size() int { return int(s.to - s.from) }
 
 // forms are a word's bytes as a token, in each setting that it can have.
 type forms [4][]byte
@@ -116,44 +123,55 @@ func mapFirst(word string, f func(rune) rune) string {
 	return string(f(first)) + word[size:]
 }
 
-// index sorts the places by what ends there.
+// index groups the places by what ends there.
 func (m *model) index() {
-	all := make([]place, len(m.text))
-	for i := range all {
-		all[i] = place(i)
-	}
-	m.byWord, m.byPair = slices.Clone(all), all
-	slices.SortStableFunc(m.byWord, func(a, b place) int { return cmp.Compare(m.text[a], m.text[b]) })
-	slices.SortStableFunc(m.byPair, m.comparePairs)
-
-	m.wordAt = make([]span, len(m.form))
-	groups(m.byWord, func(a, b place) bool { return m.text[a] == m.text[b] }, func(group span) {
-		m.wordAt[m.text[m.byWord[group.from]]] = group
-	})
-	m.pairAt = make([]span, len(m.text))
-	groups(m.byPair, func(a, b place) bool { return m.comparePairs(a, b) == 0 }, func(group span) {
-		for _, p := range m.byPair[group.from:group.to] {
-			m.pairAt[p] = group
+	for n := 1; n <= order; n++ {
+		places := make([]place, len(m.text))
+		for i := range places {
+			places[i] = place(i)
 		}
-	})
-}
-
-// groups calls found for each run of places that are the same.
-func groups(places []place, same func(a, b place) bool, found func(span)) {
-	from := 0
-	for i := range places {
-		if i+1 == len(places) || !same(places[i], places[i+1]) {
-			found(span{int32(from), int32(i + 1)})
+		slices.SortStableFunc(places, func(a, b place) int { return m.compare(n, a, b) })
+		m.contexts[n] = groups{places: places, spans: make([]span, len(places))}
+		from := 0
+		for i := range places {
+			if i+1 < len(places) && m.compare(n, places[i], places[i+1]) == 0 {
+				continue
+			}
+			for _, p := range places[from : i+1] {
+				m.contexts[n].spans[p] = span{int32(from), int32(i + 1)}
+			}
 			from = i + 1
 		}
 	}
 }
 
-func (m *model) comparePairs(a, b place) int {
-	return cmp.Or(
-		cmp.Compare(m.text[m.before(a)], m.text[m.before(b)]),
-		cmp.Compare(m.text[a], m.text[b]),
-	)
+// compare compares the last n words of two places, the last word first.
+func (m *model) compare(n int, a, b place) int {
+	for range n {
+		if c := cmp.Compare(m.text[a], m.text[b]); c != 0 {
+			return c
+		}
+		a, b = m.before(a), m.before(b)
+	}
+	return 0
+}
+
+// find returns a place where words stand one after the other; there are up to order of them.
+func (m *model) find(words ...wordID) (place, bool) {
+	places := m.contexts[len(words)].places
+	i, ok := slices.BinarySearchFunc(places, words, func(p place, words []wordID) int {
+		for i := len(words) - 1; i >= 0; i-- {
+			if c := cmp.Compare(m.text[p], words[i]); c != 0 {
+				return c
+			}
+			p = m.before(p)
+		}
+		return 0
+	})
+	if !ok {
+		return 0, false
+	}
+	return places[i], true
 }
 
 func (m *model) before(p place) place {
@@ -174,17 +192,6 @@ func (m *model) after(p place) place {
 func (m *model) parse(token []byte) (wordID, bool) {
 	id, ok := m.id[lowered(string(bytes.TrimLeft(token, " \n")))]
 	return id, ok
-}
-
-// find returns a place where first and second stand one after the other.
-func (m *model) find(first, second wordID) (place, bool) {
-	i, ok := slices.BinarySearchFunc(m.byPair, [2]wordID{first, second}, func(p place, pair [2]wordID) int {
-		return cmp.Or(cmp.Compare(m.text[m.before(p)], pair[0]), cmp.Compare(m.text[p], pair[1]))
-	})
-	if !ok {
-		return 0, false
-	}
-	return m.byPair[i], true
 }
 
 func (m *model) ends(p place) bool { return endsSentence(string(m.form[m.text[p]][within])) }
