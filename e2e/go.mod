@@ -1,3 +1,29 @@
 module github.com/connswap/connswap/e2e
 
 go 1.26.0
+
+require (
+	github.com/connswap/connswap/services/client v0.0.0
+	github.com/connswap/connswap/services/director v0.0.0
+	github.com/connswap/connswap/services/worker v0.0.0
+	github.com/connswap/connswap/shared v0.0.0
+	go.uber.org/zap v1.28.0
+)
+
+require (
+	github.com/agext/levenshtein v1.2.3 // indirect
+	github.com/kelseyhightower/envconfig v1.4.0 // indirect
+	github.com/quic-go/quic-go v0.65.0 // indirect
+	go.uber.org/multierr v1.10.0 // indirect
+	golang.org/x/crypto v0.54.0 // indirect
+	golang.org/x/net v0.56.0 // indirect
+	golang.org/x/sys v0.47.0 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
+)
+
+replace (
+	github.com/connswap/connswap/services/client => ../services/client
+	github.com/connswap/connswap/services/director => ../services/director
+	github.com/connswap/connswap/services/worker => ../services/worker
+	github.com/connswap/connswap/shared => ../shared
+)

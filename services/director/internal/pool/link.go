@@ -175,7 +175,11 @@ func (l *Link) down(err error) {
 	l.mu.Unlock()
 	l.pool.linkDown(l)
 	cause := causeOf(err)
-	l.log.Warn("worker lost", zap.String("cause", string(cause)), zap.Int("sessions", len(orphans)), zap.Error(err))
+	level := zap.WarnLevel
+	if cause == CauseShutdown {
+		level = zap.InfoLevel
+	}
+	l.log.Log(level, "worker lost", zap.String("cause", string(cause)), zap.Int("sessions", len(orphans)), zap.Error(err))
 	l.pool.orphan(orphans, cause)
 }
 

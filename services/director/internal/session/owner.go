@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -294,7 +293,8 @@ func (s *Session) nextDeadline() time.Duration {
 	return s.patience*f.pace.deadline(s.cfg) - clock.Since(f.pace.last)
 }
 
-func (s *Session) nextCheck() time.Duration { return max(lived.Tick, s.nextDeadline()) }
-
-// String names the session in traces.
-func (s *Session) String() string { return fmt.Sprintf("%s/%d", s.who.ConnectionID, s.who.StreamID) }
+// nextCheck returns when to look at the time again: tokens move the deadline without waking the owner, and the
+// first ones bring it nearer.
+func (s *Session) nextCheck() time.Duration {
+	return max(lived.Tick, min(s.nextDeadline(), s.cfg.TokenTimeoutMin))
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/connswap/connswap/services/client/connswap"
+)
+
+// class is a way for a worker to fail.
+type class struct {
+	name string
+	mode string // CONNECTION_SWAP_WORKER_FAILURE_MODE
+	// fail lets the worker fail now; mend, where there is one, makes it whole again. Workers that fail by
+	// themselves recover by themselves.
+	fail func(c *cluster, worker string) error
+	mend func(ctx context.Context, c *cluster, worker string) error
+}
+
+func signalled(sig os.Signal) func(*cluster, string) error {
+	return func(c *cluster, worker string) error { return c.workers[worker].Process.Signal(sig) }
+}
+
+var classes = []class{
+	{name: "error", mode: "error", fail: signalled(syscall.SIGUSR1)},
+	{
+		name: "exit", mode: "none",
+		fail: func(c *cluster, worker string) error { return c.workers[worker].Process.Kill() },
+		mend: func(ctx context.Context, c *cluster, worker string) error {
+			_ = c.workers[worker].Wait() // it says that the process was killed
+			return c.work(ctx, worker)
+		},
+	},
+	{name: "hang", mode: "hang", fail: signalled(syscall.SIGUSR1)},
+	{name: "drop", mode: "drop", fail: signalled(syscall.SIGUSR1)},
+	{
+		name: "stop", mode: "none", fail: signalled(syscall.SIGSTOP),
+		mend: func(ctx context.Context, c *cluster, worker string) error {
+			return c.workers[worker].Process.Signal(syscall.SIGCONT)
+		},
+	},
+}
+
+func classNames() []string {
+	names := make([]string, len(classes))
+	for i, c := range classes {
+		names[i] = c.name
+	}
+	return names
+}
+
+// recovery is how long simulated failures last: longer than any signal needs to notice them.
+const recovery = 1500 * time.Millisecond
+
+// pace is the token interval: for many streams such that two cores carry them with room to spare.
+func pace(streams int) time.Duration {
+	if streams > 100 {
+		return 100 * time.Millisecond
+	}
+	return 20 * time.Millisecond
+}
+
+// class measures one class of faults with so many streams.
+func (o options) class(ctx context.Context, name string, streams int) (result, error) {
+	var cl class
+	for _, c := range classes {
+		if c.name == name {
+			cl = c
+		}
+	}
+	if cl.name == "" {
+		return result{}, fmt.Errorf("unknown class; there are %v", classNames())
+	}
+	interval := pace(streams)
+	c, err := o.cluster(cl.mode, interval, streams)
+	if err != nil {
+		return result{}, err
+	}
+	defer c.stop()
+	l, err := begin(ctx, c, streams)
+	if err != nil {
+		return result{}, err
+	}
+	defer l.end()
+	r := result{Class: name, Streams: streams, Interval: milliseconds(interval)}
+	var gaps, outages []time.Duration
+	serving, spare := "a", "b"
+	for range o.faults {
+		at, err := l.fault(ctx, c, cl, serving)
+		if err != nil {
+			return r, fmt.Errorf("fault %d: %w\n%s", r.Faults+1, err, c.logs())
+		}
+		for _, s := range l.streams {
+			swap := s.takeSwap()
+			gaps = append(gaps, swap.gap-interval)
+			outages = append(outages, swap.resumed.Sub(at))
+		}
+		r.Faults++
+		if cl.mend != nil {
+			if err := cl.mend(ctx, c, serving); err != nil {
+				return r, err
+			}
+		}
+		if err := l.settle(ctx, c, serving, interval); err != nil {
+			return r, err
+		}
+		serving, spare = spare, serving
+	}
+	total, err := c.swaps()
+	r.Samples, r.Gap, r.Outage, r.False = len(gaps), summarize(gaps), summarize(outages), total-len(gaps)
+	return r, err
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func (o options) cluster(mode string, interval time.Duration, streams int) (*cluster, error) {
+	return start(o.bin,
+		"CONNECTION_SWAP_LOG_LEVEL=warn", "CONNECTION_SWAP_WORKER_ENGINE=markov",
+		"CONNECTION_SWAP_WORKER_TOKEN_INTERVAL="+interval.String(), fmt.Sprintf("CONNECTION_SWAP_WORKER_CAPACITY=%d", 2*streams),
+		"CONNECTION_SWAP_WORKER_FAILURE_MODE="+mode, "CONNECTION_SWAP_WORKER_RECOVERY="+recovery.String(),
+		"CONNECTION_SWAP_WORKER_FAILURE_MIN=24h", "CONNECTION_SWAP_WORKER_FAILURE_MAX=24h", // only when told to
+		"CONNECTION_SWAP_DIRECTOR_MAX_SWAPS_PER_MINUTE=100000",
+	)
+}
+
+// starved runs a stream while many processes compete for the CPU, and counts the swaps: all are false.
+func (o options) starved(ctx context.Context) (result, error) {
+	const streams = 50
+	interval := pace(streams)
+	c, err := o.cluster("none", interval, streams)
+	if err != nil {
+		return result{}, err
+	}
+	defer c.stop()
+	l, err := begin(ctx, c, streams)
+	if err != nil {
+		return result{}, err
+	}
+	defer l.end()
+	self, err := os.Executable()
+	if err != nil {
+		return result{}, err
+	}
+	for range 8 {
+		burner := exec.Command(self, "-burn")
+		if err := burner.Start(); err != nil {
+			return result{}, err
+		}
+		defer kill(burner) //nolint:errcheck // it burns until it is killed
+	}
+	select {
+	case <-ctx.Done():
+		return result{}, ctx.Err()
+	case <-time.After(o.starve):
+	}
+	total, err := c.swaps()
+	return result{Class: "starvation", Streams: streams, Interval: milliseconds(interval), False: total}, err
+}
+
+// load is the streams under measurement, all on one worker.
+type load struct {
+	conns   []*connswap.Conn
+	streams []*reader
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+}
+
+// perConn is how many streams share a connection.
+const perConn = 100
+
+// begin starts worker a, all streams on it, and then worker b.
+func begin(ctx context.Context, c *cluster, streams int) (*load, error) {
+	if err := c.work(ctx, "a"); err != nil {
+		return nil, err
+	}
+	running, stop := context.WithCancel(ctx)
+	l := &load{stop: stop}
+	for i := range streams {
+		if i%perConn == 0 {
+			conn, err := c.dial(ctx)
+			if err != nil {
+				l.end()
+				return nil, err
+			}
+			l.conns = append(l.conns, conn)
+		}
+		stream, err := l.conns[len(l.conns)-1].Generate(running, connswap.Request{Prompt: fmt.Sprint("The bench of ", i), Seed: uint64(i)})
+		if err != nil {
+			l.end()
+			return nil, err
+		}
+		r := newReader()
+		l.streams = append(l.streams, r)
+		l.done.Go(func() { r.read(stream) })
+	}
+	for _, r := range l.streams {
+		if err := r.awaitTokens(ctx, 3); err != nil {
+			l.end()
+			return nil, fmt.Errorf("%w\n%s", err, c.logs())
+		}
+	}
+	return l, c.work(ctx, "b")
+}
+
+func (l *load) end() {
+	l.stop()
+	l.done.Wait()
+	for _, conn := range l.conns {
+		_ = conn.Close()
+	}
+}
+
+// fault lets the serving worker fail, and waits until all streams have gone on. It returns when it failed.
+func (l *load) fault(ctx context.Context, c *cluster, cl class, serving string) (time.Time, error) {
+	at := time.Now()
+	if err := cl.fail(c, serving); err != nil {
+		return at, err
+	}
+	for i, r := range l.streams {
+		if err := r.awaitSwap(ctx); err != nil {
+			return at, fmt.Errorf("stream %d: %w", i, err)
+		}
+	}
+	return at, nil
+}
+
+// settle waits until the failed worker could take the streams back, and everybody is in rhythm again.
+func (l *load) settle(ctx context.Context, c *cluster, failed string, interval time.Duration) error {
+	for _, r := range l.streams {
+		if err := r.awaitTokens(ctx, 3); err != nil {
+			return err
+		}
+	}
+	if err := c.await(ctx, failed); err != nil {
+		return err
+	}
+	// Faults shall not always hit the same point between two tokens.
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Duration(time.Now().UnixNano()) % interval):
+	}
+	return nil
+}

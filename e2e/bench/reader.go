@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/connswap/connswap/services/client/connswap"
+)
+
+// reader reads one stream and takes the times.
+type reader struct {
+	mu     sync.Mutex
+	news   *sync.Cond
+	tokens int
+	swaps  []swap
+	err    error
+}
+
+// swap is one that the client saw.
+type swap struct {
+	gap     time.Duration // between the tokens around it
+	resumed time.Time     // when the first token after it came
+}
+
+func newReader() *reader {
+	r := &reader{}
+	r.news = sync.NewCond(&r.mu)
+	return r
+}
+
+// read reads to the end.
+func (r *reader) read(stream *connswap.Stream) {
+	for event, err := range stream.Events() {
+		r.mu.Lock()
+		switch e := event.(type) {
+		case connswap.Token:
+			r.tokens++
+		case connswap.Swapped:
+			r.swaps = append(r.swaps, swap{gap: e.Gap, resumed: time.Now()})
+		case connswap.Done:
+			r.err = errors.New("the stream is complete; ask for fewer faults")
+		}
+		if err != nil {
+			r.err = err
+		}
+		r.news.Broadcast()
+		r.mu.Unlock()
+	}
+}
+
+// patience is how long the bench waits for anything.
+const patience = 30 * time.Second
+
+// await waits until ready, which is called with r.mu held.
+func (r *reader) await(ctx context.Context, what string, ready func() bool) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%s for %v", what, patience))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.news.Broadcast()
+	})()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for !ready() && r.err == nil && ctx.Err() == nil {
+		r.news.Wait()
+	}
+	if r.err != nil {
+		return r.err
+	}
+	return context.Cause(ctx)
+}
+
+// awaitTokens waits for so many more tokens.
+func (r *reader) awaitTokens(ctx context.Context, more int) error {
+	r.mu.Lock()
+	until := r.tokens + more
+	r.mu.Unlock()
+	return r.await(ctx, "no token", func() bool { return r.tokens >= until })
+}
+
+func (r *reader) awaitSwap(ctx context.Context) error {
+	return r.await(ctx, "no swap", func() bool { return len(r.swaps) > 0 })
+}
+
+// takeSwap returns the oldest swap not taken yet.
+func (r *reader) takeSwap() swap {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first := r.swaps[0]
+	r.swaps = r.swaps[1:]
+	return first
+}

@@ -1,0 +1,243 @@
+package sim
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/connswap/connswap/services/client/connswap"
+	"github.com/connswap/connswap/services/director/director"
+	"github.com/connswap/connswap/services/worker/engine"
+	"github.com/connswap/connswap/services/worker/worker"
+	"github.com/connswap/connswap/shared/config"
+	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/simtest"
+)
+
+// cluster is one director and its workers, in a synctest bubble.
+type cluster struct {
+	t        *testing.T
+	trace    func(format string, args ...any)
+	net      *simtest.Net
+	sources  map[identity.Role]identity.Source
+	director *simtest.Host
+	workers  []*process
+	network  func(quicnet.Network) quicnet.Network // of the director; nil for its host's own
+	engine   engine.Engine                         // of the workers; nil for the configured one
+
+	ctx  context.Context
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+}
+
+// process is a worker and the host that it runs on.
+type process struct {
+	cluster *cluster
+	host    *simtest.Host
+	cfg     config.Worker
+
+	mu     sync.Mutex
+	worker *worker.Worker // nil while dead
+	end    context.CancelFunc
+	ended  chan struct{}
+}
+
+func newCluster(t *testing.T, seed uint64, opts simtest.Options, trace func(string, ...any)) *cluster {
+	sources, err := identity.NewDevelopment(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts.Trace = trace
+	c := &cluster{t: t, trace: trace, net: simtest.New(seed, opts), sources: sources}
+	c.ctx, c.stop = context.WithCancel(context.Background())
+	c.director = c.net.Host("director")
+	return c
+}
+
+// close ends everything; what is left running then, the bubble reports.
+func (c *cluster) close() {
+	c.stop()
+	c.wg.Wait()
+	c.net.Close()
+}
+
+func (c *cluster) logger(name string) *zap.Logger {
+	if c.trace == nil {
+		return zap.NewNop()
+	}
+	start := time.Now()
+	enc := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "m", LevelKey: "l", EncodeLevel: zapcore.CapitalLevelEncoder, ConsoleSeparator: " "})
+	write := zapcore.AddSync(writerFunc(func(p []byte) {
+		c.trace("%12v  %s: %s", time.Since(start), name, strings.TrimSuffix(string(p), "\n"))
+	}))
+	return zap.New(zapcore.NewCore(enc, write, zapcore.DebugLevel))
+}
+
+type writerFunc func(p []byte)
+
+func (f writerFunc) Write(p []byte) (int, error) {
+	f(p)
+	return len(p), nil
+}
+
+// direct starts the director.
+func (c *cluster) direct(change func(*config.Director)) {
+	cfg := config.DefaultDirector()
+	cfg.ID = "director"
+	if change != nil {
+		change(&cfg)
+	}
+	var nw quicnet.Network = c.director
+	if c.network != nil {
+		nw = c.network(nw)
+	}
+	d, err := director.New(cfg, director.Deps{Network: nw, TLS: c.sources[identity.Director], Log: c.logger("director")})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.wg.Go(func() {
+		if err := d.Run(c.ctx); err != nil {
+			c.t.Errorf("director: %v", err)
+		}
+	})
+}
+
+// work starts another worker.
+func (c *cluster) work(change func(*config.Worker)) *process {
+	cfg := config.DefaultWorker()
+	cfg.Label = fmt.Sprintf("worker-%d", len(c.workers))
+	cfg.Directors = []string{"director:61001"}
+	if change != nil {
+		change(&cfg)
+	}
+	p := &process{cluster: c, host: c.net.Host(cfg.Label), cfg: cfg}
+	c.workers = append(c.workers, p)
+	p.start()
+	return p
+}
+
+func (p *process) start() {
+	c := p.cluster
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.worker != nil || c.ctx.Err() != nil {
+		return
+	}
+	w, err := worker.New(p.cfg, worker.Deps{
+		Network: p.host, TLS: c.sources[identity.Worker], Log: c.logger(p.cfg.Label), Engine: c.engine,
+		Die: func() { c.wg.Go(p.dieAndRestart) },
+	})
+	if err != nil {
+		c.t.Errorf("%s: %v", p.cfg.Label, err)
+		return
+	}
+	ctx, end := context.WithCancel(c.ctx)
+	ended := make(chan struct{})
+	p.worker, p.end, p.ended = w, end, ended
+	c.wg.Go(func() {
+		defer close(ended)
+		if err := w.Run(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+			c.t.Errorf("%s: %v", p.cfg.Label, err)
+		}
+	})
+}
+
+// die ends the process; gone is what takes its host off the network, before the process could say anything.
+func (p *process) die(gone func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.worker == nil {
+		return
+	}
+	gone()
+	p.end()
+	<-p.ended
+	p.worker = nil
+}
+
+func (p *process) restart() {
+	p.host.Restart()
+	p.start()
+}
+
+func (p *process) dieAndRestart() {
+	p.die(p.host.Kill)
+	p.cluster.sleep(p.cfg.FailureRecovery)
+	p.restart()
+}
+
+func (p *process) failNow() {
+	p.mu.Lock()
+	w := p.worker
+	p.mu.Unlock()
+	if w != nil {
+		w.FailNow()
+	}
+}
+
+// sleep waits unless the run ends before.
+func (c *cluster) sleep(d time.Duration) {
+	select {
+	case <-c.ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// dial connects a client from a host of its own.
+func (c *cluster) dial(host string) (*connswap.Conn, error) {
+	for {
+		ctx, cancel := context.WithTimeout(c.ctx, 10*time.Second)
+		conn, err := connswap.Dial(ctx, "director:61000", connswap.Options{Network: c.net.Host(host), TLS: c.sources[identity.Client]})
+		cancel()
+		if err == nil || c.ctx.Err() != nil || !lossy(err) {
+			return conn, err
+		}
+	}
+}
+
+// lossy reports whether a dial may have failed because packets got lost.
+func lossy(err error) bool {
+	var e *connswap.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &e)
+}
+
+// status asks the director's MGMT port, over HTTP, as a person would.
+func (c *cluster) status(path string, into any) error {
+	operator := c.net.Host("operator")
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(ctx context.Context, _, addr string) (net.Conn, error) { return operator.DialStream(ctx, addr) },
+	}}
+	resp, err := client.Get("http://director:61001" + path)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s %w", path, resp.Status, err)
+	}
+	return json.Unmarshal(body, into)
+}
+
+// seeded returns a source of randomness for one part of a run.
+func seeded(seed uint64, part string) *rand.Rand {
+	var h uint64
+	for _, b := range []byte(part) {
+		h = h*31 + uint64(b)
+	}
+	return rand.New(rand.NewPCG(seed, h))
+}

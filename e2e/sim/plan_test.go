@@ -1,0 +1,144 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/connswap/connswap/shared/simtest"
+)
+
+// plan is one run, as its seed chose it.
+type plan struct {
+	seed     uint64
+	path     simtest.Path
+	silent   bool // closed ports drop instead of refusing
+	engine   string
+	interval time.Duration // between tokens
+	window   int
+	capacity int
+	swaps    int // at once
+	workers  int
+	clients  []clientPlan
+	faults   []fault
+}
+
+// clientPlan is one client and its streams.
+type clientPlan struct {
+	streams []streamPlan
+}
+
+// streamPlan is one generate call.
+type streamPlan struct {
+	start  time.Duration
+	prompt string
+	seed   uint64
+	tokens int
+	pause  time.Duration // the reader sleeps this long after each token
+	stall  time.Duration // and once, in the middle, this long
+	cancel int           // after so many tokens; 0 never
+}
+
+// fault is something that goes wrong at a time, and is mended later. Every fault is mended: what is expected of
+// a run is that all its streams complete.
+type fault struct {
+	at, mend time.Duration
+	kind     faultKind
+	worker   int
+	both     bool // for cuts: both directions
+}
+
+type faultKind int
+
+const (
+	kill       faultKind = iota // the process dies; a new one starts
+	crash                       // the machine dies without a word; a new one starts
+	freeze                      // the process stops, and wakes up later
+	cutTo                       // director → worker, or both
+	cutFrom                     // worker → director
+	lossyPath                   // the path loses a third of its packets
+	killAll                     // all workers die at once
+	fail                        // the worker's own simulated failure
+	faultKinds                  // how many there are
+)
+
+func (k faultKind) String() string {
+	return [...]string{"kill", "crash", "freeze", "cut to", "cut from", "lossy", "kill all", "fail"}[k]
+}
+
+func (f fault) String() string {
+	both := ""
+	if f.both {
+		both = " both ways"
+	}
+	return fmt.Sprintf("%v until %v: %v%s worker-%d", f.at, f.mend, f.kind, both, f.worker)
+}
+
+func (p plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d: %d workers of %d (%s, a token each %v), window %d, %d swaps at once, path %v, silent %v\n",
+		p.seed, p.workers, p.capacity, p.engine, p.interval, p.window, p.swaps, p.path, p.silent)
+	for i, c := range p.clients {
+		fmt.Fprintf(&b, "  client-%d: %+v\n", i, c.streams)
+	}
+	for _, f := range p.faults {
+		fmt.Fprintf(&b, "  %v\n", f)
+	}
+	return b.String()
+}
+
+// failureMode is the simulated failure that worker n of a run is configured with.
+func (p plan) failureMode(n int) string {
+	return []string{"error", "hang", "drop", "slow", "exit"}[(p.seed+uint64(n))%5]
+}
+
+// newPlan lets the seed choose.
+func newPlan(seed uint64) plan {
+	r := rand.New(rand.NewPCG(seed, 0x636f6e6e73776170))
+	upTo := func(d time.Duration) time.Duration { return time.Duration(r.Int64N(int64(d) + 1)) }
+	p := plan{
+		seed:     seed,
+		silent:   r.IntN(3) == 0,
+		engine:   []string{"markov", "counter"}[r.IntN(2)],
+		interval: []time.Duration{2, 10, 20, 50}[r.IntN(4)] * time.Millisecond,
+		window:   []int{1, 4, 16, 256}[r.IntN(4)],
+		capacity: []int{4, 8, 1000}[r.IntN(3)],
+		swaps:    []int{1, 2, 256}[r.IntN(3)],
+		workers:  2 + r.IntN(3),
+	}
+	p.path = simtest.Path{Delay: 100*time.Microsecond + upTo(10*time.Millisecond)}
+	if r.IntN(2) == 0 {
+		p.path.Jitter = upTo(5 * time.Millisecond)
+		p.path.Loss = r.Float64() * 0.05
+		p.path.Reorder = r.Float64() * 0.1
+	}
+	for range 1 + r.IntN(2) {
+		var c clientPlan
+		for range 1 + r.IntN(4) {
+			s := streamPlan{
+				start: upTo(300 * time.Millisecond), prompt: fmt.Sprint("The keeper of tale ", r.IntN(100)),
+				seed: r.Uint64(), tokens: 1 + r.IntN(120),
+			}
+			switch r.IntN(8) {
+			case 0:
+				s.pause = upTo(30 * time.Millisecond)
+			case 1:
+				s.stall = upTo(5 * time.Second)
+			case 2:
+				s.cancel = 1 + r.IntN(s.tokens)
+			}
+			c.streams = append(c.streams, s)
+		}
+		p.clients = append(p.clients, c)
+	}
+	for range r.IntN(5) {
+		f := fault{
+			at: 50*time.Millisecond + upTo(2*time.Second), kind: faultKind(r.IntN(int(faultKinds))),
+			worker: r.IntN(p.workers), both: r.IntN(2) == 0,
+		}
+		f.mend = f.at + 50*time.Millisecond + upTo(3*time.Second)
+		p.faults = append(p.faults, f)
+	}
+	return p
+}

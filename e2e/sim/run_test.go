@@ -1,0 +1,285 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/connswap/connswap/services/client/connswap"
+	"github.com/connswap/connswap/services/worker/engine"
+	"github.com/connswap/connswap/services/worker/worker"
+	"github.com/connswap/connswap/shared/config"
+	"github.com/connswap/connswap/shared/simtest"
+)
+
+// bound is by when every stream of a plan has to have ended, in the run's own time.
+const bound = 3 * time.Minute
+
+// run plays a plan in a bubble and returns what went against ARCHITECTURE §7.
+func (p plan) run(c *cluster) (violations []error) {
+	c.direct(func(cfg *config.Director) {
+		cfg.WindowTokens, cfg.MaxConcurrentSwaps = p.window, p.swaps
+		cfg.MaxWorkerDeaths, cfg.MaxSwapsPerMinute = 1000, 1000 // these have tests of their own
+		cfg.WorkerWait = bound
+	})
+	for n := range p.workers {
+		c.work(func(cfg *config.Worker) {
+			cfg.Engine, cfg.TokenInterval, cfg.Capacity = p.engine, p.interval, p.capacity
+			cfg.FailureMode, cfg.FailureMin, cfg.FailureMax = p.failureMode(n), time.Hour, time.Hour
+			cfg.FailureRecovery, cfg.FailureSeed = time.Second, p.seed+1
+		})
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, bound)
+	defer cancel()
+	var report reporter
+	for _, f := range p.faults {
+		c.wg.Go(func() { c.play(f) })
+	}
+	watching, unwatch := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { report.add(c.watch(watching, p)) })
+	var clients sync.WaitGroup
+	for i, cl := range p.clients {
+		clients.Go(func() { report.add(c.client(ctx, p, fmt.Sprintf("client-%d", i), cl)) })
+	}
+	clients.Wait()
+	unwatch()
+	watch.Wait()
+	return report.errs
+}
+
+type reporter struct {
+	mu   sync.Mutex
+	errs []error
+}
+
+func (r *reporter) add(err error) {
+	if err != nil {
+		r.mu.Lock()
+		r.errs = append(r.errs, err)
+		r.mu.Unlock()
+	}
+}
+
+// play lets a fault happen, and mends it.
+func (c *cluster) play(f fault) {
+	c.sleep(f.at)
+	w := c.workers[f.worker]
+	var mend func()
+	switch f.kind {
+	case kill:
+		w.die(w.host.Kill)
+		mend = w.restart
+	case crash:
+		w.die(w.host.Crash)
+		mend = w.restart
+	case killAll:
+		for _, w := range c.workers {
+			w.die(w.host.Kill)
+		}
+		mend = func() {
+			for _, w := range c.workers {
+				w.restart()
+			}
+		}
+	case freeze:
+		w.host.Freeze()
+		mend = w.host.Thaw
+	case cutTo, cutFrom:
+		from, to := c.director, w.host
+		if f.kind == cutFrom {
+			from, to = to, from
+		}
+		c.net.Cut(from, to)
+		if f.both {
+			c.net.Cut(to, from)
+		}
+		mend = func() { c.net.Heal(from, to); c.net.Heal(to, from) }
+	case lossyPath:
+		c.net.SetPath(c.director, w.host, simtest.Path{Delay: time.Millisecond, Loss: 0.33})
+		c.net.SetPath(w.host, c.director, simtest.Path{Delay: time.Millisecond, Loss: 0.33})
+		mend = func() {
+			c.net.SetPath(c.director, w.host, simtest.Path{Delay: time.Millisecond})
+			c.net.SetPath(w.host, c.director, simtest.Path{Delay: time.Millisecond})
+		}
+	default:
+		w.failNow()
+		return // it recovers by itself
+	}
+	c.sleep(f.mend - f.at)
+	mend()
+}
+
+// client runs all streams of one client and checks that its connection stays what it was, at both ends.
+func (c *cluster) client(ctx context.Context, p plan, host string, plan clientPlan) error {
+	conn, err := c.dial(host)
+	if err != nil {
+		return fmt.Errorf("%s: %w", host, err)
+	}
+	defer conn.Close()
+	id := conn.ID()
+	before, err := conn.Proof()
+	if err != nil {
+		return err
+	}
+	var streams sync.WaitGroup
+	var report reporter
+	for _, s := range plan.streams {
+		streams.Go(func() {
+			c.sleep(s.start)
+			if err := c.stream(ctx, p, conn, s); err != nil {
+				report.add(fmt.Errorf("%s, stream %+v: %w", host, s, err))
+			}
+		})
+	}
+	streams.Wait()
+	after, err := conn.Proof()
+	switch {
+	case err != nil:
+		report.add(err)
+	case id != conn.ID() || before != after || before.ODCID == "":
+		report.add(fmt.Errorf("%s: connection changed from %s %v to %s %v", host, id, before, conn.ID(), after))
+	}
+	report.add(c.sameAtDirector(id, after))
+	return errors.Join(report.errs...)
+}
+
+// connections is what the director shows of its clients.
+type connections struct {
+	Connections []struct {
+		ConnectionID string `json:"connection_id"`
+		ODCID        string `json:"odcid"`
+		Exporter     string `json:"exporter"`
+		Streams      []struct {
+			Sequence uint64 `json:"sequence"`
+			Sent     uint64 `json:"sent"`
+			Swaps    uint64 `json:"swaps"`
+		} `json:"streams"`
+	} `json:"connections"`
+}
+
+func (c *cluster) sameAtDirector(id string, proof connswap.Proof) error {
+	var all connections
+	if err := c.status("/v1/connections", &all); err != nil {
+		return err
+	}
+	for _, conn := range all.Connections {
+		if conn.ConnectionID == id {
+			if conn.ODCID != proof.ODCID || conn.Exporter != proof.Exporter {
+				return fmt.Errorf("the director sees %+v, the client %+v", conn, proof)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("the director does not know %s", id)
+}
+
+// watch looks all the time at what sessions hold: never more than the window, and one token for each swap.
+func (c *cluster) watch(ctx context.Context, p plan) error {
+	for ctx.Err() == nil {
+		var all connections
+		if err := c.status("/v1/connections", &all); err != nil {
+			return err
+		}
+		for _, conn := range all.Connections {
+			for _, s := range conn.Streams {
+				if s.Sequence-s.Sent > uint64(p.window)+s.Swaps+1 {
+					return fmt.Errorf("a session holds %d tokens that the client did not take, after %d swaps with a window of %d", s.Sequence-s.Sent, s.Swaps, p.window)
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// stream reads one stream and holds it against the text of a run without faults. What it checks it checks by
+// itself: it does not rely on the checks of the client's package.
+func (c *cluster) stream(ctx context.Context, p plan, conn *connswap.Conn, plan streamPlan) error {
+	want, err := faultFree(p.engine, plan)
+	if err != nil {
+		return err
+	}
+	stream, err := conn.Generate(ctx, connswap.Request{Prompt: plan.prompt, MaxTokens: uint32(plan.tokens), Seed: plan.seed})
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	var last, epoch uint64
+	done := false
+	for event, err := range stream.Events() {
+		if err != nil {
+			return fmt.Errorf("after token %d: %w", last, err)
+		}
+		switch e := event.(type) {
+		case connswap.Token:
+			if e.Sequence != last+1 {
+				return fmt.Errorf("token %d after %d", e.Sequence, last)
+			}
+			if e.Epoch < epoch {
+				return fmt.Errorf("token %d of epoch %d after epoch %d", e.Sequence, e.Epoch, epoch)
+			}
+			last, epoch = e.Sequence, e.Epoch
+			text.WriteString(e.Text)
+			if plan.cancel > 0 && last >= uint64(plan.cancel) {
+				stream.Close()
+				return nil
+			}
+			c.read(plan, last)
+		case connswap.Done:
+			done = true
+			if e.Tokens != uint64(plan.tokens) || e.FinishReason != "length" {
+				return fmt.Errorf("done: %+v, asked for %d tokens", e, plan.tokens)
+			}
+		}
+	}
+	switch {
+	case !done || last != uint64(plan.tokens):
+		return fmt.Errorf("ended after token %d, done %v", last, done)
+	case text.String() != want:
+		return fmt.Errorf("text differs from that of a run without faults:\n got %q\nwant %q", text.String(), want)
+	}
+	return nil
+}
+
+// read takes the time that a reader of this plan needs for a token.
+func (c *cluster) read(plan streamPlan, sequence uint64) {
+	c.sleep(plan.pause)
+	if plan.stall > 0 && sequence == uint64(plan.tokens)/2+1 {
+		c.sleep(plan.stall)
+	}
+}
+
+// faultFree returns the text that the engine gives when nothing goes wrong.
+func faultFree(name string, plan streamPlan) (string, error) {
+	e, err := worker.Engine(name)
+	if err != nil {
+		return "", err
+	}
+	return textOf(e, engine.Request{Prompt: plan.prompt, Seed: plan.seed, MaxTokens: plan.tokens})
+}
+
+// textOf returns the text of a whole generation.
+func textOf(e engine.Engine, req engine.Request) (string, error) {
+	ctx := context.Background()
+	g, err := e.Open(ctx, req, nil)
+	if err != nil {
+		return "", err
+	}
+	defer g.Close() //nolint:errcheck // nothing depends on it
+	var text strings.Builder
+	for range req.MaxTokens {
+		token, err := g.Next(ctx)
+		if err != nil {
+			return "", err
+		}
+		text.Write(token)
+	}
+	return text.String(), nil
+}
