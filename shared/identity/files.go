@@ -60,14 +60,16 @@ func (r *reader) remedy() string {
 func (r *reader) file(name string) []byte {
 	data, err := os.ReadFile(filepath.Join(r.dir, name))
 	switch {
+	case err == nil:
+		return data
 	case errors.Is(err, fs.ErrNotExist):
 		r.refuse("%s is missing; %s", name, r.remedy())
 	case errors.Is(err, fs.ErrPermission):
 		r.refuse("%s may not be read by user %d; change its owner or mode", name, os.Geteuid())
-	case err != nil:
+	default:
 		r.refuse("%s cannot be read (%v); %s", name, err, r.remedy())
 	}
-	return data
+	return nil
 }
 
 func (r *reader) roots() *x509.CertPool {
