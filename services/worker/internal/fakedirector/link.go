@@ -26,7 +26,8 @@ type Link struct {
 	Control  *quic.Stream
 	Progress atomic.Uint64
 
-	events  chan any // wire messages, and tokens as wire.Token
+	events  chan any      // wire messages, and tokens as wire.Token
+	ended   chan struct{} // closed when the worker has ended the control stream
 	running sync.WaitGroup
 }
 
@@ -58,8 +59,11 @@ func (w *World) Dial(t *testing.T, from quicnet.Network, addr string, hello *wir
 	if err != nil {
 		t.Fatalf("opening the control stream: %v", err)
 	}
-	l := &Link{Conn: conn, Control: control, events: make(chan any, 1<<16)}
-	l.running.Go(func() { l.read(control) })
+	l := &Link{Conn: conn, Control: control, events: make(chan any, 1<<16), ended: make(chan struct{})}
+	l.running.Go(func() {
+		l.read(control)
+		close(l.ended)
+	})
 	l.running.Go(l.accept)
 	l.Send(t, hello)
 	return l
@@ -178,6 +182,18 @@ func (l *Link) Rest(d time.Duration) []any {
 		case <-timeout.C:
 			return rest
 		}
+	}
+}
+
+// Ended waits until the worker has ended the control stream, its last word.
+func (l *Link) Ended(t *testing.T) {
+	t.Helper()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	select {
+	case <-l.ended:
+	case <-timeout.C:
+		t.Fatal("the worker does not end the control stream")
 	}
 }
 
