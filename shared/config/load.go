@@ -63,7 +63,7 @@ var (
 
 func defaults[T any]() T {
 	var cfg T
-	process(&cfg, func(Variable) (string, bool) { return "", false })
+	_ = process(&cfg, func(Variable) (string, bool) { return "", false }) // a test parses all defaults
 	return cfg
 }
 
@@ -108,7 +108,7 @@ func process(cfg any, lookup func(Variable) (string, bool)) *Problems {
 		if errors.As(err, &bad) {
 			at = slices.IndexFunc(variables, func(v Variable) bool { return v.Name == bad.KeyName })
 		}
-		if at < 0 || bad.Value == variables[at].Default { // a mistake in the structs; a test parses all defaults
+		if at < 0 || bad.Value == variables[at].Default { // a mistake in the structs, which a test finds
 			problems.List = append(problems.List, Problem{Variable: Prefix, Want: err.Error()})
 			return problems
 		}

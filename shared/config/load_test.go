@@ -238,7 +238,7 @@ func TestValidate(t *testing.T) {
 func TestCannotBind(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer taken.Close()
+	defer func() { require.NoError(t, taken.Close()) }()
 	addr := taken.Addr().String()
 	_, err = net.Listen("tcp", addr)
 	err = config.CannotBind("WORKER_USER_ADDR", addr, err)

@@ -75,7 +75,7 @@ func typeOf(t reflect.Type) Type {
 	if t == reflect.TypeFor[time.Duration]() {
 		return Duration
 	}
-	switch t.Kind() { //nolint:exhaustive // the structs have no other kinds
+	switch t.Kind() {
 	case reflect.Slice:
 		return List
 	case reflect.Int:

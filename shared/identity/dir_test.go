@@ -58,8 +58,10 @@ func TestFromDirRefuses(t *testing.T) {
 		spoil func(t *testing.T, dir string)
 		want  []string // how each line goes on after the variable and its value
 	}{
-		{"no directory", identity.Worker, func(t *testing.T, dir string) { require.NoError(t, os.RemoveAll(dir)) },
-			[]string{"no such directory; run make certs DIR=$DIR, or give the directory that has ca.pem, worker.pem and worker-key.pem"}},
+		{
+			"no directory", identity.Worker, func(t *testing.T, dir string) { require.NoError(t, os.RemoveAll(dir)) },
+			[]string{"no such directory; run make certs DIR=$DIR, or give the directory that has ca.pem, worker.pem and worker-key.pem"},
+		},
 		{"a file", identity.Worker, func(t *testing.T, dir string) {
 			require.NoError(t, os.RemoveAll(dir))
 			put(t, "", dir)
@@ -69,10 +71,14 @@ func TestFromDirRefuses(t *testing.T) {
 			remove(t, dir, "worker.pem")
 			remove(t, dir, "worker-key.pem")
 		}, []string{"ca.pem is missing; run make certs", "worker.pem is missing; ", "worker-key.pem is missing; "}},
-		{"client without authority", identity.Client, func(t *testing.T, dir string) { remove(t, dir, "ca.pem") },
-			[]string{"ca.pem is missing; "}},
-		{"client without key", identity.Client, func(t *testing.T, dir string) { remove(t, dir, "client-key.pem") },
-			[]string{"client-key.pem is missing; "}},
+		{
+			"client without authority", identity.Client, func(t *testing.T, dir string) { remove(t, dir, "ca.pem") },
+			[]string{"ca.pem is missing; "},
+		},
+		{
+			"client without key", identity.Client, func(t *testing.T, dir string) { remove(t, dir, "client-key.pem") },
+			[]string{"client-key.pem is missing; "},
+		},
 		{"a directory for a file", identity.Worker, func(t *testing.T, dir string) {
 			remove(t, dir, "worker.pem")
 			require.NoError(t, os.Mkdir(filepath.Join(dir, "worker.pem"), 0o700))
@@ -87,8 +93,10 @@ func TestFromDirRefuses(t *testing.T) {
 			put(t, get(t, dir, "director.pem"), dir, "worker.pem")
 			put(t, get(t, dir, "director-key.pem"), dir, "worker-key.pem")
 		}, []string{`worker.pem is a certificate for ["director.connswap"], not for worker.connswap; run make certs`}},
-		{"empty authority", identity.Worker, func(t *testing.T, dir string) { put(t, "", dir, "ca.pem") },
-			[]string{"ca.pem has no certificate in PEM form; "}},
+		{
+			"empty authority", identity.Worker, func(t *testing.T, dir string) { put(t, "", dir, "ca.pem") },
+			[]string{"ca.pem has no certificate in PEM form; "},
+		},
 		{"broken authority", identity.Worker, func(t *testing.T, dir string) {
 			put(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")})), dir, "ca.pem")
 		}, []string{"ca.pem has a certificate that cannot be read ("}},
@@ -97,10 +105,14 @@ func TestFromDirRefuses(t *testing.T) {
 			ensure(t, other)
 			put(t, get(t, other, "ca.pem"), dir, "ca.pem")
 		}, []string{"worker.pem does not come from ca.pem (x509: certificate signed by unknown authority"}},
-		{"expired", identity.Worker, func(_ *testing.T, _ string) { time.Sleep(year + day) },
-			[]string{"worker.pem expired at 2000-12-31T00:00:00Z; run make certs"}},
-		{"expired for long", identity.Worker, func(_ *testing.T, _ string) { time.Sleep(11 * year) },
-			[]string{"ca.pem expired at 2009-12-29T00:00:00Z; "}},
+		{
+			"expired", identity.Worker, func(_ *testing.T, _ string) { time.Sleep(year + day) },
+			[]string{"worker.pem expired at 2000-12-31T00:00:00Z; run make certs"},
+		},
+		{
+			"expired for long", identity.Worker, func(_ *testing.T, _ string) { time.Sleep(11 * year) },
+			[]string{"ca.pem expired at 2009-12-29T00:00:00Z; "},
+		},
 		{"not yet valid", identity.Worker, func(t *testing.T, dir string) {
 			require.NoError(t, os.RemoveAll(dir))
 			_, err := identity.EnsureDevelopment(dir, time.Now().Add(day))

@@ -3,6 +3,7 @@ package run_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
@@ -133,12 +134,12 @@ func TestEmptyGroup(t *testing.T) {
 
 // TestSignals runs the test binary again, as a process that takes its time to stop.
 func TestSignals(t *testing.T) {
-	if os.Getenv("RUN_TEST_CHILD") != "" { //nolint:forbidigo // not configuration: tells the child what it is
+	if os.Getenv("RUN_TEST_CHILD") != "" {
 		ctx, stop := run.SignalContext()
 		defer stop()
-		os.Stdout.WriteString("ready\n")
+		fmt.Println("ready")
 		<-ctx.Done()
-		os.Stdout.WriteString(context.Cause(ctx).Error() + "\n")
+		fmt.Println(context.Cause(ctx))
 		if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
 			os.Exit(1)
 		}

@@ -79,7 +79,7 @@ func (c *console) Sync() error { return c.w.Sync() }
 func appendFields(line *buffer.Buffer, namespace string, fields []zapcore.Field) string {
 	for _, field := range fields {
 		key := namespace + field.Key
-		switch field.Type { //nolint:exhaustive // the rest goes the long way
+		switch field.Type {
 		case zapcore.NamespaceType:
 			namespace = key + "."
 		case zapcore.SkipType:
