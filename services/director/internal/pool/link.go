@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -44,8 +45,7 @@ type Link struct {
 // attempt is one session on one worker.
 type attempt struct {
 	session Placed
-	id      uint64
-	epoch   uint64
+	wish    *Waiter // that it was granted for
 }
 
 // lostError carries the cause through a context.
@@ -190,7 +190,7 @@ func (l *Link) take() []attempt {
 		all = append(all, a)
 	}
 	clear(l.attempts)
-	slices.SortFunc(all, func(a, b attempt) int { return int(int64(a.id) - int64(b.id)) })
+	slices.SortFunc(all, func(a, b attempt) int { return cmp.Compare(a.wish.ID, b.wish.ID) })
 	return all
 }
 
@@ -250,16 +250,16 @@ func (l *Link) add(w *Waiter) bool {
 	if !l.up || !l.ready || len(l.attempts) >= l.worker.Capacity {
 		return false
 	}
-	l.attempts[w.ID] = attempt{session: w.Session, id: w.ID, epoch: w.Epoch}
+	l.attempts[w.ID] = attempt{session: w.Session, wish: w}
 	return true
 }
 
-// remove frees the place of a session, if it is still held in that epoch.
-func (l *Link) remove(id, epoch uint64) {
+// remove frees the place that was granted to w, if it is still held.
+func (l *Link) remove(w *Waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.attempts[id].epoch == epoch {
-		delete(l.attempts, id)
+	if l.attempts[w.ID].wish == w {
+		delete(l.attempts, w.ID)
 	}
 }
 

@@ -82,7 +82,7 @@ func (p *Pool) Release(w *Waiter) {
 	}
 	p.waiting.remove(w)
 	if w.granted != nil {
-		w.granted.remove(w.ID, w.Epoch)
+		w.granted.remove(w)
 		w.granted = nil
 	}
 	p.settle(w)
@@ -264,11 +264,15 @@ func (p *Pool) linkDown(l *Link) {
 func (p *Pool) orphan(attempts []attempt, cause Cause) {
 	var wishes []*Waiter
 	for _, a := range attempts {
-		if w := a.session.Lost(a.epoch, cause); w != nil {
+		if w := a.session.Lost(a.wish.Epoch, cause); w != nil {
 			wishes = append(wishes, w)
 		}
 	}
 	p.mu.Lock()
+	for _, a := range attempts {
+		a.wish.granted = nil
+		p.settle(a.wish)
+	}
 	for _, w := range wishes {
 		p.enqueue(w)
 	}

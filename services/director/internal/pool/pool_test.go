@@ -81,7 +81,6 @@ func (f *fake) Lost(epoch uint64, _ Cause) *Waiter {
 	if epoch != f.epoch {
 		return nil
 	}
-	f.world.Settle(f.wish)
 	f.epoch++
 	f.link = nil
 	f.wish = NewWaiter(Waiter{Session: f, ID: f.id, Epoch: f.epoch, Failover: true})
@@ -237,6 +236,24 @@ func TestWorkerDiesBetweenGrantAndUse(t *testing.T) {
 	}
 	w.Settle(w.sessions[1].wish)
 	if got := w.said(); got != "2→b" {
+		t.Errorf("got %s", got)
+	}
+}
+
+// TestTargetDiesBeforeAnybodyLooks loses a worker, and the next one before the session heard of its grant: the
+// place among the swaps under way must not be lost with them.
+func TestTargetDiesBeforeAnybodyLooks(t *testing.T) {
+	w := newWorld(t, 1)
+	a := w.link("a", 1, "")
+	b := w.link("b", 1, "")
+	w.session(1).ask(false)
+	w.lose(a)
+	w.lose(b)
+	if w.swaps != 0 {
+		t.Errorf("%d swaps under way with no worker left", w.swaps)
+	}
+	w.link("c", 1, "")
+	if got := w.said(); got != "1→a 1→b 1 waits: no worker is connected; 1→c" {
 		t.Errorf("got %s", got)
 	}
 }

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,7 +114,7 @@ func (l *Link) flush(b *batch) {
 	if len(b.dirty) == 0 {
 		return
 	}
-	slices.SortStableFunc(b.dirty, func(x, y Sink) int { return int(int64(x.Connection()) - int64(y.Connection())) })
+	slices.SortStableFunc(b.dirty, func(x, y Sink) int { return cmp.Compare(x.Connection(), y.Connection()) })
 	for _, s := range b.dirty {
 		if g := s.Flush(); g != nil {
 			b.grants = append(b.grants, g)
