@@ -157,6 +157,9 @@ func (s *Stream) receive() (Event, error) {
 		return nil, s.fail(err) // whatever the buffer still has
 	}
 	frame, err := s.frames.Next()
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = broken(ErrTruncated, "the last token was %d", s.ledger.sequence)
+	}
 	if err != nil {
 		return nil, s.fail(err)
 	}
@@ -209,14 +212,9 @@ func (s *Stream) complete(how error) error {
 
 // fail ends the stream where it cannot go on, and returns the error for its reader.
 func (s *Stream) fail(err error) error {
-	switch {
-	case s.ctx.Err() != nil:
-		err = ended(s.ctx)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		err = broken(ErrTruncated, "the stream ended after token %d", s.ledger.sequence)
-	}
+	err = explainIn(s.ctx, err)
 	s.abort()
-	s.end(explain(err))
+	s.end(err)
 	return s.err
 }
 

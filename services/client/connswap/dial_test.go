@@ -1,0 +1,131 @@
+package connswap_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/connswap/connswap/services/client/connswap"
+	"github.com/connswap/connswap/services/client/internal/fakedirector"
+	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+func TestDial(t *testing.T) {
+	unauthorized := wire.Errorf(wire.CodeUnauthorized, "nobody")
+	greeting := func(m wire.Message) fakedirector.Director { return fakedirector.Director{Welcome: m} }
+	for name, test := range map[string]struct {
+		director fakedirector.Director
+		want     error
+	}{
+		"welcome":        {fakedirector.Director{}, nil},
+		"refused":        {greeting(unauthorized.Proto()), unauthorized},
+		"other version":  {greeting(&wirepb.Welcome{Version: 2, ConnectionId: "conn-1"}), &connswap.Error{Code: connswap.CodeVersion}},
+		"no id":          {greeting(&wirepb.Welcome{Version: 1}), connswap.ErrFrame},
+		"wrong frame":    {greeting(&wirepb.Heartbeat{}), connswap.ErrFrame},
+		"other protocol": {fakedirector.Director{ALPN: "connswap/2"}, &connswap.Error{Code: connswap.CodeVersion}},
+		"closed": {fakedirector.Director{Greet: func(conn *quic.Conn, _ *quic.Stream) {
+			_ = conn.CloseWithError(wire.QUICRefused, "limit_exceeded: too many clients")
+		}}, wire.Errorf(wire.CodeLimit, "too many clients")},
+		"silent": {fakedirector.Director{Greet: func(*quic.Conn, *quic.Stream) {}}, &connswap.Error{Code: connswap.CodeLost}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *world) {
+				t.start(test.director)
+				start := time.Now()
+				conn, err := connswap.Dial(t.Context(), "director:61000", t.options())
+				if !errors.Is(err, test.want) || (conn == nil) != (test.want != nil) {
+					t.Errorf("got %v, want %v", err, test.want)
+				}
+				if after := time.Since(start); after > 10*time.Second {
+					t.Errorf("after %v", after)
+				}
+				if conn == nil {
+					return
+				}
+				if conn.ID() != "conn-1" || conn.Director() != "director-1" || conn.RemoteAddr() == "" {
+					t.Errorf("connected as %q to %q at %q", conn.ID(), conn.Director(), conn.RemoteAddr())
+				}
+				if err := conn.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func TestDialWhereNobodyIs(t *testing.T) {
+	inWorld(t, func(t *world) {
+		for target, want := range map[string]connswap.Code{
+			"director:61000": connswap.CodeLost, "nowhere:61000": connswap.CodeLost, "nonsense": connswap.CodeLost,
+		} {
+			if _, err := connswap.Dial(t.Context(), target, t.options()); !errors.Is(err, &connswap.Error{Code: want}) {
+				t.Errorf("%s: got %v", target, err)
+			}
+		}
+		t.director.Crash()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := connswap.Dial(ctx, "director:61000", t.options()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// A name that stands for several directors leads to the first that is there.
+func TestDialTriesEveryAddress(t *testing.T) {
+	inWorld(t, func(t *world) {
+		busy := t.net.Host("busy")
+		refusing := fakedirector.Director{
+			Network: busy, Addr: ":61000", TLS: t.ids[identity.Director],
+			Welcome: wire.Errorf(wire.CodeLimit, "full").Proto(),
+		}
+		refusing.Start(t)
+		t.start(fakedirector.Director{})
+		t.net.Alias("directors", t.net.Host("down"), busy, t.director)
+		conn, err := connswap.Dial(t.Context(), "directors:61000", t.options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close() //nolint:errcheck // not under test
+		if host := t.director.IP().String() + ":61000"; conn.RemoteAddr() != host {
+			t.Errorf("connected to %s, want %s", conn.RemoteAddr(), host)
+		}
+		t.net.Alias("directors", t.net.Host("down"), busy)
+		_, err = connswap.Dial(t.Context(), "directors:61000", t.options())
+		if !errors.Is(err, &connswap.Error{Code: connswap.CodeLimit}) || !errors.Is(err, &connswap.Error{Code: connswap.CodeLost}) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// Only a director's certificate, from the client's authority, makes a director.
+func TestDialChecksTheDirector(t *testing.T) {
+	inWorld(t, func(t *world) {
+		for name, source := range strangers(t) {
+			host := t.net.Host(name)
+			d := fakedirector.Director{Network: host, Addr: ":61000", TLS: source}
+			d.Start(t)
+			_, err := connswap.Dial(t.Context(), name+":61000", t.options())
+			if !errors.Is(err, &connswap.Error{Code: connswap.CodeUnauthorized}) {
+				t.Errorf("%s: got %v", name, err)
+			}
+		}
+		if _, err := connswap.Dial(t.Context(), "director:61000", connswap.Options{}); err == nil {
+			t.Error("dialled without any roots")
+		}
+	})
+}
+
+// strangers are nodes that must not pass for a director.
+func strangers(t *world) map[string]identity.Source {
+	others, err := identity.NewDevelopment(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]identity.Source{"worker": t.ids[identity.Worker], "stranger": others[identity.Director]}
+}

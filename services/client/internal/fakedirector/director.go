@@ -1,0 +1,184 @@
+// Package fakedirector is a director for tests of the client. It says what the test has it say, be it allowed or
+// not.
+package fakedirector
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/session"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// Director is one node. Set its fields before Start.
+type Director struct {
+	Network quicnet.Network
+	Addr    string // to listen on
+	TLS     identity.Source
+	ALPN    string // wire.ALPNClient if empty
+
+	// Welcome answers a client's greeting; Default is used if it is nil.
+	Welcome wire.Message
+	// Greet, if set, is called instead of sending Welcome.
+	Greet func(conn *quic.Conn, hello *quic.Stream)
+	// Play is called for each stream that a client opens. The stream ends with it.
+	Play func(s *Stream)
+	// Raw, if set, is called instead of reading the request and calling Play.
+	Raw func(s *Stream)
+	// MaxStreams at once; 100 if zero.
+	MaxStreams int
+
+	// Conns has every connection that was accepted.
+	Conns chan *quic.Conn
+}
+
+// Welcome is what a director says that is content.
+func Welcome() *wirepb.Welcome {
+	return &wirepb.Welcome{Version: wire.Version, ConnectionId: "conn-1", DirectorId: "director-1"}
+}
+
+// Start serves until the test ends.
+func (d *Director) Start(t testing.TB) *Director {
+	t.Helper()
+	if d.ALPN == "" {
+		d.ALPN = wire.ALPNClient
+	}
+	if d.MaxStreams == 0 {
+		d.MaxStreams = 100
+	}
+	d.Conns = make(chan *quic.Conn, 100)
+	tls := identity.ServerTLS(d.TLS, []string{d.ALPN}, nil)
+	l, err := quicnet.Listen(d.Network, d.Addr, tls, quicnet.ServeClientsConfig(d.MaxStreams))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Addr = l.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() { d.accept(ctx, l) })
+	t.Cleanup(func() {
+		cancel()
+		serving.Wait()
+		_ = l.Close()
+	})
+	return d
+}
+
+func (d *Director) accept(ctx context.Context, l *quicnet.Listener) {
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	for {
+		conn, err := l.Accept(ctx)
+		if err != nil {
+			return
+		}
+		d.Conns <- conn
+		serving.Go(func() { d.serve(ctx, conn) })
+	}
+}
+
+func (d *Director) serve(ctx context.Context, conn *quic.Conn) {
+	var playing sync.WaitGroup
+	defer playing.Wait()
+	defer context.AfterFunc(ctx, func() { _ = conn.CloseWithError(wire.QUICShutdown, string(wire.CodeShutdown)) })()
+	hello, err := conn.AcceptStream(ctx)
+	if err != nil {
+		return
+	}
+	if _, err := wire.ReadMessage[*wirepb.ClientHello](wire.NewReader(hello, wire.MaxControl)); err != nil {
+		return
+	}
+	d.greet(conn, hello)
+	for {
+		stream, err := conn.AcceptStream(ctx)
+		if err != nil {
+			return
+		}
+		playing.Go(func() { d.play(conn, stream) })
+	}
+}
+
+func (d *Director) greet(conn *quic.Conn, hello *quic.Stream) {
+	switch {
+	case d.Greet != nil:
+		d.Greet(conn, hello)
+	case d.Welcome != nil:
+		_, _ = hello.Write(wire.Append(nil, d.Welcome))
+	default:
+		_, _ = hello.Write(wire.Append(nil, Welcome()))
+	}
+}
+
+func (d *Director) play(conn *quic.Conn, stream *quic.Stream) {
+	s := &Stream{Stream: stream, Conn: conn}
+	defer s.Close() //nolint:errcheck // the client may be gone
+	if d.Raw != nil {
+		d.Raw(s)
+		return
+	}
+	generate, err := wire.ReadMessage[*wirepb.Generate](wire.NewReader(stream, wire.MaxPrompt+wire.MaxControl))
+	if err != nil {
+		return
+	}
+	s.Request = generate.GetRequest()
+	d.Play(s)
+}
+
+// Stream is a client's stream, and what was sent on it.
+type Stream struct {
+	*quic.Stream
+	Conn    *quic.Conn
+	Request *wirepb.Request
+
+	digest session.Digest
+	tokens uint64
+	swaps  uint32
+}
+
+// Send sends messages. What cannot be sent the client notices.
+func (s *Stream) Send(messages ...wire.Message) {
+	for _, m := range messages {
+		if _, ok := m.(*wirepb.Swapped); ok {
+			s.swaps++
+		}
+		_, _ = s.Write(wire.Append(nil, m))
+	}
+}
+
+// Assign assigns worker-a in epoch 1.
+func (s *Stream) Assign() { s.Send(&wirepb.Assigned{Worker: "worker-a", Epoch: 1}) }
+
+// Say sends the next tokens, as they should be.
+func (s *Stream) Say(epoch uint64, texts ...string) {
+	for _, text := range texts {
+		s.Token(epoch, s.tokens+1, text)
+	}
+}
+
+// Token sends a token.
+func (s *Stream) Token(epoch, sequence uint64, text string) {
+	s.tokens++
+	s.digest = s.digest.Add([]byte(text))
+	_, _ = s.Write(wire.AppendToken(nil, wire.Token{Epoch: epoch, Sequence: sequence, Text: []byte(text)}))
+}
+
+// Swap goes from worker-a to worker-b in epoch 2, after the tokens sent.
+func (s *Stream) Swap() {
+	s.Send(&wirepb.Swapped{
+		FromWorker: "worker-a", ToWorker: "worker-b", Kind: "failover", Cause: "tether", Epoch: 2, LastSequence: s.tokens,
+	})
+}
+
+// Finish returns a Done that fits what was sent.
+func (s *Stream) Finish() *wirepb.Done {
+	return &wirepb.Done{FinishReason: "length", Tokens: s.tokens, Swaps: s.swaps, Digest: s.digest[:]}
+}
+
+// Sent is how many tokens were sent.
+func (s *Stream) Sent() uint64 { return s.tokens }
