@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/connswap/connswap/services/director/director"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
@@ -28,46 +30,52 @@ It is configured by environment variables:
 `
 
 func main() {
-	err := command(os.Args[1:])
-	var bad *config.Problems
-	switch {
-	case err == nil:
-	case errors.As(err, &bad), errors.Is(err, errUsage):
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	default:
-		fmt.Fprintln(os.Stderr, "director:", err)
-		os.Exit(1)
-	}
+	os.Exit(command(os.Args[1:]))
 }
 
-var errUsage = errors.New("usage: director [certs DIR | healthz | --help]")
-
-func command(args []string) error {
+// command returns the exit status: 0 done, 1 failed, 2 not understood.
+func command(args []string) int {
 	switch {
 	case len(args) == 0:
-		return serve()
+		return report(serve())
 	case len(args) == 2 && args[0] == "certs":
-		return certs(args[1])
+		return report(certs(args[1]))
 	case len(args) == 1 && args[0] == "healthz":
-		return healthz()
+		return report(healthz())
 	case len(args) == 1 && (args[0] == "--help" || args[0] == "-h" || args[0] == "help"):
 		fmt.Print(usage)
-		return config.Usage(os.Stdout, config.DefaultDirector())
+		return report(config.Usage(os.Stdout, config.Director{}))
 	}
-	return errUsage
+	fmt.Fprintln(os.Stderr, "usage: director [certs DIR | healthz | --help]")
+	return 2
+}
+
+func report(err error) int {
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, err)
+	var problem config.Problem
+	if errors.As(err, &problem) {
+		return 2
+	}
+	return 1
 }
 
 func serve() error {
 	cfg, err := config.LoadDirector()
-	if err != nil {
+	var log *zap.Logger
+	source, identityErr := identity.FromDir(cfg.TLSDir, identity.Director, identity.OnReload(func(err error) {
+		if err != nil {
+			log.Warn("changed certificates cannot be used; the old ones stay", zap.Error(err))
+			return
+		}
+		log.Info("certificates reloaded")
+	}))
+	if err := errors.Join(err, identityErr); err != nil {
 		return err
 	}
-	log, err := telemetry.NewLogger(cfg.LogLevel, cfg.LogFormat, os.Stderr)
-	if err != nil {
-		return err
-	}
-	source, err := identity.FromDir(cfg.TLSDir, identity.Director)
+	log, err = telemetry.NewLogger(cfg.LogLevel, cfg.LogFormat, os.Stderr)
 	if err != nil {
 		return err
 	}
