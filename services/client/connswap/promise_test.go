@@ -50,6 +50,7 @@ func TestBrokenPromises(t *testing.T) {
 		"not protobuf":     {func(s *fakedirector.Stream) { raw(s, []byte{2, byte(wire.TypeDone), 0xff}) }, connswap.ErrFrame},
 		"short token":      {func(s *fakedirector.Stream) { raw(s, []byte{2, byte(wire.TypeToken), 0x40}) }, connswap.ErrFrame},
 		"after the end":    {func(s *fakedirector.Stream) { s.Send(s.Finish(), s.Finish()) }, connswap.ErrFrame},
+		"half after it":    {func(s *fakedirector.Stream) { s.Send(s.Finish()); raw(s, []byte{0x80}) }, connswap.ErrFrame},
 		"after an error":   {func(s *fakedirector.Stream) { s.Send(wire.Errorf("x", "").Proto()); s.Say(1, "x") }, connswap.ErrFrame},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -193,14 +193,14 @@ var errComplete = errors.New("the stream is complete")
 // complete ends the stream after its last frame, which says how. Only the end may follow that frame; waiting
 // for it lets QUIC forget the stream without a further word to the director.
 func (s *Stream) complete(how error) error {
-	err := s.quic.SetReadDeadline(time.Now().Add(endTimeout))
-	if err == nil {
-		_, err = s.frames.Next()
+	extra, err := s.frames.Buffered(), s.quic.SetReadDeadline(time.Now().Add(endTimeout))
+	if extra == 0 && err == nil {
+		extra, err = s.quic.Read(make([]byte, 1))
 	}
-	switch {
-	case err == nil:
-		return s.fail(broken(ErrFrame, "a frame after the last one"))
-	case !errors.Is(err, io.EOF):
+	if extra > 0 {
+		return s.fail(broken(ErrFrame, "more after the last one"))
+	}
+	if !errors.Is(err, io.EOF) {
 		s.abort() // what the stream had to say is said
 	}
 	s.end(how)
@@ -218,6 +218,7 @@ func (s *Stream) fail(err error) error {
 	return s.err
 }
 
+// end makes the stream stay as it ended.
 func (s *Stream) end(how error) {
 	s.err = how
 	s.detach()

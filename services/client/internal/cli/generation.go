@@ -30,10 +30,15 @@ func (g *generation) run(ctx context.Context) int {
 		return g.exit(ctx, err, func() string { return g.adviseOnDial(err) })
 	}
 	err = g.stream(ctx, conn)
+	if proof, failed := conn.Proof(); failed == nil {
+		g.report.now = proof
+	}
 	// The director learns of the end, however it came, before this process is gone. If that cannot be sent,
 	// it learns of it a little later.
 	_ = conn.Close()
-	g.out.ended(&g.report, err)
+	if !errors.Is(err, errNoReader) {
+		g.out.ended(&g.report, err)
+	}
 	return g.exit(ctx, err, func() string { return g.adviseOnStream(err) })
 }
 

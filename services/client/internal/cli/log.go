@@ -74,8 +74,11 @@ func (o *logOutput) ended(r *report, err error) {
 	if err == nil {
 		return
 	}
-	e := describe(err)
-	o.log.Error("stream ended", append(served(r), zap.Uint64("sequence", r.sequence),
+	e, level := describe(err), zap.ErrorLevel
+	if e.Code == connswap.CodeCancelled {
+		level = zap.WarnLevel
+	}
+	o.log.Log(level, "stream ended", append(served(r), zap.Uint64("sequence", r.sequence),
 		zap.String("code", string(e.Code)), zap.Error(err))...)
 }
 

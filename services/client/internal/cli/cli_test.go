@@ -1,0 +1,292 @@
+package cli_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/connswap/connswap/services/client/internal/fakedirector"
+	"github.com/connswap/connswap/shared/config"
+	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+func TestRequest(t *testing.T) {
+	for name, test := range map[string]struct {
+		environ map[string]string
+		args    []string
+		want    *wirepb.Request
+	}{
+		"defaults":          {nil, nil, &wirepb.Request{Prompt: "Once upon a time", MaxTokens: 256, Seed: 1}},
+		"argument":          {nil, []string{"Hello you"}, &wirepb.Request{Prompt: "Hello you", MaxTokens: 256, Seed: 1}},
+		"empty argument":    {nil, []string{""}, &wirepb.Request{MaxTokens: 256, Seed: 1}},
+		"flags around it":   {nil, []string{"--seed", "7", "Hello", "--max-tokens=9"}, &wirepb.Request{Prompt: "Hello", MaxTokens: 9, Seed: 7}},
+		"as many as it may": {nil, []string{"x", "--max-tokens", "0"}, &wirepb.Request{Prompt: "x", Seed: 1}},
+		"far too many":      {nil, []string{"x", "--max-tokens", "99999999999"}, &wirepb.Request{Prompt: "x", MaxTokens: 1<<32 - 1, Seed: 1}},
+		"a flag's look":     {nil, []string{"--", "--seed"}, &wirepb.Request{Prompt: "--seed", MaxTokens: 256, Seed: 1}},
+		"variables": {
+			map[string]string{"CLIENT_PROMPT": "Ahoi", "CLIENT_MAX_TOKENS": "3", "CLIENT_SEED": "4"}, nil,
+			&wirepb.Request{Prompt: "Ahoi", MaxTokens: 3, Seed: 4},
+		},
+		"the command line wins": {
+			map[string]string{"CLIENT_PROMPT": "Ahoi", "CLIENT_MAX_TOKENS": "many", "CLIENT_SEED": "4"},
+			[]string{"Hello", "--max-tokens", "5", "--seed", "6"}, &wirepb.Request{Prompt: "Hello", MaxTokens: 5, Seed: 6},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			atTerminal(t, func(t *terminal) {
+				for name, value := range test.environ {
+					t.Setenv(config.Prefix+"_"+name, value)
+				}
+				var got *wirepb.Request
+				t.serve(func(s *fakedirector.Stream) {
+					got = s.Request
+					s.Send(s.Finish())
+				})
+				if code, _, stderr := t.run(append([]string{"generate"}, test.args...)...); code != 0 {
+					t.Fatalf("exit code %d: %s", code, stderr)
+				}
+				if got.String() != test.want.String() {
+					t.Errorf("asked for %v, want %v", got, test.want)
+				}
+			})
+		})
+	}
+}
+
+// What is wrong is said in one line each, all at once, and nothing is tried.
+func TestMisuse(t *testing.T) {
+	for name, test := range map[string]struct {
+		environ map[string]string
+		args    []string
+		want    []string // a line each
+	}{
+		"no command":      {nil, nil, []string{"client: no command; the command is generate (see client --help)"}},
+		"unknown command": {nil, []string{"generat"}, []string{`client: unknown command "generat"; the command is generate (see client --help)`}},
+		"unknown flag":    {nil, []string{"generate", "--seeds=1"}, []string{"client: unknown flag: --seeds (see client generate --help)"}},
+		"two prompts": {
+			nil, []string{"generate", "Once", "upon"},
+			[]string{"client: 2 arguments, at most one is allowed: quote a prompt of several words (see client generate --help)"},
+		},
+		"flag's value": {
+			nil, []string{"generate", "--output", "xml", "--max-tokens", "-1"},
+			[]string{
+				`client: --max-tokens="-1": too low; give at least 0`,
+				`client: --output="xml": unknown; give text, log or json`,
+			},
+		},
+		"all at once": {
+			map[string]string{"CLIENT_OUTPUT": "xml", "CLIENT_SEDE": "1", "DIRECTOR_TARGET": "here", "TLS_DIR": "/nowhere"},
+			[]string{"generate", "--max-tokens", "-1"},
+			[]string{
+				"CONNECTION_SWAP_CLIENT_SEDE=", "CONNECTION_SWAP_DIRECTOR_TARGET=", "CONNECTION_SWAP_CLIENT_OUTPUT=",
+				"--max-tokens=", "CONNECTION_SWAP_TLS_DIR=",
+			},
+		},
+		"overruled": {
+			map[string]string{"CLIENT_OUTPUT": "xml", "TLS_DIR": "/nowhere"},
+			[]string{"generate", "--output", "json"}, []string{"CONNECTION_SWAP_TLS_DIR="},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			atTerminal(t, func(t *terminal) {
+				for name, value := range test.environ {
+					t.Setenv(config.Prefix+"_"+name, value)
+				}
+				code, stdout, stderr := t.run(test.args...)
+				if code != 2 || stdout != "" {
+					t.Errorf("exit code %d, stdout %q", code, stdout)
+				}
+				lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
+				if len(lines) != len(test.want) {
+					t.Fatalf("said\n%s", stderr)
+				}
+				for i, want := range test.want {
+					if !strings.Contains(lines[i], want) {
+						t.Errorf("said %s\nwant %s", lines[i], want)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	atTerminal(t, func(t *terminal) {
+		t.Setenv("CONNECTION_SWAP_CLIENT_OUTPUT", "xml") // does not keep anyone from asking
+		for _, args := range [][]string{
+			{"help"}, {"--help"}, {"-h"}, {"generate", "--help"}, {"generate", "-h"}, {"generate", "Hello", "--help"},
+		} {
+			code, stdout, stderr := t.run(args...)
+			if code != 0 || stderr != "" {
+				t.Errorf("%s: exit code %d: %s", args, code, stderr)
+			}
+			wanted := []string{"client generate [PROMPT] [flags]", "Exit codes:"}
+			for _, v := range config.Variables(config.Client{}) {
+				wanted = append(wanted, v.Name)
+			}
+			if args[0] == "generate" {
+				wanted = append(wanted, "--max-tokens int", "--seed uint", "--output string")
+			}
+			for _, want := range wanted {
+				if !strings.Contains(stdout, want) {
+					t.Errorf("%s: %s is missing", args, want)
+				}
+			}
+		}
+	})
+}
+
+// Without a connection, stderr says what to do; for programs there is an error object.
+func TestNoConnection(t *testing.T) {
+	for name, test := range map[string]struct {
+		prepare func(t *terminal)
+		want    []string
+		code    string
+	}{
+		"nobody there": {
+			func(*terminal) {},
+			[]string{"cannot reach a director", `CONNECTION_SWAP_DIRECTOR_TARGET="director:61000"`, "refused", "start one there"}, "connection_lost",
+		},
+		"no such name": {
+			func(t *terminal) { t.Setenv("CONNECTION_SWAP_DIRECTOR_TARGET", "nowhere:1") },
+			[]string{`CONNECTION_SWAP_DIRECTOR_TARGET="nowhere:1"`, "no such host"}, "connection_lost",
+		},
+		"stranger": {
+			func(t *terminal) {
+				dir := t.TempDir()
+				if _, err := identity.EnsureDevelopment(dir, time.Now()); err != nil {
+					t.Fatal(err)
+				}
+				t.serve(nil)
+				t.Setenv("CONNECTION_SWAP_TLS_DIR", dir)
+			},
+			[]string{"no trusted connection", "CONNECTION_SWAP_TLS_DIR=", "unknown authority"}, "unauthorized",
+		},
+		"full": {
+			func(t *terminal) {
+				t.serve(nil).Greet = func(conn *quic.Conn, _ *quic.Stream) {
+					_ = conn.CloseWithError(wire.QUICRefused, "limit_exceeded: enough")
+				}
+			},
+			[]string{"refuses", "limit_exceeded: enough"}, "limit_exceeded",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			atTerminal(t, func(t *terminal) {
+				test.prepare(t)
+				code, stdout, stderr := t.run("generate", "--output", "json")
+				if code != 1 || strings.Count(stderr, "\n") != 1 {
+					t.Errorf("exit code %d: %s", code, stderr)
+				}
+				for _, want := range test.want {
+					if !strings.Contains(stderr, want) {
+						t.Errorf("said %snot %q", stderr, want)
+					}
+				}
+				if !strings.HasPrefix(stdout, `{"event":"error"`) || !strings.Contains(stdout, `"code":"`+test.code+`"`) {
+					t.Errorf("wrote %s", stdout)
+				}
+			})
+		})
+	}
+}
+
+// An interrupted client tells the director before it exits.
+func TestInterrupt(t *testing.T) {
+	for _, output := range []string{"text", "log", "json"} {
+		t.Run(output, func(t *testing.T) {
+			atTerminal(t, func(t *terminal) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				told := make(chan error, 1)
+				t.serve(func(s *fakedirector.Stream) {
+					s.Assign()
+					s.Say(1, "Once")
+					time.AfterFunc(time.Second, func() { cancel(errors.New("interrupt")) })
+					<-s.Context().Done()
+					<-s.Conn.Context().Done()
+					told <- context.Cause(s.Conn.Context())
+				})
+				code, stdout, stderr := t.runIn(ctx, "generate", "--output", output)
+				golden(t, "interrupt-"+output+".golden", transcript(code, stdout, stderr))
+				var closed *quic.ApplicationError
+				if err := <-told; !errors.As(err, &closed) || !closed.Remote {
+					t.Errorf("the director learned of it by %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestInterruptWhileDialling(t *testing.T) {
+	atTerminal(t, func(t *terminal) {
+		t.director.Crash()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if code, _, stderr := t.runIn(ctx, "generate"); code != 130 || stderr != "client: cancelled\n" {
+			t.Errorf("exit code %d: %s", code, stderr)
+		}
+	})
+}
+
+// When nobody reads the output any more, the client stops without a word, and the director hears of it.
+func TestReaderLeaves(t *testing.T) {
+	for _, output := range []string{"text", "log", "json"} {
+		t.Run(output, func(t *testing.T) {
+			atTerminal(t, func(t *terminal) {
+				t.stdout = failing{&os.PathError{Op: "write", Path: "stdout", Err: syscall.EPIPE}}
+				t.serve(func(s *fakedirector.Stream) {
+					s.Assign()
+					s.Say(1, "Once")
+					<-s.Conn.Context().Done()
+				})
+				code, _, stderr := t.run("generate", "--output", output)
+				if code != 130 || stderr != "" {
+					t.Errorf("exit code %d: %s", code, stderr)
+				}
+			})
+		})
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	atTerminal(t, func(t *terminal) {
+		t.stdout = failing{syscall.ENOSPC}
+		t.serve(func(s *fakedirector.Stream) { s.Send(s.Finish()) })
+		code, _, stderr := t.run("generate", "--output", "json")
+		if code != 1 || !strings.Contains(stderr, "no space left") {
+			t.Errorf("exit code %d: %s", code, stderr)
+		}
+		if code, _, _ := t.run("--help"); code != 1 {
+			t.Errorf("help that nobody can read exits with %d", code)
+		}
+	})
+}
+
+// A client needs no certificate of its own.
+func TestNoCertificate(t *testing.T) {
+	atTerminal(t, func(t *terminal) {
+		t.serve(func(s *fakedirector.Stream) { s.Send(s.Finish()) })
+		for _, name := range []string{"client.pem", "client-key.pem"} {
+			if err := os.Remove(filepath.Join(os.Getenv("CONNECTION_SWAP_TLS_DIR"), name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if code, _, stderr := t.run("generate"); code != 0 {
+			t.Errorf("exit code %d: %s", code, stderr)
+		}
+	})
+}
+
+// failing is a writer.
+type failing struct{ err error }
+
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
