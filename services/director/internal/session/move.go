@@ -24,13 +24,11 @@ func (s *Session) lose(cause pool.Cause, avoid string) {
 			s.deaths = 0
 		}
 	}
+	left := string(cause) // why the worker that the client knows was left
 	if s.swap != nil {
+		left = s.swap.Cause
 		s.swap.Reason = string(cause)
-		event := migration.TargetLost
-		if cause == pool.CauseDiverged {
-			event = migration.Mismatch
-		}
-		s.step(event)
+		s.step(undone(cause))
 	} else {
 		s.homeless = s.deps.Clock.Now()
 		s.log.Warn("worker failed - initiating connection migration", zap.String("worker", s.worker()), zap.String("cause", string(cause)))
@@ -41,8 +39,19 @@ func (s *Session) lose(cause pool.Cause, avoid string) {
 	case s.tooManySwaps():
 		s.fail(wire.Errorf(wire.CodeSwapLimit, "the stream was moved %d times within a minute", s.cfg.MaxSwapsPerMinute))
 	default:
-		s.move(string(cause), avoid)
+		s.move(left, avoid)
 	}
+}
+
+// undone returns the event that ends a swap whose target is given up.
+func undone(cause pool.Cause) migration.Event {
+	switch cause { //nolint:exhaustive // all others mean that the target is gone
+	case pool.CauseDiverged:
+		return migration.Mismatch
+	case pool.CauseAttach, pool.CauseStuck:
+		return migration.TimedOut
+	}
+	return migration.TargetLost
 }
 
 func (s *Session) worker() string {
@@ -77,6 +86,7 @@ func (s *Session) move(cause, avoid string) {
 		kind = migration.Placement
 	}
 	s.swap = migration.NewSwap(kind, from, cause, time.Now())
+	s.swap.Epoch, s.swap.Cut = s.wish.Epoch, s.length()
 	s.step(migration.Start)
 }
 
@@ -119,8 +129,7 @@ func (s *Session) act(action migration.Action) {
 		s.log.Debug("opening attempt", zap.String("worker", s.link.Worker()), zap.Uint64("epoch", s.wish.Epoch))
 		s.step(migration.Opened)
 	case migration.Capture:
-		s.swap.Cut = s.length()
-		s.attemptAt = s.swap.Cut
+		s.attemptAt = s.swap.Cut // the journal is the state; fenced, it does not grow
 		s.step(migration.Captured)
 	case migration.Transfer:
 		s.link.Attach(s.attachment())

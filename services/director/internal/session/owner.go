@@ -128,7 +128,7 @@ func (s *Session) onGranted(e granted) {
 		return // what was released meanwhile is free already
 	}
 	s.link = e.link
-	s.swap.To, s.swap.Epoch = e.link.Worker(), e.wish.Epoch
+	s.swap.To = e.link.Worker()
 	s.step(migration.Granted)
 }
 
@@ -249,6 +249,8 @@ func (s *Session) checkTime() {
 	}
 	switch {
 	case s.in(migration.Initiating):
+		s.swap.Reason = "no worker in time"
+		s.step(migration.TimedOut)
 		s.fail(wire.Errorf(wire.CodeNoWorker, "no worker took the stream within %v", s.cfg.WorkerWait))
 	case s.in(migration.Verifying):
 		s.lose(pool.CauseStuck, s.link.Worker())
