@@ -227,32 +227,29 @@ func TestLargestTokenPasses(t *testing.T) {
 
 // Every way of leaving a stream before its end reaches the director at once.
 func TestCancelReachesTheDirector(t *testing.T) {
-	ways := map[string]struct {
-		leave func(s *connswap.Stream, cancel context.CancelCauseFunc)
+	type (
+		cancelFunc = context.CancelCauseFunc
+		each       = func(connswap.Token) bool // whether to read on
+	)
+	for name, way := range map[string]struct {
+		leave func(s *connswap.Stream, cancel cancelFunc) each
 		want  error
 	}{
-		"break": {func(s *connswap.Stream, _ context.CancelCauseFunc) {
-			for range s.Tokens() {
-				break
-			}
+		"break": {func(*connswap.Stream, cancelFunc) each {
+			return func(connswap.Token) bool { return false }
 		}, connswap.ErrClosed},
-		"close while reading": {func(s *connswap.Stream, _ context.CancelCauseFunc) {
+		"close": {func(s *connswap.Stream, _ cancelFunc) each {
 			time.AfterFunc(time.Second, s.Close)
-			for range s.Tokens() { //nolint:revive // until it ends
-			}
+			return readOn
 		}, connswap.ErrClosed},
-		"context": {func(s *connswap.Stream, cancel context.CancelCauseFunc) {
+		"context": {func(_ *connswap.Stream, cancel cancelFunc) each {
 			time.AfterFunc(time.Second, func() { cancel(nil) })
-			for range s.Tokens() { //nolint:revive // until it ends
-			}
+			return readOn
 		}, context.Canceled},
-		"context with a cause, within the loop": {func(s *connswap.Stream, cancel context.CancelCauseFunc) {
-			for range s.Tokens() {
-				cancel(errors.New("interrupt"))
-			}
+		"context with a cause, within the loop": {func(_ *connswap.Stream, cancel cancelFunc) each {
+			return func(connswap.Token) bool { cancel(errors.New("interrupt")); return true }
 		}, context.Canceled},
-	}
-	for name, way := range ways {
+	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *world) {
 				heard := make(chan time.Time, 1)
@@ -263,7 +260,12 @@ func TestCancelReachesTheDirector(t *testing.T) {
 					<-s.Context().Done()
 					heard <- time.Now()
 				})
-				way.leave(stream, cancel)
+				use := way.leave(stream, cancel)
+				for token, err := range stream.Tokens() {
+					if err == nil && !use(token) {
+						break
+					}
+				}
 				left := time.Now()
 				if after := (<-heard).Sub(left); after > 2*delay {
 					t.Errorf("the director heard of it after %v", after)
@@ -277,6 +279,8 @@ func TestCancelReachesTheDirector(t *testing.T) {
 		})
 	}
 }
+
+func readOn(connswap.Token) bool { return true }
 
 // A client that does not read costs the director its window and no more. When it reads, nothing is missing.
 func TestSlowReaderHoldsTheDirectorBackAndLosesNothing(t *testing.T) {

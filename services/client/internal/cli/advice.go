@@ -15,7 +15,7 @@ const (
 // adviseOnDial says why there is no connection, and what to do.
 func (g *generation) adviseOnDial(err error) string {
 	cfg := g.settings.cfg
-	switch describe(err).Code { //nolint:exhaustive // the rest speaks for itself
+	switch describe(err).Code {
 	case connswap.CodeLost:
 		return fmt.Sprintf("cannot reach a director at %s=%q: %v; start one there, or set the variable to where it is",
 			targetVariable, cfg.Target, err)
@@ -33,7 +33,7 @@ func (g *generation) adviseOnDial(err error) string {
 // adviseOnStream says why a stream ended before it was complete, and what to do.
 func (g *generation) adviseOnStream(err error) string {
 	said := fmt.Sprintf("the stream ended after token %d: %v", g.report.sequence, err)
-	switch describe(err).Code { //nolint:exhaustive // the rest speaks for itself
+	switch describe(err).Code {
 	case connswap.CodeNoWorker:
 		return said + "; start workers, or see the director's log why it has none"
 	case connswap.CodeLost, connswap.CodeShutdown, connswap.CodeUnavailable:

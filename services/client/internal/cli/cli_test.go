@@ -33,12 +33,14 @@ func TestRequest(t *testing.T) {
 		"far too many":      {nil, []string{"x", "--max-tokens", "99999999999"}, &wirepb.Request{Prompt: "x", MaxTokens: 1<<32 - 1, Seed: 1}},
 		"a flag's look":     {nil, []string{"--", "--seed"}, &wirepb.Request{Prompt: "--seed", MaxTokens: 256, Seed: 1}},
 		"variables": {
-			map[string]string{"CLIENT_PROMPT": "Ahoi", "CLIENT_MAX_TOKENS": "3", "CLIENT_SEED": "4"}, nil,
+			map[string]string{"CLIENT_PROMPT": "Ahoi", "CLIENT_MAX_TOKENS": "3", "CLIENT_SEED": "4"},
+			nil,
 			&wirepb.Request{Prompt: "Ahoi", MaxTokens: 3, Seed: 4},
 		},
 		"the command line wins": {
 			map[string]string{"CLIENT_PROMPT": "Ahoi", "CLIENT_MAX_TOKENS": "many", "CLIENT_SEED": "4"},
-			[]string{"Hello", "--max-tokens", "5", "--seed", "6"}, &wirepb.Request{Prompt: "Hello", MaxTokens: 5, Seed: 6},
+			[]string{"Hello", "--max-tokens", "5", "--seed", "6"},
+			&wirepb.Request{Prompt: "Hello", MaxTokens: 5, Seed: 6},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -73,11 +75,13 @@ func TestMisuse(t *testing.T) {
 		"unknown command": {nil, []string{"generat"}, []string{`client: unknown command "generat"; the command is generate (see client --help)`}},
 		"unknown flag":    {nil, []string{"generate", "--seeds=1"}, []string{"client: unknown flag: --seeds (see client generate --help)"}},
 		"two prompts": {
-			nil, []string{"generate", "Once", "upon"},
+			nil,
+			[]string{"generate", "Once", "upon"},
 			[]string{"client: 2 arguments, at most one is allowed: quote a prompt of several words (see client generate --help)"},
 		},
 		"flag's value": {
-			nil, []string{"generate", "--output", "xml", "--max-tokens", "-1"},
+			nil,
+			[]string{"generate", "--output", "xml", "--max-tokens", "-1"},
 			[]string{
 				`client: --max-tokens="-1": too low; give at least 0`,
 				`client: --output="xml": unknown; give text, log or json`,
@@ -93,7 +97,8 @@ func TestMisuse(t *testing.T) {
 		},
 		"overruled": {
 			map[string]string{"CLIENT_OUTPUT": "xml", "TLS_DIR": "/nowhere"},
-			[]string{"generate", "--output", "json"}, []string{"CONNECTION_SWAP_TLS_DIR="},
+			[]string{"generate", "--output", "json"},
+			[]string{"CONNECTION_SWAP_TLS_DIR="},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -154,11 +159,13 @@ func TestNoConnection(t *testing.T) {
 	}{
 		"nobody there": {
 			func(*terminal) {},
-			[]string{"cannot reach a director", `CONNECTION_SWAP_DIRECTOR_TARGET="director:61000"`, "refused", "start one there"}, "connection_lost",
+			[]string{"cannot reach a director", `CONNECTION_SWAP_DIRECTOR_TARGET="director:61000"`, "refused", "start one there"},
+			"connection_lost",
 		},
 		"no such name": {
 			func(t *terminal) { t.Setenv("CONNECTION_SWAP_DIRECTOR_TARGET", "nowhere:1") },
-			[]string{`CONNECTION_SWAP_DIRECTOR_TARGET="nowhere:1"`, "no such host"}, "connection_lost",
+			[]string{`CONNECTION_SWAP_DIRECTOR_TARGET="nowhere:1"`, "no such host"},
+			"connection_lost",
 		},
 		"stranger": {
 			func(t *terminal) {
@@ -169,7 +176,8 @@ func TestNoConnection(t *testing.T) {
 				t.serve(nil)
 				t.Setenv("CONNECTION_SWAP_TLS_DIR", dir)
 			},
-			[]string{"no trusted connection", "CONNECTION_SWAP_TLS_DIR=", "unknown authority"}, "unauthorized",
+			[]string{"no trusted connection", "CONNECTION_SWAP_TLS_DIR=", "unknown authority"},
+			"unauthorized",
 		},
 		"full": {
 			func(t *terminal) {
@@ -177,7 +185,8 @@ func TestNoConnection(t *testing.T) {
 					_ = conn.CloseWithError(wire.QUICRefused, "limit_exceeded: enough")
 				}
 			},
-			[]string{"refuses", "limit_exceeded: enough"}, "limit_exceeded",
+			[]string{"refuses", "limit_exceeded: enough"},
+			"limit_exceeded",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
