@@ -2,19 +2,20 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/connswap/connswap/services/client/internal/cli"
-	"github.com/connswap/connswap/shared/run"
 )
 
 func main() {
 	// A reader of our output that goes away is an error of the write then, not the end of the process: the
 	// director is to hear of it.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, stop := run.SignalContext()
+	ctx, stop := signalContext()
 	code := cli.Run(ctx, cli.Process{
 		Args:     os.Args[1:],
 		Stdout:   os.Stdout,
@@ -23,6 +24,15 @@ func main() {
 	})
 	stop()
 	os.Exit(code)
+}
+
+// signalContext returns a context that ends at the first SIGINT or SIGTERM. A second one ends the process as it
+// usually does, but not right away: make, timeout and the like pass on what the terminal has sent already, and
+// that must not keep the goodbye from reaching the director.
+func signalContext() (ctx context.Context, stop context.CancelFunc) {
+	ctx, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
+	return ctx, stop
 }
 
 func isTerminal(f *os.File) bool {

@@ -121,7 +121,7 @@ func (o *textOutput) harmless(text string) string {
 
 // rounded is a duration in milliseconds as people read it.
 func rounded(d time.Duration) string {
-	if d < 10*time.Millisecond {
+	if d > 0 && d < 10*time.Millisecond {
 		return fmt.Sprintf("%.1f ms", milliseconds(d))
 	}
 	return fmt.Sprintf("%.0f ms", milliseconds(d))
