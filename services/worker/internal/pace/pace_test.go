@@ -1,0 +1,115 @@
+package pace_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/connswap/connswap/services/worker/internal/pace"
+)
+
+func TestWalkersStepOnTheSameInstants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		clock := pace.NewClock(100 * time.Millisecond)
+		time.Sleep(30 * time.Millisecond)
+		walker := clock.Walker()
+		for _, want := range []time.Duration{30, 100, 200, 300} {
+			if err := walker.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := time.Since(start); got != want*time.Millisecond {
+				t.Errorf("stepped at %v, want %v ms", got, int(want))
+			}
+		}
+		time.Sleep(250 * time.Millisecond) // what is missed is not made up for
+		for _, want := range []time.Duration{600, 700} {
+			if err := walker.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := time.Since(start); got != want*time.Millisecond {
+				t.Errorf("stepped at %v, want %v ms", got, int(want))
+			}
+		}
+		clock.Slow(true)
+		if walker.Wait(t.Context()); time.Since(start) != 2*time.Second {
+			t.Errorf("slow: stepped at %v", time.Since(start))
+		}
+		clock.Slow(false)
+		if walker.Wait(t.Context()); time.Since(start) != 2100*time.Millisecond {
+			t.Errorf("well again: stepped at %v", time.Since(start))
+		}
+	})
+}
+
+func TestNoInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		clock := pace.NewClock(0)
+		walker := clock.Walker()
+		for range 10 {
+			if err := walker.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if time.Since(start) != 0 {
+			t.Errorf("took %v", time.Since(start))
+		}
+		clock.Slow(true)
+		if walker.Wait(t.Context()); time.Since(start) != 20*time.Millisecond {
+			t.Errorf("slow: stepped at %v", time.Since(start))
+		}
+	})
+}
+
+func TestWaitingEndsWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		over := errors.New("over")
+		gate := &pace.Gate{}
+		gate.Shut()
+		walker := pace.NewClock(time.Hour).Walker()
+		if err := walker.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for name, wait := range map[string]func(context.Context) error{"clock": walker.Wait, "gate": gate.Wait} {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			time.AfterFunc(time.Second, func() { cancel(over) })
+			if err := wait(ctx); !errors.Is(err, over) {
+				t.Errorf("%s: got %v", name, err)
+			}
+		}
+	})
+}
+
+func TestGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := &pace.Gate{}
+		gate.Open() // it is already
+		if err := gate.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		gate.Shut()
+		gate.Shut()
+		start := time.Now()
+		passed := make(chan time.Duration, 3)
+		for range cap(passed) {
+			go func() {
+				if gate.Wait(t.Context()) == nil {
+					passed <- time.Since(start)
+				}
+			}()
+		}
+		time.Sleep(time.Second)
+		gate.Open()
+		for range cap(passed) {
+			if at := <-passed; at != time.Second {
+				t.Errorf("passed at %v", at)
+			}
+		}
+		if err := gate.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
