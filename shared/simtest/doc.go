@@ -26,13 +26,17 @@
 // goes for Kill and Crash: the host's sockets are closed, ending its goroutines is the test's part, before
 // Restart.
 //
-// # Determinism
+// # Running it again
 //
 // Every random choice comes from the seed: each flow (protocol and both addresses) has a random source of its
 // own, so the order in which different sockets happen to send at one instant changes nothing. No two
-// deliveries share an instant: the receiver of a packet has settled before the next packet arrives. Under
-// GOMAXPROCS=1 and GODEBUG=asyncpreemptoff=1, with testing/cryptotest.SetGlobalRandom, a run can be
-// repeated exactly; [Net.Fingerprint] tells whether it was. What the Go runtime chooses at random
-// is outside of it: the order of timers set for the very same nanosecond, and between several ready cases of
-// a select.
+// deliveries share an instant: what a packet sets in motion has come to rest before the next one arrives. With
+// [Repeatable], a run can be repeated exactly, and [Net.Fingerprint] tells whether it was.
+//
+// What the Go runtime decides at random stays random: which of two timers set for the very same nanosecond
+// fires first, and which of several ready cases a select takes. So a simulation that is to be repeated
+// avoids round numbers: nodes that start at different instants, and periods that are no multiples of each
+// other or of QUIC's (a keep-alive of 100 ms meets a ticker of 10 ms). The race detector shuffles
+// goroutines on purpose, under it nothing repeats. And where the machine is overloaded, the scheduler
+// interrupts goroutines that seem to run for 10 ms: then a run in a hundred differs.
 package simtest

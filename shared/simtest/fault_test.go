@@ -1,12 +1,14 @@
 package simtest_test
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/connswap/connswap/shared/simtest"
@@ -283,4 +285,47 @@ func TestNothingHappensInTheSameInstant(t *testing.T) {
 			t.Fatalf("20 packets arrived at %d instants", len(at))
 		}
 	})
+}
+
+func TestFaultsSpareOthers(t *testing.T) {
+	simulate(t, simtest.Options{TracePackets: true}, func(p pair) {
+		_, got := p.listen()
+		bystander, _, err := p.net.Host("bystander").DialPacket(p.Context(), "server:62001")
+		p.check(err)
+		client := p.dial()
+		p.send(bystander, "1")
+		p.send(client, "lost")
+		time.Sleep(ms)
+		p.client.Isolate()
+		p.send(bystander, "2")
+		p.send(client, "lost too")
+		p.wantTexts(got.after(time.Second), "1", "2")
+	})
+}
+
+func TestTrace(t *testing.T) {
+	var lines []string
+	opts := simtest.Options{Path: simtest.Path{Delay: 10 * ms, Loss: 1}, TracePackets: true}
+	opts.Trace = func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	synctest.Test(t, func(t *testing.T) {
+		n := simtest.New(1, opts)
+		defer n.Close()
+		p := pair{t, n, n.Host("server"), n.Host("client")}
+		p.listen()
+		p.send(p.dial(), "abc")
+		time.Sleep(5 * ms)
+		n.SetPath(p.client, p.server, simtest.Path{Delay: 10 * ms})
+		p.send(p.dial(), "abcd")
+		time.Sleep(time.Second)
+		p.server.Kill()
+	})
+	want := []string{
+		"          0s  lost udp 10.0.0.2:32769 > 10.0.0.1:62001 #0, 3 bytes",
+		"         5ms  path client > server: delay 10ms+0s, loss 0, duplicate 0, reorder 0",
+		"        15ms  arrived udp 10.0.0.2:32770 > 10.0.0.1:62001 #0, 4 bytes",
+		"      1.005s  kill server",
+	}
+	if !slices.Equal(lines, want) {
+		t.Fatalf("traced\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
+	}
 }

@@ -6,16 +6,10 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"flag"
-	"fmt"
 	"io"
 	"math/big"
-	"os"
-	"os/exec"
-	"strings"
 	"syscall"
 	"testing"
-	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -59,63 +53,10 @@ func TestQUICNoticesAKilledPeer(t *testing.T) {
 	})
 }
 
-// The child is this test binary again, with a runtime that leaves less to chance.
-const (
-	childFlag  = "simtest.transfer"
-	childSeeds = 4
-)
-
-var isChild = flag.Bool(childFlag, false, "print the fingerprints of some transfers: for tests of this package")
-
-func TestSameSeedSamePackets(t *testing.T) {
-	if *isChild {
-		for seed := range uint64(childSeeds) {
-			n := transfer(t, seed, simtest.Options{Path: rough}, 1<<20)
-			fmt.Println("transfer", seed, n.Fingerprint())
-		}
-		return
-	}
-	first := transfersOfAChild(t)
-	for range 3 {
-		if again := transfersOfAChild(t); again != first {
-			t.Fatalf("first:\n%sthen:\n%s", first, again)
-		}
-	}
-	seen := make(map[string]bool)
-	for line := range strings.Lines(first) {
-		seen[strings.Fields(line)[2]] = true
-	}
-	if len(seen) != childSeeds {
-		t.Fatalf("%d seeds, %d different runs:\n%s", childSeeds, len(seen), first)
-	}
-}
-
-// transfersOfAChild returns the fingerprints that a process of its own found, one on a line.
-func transfersOfAChild(t *testing.T) string {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSameSeedSamePackets$", "-"+childFlag)
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	var lines []string
-	for line := range strings.Lines(string(out)) {
-		if strings.HasPrefix(line, "transfer ") {
-			lines = append(lines, line)
-		}
-	}
-	if len(lines) != childSeeds {
-		t.Fatalf("unexpected output:\n%s", out)
-	}
-	return strings.Join(lines, "")
-}
-
 // transfer sends size bytes from a client to a server over QUIC, checks them, and returns the network used.
 func transfer(t *testing.T, seed uint64, opts simtest.Options, size int) *simtest.Net {
 	t.Helper()
 	server, client := tlsConfigs()
-	cryptotest.SetGlobalRandom(t, seed)
 	var n *simtest.Net
 	synctest.Test(t, func(t *testing.T) {
 		n = simtest.New(seed, opts)

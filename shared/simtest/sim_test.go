@@ -29,7 +29,9 @@ func simulate(t *testing.T, opts simtest.Options, test func(pair)) {
 		opts.Path.Delay = 10 * time.Millisecond
 	}
 	synctest.Test(t, func(t *testing.T) {
-		opts.Trace = t.Logf
+		if opts.Trace == nil {
+			opts.Trace = t.Logf
+		}
 		n := simtest.New(1, opts)
 		defer n.Close()
 		test(pair{t, n, n.Host("server"), n.Host("client")})
@@ -192,10 +194,11 @@ func TestResolve(t *testing.T) {
 func TestSameHostByTheSameName(t *testing.T) {
 	n := simtest.New(1, simtest.Options{})
 	defer n.Close()
-	if n.Host("a") != n.Host("a") || n.Host("a") == n.Host("b") || n.Host("b").Name() != "b" {
+	a, b := n.Host("a"), n.Host("b")
+	if a == b || n.Host("a") != a || b.Name() != "b" {
 		t.Fatal("hosts and names do not match")
 	}
-	if ip := n.Host("b").IP().String(); ip != "10.0.0.2" {
+	if ip := b.IP().String(); ip != "10.0.0.2" {
 		t.Fatal(ip)
 	}
 }
