@@ -105,8 +105,7 @@ func newMessage(t Type) Message {
 
 // String returns the name of the type, for errors and logs.
 func (t Type) String() string {
-	switch t {
-	case TypeToken, TypeLinkToken:
+	if t == TypeToken || t == TypeLinkToken {
 		return "Token"
 	}
 	if m, ok := messages[t]; ok {
