@@ -101,7 +101,7 @@ func newPlan(seed uint64) plan {
 		seed:     seed,
 		silent:   r.IntN(3) == 0,
 		engine:   []string{"markov", "counter"}[r.IntN(2)],
-		interval: []time.Duration{2, 10, 20, 50}[r.IntN(4)] * time.Millisecond,
+		interval: []time.Duration{0, 2, 10, 20, 50}[r.IntN(5)] * time.Millisecond,
 		window:   []int{1, 4, 16, 256}[r.IntN(4)],
 		capacity: []int{4, 8, 1000}[r.IntN(3)],
 		swaps:    []int{1, 2, 256}[r.IntN(3)],
@@ -127,6 +127,10 @@ func newPlan(seed uint64) plan {
 				s.stall = upTo(5 * time.Second)
 			case 2:
 				s.cancel = 1 + r.IntN(s.tokens)
+			case 3:
+				if p.interval == 0 { // enough to fill what the client's connection takes unread
+					s.tokens, s.stall = 9000, time.Second+upTo(5*time.Second)
+				}
 			}
 			c.streams = append(c.streams, s)
 		}
