@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"os"
 	"syscall"
 	"time"
 
@@ -96,7 +97,7 @@ func newInstance() string {
 
 func kill() {
 	_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL) // a process may always signal itself
-	select {}
+	os.Exit(128 + int(syscall.SIGKILL))                 // the first process of a container is immune to its own signals
 }
 
 // FailNow makes the configured simulated failure happen at once.
