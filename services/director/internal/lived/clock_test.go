@@ -1,0 +1,33 @@
+package lived
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestTimeIsLivedInTicks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c Clock
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second+Tick/2)
+		defer cancel()
+		ticks := 0
+		if err := c.Run(ctx, func() { ticks++ }); err != nil {
+			t.Fatal(err)
+		}
+		if c.Now() != 10*time.Second || ticks != int(10*time.Second/Tick) {
+			t.Errorf("lived %v in %d ticks", c.Now(), ticks)
+		}
+	})
+}
+
+func TestStoppedTimeIsNotLived(t *testing.T) {
+	var c Clock
+	c.advance(Tick)
+	then := c.Now()
+	c.advance(time.Hour) // the process was stopped
+	if lived := c.Since(then); lived != 2*Tick {
+		t.Errorf("an hour without a tick counts for %v", lived)
+	}
+}

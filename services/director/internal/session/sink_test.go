@@ -1,0 +1,207 @@
+package session
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+func newTestSession(stream Stream, window int) *Session {
+	cfg := Config{
+		MaxTokens: 1000, MaxBytes: 1000, Window: window, ClientStall: time.Minute, FirstTokenTimeout: 30 * time.Second,
+		TokenTimeoutMin: time.Second, TokenFactor: 4,
+	}
+	s := New(Identity{ID: 7, ConnectionID: "conn-test", StreamID: 1}, &wirepb.Request{}, stream, cfg, Deps{Clock: &lived.Clock{}, Log: zap.NewNop()})
+	s.flow.client.granted = uint64(window)
+	s.wishFor("")
+	return s
+}
+
+func token(epoch, sequence uint64) wire.Token {
+	return wire.Token{Session: 7, Epoch: epoch, Sequence: sequence, Text: []byte("x")}
+}
+
+// TestFence sends one token to a session in epoch 3 that has two tokens, or is moving to epoch 4.
+func TestFence(t *testing.T) {
+	streaming := func(f *flow) { f.epoch = 3 }
+	moving := func(f *flow) { f.pending, f.begun = 4, true }
+	for _, c := range []struct {
+		name          string
+		state         func(*flow)
+		token         wire.Token
+		journal, held int
+		fenced        uint64
+		event         any
+	}{
+		{"the next one", streaming, token(3, 3), 3, 0, 0, nil},
+		{"older epoch, the next sequence", streaming, token(2, 3), 2, 0, 1, nil},
+		{"older epoch, a sequence seen before", streaming, token(1, 1), 2, 0, 1, nil},
+		{"newer epoch that nobody was given", streaming, token(9, 3), 2, 0, 1, nil},
+		{"epoch zero", func(*flow) {}, token(0, 3), 2, 0, 1, nil},
+		{"repeated", streaming, token(3, 2), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
+		{"one left out", streaming, token(3, 4), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
+		{"beyond its credit", func(f *flow) { f.epoch = 3; f.client.granted = 2 }, token(3, 3), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
+		{"fenced", func(*flow) {}, token(3, 3), 2, 0, 1, nil},
+		{"of the target", moving, token(4, 3), 2, 1, 0, firstToken{4}},
+		{"of the source, while moving", moving, token(3, 3), 2, 0, 1, nil},
+		{"of the target, not the next one", moving, token(4, 4), 2, 0, 0, workerLost{4, pool.CauseProtocol}},
+		{"of the target, before it began", func(f *flow) { f.pending = 4 }, token(4, 3), 2, 0, 0, workerLost{4, pool.CauseProtocol}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newTestSession(&fakeStream{}, 10)
+			for sequence := uint64(1); sequence <= 2; sequence++ {
+				if err := s.flow.journal.Append(sequence, []byte("x")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.state(&s.flow)
+			s.Token(c.token)
+			f := &s.flow
+			if int(f.journal.Len()) != c.journal || len(f.held) != c.held || f.fenced != c.fenced {
+				t.Errorf("journal %d, held %d, fenced %d; want %d, %d, %d", f.journal.Len(), len(f.held), f.fenced, c.journal, c.held, c.fenced)
+			}
+			var event any
+			if events := s.inbox.take(); len(events) > 0 {
+				event = events[0]
+			}
+			if event != c.event {
+				t.Errorf("event %#v, want %#v", event, c.event)
+			}
+			if _, broken := c.event.(workerLost); broken && (f.epoch != 0 || f.pending != 0) {
+				t.Error("a worker that broke the protocol is not fenced")
+			}
+		})
+	}
+}
+
+func TestLostFencesAtOnce(t *testing.T) {
+	s := newTestSession(&fakeStream{}, 10)
+	epoch := s.flow.wish.Epoch
+	s.flow.epoch = epoch
+	if w := s.Lost(epoch+1, pool.CauseTether); w != nil || s.flow.epoch != epoch {
+		t.Fatalf("the loss of an epoch that is not its own fenced the session: %+v", w)
+	}
+	w := s.Lost(epoch, pool.CauseTether)
+	if w == nil || w.Epoch != epoch+1 || s.flow.epoch != 0 {
+		t.Fatalf("wish %+v, epoch %d", w, s.flow.epoch)
+	}
+	s.Token(token(epoch, 1))
+	if s.flow.journal.Len() != 0 || s.flow.fenced != 1 {
+		t.Error("a token of the lost worker was taken")
+	}
+	if again := s.Lost(epoch, pool.CauseIdle); again != nil {
+		t.Error("lost twice")
+	}
+}
+
+func TestJournalFull(t *testing.T) {
+	s := newTestSession(&fakeStream{}, 10)
+	s.flow.epoch = 1
+	s.Token(wire.Token{Epoch: 1, Sequence: 1, Text: make([]byte, 1000)})
+	s.Token(token(1, 2))
+	if events := s.inbox.take(); len(events) != 1 || events[0] != (full{1}) || s.flow.journal.Len() != 1 {
+		t.Errorf("events %v, journal %d", events, s.flow.journal.Len())
+	}
+}
+
+func TestCreditFollowsTheClient(t *testing.T) {
+	stream := &fakeStream{}
+	s := newTestSession(stream, 4)
+	s.flow.epoch = 1
+	var grants []uint64
+	for sequence := uint64(1); sequence <= 8; sequence++ {
+		s.Token(token(1, sequence))
+		if g := s.Flush(); g != nil {
+			grants = append(grants, g.GetSequence())
+		}
+	}
+	if got := fmt.Sprint(grants); got != "[6 8 10 12]" {
+		t.Errorf("granted %s", got)
+	}
+	stream.full = true
+	synctest.Test(t, func(t *testing.T) {
+		stream.unblock = make(chan struct{})
+		for sequence := uint64(9); sequence <= 12; sequence++ {
+			s.Token(token(1, sequence))
+			if g := s.Flush(); g != nil {
+				t.Errorf("granted %d to a worker whose client reads nothing", g.GetSequence())
+			}
+		}
+		synctest.Wait()
+		if s.flow.client.sent != 8 {
+			t.Errorf("sent %d", s.flow.client.sent)
+		}
+		close(stream.unblock)
+		s.writers.Wait()
+		if g := s.Flush(); g.GetSequence() != 16 {
+			t.Errorf("granted %d after the client read on", g.GetSequence())
+		}
+	})
+	if n := stream.tokens(t); n != 12 {
+		t.Errorf("the client got %d tokens", n)
+	}
+}
+
+func TestStalledClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestSession(&fakeStream{full: true, unblock: make(chan struct{})}, 4)
+		s.flow.epoch = 1
+		s.Token(token(1, 1))
+		start := time.Now()
+		s.Flush()
+		s.writers.Wait()
+		events := s.inbox.take()
+		if len(events) != 1 {
+			t.Fatalf("events %v", events)
+		}
+		gone, ok := events[0].(clientGone)
+		if waited := time.Since(start); !ok || gone.err.Code != wire.CodeClientStall || waited != time.Minute {
+			t.Errorf("%+v after %v", events[0], waited)
+		}
+	})
+}
+
+func TestPace(t *testing.T) {
+	cfg := Config{FirstTokenTimeout: 30 * time.Second, TokenTimeoutMin: time.Second, TokenFactor: 4}
+	var p pace
+	now := time.Duration(0)
+	p.restart(now)
+	step := func(d time.Duration) time.Duration {
+		now += d
+		p.token(now)
+		return p.deadline(cfg)
+	}
+	if d := p.deadline(cfg); d != 30*time.Second {
+		t.Errorf("before the first token: %v", d)
+	}
+	if d := step(10 * time.Second); d != 30*time.Second {
+		t.Errorf("after one token nothing is known of the rhythm: %v", d)
+	}
+	for range 50 {
+		step(500 * time.Millisecond)
+	}
+	if d := p.deadline(cfg); d < 2*time.Second || d > 2100*time.Millisecond {
+		t.Errorf("steady at 500ms: %v", d)
+	}
+	if d := step(1500 * time.Millisecond); d < 3*time.Second {
+		t.Errorf("one late token does not widen the deadline: %v", d)
+	}
+	for range 50 {
+		step(time.Millisecond)
+	}
+	if d := p.deadline(cfg); d != time.Second {
+		t.Errorf("a fast stream may be silent for %v, want the least", d)
+	}
+	p.restart(now)
+	if d := p.deadline(cfg); d != 30*time.Second {
+		t.Errorf("a new worker gets %v to its first token", d)
+	}
+}
