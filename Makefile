@@ -74,7 +74,7 @@ lint: $(TOOLS) ## lint all modules
 tidy: ## tidy all modules
 	@$(need) go
 	go work sync
-	go list -m -f '{{.Dir}}' | while read -r dir; do go -C "$$dir" mod tidy; done
+	for dir in $$(go list -m -f '{{.Dir}}') tools; do go -C "$$dir" mod tidy; done
 
 fuzz: ## fuzz each decoder, longer than check does: FUZZTIME=1m
 	@$(need) go

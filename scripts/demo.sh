@@ -8,11 +8,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Livelier than the roles' own defaults: half a minute of text, and a failure every few seconds.
+# Livelier than the roles' own defaults: half a minute of text, a failure every few seconds, and the other worker is
+# mostly there to take over.
 export CONNECTION_SWAP_WORKER_FAILURE_MODE=${CONNECTION_SWAP_WORKER_FAILURE_MODE:-error}
 export CONNECTION_SWAP_WORKER_FAILURE_MIN=${CONNECTION_SWAP_WORKER_FAILURE_MIN:-4s}
 export CONNECTION_SWAP_WORKER_FAILURE_MAX=${CONNECTION_SWAP_WORKER_FAILURE_MAX:-9s}
-export CONNECTION_SWAP_WORKER_RECOVERY=${CONNECTION_SWAP_WORKER_RECOVERY:-4s}
+export CONNECTION_SWAP_WORKER_RECOVERY=${CONNECTION_SWAP_WORKER_RECOVERY:-1s}
 export CONNECTION_SWAP_WORKER_TOKEN_INTERVAL=${CONNECTION_SWAP_WORKER_TOKEN_INTERVAL:-150ms}
 export CONNECTION_SWAP_CLIENT_MAX_TOKENS=${CONNECTION_SWAP_CLIENT_MAX_TOKENS:-200}
 export CONNECTION_SWAP_CLIENT_PROMPT=${CONNECTION_SWAP_CLIENT_PROMPT:-Once upon a time}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# fuzz.sh BUDGET fuzzes every Fuzz function of the workspace for that long: a number of inputs (100000x) or a time (1m).
+# fuzz.sh BUDGET fuzzes every Fuzz function of the workspace for that long: a number of inputs (30000x) or a time (1m).
 # A failing input is kept by go test under the package's testdata/fuzz and is a test case from then on.
 #
 # Prefer a number where a machine decides: with a time, Go 1.26 can fail with "context deadline exceeded" although
@@ -14,7 +14,7 @@ while read -r dir; do
 		for name in $(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' "$file"); do
 			found=1
 			echo "fuzz: ${dir#"$PWD"/} $name"
-			go -C "$dir" test -run '^$' -fuzz "^$name\$" -fuzztime "$1" -fuzzminimizetime 5s . </dev/null |
+			go -C "$dir" test -run '^$' -fuzz "^$name\$" -fuzztime "$1" -fuzzminimizetime 1s . </dev/null |
 				sed -E '/^(PASS|ok )/d'
 		done
 	done
