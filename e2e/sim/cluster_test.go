@@ -210,8 +210,7 @@ func (c *cluster) dial(host string) (*connswap.Conn, error) {
 
 // lossy reports whether a dial may have failed because packets got lost.
 func lossy(err error) bool {
-	var e *connswap.Error
-	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &e)
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, &connswap.Error{Code: connswap.CodeLost})
 }
 
 // status asks the director's MGMT port, over HTTP, as a person would.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -65,13 +66,22 @@ func TestStalledClientIsGivenUp(t *testing.T) {
 		worker:   func(cfg *config.Worker) { cfg.TokenInterval, cfg.Engine = time.Millisecond, "markov" },
 	}
 	stage(t, s, func(t *testing.T, s *scenario) {
-		if _, err := s.conn.Generate(s.ctx, connswap.Request{Prompt: "unread", MaxTokens: 100_000}); err != nil {
+		stream, err := s.conn.Generate(s.ctx, connswap.Request{Prompt: "unread", MaxTokens: 100_000})
+		if err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute) // in the bubble
 		var all connections
 		if err := s.status("/v1/connections", &all); err != nil || len(all.Connections) != 1 || len(all.Connections[0].Streams) != 0 {
 			t.Errorf("%v, connections %+v", err, all)
+		}
+		for _, err = range stream.Tokens() {
+			if err != nil {
+				break
+			}
+		}
+		if e := new(connswap.Error); !errors.As(err, &e) || e.Code != connswap.CodeClientStall {
+			t.Errorf("the client learns %v", err)
 		}
 	})
 }
@@ -140,16 +150,7 @@ func TestThousandSessionsOnOneWorker(t *testing.T) {
 
 // sessions returns how many sessions the director counts on a worker.
 func (p *process) sessions() int {
-	var status struct {
-		Workers []struct {
-			Worker   string
-			Sessions int
-		}
-	}
-	if err := p.cluster.status("/v1/workers", &status); err != nil {
-		p.cluster.t.Error(err)
-	}
-	for _, w := range status.Workers {
+	for _, w := range p.cluster.registered() {
 		if w.Worker == p.cfg.Label {
 			return w.Sessions
 		}

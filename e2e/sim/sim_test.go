@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"testing"
-	"testing/cryptotest"
 	"testing/synctest"
 
 	"github.com/connswap/connswap/shared/simtest"
@@ -38,7 +37,7 @@ func TestSimulation(t *testing.T) {
 }
 
 func simulate(t *testing.T, seed uint64, trace func(string, ...any)) {
-	cryptotest.SetGlobalRandom(t, seed)
+	simtest.Repeatable(t, seed)
 	p := newPlan(seed)
 	if trace != nil {
 		trace("%v", p)

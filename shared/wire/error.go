@@ -85,4 +85,5 @@ const (
 	StreamOk      quic.StreamErrorCode      = 0
 	StreamCancel  quic.StreamErrorCode      = 1
 	StreamRefused quic.StreamErrorCode      = 3
+	StreamStalled quic.StreamErrorCode      = 4 // CodeClientStall
 )

@@ -155,6 +155,8 @@ func resetCode(code quic.StreamErrorCode) Code {
 		return CodeUnavailable
 	case wire.StreamCancel:
 		return CodeCancelled
+	case wire.StreamStalled:
+		return CodeClientStall
 	default:
 		return CodeInternal
 	}

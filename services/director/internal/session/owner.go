@@ -78,7 +78,7 @@ func (s *Session) handle(event any) (gone bool) {
 	case clientGone:
 		s.log.Info("client gone", zap.Error(e.err))
 		if e.err.Code == wire.CodeClientStall {
-			s.flow.client.stream.CancelWrite(wire.StreamCancel)
+			s.flow.client.stream.CancelWrite(wire.StreamStalled) // an Error frame could not be written
 		}
 		return true
 	case relieved:
