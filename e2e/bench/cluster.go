@@ -66,13 +66,13 @@ func freePorts(n int) (ports []int, err error) {
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close()
+		defer l.Close() //nolint:errcheck // it only held the port
 		port, _ := l.Addr().(*net.TCPAddr)
 		u, err := net.ListenPacket("udp", l.Addr().String())
 		if err != nil {
 			continue
 		}
-		defer u.Close()
+		defer u.Close() //nolint:errcheck // it only held the port
 		ports = append(ports, port.Port)
 	}
 	return ports, nil
@@ -83,7 +83,7 @@ func (c *cluster) launch(binary, name string, env []string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
+	defer log.Close() //nolint:errcheck // the process has a handle of its own
 	cmd := exec.Command(filepath.Join(c.bin, binary))
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(append([]string(nil), c.env...), env...), log, log
 	return cmd, cmd.Start()

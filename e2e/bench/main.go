@@ -95,7 +95,7 @@ func (o options) run(ctx context.Context, streams, names []string, out string) e
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer f.Close() //nolint:errcheck // each line was written, or reported
 		sink = f
 	}
 	fmt.Println(machine())

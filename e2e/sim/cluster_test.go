@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -230,13 +229,4 @@ func (c *cluster) status(path string, into any) error {
 		return fmt.Errorf("%s: %s %w", path, resp.Status, err)
 	}
 	return json.Unmarshal(body, into)
-}
-
-// seeded returns a source of randomness for one part of a run.
-func seeded(seed uint64, part string) *rand.Rand {
-	var h uint64
-	for _, b := range []byte(part) {
-		h = h*31 + uint64(b)
-	}
-	return rand.New(rand.NewPCG(seed, h))
 }

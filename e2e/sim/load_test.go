@@ -111,7 +111,7 @@ func TestThousandSessionsOnOneWorker(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer conn.Close()
+			defer conn.Close() //nolint:errcheck // the run is over
 			one := &scenario{cluster: s.cluster, conn: conn}
 			for range sessions / conns {
 				streams.Go(func() {

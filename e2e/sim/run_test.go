@@ -119,7 +119,7 @@ func (c *cluster) client(ctx context.Context, p plan, host string, plan clientPl
 	if err != nil {
 		return fmt.Errorf("%s: %w", host, err)
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // the run is over
 	id := conn.ID()
 	before, err := conn.Proof()
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,13 +55,14 @@ func stage(t *testing.T, s setup, play func(t *testing.T, s *scenario)) {
 					s.worker(cfg)
 				}
 			})
+			time.Sleep(100300 * time.Microsecond) // in the bubble: they register one after the other
 		}
-		time.Sleep(time.Second) // in the bubble: until all are connected
+		time.Sleep(time.Second) // until all are connected
 		conn, err := c.dial("client")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		defer conn.Close() //nolint:errcheck // the run is over
 		play(t, &scenario{cluster: c, conn: conn})
 	})
 }
@@ -382,15 +384,15 @@ func TestNobodyLeft(t *testing.T) {
 // had, and nothing goes to a worker that recovers.
 func TestRefusedWhileRecovering(t *testing.T) {
 	stage(t, setup{worker: func(cfg *config.Worker) { cfg.FailureMode = "error" }}, func(t *testing.T, s *scenario) {
-		var recovering string
+		var recovering atomic.Value
 		o := s.generate(300, func(sequence uint64, worker string) {
-			if worker == recovering {
+			if worker == recovering.Load() {
 				t.Fatalf("token %d comes from %s, which recovers", sequence, worker)
 			}
 			if sequence == 20 {
-				recovering = worker
+				recovering.Store(worker)
 				s.worker(worker).failNow()
-				s.wg.Go(func() { s.sleep(9 * time.Second); recovering = "" }) // the default recovery is 10 s
+				s.wg.Go(func() { s.sleep(9 * time.Second); recovering.Store("") }) // the default recovery is 10 s
 			}
 			if sequence == 250 {
 				s.worker(worker).failNow()

@@ -53,7 +53,7 @@ func Step(kind Kind, state State, event Event) (State, []Action, error) {
 func disturb(kind Kind, state State, event Event) (State, []Action, error) {
 	release := releaseTarget(state)
 	sourceOwns := kind == Planned && state < Pivoting
-	switch event {
+	switch event { //nolint:exhaustive // all others are steps forward, and illegal here
 	case Cancelled:
 		return Aborted, release, nil
 	case TargetLost, Mismatch, TimedOut:

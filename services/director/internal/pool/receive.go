@@ -168,8 +168,7 @@ func (l *Link) refused(m *wirepb.Refused) {
 	if s == nil {
 		return
 	}
-	switch wire.Code(m.GetCode()) {
-	case wire.CodeUnavailable, wire.CodeCapacity:
+	if code := wire.Code(m.GetCode()); code == wire.CodeUnavailable || code == wire.CodeCapacity {
 		l.rest()
 	}
 	s.Refused(m)
