@@ -211,7 +211,7 @@ func (w *transcriber) flush() {
 	w.first = connswap.Token{}
 }
 
-// describeSwaps writes down what the director recorded. States that took no time at all are left out.
+// describeSwaps writes down what the director recorded. States that took no time are left out.
 func (s *scenario) describeSwaps(out *strings.Builder) {
 	time.Sleep(time.Second) // in the bubble: until the director is done with the stream
 	var status struct{ Swaps []migration.Record }
@@ -221,7 +221,7 @@ func (s *scenario) describeSwaps(out *strings.Builder) {
 	for _, r := range status.Swaps {
 		fmt.Fprintf(out, "director: %s %s → %s, epoch %d, cut %d: %s%s\n", r.Kind, r.From, r.To, r.Epoch, r.Cut, r.State, dash(r.Reason))
 		for state := migration.Idle; state <= migration.Failed; state++ {
-			if ms, ok := r.StateMS[state.String()]; ok {
+			if ms := r.StateMS[state.String()]; ms >= 1 {
 				fmt.Fprintf(out, "  %-18s %4.0f ms\n", state, ms)
 			}
 		}
