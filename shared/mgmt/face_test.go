@@ -113,7 +113,6 @@ func TestFirstFrames(t *testing.T) {
 		"an unknown type":      {registering, []byte{1, 63}, wire.CodeProtocol},
 		"malformed":            {registering, append([]byte{3}, 0x30, 0xff, 0xff), wire.CodeProtocol},
 		"too large":            {registering, []byte{0xc0, 0, 0, 0, 1, 0, 0, 0}, ""},
-		"nothing, for 5 s":     {registering, nil, ""},
 		"a frame half arrived": {registering, []byte{9, 1}, ""},
 	}
 	for name, c := range cases {

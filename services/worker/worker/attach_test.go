@@ -33,7 +33,7 @@ func TestRefusesABadPrefix(t *testing.T) {
 		"no lengths":            {func(p *wirepb.Prefix) { p.Lengths = nil }, wire.CodeInvalid},
 		"a length out of range": {func(p *wirepb.Prefix) { p.Lengths = []uint32{1<<32 - 1} }, wire.CodeInvalid},
 		"a huge token": {func(p *wirepb.Prefix) {
-			*p = *prefixOf([][]byte{make([]byte, wire.MaxToken+1)}) //nolint:govet // a test's copy
+			p.Text, p.Lengths = make([]byte, wire.MaxToken+1), []uint32{wire.MaxToken + 1}
 		}, wire.CodeInvalid},
 	}
 	for name, c := range cases {
@@ -214,7 +214,7 @@ func TestEnginesThatFail(t *testing.T) {
 		"at opening":     {script{open: boom}, -1, "boom"},
 		"at once":        {script{next: func(int) ([]byte, error) { return nil, boom }}, 0, "boom"},
 		"later":          {script{next: failAt(3, boom)}, 3, "boom"},
-		"by panic":       {script{next: func(int) ([]byte, error) { panic("ouch") }}, 0, "ouch"}, //nolint:forbidigo // on purpose
+		"by panic":       {script{next: func(int) ([]byte, error) { panic("ouch") }}, 0, "ouch"},
 		"by a big token": {script{next: func(int) ([]byte, error) { return make([]byte, wire.MaxToken+1), nil }}, 0, "4097 bytes"},
 		"while closing":  {script{next: failAt(2, io.EOF), close: boom}, 2, "boom"},
 	}

@@ -70,7 +70,9 @@ func TestGreetings(t *testing.T) {
 						t.Errorf("%q does not say %q", refusal.Message, say)
 					}
 				}
-				l.Lost(t)
+				if closed := l.Lost(t); !strings.HasPrefix(closed.ErrorMessage, string(c.want)) {
+					t.Errorf("got %v", closed)
+				}
 				l.Close()
 			})
 		})
@@ -261,7 +263,7 @@ func TestShutdownIsQuickWhereDirectorsClose(t *testing.T) {
 
 func must[T any](v T, err error) T {
 	if err != nil {
-		panic(err) //nolint:forbidigo // a test
+		panic(err)
 	}
 	return v
 }

@@ -46,7 +46,7 @@ func (m *model) count(p place) int { return m.contexts[1].spans[p].size() }
 
 func (m *Markov) lead(prompt string) lead {
 	sum := fnv.New64a()
-	sum.Write([]byte(prompt)) //nolint:errcheck // never fails
+	sum.Write([]byte(prompt)) // never fails
 	hash := sum.Sum64()
 	sentence, length := m.closest(prompt, int(mix(hash)%uint64(len(m.model.starts))))
 	return lead{hash: hash, from: m.model.before(m.model.starts[sentence]), length: length}

@@ -97,7 +97,7 @@ func (l *Link) Close() {
 
 func (l *Link) accept() {
 	for {
-		stream, err := l.Conn.AcceptUniStream(context.Background()) //nolint:usetesting // ends with the connection
+		stream, err := l.Conn.AcceptUniStream(context.Background()) // ends with the connection
 		if err != nil {
 			return
 		}

@@ -23,7 +23,7 @@ type Mgmt struct {
 	deaf   bool
 
 	stop   context.CancelFunc
-	served chan error
+	served chan struct{} // closed when nothing of it runs any more
 }
 
 // Listen serves registrations from host on.
@@ -38,12 +38,17 @@ func (w *World) Listen(t *testing.T, host quicnet.Network) *Mgmt {
 	m := &Mgmt{
 		Registrations: make(chan *wirepb.Register, 1<<10),
 		Heartbeats:    make(chan *wirepb.Heartbeat, 1<<10),
-		served:        make(chan error, 1),
+		served:        make(chan struct{}),
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	m.stop = stop
 	face := mgmt.Face{Health: func() *wirepb.HealthReply { return &wirepb.HealthReply{} }, Stream: m.register}
-	go func() { m.served <- face.Serve(ctx, l) }()
+	go func() {
+		defer close(m.served)
+		if err := face.Serve(ctx, l); err != nil {
+			t.Errorf("the director's MGMT port: %v", err)
+		}
+	}()
 	return m
 }
 

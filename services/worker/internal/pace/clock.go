@@ -4,6 +4,7 @@ package pace
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -15,10 +16,22 @@ const (
 
 // Clock gives all sessions of a worker the same instants to step at, the multiples of an interval since its
 // start, so that the tokens of one step leave together. It is safe for concurrent use.
+//
+// However many wait, one timer runs, and only while someone waits.
 type Clock struct {
 	start    time.Time
 	interval time.Duration
-	slow     atomic.Bool
+
+	mu   sync.Mutex // held for making a step
+	slow bool
+	next atomic.Pointer[step] // the one that is waited for; nil if nobody does
+}
+
+// step is one instant, shared by all who wait for it.
+type step struct {
+	timer *time.Timer   // guarded by Clock.mu
+	over  chan struct{} // closed at the instant, or when it was moved
+	moved bool          // to be read once over is closed
 }
 
 // NewClock returns a Clock that starts now. With interval 0 nobody waits.
@@ -26,23 +39,41 @@ func NewClock(interval time.Duration) *Clock {
 	return &Clock{start: time.Now(), interval: interval}
 }
 
-// Slow makes the steps 20 times as long, until it is called with false. Steps under way are not changed.
-func (c *Clock) Slow(slow bool) { c.slow.Store(slow) }
-
-func (c *Clock) step() time.Duration {
-	if !c.slow.Load() {
-		return c.interval
+// Slow makes the steps 20 times as long, from the one under way on, until it is called with false.
+func (c *Clock) Slow(slow bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.slow = slow
+	if s := c.next.Swap(nil); s != nil && s.timer.Stop() {
+		s.moved = true
+		close(s.over)
 	}
-	return max(slowFactor*c.interval, slowMinimum)
 }
 
-// next is how long it is until the next step.
-func (c *Clock) next() time.Duration {
-	step := c.step()
-	if step <= 0 {
-		return 0
+// upcoming returns the next step, or nil if nobody has to wait.
+func (c *Clock) upcoming() *step {
+	if s := c.next.Load(); s != nil {
+		return s
 	}
-	return step - time.Since(c.start)%step
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.next.Load(); s != nil {
+		return s
+	}
+	length := c.interval
+	if c.slow {
+		length = max(slowFactor*c.interval, slowMinimum)
+	}
+	if length <= 0 {
+		return nil
+	}
+	s := &step{over: make(chan struct{})}
+	c.next.Store(s)
+	s.timer = time.AfterFunc(length-time.Since(c.start)%length, func() {
+		c.next.CompareAndSwap(s, nil)
+		close(s.over)
+	})
+	return s
 }
 
 // Walker takes the steps of one session. The first one is at once: a new session does not wait for the others.
@@ -50,7 +81,6 @@ func (c *Clock) next() time.Duration {
 type Walker struct {
 	clock   *Clock
 	started bool
-	timer   *time.Timer
 }
 
 // Walker returns a Walker that has not taken a step yet.
@@ -62,20 +92,18 @@ func (w *Walker) Wait(ctx context.Context) error {
 		w.started = true
 		return context.Cause(ctx)
 	}
-	wait := w.clock.next()
-	if wait == 0 {
-		return context.Cause(ctx)
-	}
-	if w.timer == nil {
-		w.timer = time.NewTimer(wait)
-	} else {
-		w.timer.Reset(wait)
-	}
-	select {
-	case <-w.timer.C:
-		return nil
-	case <-ctx.Done():
-		w.timer.Stop()
-		return context.Cause(ctx)
+	for {
+		s := w.clock.upcoming()
+		if s == nil {
+			return context.Cause(ctx)
+		}
+		select {
+		case <-s.over:
+			if !s.moved {
+				return nil
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }

@@ -34,12 +34,38 @@ func TestWalkersStepOnTheSameInstants(t *testing.T) {
 			}
 		}
 		clock.Slow(true)
-		if walker.Wait(t.Context()); time.Since(start) != 2*time.Second {
+		if err := walker.Wait(t.Context()); err != nil || time.Since(start) != 2*time.Second {
 			t.Errorf("slow: stepped at %v", time.Since(start))
 		}
 		clock.Slow(false)
-		if walker.Wait(t.Context()); time.Since(start) != 2100*time.Millisecond {
+		if err := walker.Wait(t.Context()); err != nil || time.Since(start) != 2100*time.Millisecond {
 			t.Errorf("well again: stepped at %v", time.Since(start))
+		}
+	})
+}
+
+func TestAChangeMovesTheStepUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		clock := pace.NewClock(100 * time.Millisecond)
+		walker := clock.Walker()
+		if err := walker.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(50*time.Millisecond, func() { clock.Slow(true) })
+		time.AfterFunc(510*time.Millisecond, func() { clock.Slow(false) })
+		if err := walker.Wait(t.Context()); err != nil || time.Since(start) != 600*time.Millisecond {
+			t.Errorf("stepped at %v, want 600ms: %v", time.Since(start), err)
+		}
+		clock = pace.NewClock(0)
+		walker = clock.Walker()
+		clock.Slow(true)
+		if err := walker.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(5*time.Millisecond, func() { clock.Slow(false) })
+		if err := walker.Wait(t.Context()); err != nil || time.Since(start) != 605*time.Millisecond {
+			t.Errorf("without an interval: stepped at %v, want 605ms: %v", time.Since(start), err)
 		}
 	})
 }
@@ -58,7 +84,7 @@ func TestNoInterval(t *testing.T) {
 			t.Errorf("took %v", time.Since(start))
 		}
 		clock.Slow(true)
-		if walker.Wait(t.Context()); time.Since(start) != 20*time.Millisecond {
+		if err := walker.Wait(t.Context()); err != nil || time.Since(start) != 20*time.Millisecond {
 			t.Errorf("slow: stepped at %v", time.Since(start))
 		}
 	})
