@@ -128,7 +128,7 @@ func newPlan(seed uint64) plan {
 			case 2:
 				s.cancel = 1 + r.IntN(s.tokens)
 			case 3:
-				if p.interval == 0 { // enough to fill what the client's connection takes unread
+				if p.interval == 0 && p.window >= 16 { // enough to fill what the client's connection takes unread
 					s.tokens, s.stall = 9000, time.Second+upTo(5*time.Second)
 				}
 			}
