@@ -67,7 +67,9 @@ func (d *Director) heartbeats(ctx context.Context, s mgmt.Stream, registration *
 		if err != nil {
 			return err
 		}
-		registration.Heartbeat(int(beat.GetSessions()))
+		if !registration.Heartbeat(int(beat.GetSessions())) {
+			return wire.Errorf(wire.CodeSuperseded, "another instance has registered under this worker's label")
+		}
 		if _, err := s.Write(wire.Append(nil, &wirepb.HeartbeatAck{Count: beat.GetCount()})); err != nil {
 			return err
 		}

@@ -30,6 +30,7 @@ func (p *Pool) Register(info Worker) (*Registration, error) {
 			w := p.add(info)
 			p.mu.Unlock()
 			return &Registration{pool: p, worker: w}, nil
+		case old.leaving: // nothing may be hung on it any more
 		case old.Instance == info.Instance:
 			old.registrations++
 			old.heartbeat = time.Now()
@@ -39,8 +40,9 @@ func (p *Pool) Register(info Worker) (*Registration, error) {
 			p.mu.Unlock()
 			return nil, wire.Errorf(wire.CodeLabelInUse,
 				"another worker at %s is registered as %q; choose another CONNECTION_SWAP_WORKER_LABEL", old.UserAddr, info.Label)
+		default:
+			old.dismiss(errReplaced)
 		}
-		old.stop(errReplaced)
 		p.mu.Unlock()
 		<-old.done // its sessions are on their way elsewhere
 	}
@@ -60,12 +62,14 @@ func (p *Pool) add(info Worker) *Worker {
 }
 
 // Heartbeat takes note of the worker's own count of its sessions. Whether it is available the link says, in
-// order with everything else there.
-func (r *Registration) Heartbeat(sessions int) {
+// order with everything else there. It is false if this registration counts no longer: the worker has been
+// replaced, and has to register anew.
+func (r *Registration) Heartbeat(sessions int) bool {
 	r.pool.mu.Lock()
 	defer r.pool.mu.Unlock()
 	r.worker.heartbeat = time.Now()
 	r.worker.reported = sessions
+	return !r.worker.leaving
 }
 
 // Close says that the MGMT connection is gone. The worker stays while its link is up: losing the control
@@ -75,6 +79,6 @@ func (r *Registration) Close() {
 	defer r.pool.mu.Unlock()
 	r.worker.registrations--
 	if r.worker.registrations == 0 && r.worker.link == nil {
-		r.worker.stop(errGone)
+		r.worker.dismiss(errGone)
 	}
 }

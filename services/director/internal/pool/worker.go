@@ -23,6 +23,7 @@ type Worker struct {
 
 	// The fields below are guarded by Pool.mu.
 	registrations int       // MGMT connections on which it is registered
+	leaving       bool      // its keeper ends: whoever comes now is new
 	heartbeat     time.Time // last one
 	reported      int       // sessions on it, by its own count
 	link          *Link     // nil while down
@@ -71,8 +72,14 @@ func (p *Pool) forget(w *Worker) bool {
 	if w.registrations > 0 {
 		return false
 	}
-	w.stop(errGone)
+	w.dismiss(errGone)
 	return true
+}
+
+// dismiss ends the worker's keeper. Pool.mu is held.
+func (w *Worker) dismiss(reason error) {
+	w.leaving = true
+	w.stop(reason)
 }
 
 func (p *Pool) remove(w *Worker) {
