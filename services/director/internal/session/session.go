@@ -144,7 +144,7 @@ func (s *Session) Snapshot() Snapshot {
 		state = "moving"
 	}
 	return Snapshot{
-		StreamID: s.who.StreamID, State: state, Worker: f.worker, Epoch: max(f.epoch, f.pending), Sequence: f.journal.Len(),
+		StreamID: s.who.StreamID, State: state, Worker: f.worker, Epoch: f.highest, Sequence: f.journal.Len(),
 		Sent: f.client.sent, Swaps: f.swaps, Fenced: f.fenced, Started: s.started,
 	}
 }
