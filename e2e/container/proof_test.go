@@ -1,0 +1,195 @@
+package container
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/connswap/connswap/services/worker/engine"
+	"github.com/connswap/connswap/services/worker/worker"
+)
+
+// Causes of swaps, as the director names them.
+const (
+	reported    = "worker reported failure"
+	tether      = "worker process died (tether closed)"
+	refused     = "worker process died (connection refused)"
+	unreachable = "worker unreachable (no packets)"
+	hangs       = "worker hangs (no progress)"
+	stuck       = "stream stuck (no token)"
+)
+
+// survives waits for the end of a stream and proves that nothing but its workers has changed: to the client it is one
+// connection, one stream and the text of a run without faults, and the director says the same of every swap.
+func (c *cluster) survives(t *testing.T, cl *reader) transcript {
+	t.Helper()
+	code := cl.exit(t)
+	stdout, stderr, err := cl.node.output(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code != 0 || stderr != "" {
+		t.Errorf("%s: exit code %d, and on stderr %q", cl.name, code, stderr)
+	}
+	if state := cl.inspect(t); state.RestartCount != 0 || state.State.StartedAt != cl.started {
+		t.Errorf("%s is not the process that it was: %d restarts, started %s and %s", cl.name, state.RestartCount, cl.started, state.State.StartedAt)
+	}
+	events, err := parse([]byte(stdout))
+	if err := errors.Join(err, checkClient(cl.request, events)); err != nil {
+		t.Fatalf("%s: %v", cl.name, err)
+	}
+	if err := c.checkDirector(t, events); err != nil {
+		t.Fatalf("%s: %v", cl.name, err)
+	}
+	return events
+}
+
+// checkClient checks what one client wrote, by itself and against the engine.
+func checkClient(r request, events transcript) error {
+	want, err := faultFree(r)
+	if err != nil {
+		return err
+	}
+	if len(events) == 0 || events[0].Event != "connected" || events[len(events)-1].Event != "done" {
+		return fmt.Errorf("it does not begin with connected and end with done: %+v", events)
+	}
+	var errs []error
+	complain := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	first, done := events[0], events[len(events)-1]
+	if first.ConnectionID == "" || first.ODCID == "" || first.Exporter == "" {
+		complain("the connection proves nothing: %+v", first)
+	}
+	if n := len(events.of("connected")) + len(events.of("assigned")) + len(events.of("done")); n != 3 {
+		complain("connected, assigned and done should come once each")
+	}
+	if n := len(events.of("swapped")); done.Swaps != n || done.Tokens != uint64(r.tokens) || done.FinishReason != "length" {
+		complain("asked for %d tokens and told of %d swaps, it ends with %+v", r.tokens, n, done)
+	}
+	var text strings.Builder
+	digest := make([]byte, sha256.Size)
+	var sequence, epoch uint64
+	serving := "" // worker
+	for _, e := range events {
+		if e.ConnectionID != first.ConnectionID || e.Event != "connected" && e.StreamID != 1 {
+			complain("another connection or stream: %+v", e)
+		}
+		switch e.Event {
+		case "assigned", "swapped":
+			if e.Epoch <= epoch {
+				complain("epoch %d after %d: %+v", e.Epoch, epoch, e)
+			}
+			if e.Event == "swapped" && (e.FromWorker != serving || e.ToWorker != e.Worker || e.Sequence != sequence || e.Kind != "failover" || e.Cause == "") {
+				complain("%s was serving at token %d, but swapped is %+v", serving, sequence, e)
+			}
+			serving, epoch = e.Worker, e.Epoch
+		case "token":
+			if e.Sequence != sequence+1 {
+				complain("token %d after %d", e.Sequence, sequence)
+			}
+			if e.Epoch != epoch || e.Worker != serving {
+				complain("%s serves in epoch %d, but there is %+v", serving, epoch, e)
+			}
+			sequence = e.Sequence
+			text.WriteString(e.Text)
+			next := sha256.Sum256(append(digest, e.Text...))
+			digest = next[:]
+		}
+		if (e.Event == "swapped" || e.Event == "done") && (e.ODCID != first.ODCID || e.Exporter != first.Exporter) {
+			complain("not the QUIC connection that it was: %+v, then %+v", first, e)
+		}
+	}
+	if sequence != uint64(r.tokens) {
+		complain("%d tokens, asked for %d", sequence, r.tokens)
+	}
+	if text.String() != want {
+		complain("text differs from that of a run without faults:\n got %q\nwant %q", text.String(), want)
+	}
+	if done.Digest != hex.EncodeToString(digest) {
+		complain("digest %s, that of the tokens is %x", done.Digest, digest)
+	}
+	return errors.Join(errs...)
+}
+
+// checkDirector checks that the director has seen the same connection and the same swaps as the client.
+func (c *cluster) checkDirector(t *testing.T, events transcript) error {
+	t.Helper()
+	first, told := events[0], events.of("swapped")
+	seen, errs := c.witness.of(first.ConnectionID)
+	complain := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if seen.ODCID != first.ODCID || seen.Exporter != first.Exporter {
+		complain("the director has %+v, the client %+v", seen.connectionStatus, first)
+	}
+	if len(seen.epochs) < min(2, len(told)+1) {
+		complain("the director should have been seen serving before and after a swap: %v, swaps %+v", seen.epochs, told)
+	}
+	eventually(t, "the director has let go of "+first.ConnectionID, func() (bool, error) {
+		open, err := c.witness.connections(t.Context())
+		for _, connection := range open {
+			if connection.ConnectionID == first.ConnectionID {
+				return false, err
+			}
+		}
+		return true, err
+	})
+	completed, all, err := c.witness.swaps(t.Context(), first.ConnectionID)
+	errs = append(errs, err)
+	if len(completed) != len(told) {
+		complain("the client was told of %d swaps, the director completed %d: %+v", len(told), len(completed), all)
+		return errors.Join(errs...)
+	}
+	for i, s := range completed {
+		e := told[i]
+		if s.StreamID != e.StreamID || s.From != e.FromWorker || s.To != e.ToWorker || s.Epoch != e.Epoch || s.Cut != e.Sequence || s.Kind != e.Kind {
+			complain("swap %d is %+v at the director, %+v at the client", i+1, s, e)
+		}
+		if len(s.StateMS) == 0 {
+			complain("no times for %+v", s)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// once checks that a stream was moved exactly once, away from a worker, for one of the causes.
+func once(t *testing.T, events transcript, from string, causes ...string) {
+	t.Helper()
+	told := events.of("swapped")
+	if len(told) != 1 || told[0].FromWorker != from {
+		t.Fatalf("want one swap, from %s; got %+v", from, told)
+	}
+	for _, cause := range causes {
+		if told[0].Cause == cause {
+			return
+		}
+	}
+	t.Errorf("cause %q, want %s", told[0].Cause, strings.Join(causes, " or "))
+}
+
+var markov = sync.OnceValues(func() (engine.Engine, error) { return worker.Engine("markov") })
+
+// faultFree returns the text that the engine gives when nothing goes wrong; TestNoFault holds it against the images.
+func faultFree(r request) (string, error) {
+	e, err := markov()
+	if err != nil {
+		return "", err
+	}
+	ctx := context.Background()
+	g, err := e.Open(ctx, engine.Request{Prompt: r.prompt, MaxTokens: r.tokens, Seed: r.seed}, nil)
+	if err != nil {
+		return "", err
+	}
+	defer g.Close() //nolint:errcheck // nothing depends on it
+	var text strings.Builder
+	for range r.tokens {
+		token, err := g.Next(ctx)
+		if err != nil {
+			return "", err
+		}
+		text.Write(token)
+	}
+	return text.String(), nil
+}
