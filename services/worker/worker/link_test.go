@@ -176,7 +176,10 @@ func TestLinkEndsTheTether(t *testing.T) {
 
 func TestStrayTethersAreClosed(t *testing.T) {
 	run(t, settings(), worker.Deps{}, func(t *testing.T, b *bench) {
-		l, _ := b.Open(t, b.from, userAddr)
+		hello := fakedirector.Hello()
+		hello.Tether = "" // a link without one cannot be ended by one
+		l := b.Dial(t, b.from, userAddr, hello)
+		fakedirector.Next[*wirepb.LinkWelcome](t, l)
 		for name, line := range map[string]string{
 			"of no link": "ffffffffffffffff\n",
 			"too long":   strings.Repeat("0", 1000),

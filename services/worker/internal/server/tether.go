@@ -1,20 +1,21 @@
 package server
 
 import (
-	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
-	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
 )
 
 const (
-	tetherLine    = 16 // hex digits, before the newline
+	tetherLine    = 16 // hex digits, followed by a newline
 	tetherTimeout = 5 * time.Second
+	tetherPause   = 100 * time.Millisecond
 	maxTethers    = 256 // at once; there is one for each director
 )
 
@@ -23,7 +24,13 @@ func (s *Server) acceptTethers(ctx context.Context, l net.Listener, running *syn
 	places := make(chan struct{}, maxTethers)
 	for {
 		conn, err := l.Accept()
-		if err != nil {
+		switch {
+		case err == nil:
+		case passing(err):
+			s.deps.Log.Warn("cannot accept a tether", zap.Error(err))
+			sleep(ctx, tetherPause)
+			continue
+		default:
 			return err
 		}
 		select {
@@ -61,9 +68,31 @@ func readTether(conn net.Conn) (string, error) {
 	if err := conn.SetReadDeadline(time.Now().Add(tetherTimeout)); err != nil {
 		return "", err
 	}
-	line, err := bufio.NewReader(io.LimitReader(conn, tetherLine+1)).ReadString('\n')
-	if err != nil {
+	var line [tetherLine + 1]byte
+	if _, err := io.ReadFull(conn, line[:]); err != nil {
 		return "", err
 	}
-	return strings.TrimSuffix(line, "\n"), conn.SetReadDeadline(time.Time{})
+	if line[tetherLine] != '\n' {
+		return "", errors.New("not a link's id")
+	}
+	return string(line[:tetherLine]), conn.SetReadDeadline(time.Time{})
+}
+
+// passing reports whether accepting may work again in a moment.
+func passing(err error) bool {
+	for _, number := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		if errors.Is(err, number) {
+			return true
+		}
+	}
+	return false
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
