@@ -198,13 +198,25 @@ func begin(ctx context.Context, c *cluster, streams int) (*load, error) {
 		l.streams = append(l.streams, r)
 		l.done.Go(func() { r.read(stream) })
 	}
-	for _, r := range l.streams {
-		if err := r.awaitTokens(ctx, 3); err != nil {
-			l.end()
-			return nil, fmt.Errorf("%w\n%s", err, c.logs())
-		}
+	if err := l.flow(ctx); err != nil {
+		l.end()
+		return nil, fmt.Errorf("%w\n%s", err, c.logs())
 	}
 	return l, c.work(ctx, "b")
+}
+
+// flow waits until every stream has had three tokens more.
+func (l *load) flow(ctx context.Context) error {
+	until := make([]int, len(l.streams))
+	for i, r := range l.streams {
+		until[i] = r.count() + 3
+	}
+	for i, r := range l.streams {
+		if err := r.awaitToken(ctx, until[i]); err != nil {
+			return fmt.Errorf("stream %d: %w", i, err)
+		}
+	}
+	return nil
 }
 
 func (l *load) end() {
@@ -231,10 +243,8 @@ func (l *load) fault(ctx context.Context, c *cluster, cl class, serving string) 
 
 // settle waits until the failed worker could take the streams back, and everybody is in rhythm again.
 func (l *load) settle(ctx context.Context, c *cluster, failed string, interval time.Duration) error {
-	for _, r := range l.streams {
-		if err := r.awaitTokens(ctx, 3); err != nil {
-			return err
-		}
+	if err := l.flow(ctx); err != nil {
+		return err
 	}
 	if err := c.await(ctx, failed); err != nil {
 		return err

@@ -74,12 +74,15 @@ func (r *reader) await(ctx context.Context, what string, ready func() bool) erro
 	return context.Cause(ctx)
 }
 
-// awaitTokens waits for so many more tokens.
-func (r *reader) awaitTokens(ctx context.Context, more int) error {
+// awaitToken waits until the stream has had so many tokens.
+func (r *reader) awaitToken(ctx context.Context, count int) error {
+	return r.await(ctx, "no token", func() bool { return r.tokens >= count })
+}
+
+func (r *reader) count() int {
 	r.mu.Lock()
-	until := r.tokens + more
-	r.mu.Unlock()
-	return r.await(ctx, "no token", func() bool { return r.tokens >= until })
+	defer r.mu.Unlock()
+	return r.tokens
 }
 
 func (r *reader) awaitSwap(ctx context.Context) error {
