@@ -204,6 +204,24 @@ func TestCancelReachesAStuckEngine(t *testing.T) {
 	})
 }
 
+// An engine may be in the middle of a token, deaf to its context, when the session is taken back.
+func TestNothingFollowsACancel(t *testing.T) {
+	slow := script{next: func(int) ([]byte, error) {
+		time.Sleep(time.Second)
+		return []byte("late"), nil
+	}}
+	run(t, settings(), worker.Deps{Engine: slow}, func(t *testing.T, b *bench) {
+		l, _ := b.Open(t, b.from, userAddr)
+		l.Send(t, attach(1, 1, 10))
+		fakedirector.Next[*wirepb.Begin](t, l)
+		l.Send(t, &wirepb.Cancel{Session: 1, Epoch: 1})
+		if rest := l.Rest(3 * time.Second); len(rest) > 0 {
+			t.Errorf("got %v", rest)
+		}
+		l.Close()
+	})
+}
+
 func TestEnginesThatFail(t *testing.T) {
 	boom := errors.New("boom")
 	cases := map[string]struct {
