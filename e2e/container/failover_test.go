@@ -151,12 +151,10 @@ func TestPacketLoss(t *testing.T) {
 	cl := c.generate(t, story)
 	victim := cl.reads(t, 20)
 	c.workers[victim].signal(t, "KILL")
-	events := c.survives(t, cl)
-	told := events.of("swapped")
-	if len(told) == 0 {
-		t.Fatal("no swap")
+	told := c.survives(t, cl).of("swapped") // more than one where a run of losses looks like a cut
+	if len(told) == 0 || told[0].FromWorker != victim {
+		t.Errorf("%s was killed, swaps: %+v", victim, told)
 	}
-	t.Logf("%d swaps: %+v", len(told), told)
 }
 
 // The operator's own restart is the commonest failure of all.

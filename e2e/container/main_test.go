@@ -33,30 +33,30 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := prepare(ctx)
-	if err != nil {
+	ctx := context.Background()
+	if err := prepare(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
 	}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	go func() { // until the process ends
-		<-ctx.Done()
-		report(sweep(context.WithoutCancel(ctx)))
+		<-interrupted
+		clean(ctx)
 		os.Exit(130)
 	}()
-	code := m.Run()
-	if err := sweep(ctx); err != nil {
-		report(err)
-		return 1
-	}
-	return code
+	return max(m.Run(), clean(ctx))
 }
 
-func report(err error) {
-	if err != nil {
+// clean removes what the tests started, and returns an exit code.
+func clean(ctx context.Context) int {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := sweep(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e: removing what the tests started:", err)
+		return 1
 	}
+	return 0
 }
 
 // prepare looks for what the tests need, and removes what a run that was cut short has left behind.
