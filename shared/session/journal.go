@@ -17,7 +17,7 @@ var (
 type Journal struct {
 	text    []byte
 	lengths []uint32
-	digest  Digest
+	digest  Rolling
 	limit   int // bytes of text
 }
 
@@ -34,7 +34,7 @@ func (j *Journal) Append(sequence uint64, text []byte) error {
 	}
 	j.text = append(j.text, text...)
 	j.lengths = append(j.lengths, uint32(len(text)))
-	j.digest = j.digest.Add(text)
+	j.digest.Add(text)
 	return nil
 }
 
@@ -45,7 +45,7 @@ func (j *Journal) Len() uint64 { return uint64(len(j.lengths)) }
 func (j *Journal) Size() int { return len(j.text) }
 
 // Digest returns the digest over all tokens.
-func (j *Journal) Digest() Digest { return j.digest }
+func (j *Journal) Digest() Digest { return j.digest.Digest() }
 
 // Prefix returns the tokens' bytes, one after the other, and the length of each. Both stay as they are while
 // the journal grows; the caller must not change them.
@@ -53,20 +53,20 @@ func (j *Journal) Prefix() (text []byte, lengths []uint32) {
 	return j.text[:len(j.text):len(j.text)], j.lengths[:len(j.lengths):len(j.lengths)]
 }
 
-// Split cuts a prefix as it came over the wire into its tokens, which alias text, and returns their digest.
-// No token may be longer than maxToken bytes.
-func Split(text []byte, lengths []uint32, maxToken int) ([][]byte, Digest, error) {
-	var d Digest
+// Split cuts a prefix as it came over the wire into its tokens, which alias text, and returns their rolling
+// digest. No token may be longer than maxToken bytes.
+func Split(text []byte, lengths []uint32, maxToken int) ([][]byte, *Rolling, error) {
+	d := &Rolling{}
 	tokens := make([][]byte, len(lengths))
 	for i, n := range lengths {
 		if int64(n) > int64(maxToken) || int64(n) > int64(len(text)) {
-			return nil, Digest{}, fmt.Errorf("%w: token %d has %d bytes, %d are left", ErrPrefix, i+1, n, len(text))
+			return nil, nil, fmt.Errorf("%w: token %d has %d bytes, %d are left", ErrPrefix, i+1, n, len(text))
 		}
 		tokens[i], text = text[:n:n], text[n:]
-		d = d.Add(tokens[i])
+		d.Add(tokens[i])
 	}
 	if len(text) != 0 {
-		return nil, Digest{}, fmt.Errorf("%w: %d bytes belong to no token", ErrPrefix, len(text))
+		return nil, nil, fmt.Errorf("%w: %d bytes belong to no token", ErrPrefix, len(text))
 	}
 	return tokens, d, nil
 }

@@ -14,7 +14,7 @@ type ledger struct {
 	worker   string
 	epoch    uint64 // of worker; 0 before Assigned
 	sequence uint64 // of the last token
-	digest   session.Digest
+	digest   session.Rolling
 }
 
 // accept enters a frame and returns what it means.
@@ -61,7 +61,7 @@ func (l *ledger) token(t wire.Token) (Event, error) {
 		return nil, broken(ErrEpoch, "token %d of epoch %d in epoch %d", t.Sequence, t.Epoch, l.epoch)
 	}
 	l.sequence = t.Sequence
-	l.digest = l.digest.Add(t.Text)
+	l.digest.Add(t.Text)
 	return Token{Sequence: t.Sequence, Epoch: t.Epoch, Worker: l.worker, Text: string(t.Text)}, nil
 }
 
@@ -99,8 +99,9 @@ func (l *ledger) done(m *wirepb.Done) (Event, error) {
 	if m.GetTokens() != l.sequence {
 		return nil, broken(ErrCount, "%d tokens announced, %d arrived", m.GetTokens(), l.sequence)
 	}
-	if !l.digest.Equal(m.GetDigest()) {
-		return nil, broken(ErrDigest, "digest %x announced, %s arrived", m.GetDigest(), l.digest)
+	digest := l.digest.Digest()
+	if !digest.Equal(m.GetDigest()) {
+		return nil, broken(ErrDigest, "digest %x announced, %s arrived", m.GetDigest(), digest)
 	}
-	return Done{FinishReason: m.GetFinishReason(), Tokens: l.sequence, Swaps: int(m.GetSwaps()), Digest: l.digest}, nil
+	return Done{FinishReason: m.GetFinishReason(), Tokens: l.sequence, Swaps: int(m.GetSwaps()), Digest: digest}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/connswap/connswap/shared/session"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -16,7 +17,7 @@ func FuzzLedger(f *testing.F) {
 	story = wire.Append(story, &wirepb.Waiting{Reason: "none", TimeoutMs: 1 << 63})
 	story = wire.Append(story, &wirepb.Swapped{FromWorker: "a", ToWorker: "b", Epoch: 2, LastSequence: 1})
 	story = wire.AppendToken(story, wire.Token{Epoch: 2, Sequence: 2, Text: []byte("y")})
-	digest := Digest{}.Add([]byte("x")).Add([]byte("y"))
+	digest := session.DigestOf([]byte("x"), []byte("y"))
 	f.Add(wire.Append(story, &wirepb.Done{Tokens: 2, Digest: digest[:]}))
 	f.Add(wire.Append(story, &wirepb.Done{Tokens: 3}))
 	f.Add(wire.Append(nil, wire.Errorf(CodeLimit, "enough").Proto()))
@@ -28,17 +29,17 @@ func FuzzLedger(f *testing.F) {
 			if err != nil {
 				return
 			}
-			before := l
+			before, digest := l, l.digest.Digest()
 			event, err := l.accept(frame)
 			if err != nil {
 				return
 			}
-			holds(t, before, event, l)
+			holds(t, before, digest, event, l)
 		}
 	})
 }
 
-func holds(t *testing.T, before ledger, event Event, after ledger) {
+func holds(t *testing.T, before ledger, digestBefore Digest, event Event, after ledger) {
 	t.Helper()
 	switch e := event.(type) {
 	case Token:
@@ -54,7 +55,7 @@ func holds(t *testing.T, before ledger, event Event, after ledger) {
 			t.Fatalf("accepted %+v after %+v", e, before)
 		}
 	case Done:
-		if e.Tokens != before.sequence || e.Digest != before.digest {
+		if e.Tokens != before.sequence || e.Digest != digestBefore {
 			t.Fatalf("accepted %+v after %+v", e, before)
 		}
 	case Waiting:
@@ -65,7 +66,7 @@ func holds(t *testing.T, before ledger, event Event, after ledger) {
 	default:
 		t.Fatalf("accepted a %T", event)
 	}
-	if _, ok := event.(Token); !ok && (after.sequence != before.sequence || after.digest != before.digest) {
+	if _, ok := event.(Token); !ok && (after.sequence != before.sequence || after.digest.Digest() != digestBefore) {
 		t.Fatalf("%T changed %+v to %+v", event, before, after)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/connswap/connswap/services/client/connswap"
 	"github.com/connswap/connswap/services/client/internal/fakedirector"
 	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/session"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -36,7 +37,7 @@ func TestStreamYieldsWhatWasGenerated(t *testing.T) {
 			connswap.Token{Sequence: 3, Epoch: 1, Worker: "worker-a"},
 			connswap.Done{
 				FinishReason: "length", Tokens: 3,
-				Digest: connswap.Digest{}.Add([]byte("Once")).Add([]byte(" upon")).Add(nil),
+				Digest: session.DigestOf([]byte("Once"), []byte(" upon"), nil),
 			},
 		}
 		if !reflect.DeepEqual(events, want) {

@@ -84,12 +84,13 @@ func attach(session, epoch uint64, maxTokens uint32) *wirepb.Attach {
 
 func prefixOf(tokens [][]byte) *wirepb.Prefix {
 	p := &wirepb.Prefix{}
-	var d session.Digest
+	var digest session.Rolling
 	for _, token := range tokens {
 		p.Text = append(p.Text, token...)
 		p.Lengths = append(p.Lengths, uint32(len(token)))
-		d = d.Add(token)
+		digest.Add(token)
 	}
+	d := digest.Digest()
 	p.Digest = d[:]
 	return p
 }
@@ -102,11 +103,11 @@ func stream(t *testing.T, l *fakedirector.Link, id, epoch uint64, prefix [][]byt
 	if begin.GetSession() != id || begin.GetEpoch() != epoch || begin.GetNextSequence() != next {
 		t.Fatalf("got %v, want session %d, epoch %d, sequence %d", begin, id, epoch, next)
 	}
-	digest := session.Digest{}
+	var digest session.Rolling
 	for _, token := range prefix {
-		digest = digest.Add(token)
+		digest.Add(token)
 	}
-	if !digest.Equal(begin.GetDigest()) {
+	if !digest.Digest().Equal(begin.GetDigest()) {
 		t.Fatalf("Begin has another digest: %x", begin.GetDigest())
 	}
 	for ; ; next++ {
@@ -116,10 +117,10 @@ func stream(t *testing.T, l *fakedirector.Link, id, epoch uint64, prefix [][]byt
 				t.Fatalf("got %v, want session %d, epoch %d, sequence %d", event, id, epoch, next)
 			}
 			tokens = append(tokens, event.Text)
-			digest = digest.Add(event.Text)
+			digest.Add(event.Text)
 		case *wirepb.End:
-			if event.GetSession() != id || event.GetEpoch() != epoch || event.GetTokens() != next-1 || !digest.Equal(event.GetDigest()) {
-				t.Fatalf("got %v after %d tokens with digest %s", event, next-1, digest)
+			if event.GetSession() != id || event.GetEpoch() != epoch || event.GetTokens() != next-1 || !digest.Digest().Equal(event.GetDigest()) {
+				t.Fatalf("got %v after %d tokens with digest %s", event, next-1, digest.Digest())
 			}
 			return tokens, event
 		default:

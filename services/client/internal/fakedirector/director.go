@@ -136,7 +136,7 @@ type Stream struct {
 	Conn    *quic.Conn
 	Request *wirepb.Request
 
-	digest session.Digest
+	digest session.Rolling
 	tokens uint64
 	swaps  uint32
 }
@@ -164,7 +164,7 @@ func (s *Stream) Say(epoch uint64, texts ...string) {
 // Token sends a token.
 func (s *Stream) Token(epoch, sequence uint64, text string) {
 	s.tokens++
-	s.digest = s.digest.Add([]byte(text))
+	s.digest.Add([]byte(text))
 	_, _ = s.Write(wire.AppendToken(nil, wire.Token{Epoch: epoch, Sequence: sequence, Text: []byte(text)}))
 }
 
@@ -177,7 +177,8 @@ func (s *Stream) Swap() {
 
 // Finish returns a Done that fits what was sent.
 func (s *Stream) Finish() *wirepb.Done {
-	return &wirepb.Done{FinishReason: "length", Tokens: s.tokens, Swaps: s.swaps, Digest: s.digest[:]}
+	digest := s.digest.Digest()
+	return &wirepb.Done{FinishReason: "length", Tokens: s.tokens, Swaps: s.swaps, Digest: digest[:]}
 }
 
 // Sent is how many tokens were sent.

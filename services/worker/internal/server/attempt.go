@@ -28,8 +28,8 @@ type attempt struct {
 	prefix     *wirepb.Prefix // until the engine has it
 	log        *zap.Logger
 
-	digest session.Digest // over prefix and tokens so far
-	made   atomic.Uint64  // sequence of the last token; written by run only
+	digest *session.Rolling // over prefix and tokens so far
+	made   atomic.Uint64    // sequence of the last token; written by run only
 
 	credit atomic.Uint64 // highest sequence that may be sent; written by the control stream's reader
 	raised chan struct{} // capacity 1: credit was raised
@@ -127,7 +127,8 @@ func (a *attempt) begin(ctx context.Context) error {
 		return err
 	}
 	a.log.Info("session attached", zap.Uint64("sequence", a.made.Load()))
-	begin := &wirepb.Begin{Session: a.session, Epoch: a.epoch, NextSequence: a.made.Load() + 1, Digest: a.digest[:]}
+	digest := a.digest.Digest()
+	begin := &wirepb.Begin{Session: a.session, Epoch: a.epoch, NextSequence: a.made.Load() + 1, Digest: digest[:]}
 	return a.send(func(b []byte) []byte { return wire.Append(b, begin) })
 }
 
@@ -166,7 +167,7 @@ func (a *attempt) put(ctx context.Context, text []byte) error {
 	if err := a.send(func(b []byte) []byte { return wire.AppendLinkToken(b, token) }); err != nil {
 		return err
 	}
-	a.digest = a.digest.Add(text)
+	a.digest.Add(text)
 	a.made.Store(token.Sequence)
 	a.link.server.counters.made()
 	return nil
@@ -187,7 +188,8 @@ func (a *attempt) send(fill func(b []byte) []byte) error {
 func (a *attempt) finish(reason string, err error) {
 	log := a.log.With(zap.Uint64("sequence", a.made.Load()))
 	if err == nil {
-		end := &wirepb.End{Session: a.session, Epoch: a.epoch, FinishReason: reason, Tokens: a.made.Load(), Digest: a.digest[:]}
+		digest := a.digest.Digest()
+		end := &wirepb.End{Session: a.session, Epoch: a.epoch, FinishReason: reason, Tokens: a.made.Load(), Digest: digest[:]}
 		if a.leave(func() { a.out.Send(end) }) {
 			log.Info("session completed", zap.String("reason", reason))
 		}
