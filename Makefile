@@ -47,7 +47,8 @@ e2e: images ## black-box tests of the real images
 	go test ./e2e/container/... -count=1 -timeout=20m -parallel=3 -v
 
 bench: build ## the failover gap of each fault class, as a table and as JSON lines
-	go run ./e2e/bench
+	go run ./e2e/bench -json .dev/bench.jsonl
+	@echo "as JSON lines: .dev/bench.jsonl"
 
 # Parts
 

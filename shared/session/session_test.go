@@ -29,8 +29,10 @@ func TestDigestDependsOnTheCuts(t *testing.T) {
 	if r.Digest() == session.DigestOf() {
 		t.Fatal("an empty token does not count")
 	}
-	if r.Digest() != r.Digest() || r.Digest() != session.DigestOf(nil) {
-		t.Fatal("asking for the digest changes it")
+	for range 2 { // asking does not change it
+		if r.Digest() != session.DigestOf(nil) {
+			t.Fatal("the digest of one empty token is not that of one empty token")
+		}
 	}
 }
 
