@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -27,7 +28,7 @@ type contact struct {
 	registrar *Registrar
 	addr      string
 	log       *zap.Logger
-	told      map[string]bool // errors since the last registration
+	told      map[string]bool // reasons since the last registration
 	backoff   backoff
 }
 
@@ -46,14 +47,24 @@ func (c *contact) run(ctx context.Context) {
 
 // complain logs an error the first time that it stands between the worker and the director.
 func (c *contact) complain(err error) {
-	if c.told[err.Error()] {
+	reason := reasonOf(err)
+	if c.told[reason] {
 		return
 	}
 	if c.told == nil || len(c.told) >= maxComplaints {
 		c.told = make(map[string]bool)
 	}
-	c.told[err.Error()] = true
+	c.told[reason] = true
 	c.log.Warn("not registered at director", zap.Error(err))
+}
+
+// reasonOf tells errors apart. Those of the operating system also name a port of this side, another each time.
+func reasonOf(err error) string {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno.Error()
+	}
+	return err.Error()
 }
 
 // hold registers and sends heartbeats until that fails or ctx ends.
