@@ -1,8 +1,6 @@
 package container
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"slices"
 	"strings"
 	"testing"
@@ -59,12 +57,11 @@ func faultFreeTranscript(t *testing.T, r request) transcript {
 		events = append(events, e)
 	}
 	add("assigned", func(*event) {})
-	digest := make([]byte, sha256.Size)
-	words := strings.SplitN(text, " ", r.tokens) // as good as the tokens: only their concatenation counts
-	for i, word := range words {
-		if i > 0 {
-			word = " " + word
-		}
+	words := strings.SplitN(text, " ", r.tokens) // as good as the tokens: their concatenation counts
+	for i := range words[1:] {
+		words[i+1] = " " + words[i+1]
+	}
+	for _, word := range words {
 		if base.Sequence == 5 {
 			base.Worker, base.Epoch = "worker-b", 2
 			add("swapped", func(e *event) {
@@ -72,12 +69,10 @@ func faultFreeTranscript(t *testing.T, r request) transcript {
 			})
 		}
 		base.Sequence++
-		next := sha256.Sum256(append(digest, word...))
-		digest = next[:]
 		add("token", func(e *event) { e.Text = word })
 	}
 	add("done", func(e *event) {
-		e.FinishReason, e.Tokens, e.Swaps, e.Digest, e.ODCID, e.Exporter = "length", base.Sequence, 1, hex.EncodeToString(digest), "aa", "bb"
+		e.FinishReason, e.Tokens, e.Swaps, e.Digest, e.ODCID, e.Exporter = "length", base.Sequence, 1, digestOf(words), "aa", "bb"
 	})
 	return events
 }
