@@ -89,17 +89,18 @@ func prepare(ctx context.Context) (err error) {
 	return sweep(ctx)
 }
 
-// alone waits until no other run of these tests is under way for this user: sweeping would take its containers. The
-// lock goes with the process.
-func alone() error {
+// lock is held as long as the process lives.
+var lock *os.File
+
+// alone waits until no other run of these tests is under way for this user: sweeping would take its containers.
+func alone() (err error) {
 	name := filepath.Join(os.TempDir(), fmt.Sprintf("connswap-e2e-%d.lock", os.Getuid()))
-	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+	if lock, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return err
 	}
-	if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+	if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
 		return nil
 	}
 	fmt.Fprintln(os.Stderr, "e2e: waiting for another run of these tests to end")
-	return syscall.Flock(int(file.Fd()), syscall.LOCK_EX)
+	return syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
 }

@@ -58,58 +58,71 @@ func checkClient(r request, events transcript) error {
 	if len(events) == 0 || events[0].Event != "connected" || events[len(events)-1].Event != "done" {
 		return fmt.Errorf("it does not begin with connected and end with done: %+v", events)
 	}
-	var errs []error
-	complain := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	first, done := events[0], events[len(events)-1]
+	p := &proof{first: first}
 	if first.ConnectionID == "" || first.ODCID == "" || first.Exporter == "" {
-		complain("the connection proves nothing: %+v", first)
+		p.complain("the connection proves nothing: %+v", first)
 	}
 	if n := len(events.of("connected")) + len(events.of("assigned")) + len(events.of("done")); n != 3 {
-		complain("connected, assigned and done should come once each")
+		p.complain("connected, assigned and done should come once each")
+	}
+	for _, e := range events {
+		p.follow(e)
 	}
 	if n := len(events.of("swapped")); done.Swaps != n || done.Tokens != uint64(r.tokens) || done.FinishReason != "length" {
-		complain("asked for %d tokens and told of %d swaps, it ends with %+v", r.tokens, n, done)
+		p.complain("asked for %d tokens and told of %d swaps, it ends with %+v", r.tokens, n, done)
 	}
-	var tokens []string
-	var sequence, epoch uint64
-	serving := "" // worker
-	for _, e := range events {
-		if e.ConnectionID != first.ConnectionID || e.Event != "connected" && e.StreamID != 1 {
-			complain("another connection or stream: %+v", e)
+	if len(p.tokens) != r.tokens {
+		p.complain("%d tokens, asked for %d", len(p.tokens), r.tokens)
+	}
+	if text := strings.Join(p.tokens, ""); text != want {
+		p.complain("text differs from that of a run without faults:\n got %q\nwant %q", text, want)
+	}
+	if digest := digestOf(p.tokens); done.Digest != digest {
+		p.complain("digest %s, that of the tokens is %s", done.Digest, digest)
+	}
+	return errors.Join(p.errs...)
+}
+
+// proof goes through a transcript, one event after the other.
+type proof struct {
+	first  event
+	worker string // that serves
+	epoch  uint64
+	tokens []string
+	errs   []error
+}
+
+func (p *proof) complain(format string, args ...any) {
+	p.errs = append(p.errs, fmt.Errorf(format, args...))
+}
+
+func (p *proof) follow(e event) {
+	if e.ConnectionID != p.first.ConnectionID || e.Event != "connected" && e.StreamID != 1 {
+		p.complain("another connection or stream: %+v", e)
+	}
+	if (e.Event == "swapped" || e.Event == "done") && (e.ODCID != p.first.ODCID || e.Exporter != p.first.Exporter) {
+		p.complain("not the QUIC connection that it was: %+v, then %+v", p.first, e)
+	}
+	sequence := uint64(len(p.tokens))
+	switch e.Event {
+	case "assigned", "swapped":
+		if e.Epoch <= p.epoch {
+			p.complain("epoch %d after %d: %+v", e.Epoch, p.epoch, e)
 		}
-		switch e.Event {
-		case "assigned", "swapped":
-			if e.Epoch <= epoch {
-				complain("epoch %d after %d: %+v", e.Epoch, epoch, e)
-			}
-			if e.Event == "swapped" && (e.FromWorker != serving || e.ToWorker != e.Worker || e.Sequence != sequence || e.Kind != "failover" || e.Cause == "") {
-				complain("%s was serving at token %d, but swapped is %+v", serving, sequence, e)
-			}
-			serving, epoch = e.Worker, e.Epoch
-		case "token":
-			if e.Sequence != sequence+1 {
-				complain("token %d after %d", e.Sequence, sequence)
-			}
-			if e.Epoch != epoch || e.Worker != serving {
-				complain("%s serves in epoch %d, but there is %+v", serving, epoch, e)
-			}
-			sequence = e.Sequence
-			tokens = append(tokens, e.Text)
+		if e.Event == "swapped" && (e.FromWorker != p.worker || e.ToWorker != e.Worker || e.Sequence != sequence || e.Kind != "failover" || e.Cause == "") {
+			p.complain("%s was serving at token %d, but swapped is %+v", p.worker, sequence, e)
 		}
-		if (e.Event == "swapped" || e.Event == "done") && (e.ODCID != first.ODCID || e.Exporter != first.Exporter) {
-			complain("not the QUIC connection that it was: %+v, then %+v", first, e)
+		p.worker, p.epoch = e.Worker, e.Epoch
+	case "token":
+		if e.Sequence != sequence+1 {
+			p.complain("token %d after %d", e.Sequence, sequence)
 		}
+		if e.Epoch != p.epoch || e.Worker != p.worker {
+			p.complain("%s serves in epoch %d, but there is %+v", p.worker, p.epoch, e)
+		}
+		p.tokens = append(p.tokens, e.Text)
 	}
-	if sequence != uint64(r.tokens) {
-		complain("%d tokens, asked for %d", sequence, r.tokens)
-	}
-	if text := strings.Join(tokens, ""); text != want {
-		complain("text differs from that of a run without faults:\n got %q\nwant %q", text, want)
-	}
-	if digest := digestOf(tokens); done.Digest != digest {
-		complain("digest %s, that of the tokens is %s", done.Digest, digest)
-	}
-	return errors.Join(errs...)
 }
 
 // digestOf is the digest as docs/PROTOCOL.md has it, not as the code computes it.
