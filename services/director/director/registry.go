@@ -48,7 +48,7 @@ func (d *Director) serveWorker(ctx context.Context, s mgmt.Stream, first wire.Me
 		return err
 	}
 	defer registration.Close()
-	if _, err := s.Write(wire.Append(nil, &wirepb.Registered{Version: wire.Version, DirectorId: d.cfg.ID})); err != nil {
+	if _, err := s.Write(wire.Append(nil, &wirepb.Registered{DirectorId: d.cfg.ID})); err != nil {
 		return err
 	}
 	return d.heartbeats(ctx, s, registration)

@@ -234,6 +234,7 @@ func TestEnginesThatFail(t *testing.T) {
 		"later":          {script{next: failAt(3, boom)}, 3, "boom"},
 		"by panic":       {script{next: func(int) ([]byte, error) { panic("ouch") }}, 0, "ouch"},
 		"by a big token": {script{next: func(int) ([]byte, error) { return make([]byte, wire.MaxToken+1), nil }}, 0, "4097 bytes"},
+		"by no token":    {script{next: func(int) ([]byte, error) { return nil, nil }}, 0, "0 bytes"},
 		"while closing":  {script{next: failAt(2, io.EOF), close: boom}, 2, "boom"},
 	}
 	for name, c := range cases {

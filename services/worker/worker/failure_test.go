@@ -54,8 +54,8 @@ func TestModeError(t *testing.T) {
 				t.Errorf("got %v", status)
 			}
 		}
-		if beat := <-b.mgmt.Heartbeats; beat.GetAvailable() || beat.GetSessions() != 0 || time.Since(start) > 10*time.Millisecond {
-			t.Errorf("after %v: %v", time.Since(start), beat)
+		if beat := <-b.mgmt.Heartbeats; beat.GetSessions() != 0 {
+			t.Errorf("got %v", beat)
 		}
 		l.Send(t, attach(1, 2, 0))
 		if refused := fakedirector.Next[*wirepb.Refused](t, l); refused.GetCode() != string(wire.CodeUnavailable) {

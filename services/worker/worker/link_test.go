@@ -1,9 +1,11 @@
 package worker_test
 
 import (
+	"context"
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -159,6 +161,100 @@ func TestTetherEndsTheLink(t *testing.T) {
 		stream(t, untouched, 1, 1, nil)
 		l.Close()
 		untouched.Close()
+	})
+}
+
+// A director that lost its link opens another, and the worker may not know yet that the older one is dead.
+func TestNewLinkEndsTheOlderOne(t *testing.T) {
+	cfg := settings()
+	cfg.TokenInterval = time.Second
+	cfg.Capacity = 2
+	run(t, cfg, worker.Deps{}, func(t *testing.T, b *bench) {
+		open := func(instance string) *fakedirector.Link {
+			hello := fakedirector.Hello()
+			hello.Tether, hello.DirectorInstance = "", instance
+			l := b.Dial(t, b.from, userAddr, hello)
+			fakedirector.Next[*wirepb.LinkWelcome](t, l)
+			return l
+		}
+		older, namesake := open("one"), open("two")
+		older.Send(t, attach(1, 1, 0))
+		namesake.Send(t, attach(1, 1, 5))
+		time.Sleep(1500 * time.Millisecond)
+
+		newer := open("one")
+		newer.Send(t, attach(1, 2, 3)) // there is a place for it
+		stream(t, newer, 1, 2, nil)
+		if closed := older.Lost(t); closed.ErrorCode != wire.QUICLost || !strings.Contains(closed.ErrorMessage, "newer link") {
+			t.Errorf("got %v", closed)
+		}
+		stream(t, namesake, 1, 1, nil) // another process with the same id is not concerned
+		for _, l := range []*fakedirector.Link{older, newer, namesake} {
+			l.Close()
+		}
+	})
+}
+
+// Whoever fills the port with silent connections, and comes back when they are closed, keeps no tether out, and
+// ends none.
+func TestSquattersKeepNoTetherOut(t *testing.T) {
+	run(t, settings(), worker.Deps{}, func(t *testing.T, b *bench) {
+		const squatters = 300
+		ctx, leave := context.WithCancel(t.Context())
+		stranger := b.Net.Host("stranger")
+		var squatting sync.WaitGroup
+		squat := func() {
+			for ctx.Err() == nil {
+				if conn, err := stranger.DialStream(ctx, userAddr); err == nil {
+					stop := context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck // nothing was at stake
+					_, _ = conn.Read(make([]byte, 1))
+					stop()
+					conn.Close() //nolint:errcheck // nothing was at stake
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+		l, _ := b.Open(t, b.from, userAddr)
+		tether := b.Tether(t, b.from, userAddr, fakedirector.Hello().GetTether()+"\n")
+		time.Sleep(100 * time.Millisecond)
+		for range squatters {
+			squatting.Go(squat)
+		}
+		time.Sleep(time.Minute)
+		hello := fakedirector.Hello()
+		hello.Tether = "fedcba9876543210"
+		late := b.Dial(t, b.from, userAddr, hello)
+		fakedirector.Next[*wirepb.LinkWelcome](t, late)
+		lateTether := b.Tether(t, b.from, userAddr, hello.GetTether()+"\n")
+		time.Sleep(time.Minute)
+		for _, l := range []*fakedirector.Link{l, late} {
+			l.Send(t, attach(1, 1, 3))
+			stream(t, l, 1, 1, nil)
+		}
+		lateTether.Close() //nolint:errcheck // what counts is that it ends
+		if closed := late.Lost(t); closed.ErrorCode != wire.QUICLost {
+			t.Errorf("got %v", closed)
+		}
+		leave()
+		squatting.Wait()
+		l.Close()
+		late.Close()
+		ends(t, tether, time.Second)
+	})
+}
+
+// Whoever saw a link's tether id, which crosses the network in the clear, cannot end the link with it.
+func TestLinkHasOneTether(t *testing.T) {
+	run(t, settings(), worker.Deps{}, func(t *testing.T, b *bench) {
+		l, _ := b.Open(t, b.from, userAddr)
+		line := fakedirector.Hello().GetTether() + "\n"
+		tether := b.Tether(t, b.from, userAddr, line)
+		time.Sleep(100 * time.Millisecond)
+		ends(t, b.Tether(t, b.Net.Host("stranger"), userAddr, line), time.Second)
+		l.Send(t, attach(1, 1, 3))
+		stream(t, l, 1, 1, nil)
+		l.Close()
+		ends(t, tether, time.Second)
 	})
 }
 

@@ -157,10 +157,7 @@ func (w *Worker) newRegistrar(ports *ports) *registrar.Registrar {
 			TLS:     identity.ClientTLS(w.deps.TLS, wire.ALPNMgmt, identity.Director),
 			Gate:    w.gate,
 			Log:     w.deps.Log,
-			Load: func() registrar.Load {
-				load := w.server.Load()
-				return registrar.Load{Available: load.Available, Sessions: load.Sessions, Changed: load.Changed}
-			},
+			Load:    func() int { return w.server.Load().Sessions },
 		},
 	)
 }

@@ -567,6 +567,7 @@ type LinkHello struct {
 	ProgressIntervalMs uint32                 `protobuf:"varint,3,opt,name=progress_interval_ms,json=progressIntervalMs,proto3" json:"progress_interval_ms,omitempty"` // how often the worker shall send Progress
 	TokenStreams       uint32                 `protobuf:"varint,4,opt,name=token_streams,json=tokenStreams,proto3" json:"token_streams,omitempty"`                     // how many unidirectional streams carry tokens
 	Tether             string                 `protobuf:"bytes,5,opt,name=tether,proto3" json:"tether,omitempty"`                                                      // 16 hex digits, random for each link; the tether's only line
+	DirectorInstance   string                 `protobuf:"bytes,6,opt,name=director_instance,json=directorInstance,proto3" json:"director_instance,omitempty"`          // new with each start of the process; its new link ends its older one
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -636,14 +637,19 @@ func (x *LinkHello) GetTether() string {
 	return ""
 }
 
+func (x *LinkHello) GetDirectorInstance() string {
+	if x != nil {
+		return x.DirectorInstance
+	}
+	return ""
+}
+
 // LinkWelcome answers LinkHello.
 type LinkWelcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Worker        string                 `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
-	Instance      string                 `protobuf:"bytes,3,opt,name=instance,proto3" json:"instance,omitempty"` // new with each start of the process
-	Capacity      uint32                 `protobuf:"varint,4,opt,name=capacity,proto3" json:"capacity,omitempty"`
-	Available     bool                   `protobuf:"varint,5,opt,name=available,proto3" json:"available,omitempty"`
+	Worker        string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"` // new with each start of the process
+	Available     bool                   `protobuf:"varint,3,opt,name=available,proto3" json:"available,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -678,13 +684,6 @@ func (*LinkWelcome) Descriptor() ([]byte, []int) {
 	return file_control_proto_rawDescGZIP(), []int{10}
 }
 
-func (x *LinkWelcome) GetVersion() uint32 {
-	if x != nil {
-		return x.Version
-	}
-	return 0
-}
-
 func (x *LinkWelcome) GetWorker() string {
 	if x != nil {
 		return x.Worker
@@ -697,13 +696,6 @@ func (x *LinkWelcome) GetInstance() string {
 		return x.Instance
 	}
 	return ""
-}
-
-func (x *LinkWelcome) GetCapacity() uint32 {
-	if x != nil {
-		return x.Capacity
-	}
-	return 0
 }
 
 func (x *LinkWelcome) GetAvailable() bool {
@@ -1459,8 +1451,7 @@ func (x *Register) GetCapacity() uint32 {
 // Registered answers Register.
 type Registered struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	DirectorId    string                 `protobuf:"bytes,2,opt,name=director_id,json=directorId,proto3" json:"director_id,omitempty"`
+	DirectorId    string                 `protobuf:"bytes,1,opt,name=director_id,json=directorId,proto3" json:"director_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1495,13 +1486,6 @@ func (*Registered) Descriptor() ([]byte, []int) {
 	return file_control_proto_rawDescGZIP(), []int{22}
 }
 
-func (x *Registered) GetVersion() uint32 {
-	if x != nil {
-		return x.Version
-	}
-	return 0
-}
-
 func (x *Registered) GetDirectorId() string {
 	if x != nil {
 		return x.DirectorId
@@ -1509,12 +1493,11 @@ func (x *Registered) GetDirectorId() string {
 	return ""
 }
 
-// Heartbeat carries a worker's load, at its heartbeat interval.
+// Heartbeat carries a worker's load, at its heartbeat interval. Whether it is available its links say.
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Count         uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
-	Available     bool                   `protobuf:"varint,2,opt,name=available,proto3" json:"available,omitempty"`
-	Sessions      uint32                 `protobuf:"varint,3,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	Sessions      uint32                 `protobuf:"varint,2,opt,name=sessions,proto3" json:"sessions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1554,13 +1537,6 @@ func (x *Heartbeat) GetCount() uint64 {
 		return x.Count
 	}
 	return 0
-}
-
-func (x *Heartbeat) GetAvailable() bool {
-	if x != nil {
-		return x.Available
-	}
-	return false
 }
 
 func (x *Heartbeat) GetSessions() uint32 {
@@ -1831,20 +1807,19 @@ const file_control_proto_rawDesc = "" +
 	"\x06digest\x18\x04 \x01(\fR\x06digest\"5\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xb5\x01\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xe2\x01\n" +
 	"\tLinkHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1f\n" +
 	"\vdirector_id\x18\x02 \x01(\tR\n" +
 	"directorId\x120\n" +
 	"\x14progress_interval_ms\x18\x03 \x01(\rR\x12progressIntervalMs\x12#\n" +
 	"\rtoken_streams\x18\x04 \x01(\rR\ftokenStreams\x12\x16\n" +
-	"\x06tether\x18\x05 \x01(\tR\x06tether\"\x95\x01\n" +
-	"\vLinkWelcome\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
-	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x1a\n" +
-	"\binstance\x18\x03 \x01(\tR\binstance\x12\x1a\n" +
-	"\bcapacity\x18\x04 \x01(\rR\bcapacity\x12\x1c\n" +
-	"\tavailable\x18\x05 \x01(\bR\tavailable\"N\n" +
+	"\x06tether\x18\x05 \x01(\tR\x06tether\x12+\n" +
+	"\x11director_instance\x18\x06 \x01(\tR\x10directorInstance\"_\n" +
+	"\vLinkWelcome\x12\x16\n" +
+	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x1c\n" +
+	"\tavailable\x18\x03 \x01(\bR\tavailable\"N\n" +
 	"\x06Prefix\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\fR\x04text\x12\x18\n" +
 	"\alengths\x18\x02 \x03(\rR\alengths\x12\x16\n" +
@@ -1901,16 +1876,14 @@ const file_control_proto_rawDesc = "" +
 	"\tmgmt_addr\x18\x05 \x01(\tR\bmgmtAddr\x12\x16\n" +
 	"\x06engine\x18\x06 \x01(\tR\x06engine\x12-\n" +
 	"\x12engine_fingerprint\x18\a \x01(\tR\x11engineFingerprint\x12\x1a\n" +
-	"\bcapacity\x18\b \x01(\rR\bcapacity\"G\n" +
+	"\bcapacity\x18\b \x01(\rR\bcapacity\"-\n" +
 	"\n" +
-	"Registered\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1f\n" +
-	"\vdirector_id\x18\x02 \x01(\tR\n" +
-	"directorId\"[\n" +
+	"Registered\x12\x1f\n" +
+	"\vdirector_id\x18\x01 \x01(\tR\n" +
+	"directorId\"=\n" +
 	"\tHeartbeat\x12\x14\n" +
-	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x1c\n" +
-	"\tavailable\x18\x02 \x01(\bR\tavailable\x12\x1a\n" +
-	"\bsessions\x18\x03 \x01(\rR\bsessions\"$\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x1a\n" +
+	"\bsessions\x18\x02 \x01(\rR\bsessions\"$\n" +
 	"\fHeartbeatAck\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\"\x0f\n" +
 	"\rHealthRequest\"\x83\x01\n" +

@@ -73,12 +73,17 @@ const restTime = 250 * time.Millisecond
 // all sessions.
 const tokenStreams = 4
 
-func newLink(p *Pool, w *Worker) *Link {
+// newID returns 16 hex digits, random.
+func newID() string {
 	id := make([]byte, 8)
 	_, _ = rand.Read(id) // never fails (crypto/rand)
+	return hex.EncodeToString(id)
+}
+
+func newLink(p *Pool, w *Worker) *Link {
 	return &Link{
 		pool: p, worker: w, log: p.log.With(zap.String("worker", w.Label)), control: wire.NewOutbox(),
-		tether: hex.EncodeToString(id), attempts: map[uint64]attempt{}, rested: true,
+		tether: newID(), attempts: map[uint64]attempt{}, rested: true,
 	}
 }
 
@@ -136,7 +141,7 @@ func (l *Link) greet(ctx context.Context) (*quic.Stream, *wire.Reader, error) {
 	}
 	hello := &wirepb.LinkHello{
 		Version: wire.Version, DirectorId: l.pool.cfg.DirectorID, TokenStreams: tokenStreams, Tether: l.tether,
-		ProgressIntervalMs: uint32(max(1, l.pool.cfg.KeepAlive.Milliseconds())),
+		ProgressIntervalMs: uint32(max(1, l.pool.cfg.KeepAlive.Milliseconds())), DirectorInstance: l.pool.instance,
 	}
 	if _, err := stream.Write(wire.Append(nil, hello)); err != nil {
 		return nil, nil, err

@@ -35,9 +35,10 @@ type Deps struct {
 
 // Pool is safe for concurrent use. Lock order: Pool.mu, then Link.mu, then a session's own.
 type Pool struct {
-	cfg  Config
-	deps Deps
-	log  *zap.Logger
+	cfg      Config
+	deps     Deps
+	log      *zap.Logger
+	instance string // of this process, for workers
 
 	keepers sync.WaitGroup // one goroutine per worker
 	ctx     context.Context
@@ -54,7 +55,7 @@ type Pool struct {
 
 // New returns an empty pool. Close ends it.
 func New(cfg Config, deps Deps) *Pool {
-	p := &Pool{cfg: cfg, deps: deps, log: deps.Log, workers: map[string]*Worker{}}
+	p := &Pool{cfg: cfg, deps: deps, log: deps.Log, instance: newID(), workers: map[string]*Worker{}}
 	p.ctx, p.stop = context.WithCancelCause(context.Background())
 	return p
 }

@@ -84,7 +84,7 @@ func (m *Mgmt) register(_ context.Context, s mgmt.Stream, first wire.Message) er
 	if refuse != nil {
 		return refuse
 	}
-	reply := wire.Append(nil, &wirepb.Registered{Version: wire.Version, DirectorId: "director-1"})
+	reply := wire.Append(nil, &wirepb.Registered{DirectorId: "director-1"})
 	for {
 		if _, err := s.Write(reply); err != nil {
 			return err

@@ -137,8 +137,7 @@ type heart struct {
 	late *time.Timer
 }
 
-// beat sends a heartbeat now, at each interval and whenever the readiness changes, until one is not answered
-// in time or ctx ends.
+// beat sends a heartbeat now and at each interval, until one is not answered in time or ctx ends.
 func (h *heart) beat(ctx context.Context) error {
 	cfg, deps := h.contact.registrar.cfg, h.contact.registrar.deps
 	ticker := time.NewTicker(cfg.Interval)
@@ -149,23 +148,20 @@ func (h *heart) beat(ctx context.Context) error {
 		if err := deps.Gate.Wait(ctx); err != nil {
 			return err
 		}
-		load := deps.Load()
-		if err := h.send(load); err != nil {
+		if err := h.send(deps.Load()); err != nil {
 			return fmt.Errorf("sending a heartbeat: %w", err)
 		}
-		if err := h.rest(ctx, ticker.C, load.Changed); err != nil {
+		if err := h.rest(ctx, ticker.C); err != nil {
 			return err
 		}
 	}
 }
 
 // rest waits until it is time for the next heartbeat.
-func (h *heart) rest(ctx context.Context, tick <-chan time.Time, changed <-chan struct{}) error {
+func (h *heart) rest(ctx context.Context, tick <-chan time.Time) error {
 	for {
 		select {
 		case <-tick:
-			return nil
-		case <-changed:
 			return nil
 		case <-h.late.C:
 			if acked := h.acked.Load(); acked < h.owed {
@@ -187,9 +183,9 @@ func (h *heart) watch() {
 	}
 }
 
-func (h *heart) send(load Load) error {
+func (h *heart) send(sessions int) error {
 	h.sent++
-	m := &wirepb.Heartbeat{Count: h.sent, Available: load.Available, Sessions: uint32(load.Sessions)}
+	m := &wirepb.Heartbeat{Count: h.sent, Sessions: uint32(sessions)}
 	if err := h.stream.SetWriteDeadline(time.Now().Add(h.contact.registrar.cfg.Timeout)); err != nil {
 		return err
 	}

@@ -27,16 +27,9 @@ type Config struct {
 type Deps struct {
 	Network quicnet.Network
 	TLS     *tls.Config // for wire.ALPNMgmt, to a director
-	Load    func() Load
-	Gate    *pace.Gate // heartbeats pass it
+	Load    func() int  // sessions now, for the heartbeats
+	Gate    *pace.Gate  // heartbeats pass it
 	Log     *zap.Logger
-}
-
-// Load is what a heartbeat carries.
-type Load struct {
-	Available bool
-	Sessions  int
-	Changed   <-chan struct{} // closed when Available changes
 }
 
 // Registrar keeps one registration at each address of each director.

@@ -157,8 +157,8 @@ func (a *attempt) grant(sequence uint64) {
 }
 
 func (a *attempt) put(ctx context.Context, text []byte) error {
-	if len(text) > wire.MaxToken {
-		return fmt.Errorf("the engine made a token of %d bytes, allowed are %d", len(text), wire.MaxToken)
+	if len(text) < 1 || len(text) > wire.MaxToken {
+		return fmt.Errorf("the engine made a token of %d bytes, allowed are 1 to %d", len(text), wire.MaxToken)
 	}
 	if err := a.pass(ctx); err != nil {
 		return err

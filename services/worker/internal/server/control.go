@@ -61,6 +61,9 @@ func (l *link) refuse(session, epoch uint64, refusal *wire.Error) {
 func (l *link) add(ctx context.Context, a *attempt) *wire.Error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if ctx.Err() != nil { // whoever ends the link drops the attempts only after that
+		return wire.Errorf(wire.CodeUnavailable, "%v", context.Cause(ctx))
+	}
 	if older := l.attempts[a.session]; older != nil {
 		if older.epoch >= a.epoch {
 			return wire.Errorf(wire.CodeStaleEpoch, "session %d is attached in epoch %d already", a.session, older.epoch)

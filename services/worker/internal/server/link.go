@@ -25,6 +25,7 @@ var (
 	errShutdown = errors.New("shutting down")
 	errTether   = errors.New("the director's tether ended")
 	errDirector = errors.New("the director closed the link")
+	errReplaced = errors.New("the director has a newer link")
 )
 
 // link is one director's connection. The goroutine of serveLink owns it and waits for all others.
@@ -37,11 +38,14 @@ type link struct {
 
 	// Set while greeting, constant afterwards.
 	director string
+	instance string // of the director's process
 	tether   string
 	every    time.Duration // of Progress
 	control  *wire.Outbox
 	tokens   []*wire.Outbox // a session's tokens go to the one at session % len
 	written  chan struct{}  // closed when nothing is written to token streams any more
+
+	tied bool // it has its tether; guarded by Server.mu
 
 	mu       sync.Mutex
 	attempts map[uint64]*attempt // by session
@@ -133,7 +137,7 @@ func (l *link) accept(hello *wirepb.LinkHello) *wire.Error {
 	case l.every <= 0 || l.every > maxProgress:
 		return wire.Errorf(wire.CodeProtocol, "progress every %v, allowed is up to %v", l.every, maxProgress)
 	}
-	l.tether, l.director = hello.GetTether(), hello.GetDirectorId()
+	l.tether, l.director, l.instance = hello.GetTether(), hello.GetDirectorId(), hello.GetDirectorInstance()
 	l.log = l.log.With(zap.String("director", l.director))
 	l.tokens = make([]*wire.Outbox, n)
 	for i := range l.tokens {
@@ -157,6 +161,9 @@ func (l *link) turnAway(ctx context.Context, stream *quic.Stream, refusal *wire.
 func (l *link) serve(ctx context.Context, s streams) error {
 	if err := l.server.deps.Gate.Wait(ctx); err != nil {
 		return err
+	}
+	if ctx.Err() != nil { // a link that is dead must not end the newer one
+		return context.Cause(ctx)
 	}
 	var writers sync.WaitGroup
 	for i, out := range l.tokens {
@@ -246,6 +253,8 @@ func closing(cause error) (quic.ApplicationErrorCode, string) {
 		return wire.QUICShutdown, string(wire.CodeShutdown)
 	case errors.Is(cause, errTether):
 		return wire.QUICLost, string(wire.CodeLost) + ": " + errTether.Error()
+	case errors.Is(cause, errReplaced):
+		return wire.QUICLost, string(wire.CodeLost) + ": " + errReplaced.Error()
 	case errors.As(cause, &refusal):
 		if refusal.Code == wire.CodeProtocol {
 			return wire.QUICProtocol, refusal.Error()

@@ -49,12 +49,11 @@ type Server struct {
 	reason   string // why no session is taken now; empty if they are
 	sessions int
 	links    map[*link]struct{}
-	changed  chan struct{} // closed at the next change of readiness
 }
 
 // New returns a Server that takes sessions.
 func New(cfg Config, deps Deps) *Server {
-	return &Server{cfg: cfg, deps: deps, links: make(map[*link]struct{}), changed: make(chan struct{})}
+	return &Server{cfg: cfg, deps: deps, links: make(map[*link]struct{})}
 }
 
 // Load is how busy a Server is.
@@ -62,14 +61,13 @@ type Load struct {
 	Available bool
 	Reason    string // why not
 	Sessions  int
-	Changed   <-chan struct{} // closed when Available changes
 }
 
 // Load returns the load of this moment.
 func (s *Server) Load() Load {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Load{Available: s.reason == "", Reason: s.reason, Sessions: s.sessions, Changed: s.changed}
+	return Load{Available: s.reason == "", Reason: s.reason, Sessions: s.sessions}
 }
 
 // Serve serves links and their tethers until ctx ends, then tells the directors, and closes both listeners.
@@ -123,10 +121,6 @@ func (s *Server) Recover() {
 func (s *Server) setReason(reason string) []*link {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if (s.reason == "") != (reason == "") {
-		close(s.changed)
-		s.changed = make(chan struct{})
-	}
 	s.reason = reason
 	return s.allLinks()
 }
@@ -154,19 +148,34 @@ func (s *Server) drain(ctx context.Context) {
 	flushing.Wait()
 }
 
-// join adds a link that has been greeted, and welcomes it. Both under the lock: what happens to the worker is
-// either in the welcome or follows it.
+// join adds a link that has been greeted, and welcomes it. A director has one link: where it lost the older one,
+// this worker may not know that yet, and its sessions are on their way elsewhere. They end first, so that their
+// places are free.
 func (s *Server) join(l *link) {
+	for {
+		older := s.admit(l)
+		if older == nil {
+			return
+		}
+		older.end(errReplaced)
+		older.drop()
+		s.leave(older)
+	}
+}
+
+// admit adds and welcomes l, or returns an older link of the same director. Both under the lock: what happens to
+// the worker is either in the welcome or follows it.
+func (s *Server) admit(l *link) (older *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for other := range s.links {
+		if l.instance != "" && other.instance == l.instance {
+			return other
+		}
+	}
 	s.links[l] = struct{}{}
-	l.control.Send(&wirepb.LinkWelcome{
-		Version:   wire.Version,
-		Worker:    s.cfg.Label,
-		Instance:  s.cfg.Instance,
-		Capacity:  uint32(s.cfg.Capacity),
-		Available: s.reason == "",
-	})
+	l.control.Send(&wirepb.LinkWelcome{Worker: s.cfg.Label, Instance: s.cfg.Instance, Available: s.reason == ""})
+	return nil
 }
 
 func (s *Server) leave(l *link) {
@@ -175,12 +184,13 @@ func (s *Server) leave(l *link) {
 	delete(s.links, l)
 }
 
-// tethered returns the link with the given tether id.
-func (s *Server) tethered(id string) *link {
+// tie returns the link with the given tether id, once: a link has one tether.
+func (s *Server) tie(id string) *link {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.links {
-		if l.tether == id {
+		if l.tether == id && !l.tied {
+			l.tied = true
 			return l
 		}
 	}

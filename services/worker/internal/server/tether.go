@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -16,12 +17,42 @@ const (
 	tetherLine    = 16 // hex digits, followed by a newline
 	tetherTimeout = 5 * time.Second
 	tetherPause   = 100 * time.Millisecond
-	maxTethers    = 256 // at once; there is one for each director
+	maxStrangers  = 256
 )
+
+// strangers are the connections that have not said yet which link they belong to. Anybody can open one, so they
+// are few, and none can keep others out: a new one takes the place of the oldest. A director's is among them for
+// one way across the network. The tethers of links do not count: there is one for each.
+type strangers struct {
+	mu    sync.Mutex
+	conns []net.Conn // oldest first
+}
+
+func (s *strangers) add(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.conns) == maxStrangers {
+		_ = s.conns[0].Close() // whoever reads from it lets it go
+		s.conns = slices.Delete(s.conns, 0, 1)
+	}
+	s.conns = append(s.conns, conn)
+}
+
+// remove reports whether conn still had its place.
+func (s *strangers) remove(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.Index(s.conns, conn)
+	if i < 0 {
+		return false
+	}
+	s.conns = slices.Delete(s.conns, i, i+1)
+	return true
+}
 
 // acceptTethers holds TCP connections. All that counts about one is that it ends when its director dies.
 func (s *Server) acceptTethers(ctx context.Context, l net.Listener, running *sync.WaitGroup) error {
-	places := make(chan struct{}, maxTethers)
+	var unknown strangers
 	for {
 		conn, err := l.Accept()
 		switch {
@@ -33,28 +64,20 @@ func (s *Server) acceptTethers(ctx context.Context, l net.Listener, running *syn
 		default:
 			return err
 		}
-		select {
-		case places <- struct{}{}:
-		default:
-			_ = conn.Close() // nobody has this many directors
-			continue
-		}
-		running.Go(func() {
-			s.holdTether(ctx, conn)
-			<-places
-		})
+		unknown.add(conn)
+		running.Go(func() { s.holdTether(ctx, conn, &unknown) })
 	}
 }
 
 // holdTether reads the link's id and then waits for the end; with it the link ends, and the other way round.
-func (s *Server) holdTether(ctx context.Context, conn net.Conn) {
+func (s *Server) holdTether(ctx context.Context, conn net.Conn, unknown *strangers) {
 	defer conn.Close() //nolint:errcheck // nothing was written
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	id, err := readTether(conn)
-	if err != nil {
+	if !unknown.remove(conn) || err != nil {
 		return
 	}
-	l := s.tethered(id)
+	l := s.tie(id)
 	if l == nil {
 		s.deps.Log.Warn("tether of no link", zap.Stringer("address", conn.RemoteAddr()))
 		return
