@@ -38,6 +38,8 @@ func Step(kind Kind, state State, event Event) (State, []Action, error) {
 			return WaitingConfirmation, []Action{Confirm}, nil
 		}
 		return Preparing, []Action{Open}, nil
+	case kind == Planned && state == Verifying && event == Verified:
+		return Completing, []Action{ReleaseSource, Tell}, nil
 	case state == Initiating:
 		return disturb(kind, state, event)
 	case forward[state].on == event:

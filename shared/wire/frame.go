@@ -43,6 +43,13 @@ func NewReader(r io.Reader, limit int) *Reader {
 // Buffered returns how many bytes have arrived and wait to be read without touching the stream.
 func (r *Reader) Buffered() int { return r.r.Buffered() }
 
+// Ready reports whether the next frame has arrived as a whole, so that Next will not wait.
+func (r *Reader) Ready() bool {
+	buffered, _ := r.r.Peek(r.r.Buffered()) // what is buffered can be had
+	length, n, err := quicvarint.Parse(buffered)
+	return err == nil && uint64(len(buffered)-n) >= length
+}
+
 // Next returns the next frame; its body is valid until the following call. At the clean end of the
 // stream it returns io.EOF; an end within a frame is io.ErrUnexpectedEOF.
 func (r *Reader) Next() (Frame, error) {

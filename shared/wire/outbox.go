@@ -64,7 +64,7 @@ func (o *Outbox) Run(ctx context.Context, w io.Writer) error {
 			return context.Cause(ctx)
 		case <-o.wake:
 		}
-		runtime.Gosched() // let the sessions of the same step put theirs too
+		o.gather()
 		o.mu.Lock()
 		batch, closed := o.buf, o.closed
 		o.buf = spare[:0]
@@ -87,6 +87,23 @@ func (o *Outbox) discard() {
 	o.closed, o.buf = true, nil
 	o.mu.Unlock()
 }
+
+// gather lets the sessions of the same step put theirs too: it steps aside for as long as that brings more.
+func (o *Outbox) gather() {
+	for before, now := -1, 0; now != before; {
+		before = now
+		runtime.Gosched()
+		o.mu.Lock()
+		now = len(o.buf)
+		o.mu.Unlock()
+		if now > gatherMost {
+			return
+		}
+	}
+}
+
+// gatherMost is how many bytes are worth a write, whatever else may come.
+const gatherMost = 64 << 10
 
 // recycle keeps a buffer for the next batch unless a burst made it large.
 func recycle(b []byte) []byte {

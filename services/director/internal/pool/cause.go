@@ -26,9 +26,9 @@ const (
 // that says it failed, or leaves, was not killed by a request.
 func (c Cause) Deadly() bool {
 	switch c {
-	case CauseTether, CauseRefused, CauseIdle, CauseProgress, CauseEngine, CauseProtocol, CauseDiverged, CauseBroken, CauseAttach:
+	case CauseTether, CauseRefused, CauseIdle, CauseProgress, CauseEngine, CauseProtocol, CauseDiverged, CauseBroken:
 		return true
-	case CauseReported, CauseClosed, CauseStuck, CauseReplaced, CauseShutdown, CauseDeclined:
+	case CauseReported, CauseClosed, CauseAttach, CauseStuck, CauseReplaced, CauseShutdown, CauseDeclined:
 		return false
 	}
 	return true

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,12 +33,14 @@ type Link struct {
 	conn *quicnet.Conn // set before the link is up
 	lose context.CancelCauseFunc
 
-	silence silence // owned by the pool's watch
+	silence silence       // owned by the pool's watch
+	fenced  atomic.Uint64 // tokens of sessions that had left
 
 	mu       sync.Mutex
 	up       bool
 	ready    bool // the worker takes new sessions
 	rested   bool // false for a moment after the worker declined one
+	resting  *time.Timer
 	attempts map[uint64]attempt
 	progress uint64 // reports so far
 }
@@ -107,7 +110,11 @@ func (l *Link) run(ctx context.Context) (up bool, err error) {
 	<-ctx.Done()
 	err = context.Cause(ctx)
 	l.down(err)
-	_ = l.conn.Close(wire.QUICLost, wire.Text(err.Error()))
+	code := wire.QUICLost
+	if causeOf(err) == CauseShutdown {
+		code = wire.QUICShutdown
+	}
+	_ = l.conn.Close(code, wire.Text(err.Error()))
 	running.Wait()
 	return true, err
 }
@@ -176,6 +183,9 @@ func (l *Link) setUp() {
 func (l *Link) down(err error) {
 	l.mu.Lock()
 	l.up = false
+	if l.resting != nil {
+		l.resting.Stop()
+	}
 	orphans := l.take()
 	l.mu.Unlock()
 	l.pool.linkDown(l)
@@ -271,9 +281,13 @@ func (l *Link) remove(w *Waiter) {
 // rest lets a worker that declined a session alone for a moment.
 func (l *Link) rest() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.rested = false
-	l.mu.Unlock()
-	time.AfterFunc(restTime, func() {
+	if l.resting != nil {
+		l.resting.Reset(restTime)
+		return
+	}
+	l.resting = time.AfterFunc(restTime, func() {
 		l.mu.Lock()
 		l.rested = true
 		l.mu.Unlock()

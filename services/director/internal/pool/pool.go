@@ -44,13 +44,14 @@ type Pool struct {
 	ctx     context.Context
 	stop    context.CancelCauseFunc
 
-	mu      sync.Mutex
-	workers map[string]*Worker // by label
-	links   []*Link            // up, in the order in which they came up
-	turn    int                // round robin: index of the link to try first
-	waiting queue
-	untold  int // how many of those have not been told that they wait
-	swaps   int // failovers under way
+	mu       sync.Mutex
+	workers  map[string]*Worker // by label
+	links    []*Link            // up, in the order in which they came up
+	turn     int                // round robin: index of the link to try first
+	moving   queue              // waiters that count against the swaps under way
+	arriving queue              // those that do not
+	untold   int                // how many have not been told that they wait
+	swaps    int                // failovers under way
 }
 
 // New returns an empty pool. Close ends it.
@@ -81,7 +82,7 @@ func (p *Pool) Release(w *Waiter) {
 	if w.index >= 0 && !w.told {
 		p.untold--
 	}
-	p.waiting.remove(w)
+	p.queueOf(w).remove(w)
 	if w.granted != nil {
 		w.granted.remove(w)
 		w.granted = nil
@@ -111,9 +112,29 @@ func (p *Pool) Alternative(fingerprint, avoid string) bool {
 
 func (p *Pool) enqueue(w *Waiter) {
 	if w.index == fresh {
-		heap.Push(&p.waiting, w)
+		heap.Push(p.queueOf(w), w)
 		p.untold++
 	}
+}
+
+func (p *Pool) queueOf(w *Waiter) *queue {
+	if w.Failover {
+		return &p.moving
+	}
+	return &p.arriving
+}
+
+// next takes the oldest waiter that may go now, or returns nil. Failovers beyond their limit hold up nobody else.
+func (p *Pool) next() *Waiter {
+	from := &p.arriving
+	if p.swaps < p.cfg.MaxSwaps && len(p.moving) > 0 && (len(p.arriving) == 0 || p.moving[0].ID < p.arriving[0].ID) {
+		from = &p.moving
+	}
+	if len(*from) == 0 {
+		return nil
+	}
+	w, _ := heap.Pop(from).(*Waiter)
+	return w
 }
 
 func (p *Pool) settle(w *Waiter) {
@@ -128,11 +149,11 @@ func (p *Pool) settle(w *Waiter) {
 func (p *Pool) dispatch() (after func()) {
 	var calls []func()
 	var passed []*Waiter
-	for len(p.waiting) > 0 && p.pick(&Waiter{}) != nil {
-		if p.waiting[0].Failover && p.swaps >= p.cfg.MaxSwaps {
+	for p.pick(&Waiter{}) != nil {
+		w := p.next()
+		if w == nil {
 			break
 		}
-		w, _ := heap.Pop(&p.waiting).(*Waiter)
 		link := p.pick(w)
 		if link == nil || !link.add(w) {
 			passed = append(passed, w)
@@ -142,7 +163,7 @@ func (p *Pool) dispatch() (after func()) {
 		calls = append(calls, func() { w.Session.Granted(w, link) })
 	}
 	for _, w := range passed {
-		heap.Push(&p.waiting, w)
+		heap.Push(p.queueOf(w), w)
 	}
 	if p.untold > 0 && (len(passed) > 0 || p.pick(&Waiter{}) == nil) {
 		calls = append(calls, p.tellWaiting()...)
@@ -169,7 +190,7 @@ func (p *Pool) grant(w *Waiter, link *Link) {
 // tellWaiting returns the calls that tell each waiter, once, why it waits.
 func (p *Pool) tellWaiting() []func() {
 	var calls []func()
-	for _, w := range p.waiting {
+	for _, w := range slices.Concat(p.moving, p.arriving) {
 		if w.told {
 			continue
 		}

@@ -258,6 +258,22 @@ func TestTargetDiesBeforeAnybodyLooks(t *testing.T) {
 	}
 }
 
+// TestFailoversDoNotHoldUpNewStreams has one failover under way, which is all that may be, and another one waiting.
+func TestFailoversDoNotHoldUpNewStreams(t *testing.T) {
+	w := newWorld(t, 1)
+	w.link("a", 10, "")
+	w.session(1).ask(true)
+	w.session(2).ask(true)
+	w.session(3).ask(false)
+	if got := w.said(); got != "1→a 3→a" {
+		t.Errorf("got %s", got)
+	}
+	w.Settle(w.sessions[1].wish)
+	if got := w.said(); got != "2→a" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestTokensOfAnotherLinkMeanNothing(t *testing.T) {
 	w := newWorld(t, 1)
 	l := w.link("a", 1, "")
@@ -273,5 +289,8 @@ func TestTokensOfAnotherLinkMeanNothing(t *testing.T) {
 	l.refused(&wirepb.Refused{Session: 7, Epoch: 1, Code: string(wire.CodeCapacity)})
 	if !l.rested {
 		t.Error("a refusal for an unknown session rests the worker")
+	}
+	if n := l.fenced.Load(); n != 1 {
+		t.Errorf("%d tokens counted as fenced", n)
 	}
 }

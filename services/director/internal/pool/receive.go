@@ -21,8 +21,8 @@ import (
 type Sink interface {
 	// Token takes one token. Its text is valid during the call.
 	Token(t wire.Token)
-	// Flush hands what Token took to the client, and returns what the worker may send now, or nil.
-	Flush() *wirepb.Credit_Grant
+	// Flush hands what Token took to the client, and returns what the worker behind l may send now, or nil.
+	Flush(l *Link) *wirepb.Credit_Grant
 	// Connection tells sessions of the same client apart, so that they are flushed together.
 	Connection() uint64
 
@@ -49,6 +49,9 @@ type batch struct {
 	grants []*wirepb.Credit_Grant
 }
 
+// batchMost bounds what is collected while the stream does not pause.
+const batchMost = 1024
+
 // readTokens is the hot path: it fences and journals each token under its session's own short lock, and when
 // all that has arrived is taken, hands it on, client by client.
 func (l *Link) readTokens(stream *quic.ReceiveStream) error {
@@ -64,9 +67,10 @@ func (l *Link) readTokens(stream *quic.ReceiveStream) error {
 			return err
 		}
 		if err := l.receive(f, &b); err != nil {
+			l.flush(&b)
 			return err
 		}
-		if frames.Buffered() == 0 {
+		if len(b.dirty) >= batchMost || !frames.Ready() {
 			l.flush(&b)
 		}
 	}
@@ -78,11 +82,14 @@ func (l *Link) receive(f wire.Frame, b *batch) error {
 		if err != nil {
 			return err
 		}
-		if s := l.session(t.Session); s != nil {
-			s.Token(t)
-			if !slices.Contains(b.dirty[max(0, len(b.dirty)-1):], Sink(s)) {
-				b.dirty = append(b.dirty, s)
-			}
+		s := l.session(t.Session)
+		if s == nil {
+			l.fenced.Add(1)
+			return nil
+		}
+		s.Token(t)
+		if last := len(b.dirty) - 1; last < 0 || b.dirty[last] != Sink(s) {
+			b.dirty = append(b.dirty, s)
 		}
 		return nil
 	}
@@ -116,7 +123,7 @@ func (l *Link) flush(b *batch) {
 	}
 	slices.SortStableFunc(b.dirty, func(x, y Sink) int { return cmp.Compare(x.Connection(), y.Connection()) })
 	for _, s := range b.dirty {
-		if g := s.Flush(); g != nil {
+		if g := s.Flush(l); g != nil {
 			b.grants = append(b.grants, g)
 		}
 	}

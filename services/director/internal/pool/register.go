@@ -31,6 +31,8 @@ func (p *Pool) Register(info Worker) (*Registration, error) {
 			p.mu.Unlock()
 			return &Registration{pool: p, worker: w}, nil
 		case old.leaving: // nothing may be hung on it any more
+		case old.Instance == info.Instance && old.link == nil && old.UserAddr != info.UserAddr:
+			old.dismiss(errMoved)
 		case old.Instance == info.Instance:
 			old.registrations++
 			old.heartbeat = time.Now()

@@ -19,6 +19,7 @@ type Snapshot struct {
 	Sessions    int       `json:"sessions"`  // by this director's count
 	Reported    int       `json:"reported"`  // by its own, at the last heartbeat: those of other directors count
 	Capacity    int       `json:"capacity"`
+	Fenced      uint64    `json:"fenced"` // tokens that came for sessions which had left, since the link is up
 	Heartbeat   time.Time `json:"last_heartbeat"`
 }
 
@@ -33,12 +34,12 @@ func (p *Pool) Workers() (workers []Snapshot, waiting int) {
 			Fingerprint: w.Fingerprint, Reported: w.reported, Capacity: w.Capacity, Heartbeat: w.heartbeat,
 		}
 		if w.link != nil {
-			s.Connected, s.Available, s.Sessions = true, w.link.available(), w.link.sessions()
+			s.Connected, s.Available, s.Sessions, s.Fenced = true, w.link.available(), w.link.sessions(), w.link.fenced.Load()
 		}
 		workers = append(workers, s)
 	}
 	slices.SortFunc(workers, func(a, b Snapshot) int { return cmp.Compare(a.Worker, b.Worker) })
-	return workers, len(p.waiting)
+	return workers, len(p.moving) + len(p.arriving)
 }
 
 func (l *Link) sessions() int {

@@ -32,12 +32,14 @@ type Worker struct {
 var (
 	errShutdown = errors.New("director shuts down")
 	errReplaced = errors.New("replaced by a newer instance")
+	errMoved    = errors.New("it has another address")
 	errGone     = errors.New("no longer registered")
 )
 
 const (
 	redialFirst = 20 * time.Millisecond
 	redialMost  = 500 * time.Millisecond
+	steady      = time.Second // a link that held for less is not dialled again in a hurry
 )
 
 // keep holds a link to w until ctx ends, or until w is no longer registered and its link is lost.
@@ -47,8 +49,9 @@ func (p *Pool) keep(ctx context.Context, w *Worker) {
 	wait := redialFirst
 	for ctx.Err() == nil {
 		link := newLink(p, w)
+		dialled := time.Now()
 		up, err := link.run(ctx)
-		if up {
+		if up && time.Since(dialled) > steady {
 			wait = redialFirst
 		}
 		if ctx.Err() != nil || p.forget(w) {

@@ -2,7 +2,6 @@ package session
 
 import (
 	"errors"
-	"os"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -13,13 +12,14 @@ import (
 // clientLeg is what is on its way to the client. It is guarded by Session.mu.
 type clientLeg struct {
 	stream  Stream
-	out     []byte // frames that the connection has not taken yet: at most a window of tokens
-	queued  uint64 // sequence of the last token in out
-	sent    uint64 // sequence of the last token that the connection took
-	granted uint64 // highest sequence that the worker may send
-	writing bool   // a goroutine is blocked in writing what was in out
-	gone    bool   // the stream failed; nothing is written any more
-	last    bool   // out ends with the stream's last frame
+	out     []byte        // frames that the connection has not taken yet: at most a window of tokens
+	queued  uint64        // sequence of the last token in out
+	sent    uint64        // sequence of the last token that the connection took
+	granted uint64        // highest sequence that the worker may send
+	writing bool          // a goroutine is blocked in writing what was in out
+	took    time.Duration // lived time at which the client last took something of that
+	gone    bool          // the stream failed; nothing is written any more
+	last    bool          // out ends with the stream's last frame
 }
 
 // put queues a message for the client, in order with the tokens. s.mu is held.
@@ -39,14 +39,14 @@ func (s *Session) push() {
 			s.inbox.put(drained{})
 		}
 	case errors.Is(err, quic.ErrWouldBlock):
-		c.writing = true
+		c.writing, c.took = true, s.deps.Clock.Now()
 		s.writers.Go(s.writeSlowly)
 	default:
 		s.clientFailed(err)
 	}
 }
 
-// writeSlowly writes until nothing is left. The deadline bounds how long a client may read nothing.
+// writeSlowly writes until nothing is left. The owner watches how long the client takes nothing.
 func (s *Session) writeSlowly() {
 	var batch []byte
 	for {
@@ -64,7 +64,7 @@ func (s *Session) writeSlowly() {
 		}
 		s.mu.Unlock()
 
-		err := s.writePatiently(batch)
+		err := s.writePieces(batch)
 
 		s.mu.Lock()
 		if err != nil {
@@ -79,21 +79,29 @@ func (s *Session) writeSlowly() {
 	}
 }
 
-// writePatiently writes in pieces, so that each that the client takes renews its time.
-func (s *Session) writePatiently(batch []byte) error {
+// writePieces writes a batch, and notes each piece that the client takes.
+func (s *Session) writePieces(batch []byte) error {
 	const piece = 4 << 10
 	stream := s.flow.client.stream
 	for len(batch) > 0 {
-		if err := stream.SetWriteDeadline(time.Now().Add(s.cfg.ClientStall)); err != nil {
-			return err
-		}
 		n, err := stream.Write(batch[:min(piece, len(batch))])
 		if err != nil {
 			return err
 		}
 		batch = batch[n:]
+		s.mu.Lock()
+		s.flow.client.took = s.deps.Clock.Now()
+		s.mu.Unlock()
 	}
 	return nil
+}
+
+// stalled reports whether the client has taken nothing for too long, in lived time.
+func (s *Session) stalled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := &s.flow.client
+	return c.writing && s.deps.Clock.Since(c.took) >= s.cfg.ClientStall
 }
 
 // clientFailed notes that nothing reaches the client any more. s.mu is held.
@@ -103,9 +111,5 @@ func (s *Session) clientFailed(err error) {
 		return
 	}
 	c.gone, c.out = true, nil
-	why := wire.Errorf(wire.CodeCancelled, "%v", err)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		why = wire.Errorf(wire.CodeClientStall, "the client read nothing for %v", s.cfg.ClientStall)
-	}
-	s.inbox.put(clientGone{why})
+	s.inbox.put(clientGone{err})
 }

@@ -4,7 +4,6 @@ import (
 	"sync"
 
 	"github.com/connswap/connswap/services/director/internal/pool"
-	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
@@ -27,14 +26,14 @@ type (
 	ended      struct{ m *wirepb.End }
 	failed     struct{ m *wirepb.Fail }
 	refused    struct{ m *wirepb.Refused }
-	full       struct{ epoch uint64 }    // the journal took its last token
-	clientGone struct{ err *wire.Error } // the client's stream broke or stalled
-	relieved   struct{}                  // a stalled client took something
-	drained    struct{}                  // all that was for the client is written
+	full       struct{ epoch uint64 } // the journal took its last token
+	clientGone struct{ err error }    // the client's stream broke
+	relieved   struct{}               // a stalled client took something
+	drained    struct{}               // all that was for the client is written
 )
 
 // inbox is the owner's queue. It is not bounded by itself: each attempt puts a handful of events there at most,
-// and attempts are bounded.
+// whatever its worker sends, and attempts are bounded.
 type inbox struct {
 	ready chan struct{} // capacity 1
 

@@ -18,28 +18,46 @@ const minProgress = 4
 
 // lose gives up the present attempt and moves on. avoid is a worker not to come back to.
 func (s *Session) lose(cause pool.Cause, avoid string) {
-	if cause.Deadly() {
-		s.deaths++
-		if s.length() >= s.attemptAt+minProgress {
-			s.deaths = 0
-		}
-	}
+	s.blame(cause)
+	moved := s.swap == nil
 	left := string(cause) // why the worker that the client knows was left
 	if s.swap != nil {
 		left = s.swap.Cause
 		s.swap.Reason = string(cause)
 		s.step(undone(cause))
 	} else {
-		s.homeless = s.deps.Clock.Now()
+		s.homeless, s.told = s.deps.Clock.Now(), false
 		s.log.Warn("worker failed - initiating connection migration", zap.String("worker", s.worker()), zap.String("cause", string(cause)))
 	}
 	switch {
 	case s.deaths >= s.cfg.MaxWorkerDeaths:
 		s.fail(wire.Errorf(wire.CodePoison, "stopped after %d workers in a row died serving this stream; the last: %s", s.deaths, cause))
-	case s.tooManySwaps():
+	case moved && s.tooManySwaps():
 		s.fail(wire.Errorf(wire.CodeSwapLimit, "the stream was moved %d times within a minute", s.cfg.MaxSwapsPerMinute))
+	case s.deps.Clock.Since(s.homeless) >= s.cfg.WorkerWait:
+		s.failHomeless()
 	default:
 		s.move(left, avoid)
+	}
+}
+
+// blame counts the workers that died in a row because of this request, as far as one can tell: before it made
+// progress, though it could have.
+func (s *Session) blame(cause pool.Cause) {
+	s.mu.Lock()
+	progress := s.flow.journal.Len() - s.attemptAt
+	exhausted := s.flow.journal.Len() >= s.flow.client.granted
+	s.mu.Unlock()
+	if progress >= minProgress {
+		s.deaths = 0
+	}
+	if progress >= 4*minProgress {
+		s.patience = 1
+	}
+	switch {
+	case s.link == nil: // the worker died before it was given the request
+	case cause == pool.CauseStuck && progress == 0, cause.Deadly() && progress < minProgress && !exhausted:
+		s.deaths++
 	}
 }
 
@@ -90,7 +108,8 @@ func (s *Session) move(cause, avoid string) {
 	s.step(migration.Start)
 }
 
-// leave gives the present attempt up: its place in the pool, and the worker's part.
+// leave gives the present attempt up: its place in the pool, and the worker's part. If the session is over, that
+// goes for the attempt too that Lost may have asked for meanwhile.
 func (s *Session) leave() {
 	if s.link != nil {
 		s.link.Cancel(s.who.ID, s.wish.Epoch)
@@ -98,6 +117,12 @@ func (s *Session) leave() {
 	}
 	if s.wish != nil {
 		s.deps.Pool.Release(s.wish)
+	}
+	s.mu.Lock()
+	newest, closed := s.flow.wish, s.flow.closed
+	s.mu.Unlock()
+	if closed && newest != nil && newest != s.wish {
+		s.deps.Pool.Release(newest)
 	}
 }
 
@@ -136,6 +161,7 @@ func (s *Session) act(action migration.Action) {
 	case migration.Pivot:
 		s.step(migration.Pivoted) // the source was fenced when it was lost
 	case migration.Verify:
+		s.deps.Pool.Settle(s.wish) // what is left takes the engine's time, and nobody else's
 		s.mu.Lock()
 		ready := len(s.flow.held) > 0
 		s.mu.Unlock()
@@ -192,7 +218,7 @@ func (s *Session) tell() bool {
 			Epoch: s.swap.Epoch, LastSequence: s.swap.Cut,
 		})
 	}
-	f.worker, f.fingerprint = s.swap.To, s.link.Fingerprint()
+	f.worker, f.fingerprint, f.link = s.swap.To, s.link.Fingerprint(), s.link
 	f.epoch, f.pending, f.begun = f.pending, 0, false
 	held := f.held
 	f.held = nil
@@ -218,7 +244,6 @@ func (s *Session) swapOver() {
 	case swap.State() == migration.Completed && swap.Kind == migration.Placement:
 		s.log.Info("worker assigned", zap.String("worker", swap.To), zap.Uint64("epoch", swap.Epoch))
 	case swap.State() == migration.Completed:
-		s.patience = 1
 		s.log.Info("migrating connection to new worker", zap.String("from_worker", swap.From), zap.String("to_worker", swap.To),
 			zap.Uint64("sequence", swap.Cut+1), zap.Uint64("epoch", swap.Epoch))
 	}

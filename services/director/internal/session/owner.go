@@ -34,8 +34,13 @@ func (s *Session) Run(ctx context.Context) {
 				}
 			}
 		case <-timer.C:
-			s.checkTime()
+			if s.stalled() {
+				s.log.Warn("client read nothing for too long", zap.Duration("limit", s.cfg.ClientStall))
+				s.flow.client.stream.CancelWrite(wire.StreamStalled) // an Error frame could not be written
+				return
+			}
 		}
+		s.checkTime()
 		timer.Reset(s.nextCheck())
 	}
 	_ = s.flow.client.stream.Close() // an error here means that the client is gone
@@ -59,13 +64,11 @@ func (s *Session) cleanUp() {
 	s.mu.Lock()
 	s.fence()
 	s.flow.closed = true
-	wish, writing := s.flow.wish, s.flow.client.writing
+	writing := s.flow.client.writing
+	s.flow.client.gone = true // whoever flushes now starts no writer
 	s.mu.Unlock()
 	s.step(migration.Cancelled)
 	s.leave()
-	if wish != s.wish {
-		s.deps.Pool.Release(wish)
-	}
 	if writing {
 		s.flow.client.stream.CancelWrite(wire.StreamCancel)
 	}
@@ -77,9 +80,6 @@ func (s *Session) handle(event any) (gone bool) {
 	switch e := event.(type) {
 	case clientGone:
 		s.log.Info("client gone", zap.Error(e.err))
-		if e.err.Code == wire.CodeClientStall {
-			s.flow.client.stream.CancelWrite(wire.StreamStalled) // an Error frame could not be written
-		}
 		return true
 	case relieved:
 		s.grantMore()
@@ -136,10 +136,15 @@ func (s *Session) onWaiting(e waiting) {
 	if e.wish != s.wish || !s.in(migration.Initiating) {
 		return
 	}
+	if s.told {
+		return
+	}
+	s.told = true
 	s.log.Info("waiting for a worker", zap.String("reason", e.reason))
+	left := max(0, s.cfg.WorkerWait-s.deps.Clock.Since(s.homeless))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.flow.client.put(&wirepb.Waiting{Reason: e.reason, TimeoutMs: uint64(s.cfg.WorkerWait.Milliseconds())})
+	s.flow.client.put(&wirepb.Waiting{Reason: e.reason, TimeoutMs: uint64(left.Milliseconds())})
 	s.push()
 }
 
@@ -251,7 +256,7 @@ func (s *Session) checkTime() {
 	case s.in(migration.Initiating):
 		s.swap.Reason = "no worker in time"
 		s.step(migration.TimedOut)
-		s.fail(wire.Errorf(wire.CodeNoWorker, "no worker took the stream within %v", s.cfg.WorkerWait))
+		s.failHomeless()
 	case s.in(migration.Verifying):
 		s.lose(pool.CauseStuck, s.link.Worker())
 	case s.swap != nil:
@@ -261,17 +266,25 @@ func (s *Session) checkTime() {
 	}
 }
 
-// stuck moves a stream whose worker is healthy but produces nothing for it, unless there is nowhere to go.
+func (s *Session) failHomeless() {
+	s.fail(wire.Errorf(wire.CodeNoWorker, "no worker took the stream within %v", s.cfg.WorkerWait))
+}
+
+// stuck moves a stream whose worker is healthy but produces nothing for it. If there is nowhere to go it waits
+// where it is, for as long as it would wait for a worker; then it begins anew, on the same one if need be.
 func (s *Session) stuck() {
 	s.mu.Lock()
 	fingerprint := s.flow.fingerprint
 	s.mu.Unlock()
-	if s.deps.Pool.Alternative(fingerprint, s.link.Worker()) {
-		s.lose(pool.CauseStuck, s.link.Worker())
-		return
+	label := s.link.Worker()
+	if s.deps.Pool.Alternative(fingerprint, label) || -s.nextDeadline() >= s.cfg.WorkerWait {
+		s.patience = min(2*s.patience, maxPatience)
+		s.lose(pool.CauseStuck, label)
 	}
-	s.patience *= 2
 }
+
+// maxPatience bounds how far a stream follows workers that have all become slow.
+const maxPatience = 64
 
 // nextDeadline returns how much lived time is left for what the session waits for.
 func (s *Session) nextDeadline() time.Duration {
@@ -296,7 +309,11 @@ func (s *Session) nextDeadline() time.Duration {
 }
 
 // nextCheck returns when to look at the time again: tokens move the deadline without waking the owner, and the
-// first ones bring it nearer.
+// first ones bring it nearer. A deadline that has passed without effect is looked at again now and then.
 func (s *Session) nextCheck() time.Duration {
-	return max(lived.Tick, min(s.nextDeadline(), s.cfg.TokenTimeoutMin))
+	left := s.nextDeadline()
+	if left <= 0 {
+		left = s.cfg.TokenTimeoutMin
+	}
+	return max(lived.Tick, min(left, s.cfg.TokenTimeoutMin))
 }

@@ -44,7 +44,6 @@ type Deps struct {
 type Stream interface {
 	TryWriteAll(p []byte) error
 	Write(p []byte) (int, error)
-	SetWriteDeadline(t time.Time) error
 	CancelWrite(code quic.StreamErrorCode)
 	Close() error
 	Context() context.Context
@@ -74,9 +73,10 @@ type Session struct {
 	swap      *migration.Swap // under way, or nil
 	wish      *pool.Waiter    // the attempt that the session has, or wants
 	link      *pool.Link      // that the wish was granted; nil until then
-	homeless  time.Duration   // lived time at which the session last had no worker
+	homeless  time.Duration   // lived time at which the session was left without a worker
+	told      bool            // the client knows that it waits
 	entered   time.Duration   // lived time at which the swap entered its state
-	patience  time.Duration   // factor on the token deadline, doubled when there was no way out
+	patience  time.Duration   // factor on the token deadline, doubled each time that it was missed
 	deaths    int             // workers in a row that died before progress
 	attemptAt uint64          // length of the journal when the attempt began
 	recent    []time.Time     // swaps of the last minute
@@ -92,6 +92,7 @@ type Session struct {
 type flow struct {
 	journal     *session.Journal
 	worker      string       // that the client was told last
+	link        *pool.Link   // of the epoch below
 	fingerprint string       // of the engine that the stream began with
 	wish        *pool.Waiter // the newest; the owner follows
 	highest     uint64       // epoch ever given out
@@ -100,6 +101,7 @@ type flow struct {
 	begun       bool         // the pending attempt has begun
 	held        [][]byte
 	fenced      uint64
+	heard       uint64 // epoch of which the last word (End, Fail, Refused) is in the inbox
 	swaps       uint32
 	closed      bool // nothing more is wanted from any worker
 

@@ -19,6 +19,9 @@ func (s *Session) Token(t wire.Token) {
 	switch f := &s.flow; {
 	case t.Epoch == 0:
 		f.fenced++
+	case (t.Epoch == f.epoch || t.Epoch == f.pending) && (len(t.Text) == 0 || t.Sequence > uint64(s.request.GetMaxTokens())):
+		s.fence() // more than was asked for, or tokens that no bound would ever stop
+		s.inbox.put(workerLost{t.Epoch, pool.CauseProtocol})
 	case t.Epoch == f.epoch:
 		s.accept(t)
 	case t.Epoch == f.pending:
@@ -73,12 +76,18 @@ func (s *Session) fence() {
 	s.flow.epoch, s.flow.pending, s.flow.held, s.flow.begun = 0, 0, nil, false
 }
 
-// Flush hands what was accepted to the client, and returns what the worker may send now, or nil.
-func (s *Session) Flush() *wirepb.Credit_Grant {
+// Flush hands what was accepted to the client, and returns what the worker behind l may send now, or nil. If the
+// session has moved on since l's reader took its tokens, the grant goes where it belongs.
+func (s *Session) Flush(l *pool.Link) *wirepb.Credit_Grant {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.push()
-	return s.credit()
+	grant := s.credit()
+	if grant != nil && l != s.flow.link {
+		s.flow.link.Grant(grant)
+		return nil
+	}
+	return grant
 }
 
 // credit returns a grant when half a window or more has become free. s.mu is held.
@@ -103,13 +112,23 @@ func (s *Session) Begun(m *wirepb.Begin) {
 }
 
 // Ended passes the end of an attempt on.
-func (s *Session) Ended(m *wirepb.End) { s.inbox.put(ended{m}) }
+func (s *Session) Ended(m *wirepb.End) { s.lastWord(m.GetEpoch(), ended{m}) }
 
 // Failed passes the failure of an attempt on.
-func (s *Session) Failed(m *wirepb.Fail) { s.inbox.put(failed{m}) }
+func (s *Session) Failed(m *wirepb.Fail) { s.lastWord(m.GetEpoch(), failed{m}) }
 
 // Refused passes a worker's refusal on.
-func (s *Session) Refused(m *wirepb.Refused) { s.inbox.put(refused{m}) }
+func (s *Session) Refused(m *wirepb.Refused) { s.lastWord(m.GetEpoch(), refused{m}) }
+
+// lastWord passes on what ends an attempt, once, and only of the newest one.
+func (s *Session) lastWord(epoch uint64, event any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if epoch == s.flow.highest && epoch > s.flow.heard {
+		s.flow.heard = epoch
+		s.inbox.put(event)
+	}
+}
 
 // Granted passes a place on.
 func (s *Session) Granted(w *pool.Waiter, l *pool.Link) { s.inbox.put(granted{w, l}) }

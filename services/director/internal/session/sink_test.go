@@ -1,7 +1,9 @@
 package session
 
 import (
+	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,16 +12,17 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/lived"
 	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 func newTestSession(stream Stream, window int) *Session {
 	cfg := Config{
-		MaxTokens: 1000, MaxBytes: 1000, Window: window, ClientStall: time.Minute, FirstTokenTimeout: 30 * time.Second,
+		MaxTokens: 1000, MaxBytes: 1000, Window: window, WorkerWait: time.Minute, MaxWorkerDeaths: 3, MaxSwapsPerMinute: 30, AttachTimeout: 2 * time.Second, ClientStall: time.Minute, FirstTokenTimeout: 30 * time.Second,
 		TokenTimeoutMin: time.Second, TokenFactor: 4,
 	}
-	s := New(Identity{ID: 7, ConnectionID: "conn-test", StreamID: 1}, &wirepb.Request{}, stream, cfg, Deps{Clock: &lived.Clock{}, Log: zap.NewNop()})
+	s := New(Identity{ID: 7, ConnectionID: "conn-test", StreamID: 1}, &wirepb.Request{MaxTokens: 100}, stream, cfg, Deps{Clock: &lived.Clock{}, Log: zap.NewNop()})
 	s.flow.client.granted = uint64(window)
 	s.wishFor("")
 	return s
@@ -46,6 +49,8 @@ func TestFence(t *testing.T) {
 		{"older epoch, a sequence seen before", streaming, token(1, 1), 2, 0, 1, nil},
 		{"newer epoch that nobody was given", streaming, token(9, 3), 2, 0, 1, nil},
 		{"epoch zero", func(*flow) {}, token(0, 3), 2, 0, 1, nil},
+		{"empty", streaming, wire.Token{Epoch: 3, Sequence: 3}, 2, 0, 0, workerLost{3, pool.CauseProtocol}},
+		{"more than was asked for", func(f *flow) { f.epoch = 3; f.client.granted = 200 }, token(3, 101), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
 		{"repeated", streaming, token(3, 2), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
 		{"one left out", streaming, token(3, 4), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
 		{"beyond its credit", func(f *flow) { f.epoch = 3; f.client.granted = 2 }, token(3, 3), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
@@ -119,7 +124,7 @@ func TestCreditFollowsTheClient(t *testing.T) {
 	var grants []uint64
 	for sequence := uint64(1); sequence <= 8; sequence++ {
 		s.Token(token(1, sequence))
-		if g := s.Flush(); g != nil {
+		if g := s.Flush(nil); g != nil {
 			grants = append(grants, g.GetSequence())
 		}
 	}
@@ -131,7 +136,7 @@ func TestCreditFollowsTheClient(t *testing.T) {
 		stream.unblock = make(chan struct{})
 		for sequence := uint64(9); sequence <= 12; sequence++ {
 			s.Token(token(1, sequence))
-			if g := s.Flush(); g != nil {
+			if g := s.Flush(nil); g != nil {
 				t.Errorf("granted %d to a worker whose client reads nothing", g.GetSequence())
 			}
 		}
@@ -141,7 +146,7 @@ func TestCreditFollowsTheClient(t *testing.T) {
 		}
 		close(stream.unblock)
 		s.writers.Wait()
-		if g := s.Flush(); g.GetSequence() != 16 {
+		if g := s.Flush(nil); g.GetSequence() != 16 {
 			t.Errorf("granted %d after the client read on", g.GetSequence())
 		}
 	})
@@ -152,19 +157,24 @@ func TestCreditFollowsTheClient(t *testing.T) {
 
 func TestStalledClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newTestSession(&fakeStream{full: true, unblock: make(chan struct{})}, 4)
+		stream := &fakeStream{full: true, unblock: make(chan struct{})}
+		s := newTestSession(stream, 4)
 		s.flow.epoch = 1
 		s.Token(token(1, 1))
-		start := time.Now()
-		s.Flush()
-		s.writers.Wait()
-		events := s.inbox.take()
-		if len(events) != 1 {
-			t.Fatalf("events %v", events)
+		go s.deps.Clock.Run(t.Context(), func() {}) //nolint:errcheck // it ends with the bubble
+		s.Flush(nil)
+		time.Sleep(s.cfg.ClientStall - time.Second)
+		if s.stalled() {
+			t.Error("given up too early")
 		}
-		gone, ok := events[0].(clientGone)
-		if waited := time.Since(start); !ok || gone.err.Code != wire.CodeClientStall || waited != time.Minute {
-			t.Errorf("%+v after %v", events[0], waited)
+		time.Sleep(2 * time.Second)
+		if !s.stalled() {
+			t.Error("never given up")
+		}
+		close(stream.unblock)
+		s.writers.Wait()
+		if s.stalled() {
+			t.Error("given up although it read on")
 		}
 	})
 }
@@ -204,4 +214,71 @@ func TestPace(t *testing.T) {
 	if d := p.deadline(cfg); d != 30*time.Second {
 		t.Errorf("a new worker gets %v to its first token", d)
 	}
+}
+
+// TestFlushOfAnotherLink flushes through a link that the session has left: the credit is not lost with it.
+func TestFlushOfAnotherLink(t *testing.T) {
+	p := pool.New(pool.Config{}, pool.Deps{Log: zap.NewNop(), Clock: &lived.Clock{}})
+	old, present := pool.NewTestLink(p, "old"), pool.NewTestLink(p, "present")
+	s := newTestSession(&fakeStream{}, 4)
+	s.flow.epoch, s.flow.link = 2, present
+	for sequence := uint64(1); sequence <= 4; sequence++ {
+		s.Token(token(2, sequence))
+	}
+	if g := s.Flush(old); g != nil {
+		t.Errorf("the old worker gets %v", g)
+	}
+	if s.flow.client.granted != 8 {
+		t.Errorf("granted up to %d", s.flow.client.granted)
+	}
+}
+
+// run runs s with a pool that has no workers; what it returns ends it.
+func run(t *testing.T, s *Session) (p *pool.Pool, stop func()) {
+	clock := s.deps.Clock
+	p = pool.New(pool.Config{MaxSwaps: 1}, pool.Deps{Log: zap.NewNop(), Clock: clock})
+	s.deps.Pool, s.deps.Swaps = p, func(migration.Record) {}
+	s.flow.wish, s.flow.highest = nil, 0
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { s.Run(ctx) })
+	running.Go(func() { _ = clock.Run(ctx, func() {}) })
+	synctest.Wait()
+	return p, func() { cancel(); running.Wait() }
+}
+
+// TestEndedSessionWantsNoWorker ends a stream whose client does not read, just when another worker was asked for.
+func TestEndedSessionWantsNoWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestSession(&fakeStream{full: true, unblock: make(chan struct{}), cancelled: make(chan struct{})}, 4)
+		s.cfg.WorkerWait = 0 // any loss ends it
+		p, stop := run(t, s)
+		defer stop()
+		if wish := s.Lost(1, pool.CauseTether); wish != nil {
+			p.Acquire(wish)
+		}
+		synctest.Wait()
+		time.Sleep(10 * time.Second)
+		if _, waiting := p.Workers(); waiting != 0 {
+			t.Errorf("%d sessions wait for a worker", waiting)
+		}
+	})
+}
+
+func TestLateFlushStartsNoWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stream := &fakeStream{}
+		s := newTestSession(stream, 4)
+		_, stop := run(t, s)
+		s.mu.Lock()
+		s.flow.epoch = 1
+		s.mu.Unlock()
+		stream.full = true
+		s.Token(token(1, 1)) // its reader's batch is not over
+		stop()
+		s.Flush(nil)
+		if s.flow.client.writing {
+			t.Error("a goroutine writes although Run has returned")
+		}
+	})
 }

@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"testing"
-	"time"
 
 	"github.com/quic-go/quic-go"
 
@@ -16,10 +14,10 @@ import (
 
 // fakeStream is a client's stream whose window can be full.
 type fakeStream struct {
-	full     bool
-	unblock  chan struct{} // a blocked Write goes on when it is closed
-	deadline time.Time
-	written  bytes.Buffer
+	full      bool
+	unblock   chan struct{} // a blocked Write goes on when it is closed
+	cancelled chan struct{} // closed by CancelWrite
+	written   bytes.Buffer
 }
 
 func (f *fakeStream) TryWriteAll(p []byte) error {
@@ -34,17 +32,12 @@ func (f *fakeStream) Write(p []byte) (int, error) {
 	select {
 	case <-f.unblock:
 		return f.written.Write(p)
-	case <-time.After(time.Until(f.deadline)):
-		return 0, os.ErrDeadlineExceeded
+	case <-f.cancelled:
+		return 0, context.Canceled
 	}
 }
 
-func (f *fakeStream) SetWriteDeadline(t time.Time) error {
-	f.deadline = t
-	return nil
-}
-
-func (f *fakeStream) CancelWrite(quic.StreamErrorCode) {}
+func (f *fakeStream) CancelWrite(quic.StreamErrorCode) { close(f.cancelled) }
 func (f *fakeStream) Close() error                     { return nil }
 func (f *fakeStream) Context() context.Context         { return context.Background() }
 
