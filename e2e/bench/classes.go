@@ -55,7 +55,7 @@ func classNames() []string {
 }
 
 // recovery is how long simulated failures last: longer than any signal needs to notice them.
-const recovery = 1500 * time.Millisecond
+const recovery = time.Second
 
 // pace is the token interval: for many streams such that two cores carry them with room to spare.
 func pace(streams int) time.Duration {
