@@ -1,0 +1,89 @@
+// Package role is what the commands of the serving roles have in common: the command line, and what they need
+// before they can serve.
+package role
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/shared/config"
+	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/mgmt"
+	"github.com/connswap/connswap/shared/telemetry"
+)
+
+// Command is the command line of a role.
+type Command struct {
+	Name   string
+	Usage  string // what --help prints above the table of variables
+	Config any    // of which --help prints that table
+
+	Serve    func() error
+	MgmtAddr func() (string, error)            // where a role that serves here has its MGMT port
+	Others   map[string]func(arg string) error // subcommands with one argument
+}
+
+const healthTimeout = 3 * time.Second
+
+// Run does what args say, and returns the exit status: 0 done, 1 failed, 2 not understood. What went wrong is on
+// standard error, a line for each problem.
+func (c Command) Run(args []string) int {
+	switch {
+	case len(args) == 0:
+		return report(c.Serve())
+	case len(args) == 1 && args[0] == "healthz":
+		return report(c.healthz())
+	case len(args) == 1 && (args[0] == "--help" || args[0] == "-h" || args[0] == "help"):
+		fmt.Printf("%s\nIt is configured by environment variables:\n\n", c.Usage)
+		return report(config.Usage(os.Stdout, c.Config))
+	case len(args) == 2 && c.Others[args[0]] != nil:
+		return report(c.Others[args[0]](args[1]))
+	}
+	fmt.Fprintf(os.Stderr, "%s: not understood: %q; see %s --help\n", c.Name, args, c.Name)
+	return 2
+}
+
+func (c Command) healthz() error {
+	addr, err := c.MgmtAddr()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
+	defer cancel()
+	return mgmt.Healthz(ctx, addr)
+}
+
+func report(err error) int {
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, err)
+	var problem config.Problem
+	if errors.As(err, &problem) {
+		return 2
+	}
+	return 1
+}
+
+// Prepare returns the role's certificates, which follow their files, and its logger. loadErr is what was wrong with
+// the configuration; all that is wrong is told together.
+func Prepare(cfg config.Common, role identity.Role, loadErr error) (identity.Source, *zap.Logger, error) {
+	var log *zap.Logger // set before the certificates can be asked for, and so before they can change
+	source, err := identity.FromDir(cfg.TLSDir, role, identity.OnReload(func(err error) {
+		if err != nil {
+			log.Warn("changed certificates cannot be used; the old ones stay", zap.Error(err))
+			return
+		}
+		log.Info("certificates reloaded")
+	}))
+	if err := errors.Join(loadErr, err); err != nil {
+		return nil, nil, err
+	}
+	log, err = telemetry.NewLogger(cfg.LogLevel, cfg.LogFormat, os.Stderr)
+	return source, log, err
+}
