@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -146,14 +147,11 @@ func (c *cluster) checkDirector(t *testing.T, events transcript) error {
 	if len(seen.epochs) < min(2, len(told)+1) {
 		complain("the director should have been seen serving before and after a swap: %v, swaps %+v", seen.epochs, told)
 	}
-	eventually(t, "the director has let go of "+first.ConnectionID, func() (bool, error) {
+	eventually(t, "the director has closed the stream of "+first.ConnectionID, func() (bool, error) {
 		open, err := c.witness.connections(t.Context())
-		for _, connection := range open {
-			if connection.ConnectionID == first.ConnectionID {
-				return false, err
-			}
-		}
-		return true, err
+		return !slices.ContainsFunc(open, func(connection connectionStatus) bool {
+			return connection.ConnectionID == first.ConnectionID && len(connection.Streams) > 0
+		}), err
 	})
 	completed, all, err := c.witness.swaps(t.Context(), first.ConnectionID)
 	errs = append(errs, err)
