@@ -1,11 +1,16 @@
 package sim
 
 import (
+	"bytes"
+	"context"
 	"testing"
 	"time"
 
+	"github.com/connswap/connswap/services/client/connswap"
+	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/wire"
 )
 
 // serving is which worker each stream has.
@@ -74,6 +79,48 @@ func TestTetherSquatters(t *testing.T) {
 		time.Sleep(time.Second)
 		if o := s.generate(200, nil); o.err != nil || len(o.swaps) > 0 || len(o.waiting) > 0 {
 			t.Errorf("%d tokens, %v, swaps %+v, told to wait: %+v", o.tokens, o.err, o.swaps, o.waiting)
+		}
+	})
+}
+
+// wordy makes the largest tokens there are.
+type wordy struct{ engine.Engine }
+
+func (e wordy) Open(ctx context.Context, req engine.Request, prefix [][]byte) (engine.Generation, error) {
+	g, err := e.Engine.Open(ctx, req, prefix)
+	if req.Prompt != "wordy" {
+		return g, err
+	}
+	return wordyGeneration{g}, err
+}
+
+type wordyGeneration struct{ engine.Generation }
+
+func (g wordyGeneration) Next(ctx context.Context) ([]byte, error) {
+	if _, err := g.Generation.Next(ctx); err != nil {
+		return nil, err
+	}
+	return bytes.Repeat([]byte("x"), wire.MaxToken), nil
+}
+
+// TestUnreadStreams opens as many streams as the director allows by default, and reads none but the last.
+func TestUnreadStreams(t *testing.T) {
+	const unread = 999
+	su := setup{
+		engine:   wordy{mustEngine(t, "counter")},
+		director: func(cfg *config.Director) { cfg.WindowTokens = 20 }, // a little more than a stream's window
+	}
+	stage(t, su, func(t *testing.T, s *scenario) {
+		for range unread {
+			if _, err := s.conn.Generate(s.ctx, connswap.Request{Prompt: "wordy", MaxTokens: 1000}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(10 * time.Second) // until all windows are full
+		start := time.Now()
+		o := s.generate(40, nil)
+		if took := time.Since(start); o.err != nil || o.text != counted(40) || len(o.swaps) > 0 || took > 41*interval {
+			t.Errorf("after %v: %d tokens, %v, swaps %+v", took, o.tokens, o.err, o.swaps)
 		}
 	})
 }

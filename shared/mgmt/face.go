@@ -81,7 +81,7 @@ func (f *Face) serveConn(ctx context.Context, conn *quic.Conn) {
 }
 
 func (f *Face) serveStream(ctx context.Context, conn *quic.Conn, stream *quic.Stream) {
-	s := Stream{Stream: stream, Conn: conn, Reader: wire.NewReader(stream, wire.MaxControl)}
+	s := Stream{Stream: stream, Conn: conn, Reader: wire.NewReaderSize(stream, wire.MaxControl, wire.SmallBuffer)}
 	err := f.handle(ctx, s)
 	stream.CancelRead(wire.StreamOk)
 	var refusal *wire.Error

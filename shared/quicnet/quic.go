@@ -13,10 +13,14 @@ import (
 // Flow-control windows, in bytes. What a reader that never reads costs the other side is the stream window.
 const (
 	clientStreamWindow = 64 << 10
-	clientConnWindow   = 16 << 20 // far above a stream's, so that stalled streams do not block the others
-	requestWindow      = 256 << 10
-	linkStreamWindow   = 4 << 20
-	linkConnWindow     = 16 << 20
+	// The connection's window has room for the windows of all streams that a director allows by default
+	// (CONNECTION_SWAP_DIRECTOR_MAX_STREAMS), and of the first one: streams that nobody reads do not block the
+	// others. It is a limit, nothing is allocated.
+	clientStreams    = 1000
+	clientConnWindow = (clientStreams + 1) * clientStreamWindow
+	requestWindow    = 256 << 10
+	linkStreamWindow = 4 << 20
+	linkConnWindow   = 16 << 20
 )
 
 const (

@@ -26,7 +26,7 @@
 // clear refusal.
 //
 //	connswap/1       client → director, USER port
-//	    first stream:   ClientHello → / ← Welcome; then silent; its end is the connection's end
+//	    first stream:   ClientHello → / ← Welcome; then silent
 //	    other streams:  Generate → / ← Assigned, tokens, Waiting, Swapped …, then Done or Error
 //	    the number of a stream is its QUIC stream id divided by four
 //	connswap-link/1  director → worker, USER port

@@ -32,6 +32,15 @@ type Reader struct {
 	body  []byte
 }
 
+// SmallBuffer is a buffer for NewReaderSize: enough for what most peers say.
+const SmallBuffer = 4 << 10
+
+// NewReaderSize is NewReader with a buffer of that many bytes. It is for streams that anybody may open, and for
+// many that say little: what a frame needs beyond the buffer is allocated as it arrives.
+func NewReaderSize(r io.Reader, limit, buffer int) *Reader {
+	return &Reader{r: bufio.NewReaderSize(r, buffer), limit: limit}
+}
+
 // readBuffer holds what a peer sends in one decode step of a few hundred sessions.
 const readBuffer = 64 << 10
 
@@ -84,10 +93,10 @@ func (r *Reader) take(n int) ([]byte, error) {
 		_, err = r.r.Discard(n)
 		return raw, err
 	}
-	// Grow as bytes arrive: a peer that announces much and sends little costs little.
+	// Double as bytes arrive: a peer that announces much and sends little costs little.
 	r.body = r.body[:0]
 	for len(r.body) < n {
-		chunk := min(n-len(r.body), readBuffer)
+		chunk := min(n-len(r.body), max(len(r.body), r.r.Size()))
 		r.body = append(r.body, make([]byte, chunk)...)
 		if _, err := io.ReadFull(r.r, r.body[len(r.body)-chunk:]); err != nil {
 			return nil, midFrame(err)

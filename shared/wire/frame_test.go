@@ -104,6 +104,31 @@ func TestReaderAllocatesAsBytesArrive(t *testing.T) {
 	if got := (after.TotalAlloc - before.TotalAlloc) / rounds; got > 4*readBuffer {
 		t.Fatalf("100 bytes of an announced %d cost %d bytes", MaxAttach, got)
 	}
+	runtime.ReadMemStats(&before)
+	for range rounds {
+		if _, err := NewReaderSize(bytes.NewReader(announced), MaxAttach, SmallBuffer).Next(); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if got := (after.TotalAlloc - before.TotalAlloc) / rounds; got > 4*SmallBuffer {
+		t.Fatalf("100 bytes of an announced %d cost %d bytes, with a small buffer", MaxAttach, got)
+	}
+}
+
+func TestSmallReaderTakesLargeFrames(t *testing.T) {
+	var stream []byte
+	sizes := []int{0, SmallBuffer - 10, SmallBuffer, SmallBuffer + 1, 3 * SmallBuffer, 1 << 20, 5}
+	for _, size := range sizes {
+		stream = append(stream, raw(TypeGenerate, strings.Repeat("x", size))...)
+	}
+	frames := NewReaderSize(iotest.HalfReader(bytes.NewReader(stream)), 2<<20, SmallBuffer)
+	for _, size := range sizes {
+		f, err := frames.Next()
+		if err != nil || len(f.Body) != size || strings.Trim(string(f.Body), "x") != "" {
+			t.Fatalf("got %d bytes, %v; want %d", len(f.Body), err, size)
+		}
+	}
 }
 
 func TestReaderForgetsTheLargestFrame(t *testing.T) {
