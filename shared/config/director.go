@@ -13,6 +13,7 @@ type Director struct {
 
 	MaxConnections     int           `envconfig:"DIRECTOR_MAX_CONNECTIONS" default:"10000" desc:"client connections at once; further ones are refused"`
 	MaxStreams         int           `envconfig:"DIRECTOR_MAX_STREAMS" default:"1000" desc:"streams at once on one client connection"`
+	MaxSessions        int           `envconfig:"DIRECTOR_MAX_SESSIONS" default:"10000" desc:"streams at once, of all clients together; further ones are refused"`
 	MaxPromptBytes     int           `envconfig:"DIRECTOR_MAX_PROMPT_BYTES" default:"65536" desc:"length of a prompt, in bytes"`
 	MaxTokens          int           `envconfig:"DIRECTOR_MAX_TOKENS" default:"100000" desc:"tokens of one stream; what a request may ask for at most"`
 	MaxSessionBytes    int           `envconfig:"DIRECTOR_MAX_SESSION_BYTES" default:"1048576" desc:"text of one stream, in bytes: the journal's bound; at it the stream ends with finish reason length"`

@@ -174,11 +174,12 @@ func TestProblems(t *testing.T) {
 		}},
 		{"factor", director, env{"DIRECTOR_TOKEN_TIMEOUT_FACTOR": "0.5"}, []string{`DIRECTOR_TOKEN_TIMEOUT_FACTOR="0.5": out of range; give a number from 1 to 1000`}},
 		{"limits", director, env{
-			"DIRECTOR_MAX_CONNECTIONS": "0", "DIRECTOR_MAX_STREAMS": "0", "DIRECTOR_MAX_TOKENS": "0", "DIRECTOR_WINDOW_TOKENS": "0",
+			"DIRECTOR_MAX_CONNECTIONS": "0", "DIRECTOR_MAX_STREAMS": "0", "DIRECTOR_MAX_SESSIONS": "0", "DIRECTOR_MAX_TOKENS": "0", "DIRECTOR_WINDOW_TOKENS": "0",
 			"DIRECTOR_MAX_SWAPS_PER_MINUTE": "0", "DIRECTOR_MAX_CONCURRENT_SWAPS": "0", "DIRECTOR_MAX_WORKER_DEATHS": "0",
 		}, []string{
 			`DIRECTOR_MAX_CONNECTIONS="0": too low; give at least 1`,
 			`DIRECTOR_MAX_STREAMS="0": too low; give at least 1`,
+			`DIRECTOR_MAX_SESSIONS="0": too low; give at least 1`,
 			`DIRECTOR_MAX_TOKENS="0": too low; give at least 1`,
 			`DIRECTOR_WINDOW_TOKENS="0": too low; give at least 1`,
 			`DIRECTOR_MAX_SWAPS_PER_MINUTE="0": too low; give at least 1`,

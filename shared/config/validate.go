@@ -40,6 +40,7 @@ func (d *Director) validate(p *Problems) {
 func (d *Director) validateLimits(p *Problems) {
 	p.atLeast("DIRECTOR_MAX_CONNECTIONS", d.MaxConnections, 1)
 	p.atLeast("DIRECTOR_MAX_STREAMS", d.MaxStreams, 1)
+	p.atLeast("DIRECTOR_MAX_SESSIONS", d.MaxSessions, 1)
 	between(p, "DIRECTOR_MAX_PROMPT_BYTES", d.MaxPromptBytes, 1, wire.MaxPrompt)
 	p.atLeast("DIRECTOR_MAX_TOKENS", d.MaxTokens, 1)
 	between(p, "DIRECTOR_MAX_SESSION_BYTES", d.MaxSessionBytes, 1, wire.MaxPrefix)
@@ -146,16 +147,24 @@ func splitAddr(addr string, lowest int) (host string, err error) {
 	return host, nil
 }
 
-// label checks a name that people read in logs and that metrics are labelled with.
+// label checks a name.
 func (p *Problems) label(name, value string) {
+	if err := CheckName(value); err != nil {
+		p.add(name, value, "%v", err)
+	}
+}
+
+// CheckName says what is wrong with a name that people read in logs and that metrics are labelled with.
+func CheckName(value string) error {
 	const longest = 253 // as a host name
 	ok := value != "" && len(value) <= longest
 	for _, r := range value {
 		ok = ok && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
 	}
 	if !ok {
-		p.add(name, value, "not a name; give 1 to %d letters, digits, dashes, dots and underscores, such as worker-a", longest)
+		return fmt.Errorf("not a name; give 1 to %d letters, digits, dashes, dots and underscores, such as worker-a", longest)
 	}
+	return nil
 }
 
 func (p *Problems) oneOf(name, value string, choices ...string) {

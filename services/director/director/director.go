@@ -65,7 +65,7 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 
 func serverConfig(cfg config.Director) server.Config {
 	return server.Config{
-		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxStreams: cfg.MaxStreams, MaxPromptBytes: cfg.MaxPromptBytes,
+		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions, MaxPromptBytes: cfg.MaxPromptBytes,
 		Session: session.Config{
 			MaxTokens: cfg.MaxTokens, MaxBytes: cfg.MaxSessionBytes, Window: cfg.WindowTokens,
 			WorkerWait: cfg.WorkerWait, ClientStall: cfg.ClientStall, AttachTimeout: cfg.AttachTimeout,

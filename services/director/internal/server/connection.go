@@ -6,7 +6,9 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -20,8 +22,12 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// patience is how long a client may take to say what it wants, on a new connection or stream.
-const patience = 10 * time.Second
+const (
+	// patience is how long a client may take to say what it wants, on a new connection or stream.
+	patience = 10 * time.Second
+	// farewell is how long a client that is turned away has to read why.
+	farewell = time.Second
+)
 
 // connection is one client's.
 type connection struct {
@@ -42,8 +48,9 @@ func (c *connection) serve(ctx context.Context) {
 	defer context.AfterFunc(c.conn.Context(), cancel)()
 	defer cancel()
 	if err := c.greet(ctx); err != nil {
-		c.server.log.Info("client did not greet", zap.Stringer("address", c.conn.RemoteAddr()), zap.Error(err))
-		_ = c.conn.CloseWithError(wire.QUICProtocol, wire.Text(err.Error()))
+		code, reason := closing(ctx, err)
+		c.server.log.Info("client did not greet", zap.Stringer("address", c.conn.RemoteAddr()), zap.String("reason", reason))
+		_ = c.conn.CloseWithError(code, reason)
 		return
 	}
 	log := c.server.log.With(zap.String("connection.id", c.id))
@@ -57,35 +64,53 @@ func (c *connection) serve(ctx context.Context) {
 		streams.Go(func() { c.serveStream(ctx, stream) })
 	}
 	streams.Wait()
-	_ = c.conn.CloseWithError(wire.QUICShutdown, string(wire.CodeShutdown)+": the director is shutting down")
+	_ = c.conn.CloseWithError(wire.QUICShutdown, shutdown)
 	log.Info("client disconnected")
+}
+
+const shutdown = string(wire.CodeShutdown) + ": the director is shutting down"
+
+// closing is how a client that did not greet is told why its connection ends: because ctx did, or because of err.
+func closing(ctx context.Context, err error) (quic.ApplicationErrorCode, string) {
+	var refusal *wire.Error
+	var timeout net.Error
+	switch {
+	case ctx.Err() != nil:
+		return wire.QUICShutdown, shutdown
+	case errors.As(err, &refusal):
+		return wire.QUICRefused, wire.Text(refusal.Error())
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return wire.QUICProtocol, fmt.Sprintf("%s: no hello within %v", wire.CodeProtocol, patience)
+	}
+	return wire.QUICProtocol, wire.Text(fmt.Sprintf("%s: %v", wire.CodeProtocol, err))
 }
 
 // greet exchanges the hellos on the client's first stream and gives the connection its id.
 func (c *connection) greet(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	accepting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	stream, err := c.conn.AcceptStream(ctx)
+	stream, err := c.conn.AcceptStream(accepting)
 	if err != nil {
 		return err
 	}
-	deadline, _ := ctx.Deadline()
+	defer unblock(ctx, stream)()
+	deadline, _ := accepting.Deadline()
 	if err := stream.SetDeadline(deadline); err != nil {
 		return err
 	}
-	hello, err := wire.ReadMessage[*wirepb.ClientHello](wire.NewReader(stream, wire.MaxControl))
+	hello, err := wire.ReadMessage[*wirepb.ClientHello](wire.NewReaderSize(stream, wire.MaxControl, wire.SmallBuffer))
 	if err != nil {
 		return err
 	}
 	if v := hello.GetVersion(); v != wire.Version {
 		err := wire.Errorf(wire.CodeVersion, "client speaks version %d, this director %d", v, wire.Version)
-		_, _ = stream.Write(wire.Append(nil, err.Proto())) // the client is turned away in any case
+		turnAway(ctx, stream, err)
 		return err
 	}
 	id := make([]byte, 8)
 	_, _ = rand.Read(id) // never fails (crypto/rand)
 	c.mu.Lock()
-	c.id, c.client = "conn-"+hex.EncodeToString(id), hello.GetClient()
+	c.id, c.client = "conn-"+hex.EncodeToString(id), wire.Text(hello.GetClient())
 	c.mu.Unlock()
 	welcome := &wirepb.Welcome{Version: wire.Version, ConnectionId: c.id, DirectorId: c.server.cfg.DirectorID}
 	if _, err = stream.Write(wire.Append(nil, welcome)); err != nil {
@@ -94,15 +119,40 @@ func (c *connection) greet(ctx context.Context) error {
 	return stream.SetDeadline(time.Time{})
 }
 
+// unblock makes reads and writes of a stream end when ctx does, until the function that it returns is called.
+func unblock(ctx context.Context, stream *quic.Stream) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		stream.CancelRead(wire.StreamCancel)
+		stream.CancelWrite(wire.StreamCancel)
+	})
+}
+
+// turnAway tells the client why, and gives it a moment to read that.
+func turnAway(ctx context.Context, stream *quic.Stream, refusal *wire.Error) {
+	if _, err := stream.Write(wire.Append(nil, refusal.Proto())); err != nil {
+		return
+	}
+	_ = stream.Close() // fails only where the connection has
+	ctx, cancel := context.WithTimeout(ctx, farewell)
+	defer cancel()
+	<-ctx.Done()
+}
+
 // serveStream reads the request and runs a session for it.
 func (c *connection) serveStream(ctx context.Context, stream *quic.Stream) {
+	if !c.server.begin() {
+		c.refuse(stream, wire.Errorf(wire.CodeLimit, "the director serves as many streams as it may, %d", c.server.cfg.MaxSessions))
+		return
+	}
+	defer c.server.end()
+	stop := unblock(ctx, stream)
 	request, err := c.readRequest(stream)
-	if err != nil {
-		refusal := wire.AsError(err, wire.CodeProtocol)
-		c.server.log.Info("request refused", zap.String("connection.id", c.id), zap.Error(refusal))
-		stream.CancelRead(wire.StreamRefused)
-		_, _ = stream.Write(wire.Append(nil, refusal.Proto())) // where the client is gone there is nobody to tell
-		_ = stream.Close()
+	stop()
+	switch {
+	case ctx.Err() != nil:
+		return // the connection ends, and says why
+	case err != nil:
+		c.refuse(stream, wire.AsError(err, wire.CodeProtocol))
 		return
 	}
 	s := session.New(session.Identity{
@@ -112,9 +162,25 @@ func (c *connection) serveStream(ctx context.Context, stream *quic.Stream) {
 	c.streams[s] = struct{}{}
 	c.mu.Unlock()
 	s.Run(ctx)
+	var stopped *quic.StreamError
+	if errors.As(context.Cause(stream.Context()), &stopped) {
+		stream.CancelWrite(stopped.ErrorCode) // before that QUIC does not count the stream as over
+	}
 	c.mu.Lock()
 	delete(c.streams, s)
 	c.mu.Unlock()
+}
+
+// refuse tells the client why its stream is not served. It waits for nobody: a client that leaves no room for the
+// answer gets none but the stream's code.
+func (c *connection) refuse(stream *quic.Stream, refusal *wire.Error) {
+	c.server.log.Info("request refused", zap.String("connection.id", c.id), zap.Error(refusal))
+	stream.CancelRead(wire.StreamRefused)
+	if stream.TryWriteAll(wire.Append(nil, refusal.Proto())) != nil {
+		stream.CancelWrite(wire.StreamRefused)
+		return
+	}
+	_ = stream.Close() // fails only where the connection has
 }
 
 // readRequest reads and checks what the client wants. What it leaves open is filled in.
@@ -123,7 +189,7 @@ func (c *connection) readRequest(stream *quic.Stream) (*wirepb.Request, error) {
 		return nil, err
 	}
 	cfg := c.server.cfg
-	frames := wire.NewReader(stream, cfg.MaxPromptBytes+wire.MaxControl)
+	frames := wire.NewReaderSize(stream, cfg.MaxPromptBytes+wire.MaxControl, wire.SmallBuffer)
 	generate, err := wire.ReadMessage[*wirepb.Generate](frames)
 	if errors.Is(err, wire.ErrTooLarge) {
 		return nil, tooLong(cfg.MaxPromptBytes)

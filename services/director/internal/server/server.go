@@ -21,7 +21,7 @@ import (
 type Config struct {
 	DirectorID     string
 	MaxConnections int
-	MaxStreams     int // at once, on one connection
+	MaxSessions    int // at once, of all clients
 	MaxPromptBytes int
 	Session        session.Config
 }
@@ -34,6 +34,7 @@ type Server struct {
 
 	sessions    atomic.Uint64 // numbers given out
 	connections atomic.Uint64
+	streams     atomic.Int64 // being served
 
 	mu    sync.Mutex
 	conns map[*connection]struct{}
@@ -86,6 +87,19 @@ func (s *Server) dismiss(c *connection) {
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 }
+
+// begin counts a stream, unless there are as many as there may be. It counts before its request is read: what a
+// stream costs is bounded from its beginning.
+func (s *Server) begin() bool {
+	if s.streams.Add(1) > int64(s.cfg.MaxSessions) {
+		s.streams.Add(-1)
+		return false
+	}
+	return true
+}
+
+// end gives back what begin took.
+func (s *Server) end() { s.streams.Add(-1) }
 
 // Snapshot is a connection as it is shown to people and programs.
 type Snapshot struct {
