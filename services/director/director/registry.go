@@ -5,11 +5,14 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"time"
+	"unicode"
 
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/wire"
@@ -89,14 +92,28 @@ func described(r *wirepb.Register, from net.Addr) (pool.Worker, error) {
 	if err != nil {
 		return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_ADVERTISE_MGMT_ADDR: %v", err)
 	}
-	if r.GetWorker() == "" || r.GetInstance() == "" || r.GetCapacity() == 0 {
-		return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "a worker needs a label, an instance and a capacity")
+	if err := config.CheckName(r.GetWorker()); err != nil {
+		return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_LABEL=%.80q: %v", r.GetWorker(), err)
+	}
+	if err := config.CheckName(r.GetInstance()); err != nil {
+		return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "instance %.80q: %v", r.GetInstance(), err)
+	}
+	if r.GetCapacity() == 0 {
+		return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_CAPACITY=0: a worker needs room for a stream")
+	}
+	for _, text := range []string{user, mgmtAddr, r.GetEngine(), r.GetEngineFingerprint()} {
+		if len(text) > longestText || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "%.80q: allowed are %d bytes of what can be printed", text, longestText)
+		}
 	}
 	return pool.Worker{
 		Label: r.GetWorker(), Instance: r.GetInstance(), UserAddr: user, MgmtAddr: mgmtAddr,
 		Engine: r.GetEngine(), Fingerprint: r.GetEngineFingerprint(), Capacity: int(r.GetCapacity()),
 	}, nil
 }
+
+// longestText is a host name of full length with a port, in bytes.
+const longestText = 260
 
 // reachable fills in the host that packets come from where a worker does not know its own.
 func reachable(addr string, from net.Addr) (string, error) {
