@@ -103,9 +103,9 @@ func (g wordyGeneration) Next(ctx context.Context) ([]byte, error) {
 	return bytes.Repeat([]byte("x"), wire.MaxToken), nil
 }
 
-// TestUnreadStreams opens as many streams as the director allows by default, and reads none but the last.
+// TestUnreadStreams opens many streams, and reads none but the last.
 func TestUnreadStreams(t *testing.T) {
-	const unread = 999
+	const unread = 300
 	su := setup{
 		engine:   wordy{mustEngine(t, "counter")},
 		director: func(cfg *config.Director) { cfg.WindowTokens = 20 }, // a little more than a stream's window

@@ -220,13 +220,13 @@ func TestSquattersKeepNoTetherOut(t *testing.T) {
 		for range squatters {
 			squatting.Go(squat)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(8 * time.Second)
 		hello := fakedirector.Hello()
 		hello.Tether = "fedcba9876543210"
 		late := b.Dial(t, b.from, userAddr, hello)
 		fakedirector.Next[*wirepb.LinkWelcome](t, late)
 		lateTether := b.Tether(t, b.from, userAddr, hello.GetTether()+"\n")
-		time.Sleep(time.Minute)
+		time.Sleep(8 * time.Second)
 		for _, l := range []*fakedirector.Link{l, late} {
 			l.Send(t, attach(1, 1, 3))
 			stream(t, l, 1, 1, nil)
