@@ -112,6 +112,7 @@ func newPlan(seed uint64) plan {
 		p.path.Jitter = upTo(5 * time.Millisecond)
 		p.path.Loss = r.Float64() * 0.05
 		p.path.Reorder = r.Float64() * 0.1
+		p.path.Duplicate = r.Float64() * 0.05
 	}
 	for range 1 + r.IntN(2) {
 		var c clientPlan

@@ -211,7 +211,7 @@ func (c *cluster) stream(ctx context.Context, p plan, conn *connswap.Conn, plan 
 		return err
 	}
 	var text strings.Builder
-	var last, epoch uint64
+	var last, epoch, given uint64
 	done := false
 	for event, err := range stream.Events() {
 		if err != nil {
@@ -222,8 +222,8 @@ func (c *cluster) stream(ctx context.Context, p plan, conn *connswap.Conn, plan 
 			if e.Sequence != last+1 {
 				return fmt.Errorf("token %d after %d", e.Sequence, last)
 			}
-			if e.Epoch < epoch {
-				return fmt.Errorf("token %d of epoch %d after epoch %d", e.Sequence, e.Epoch, epoch)
+			if e.Epoch < epoch || e.Epoch != given {
+				return fmt.Errorf("token %d of epoch %d after epoch %d, given to %d", e.Sequence, e.Epoch, epoch, given)
 			}
 			last, epoch = e.Sequence, e.Epoch
 			text.WriteString(e.Text)
@@ -232,6 +232,13 @@ func (c *cluster) stream(ctx context.Context, p plan, conn *connswap.Conn, plan 
 				return nil
 			}
 			c.read(plan, last)
+		case connswap.Assigned:
+			given = e.Epoch
+		case connswap.Swapped:
+			if e.Epoch <= given || e.Sequence != last { // an epoch takes effect once
+				return fmt.Errorf("after token %d of epoch %d: %+v", last, given, e)
+			}
+			given = e.Epoch
 		case connswap.Done:
 			done = true
 			if e.Tokens != uint64(plan.tokens) || e.FinishReason != "length" {
