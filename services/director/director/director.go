@@ -65,9 +65,9 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 
 func serverConfig(cfg config.Director) server.Config {
 	return server.Config{
-		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions, MaxPromptBytes: cfg.MaxPromptBytes,
+		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions, MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
 		Session: session.Config{
-			MaxTokens: cfg.MaxTokens, MaxBytes: cfg.MaxSessionBytes, Window: cfg.WindowTokens,
+			MaxBytes: cfg.MaxSessionBytes, Window: cfg.WindowTokens,
 			WorkerWait: cfg.WorkerWait, ClientStall: cfg.ClientStall, AttachTimeout: cfg.AttachTimeout,
 			FirstTokenTimeout: cfg.FirstTokenTimeout, TokenTimeoutMin: cfg.TokenTimeoutMin, TokenFactor: cfg.TokenTimeoutFactor,
 			MaxSwapsPerMinute: cfg.MaxSwapsPerMinute, MaxWorkerDeaths: cfg.MaxWorkerDeaths,

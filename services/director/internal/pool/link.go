@@ -159,7 +159,7 @@ func (l *Link) greet(ctx context.Context) (*quic.Stream, *wire.Reader, error) {
 		return nil, nil, err
 	}
 	if welcome.GetInstance() != l.worker.Instance {
-		return nil, nil, wire.Errorf(CodeOther, "instance %s answers as %q, expected was %s",
+		return nil, nil, wire.Errorf(wire.CodeSuperseded, "instance %s answers as %q, expected was %s",
 			welcome.GetInstance(), welcome.GetWorker(), l.worker.Instance)
 	}
 	l.mu.Lock()
@@ -167,9 +167,6 @@ func (l *Link) greet(ctx context.Context) (*quic.Stream, *wire.Reader, error) {
 	l.mu.Unlock()
 	return stream, frames, stream.SetDeadline(time.Time{})
 }
-
-// CodeOther is what a link ends with when another process answers at the worker's address.
-const CodeOther = wire.CodeSuperseded
 
 // setUp opens the link for sessions.
 func (l *Link) setUp() {

@@ -201,7 +201,7 @@ func (c *connection) readRequest(stream *quic.Stream) (*wirepb.Request, error) {
 	if request == nil {
 		request = &wirepb.Request{}
 	}
-	most := uint32(cfg.Session.MaxTokens)
+	most := uint32(cfg.MaxTokens)
 	switch {
 	case len(request.GetPrompt()) > cfg.MaxPromptBytes:
 		return nil, tooLong(cfg.MaxPromptBytes)

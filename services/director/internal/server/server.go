@@ -23,6 +23,7 @@ type Config struct {
 	MaxConnections int
 	MaxSessions    int // at once, of all clients
 	MaxPromptBytes int
+	MaxTokens      int // of one stream
 	Session        session.Config
 }
 

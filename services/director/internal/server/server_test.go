@@ -48,8 +48,9 @@ func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
 		defer w.net.Close()
 		cfg := Config{
 			DirectorID: "director-1", MaxConnections: 10, MaxSessions: 10, MaxPromptBytes: 100,
+			MaxTokens: 50,
 			Session: session.Config{
-				MaxTokens: 50, MaxBytes: 1 << 20, Window: 16, WorkerWait: time.Hour, ClientStall: time.Minute,
+				MaxBytes: 1 << 20, Window: 16, WorkerWait: time.Hour, ClientStall: time.Minute,
 				AttachTimeout: time.Second, FirstTokenTimeout: time.Second, TokenTimeoutMin: time.Second, TokenFactor: 4,
 				MaxSwapsPerMinute: 10, MaxWorkerDeaths: 3,
 			},

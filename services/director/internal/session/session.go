@@ -19,7 +19,6 @@ import (
 
 // Config bounds what a session may cost and how long it waits.
 type Config struct {
-	MaxTokens         int // of the whole stream
 	MaxBytes          int // of text, of the whole stream
 	Window            int // tokens that a worker may send ahead of what the client took
 	WorkerWait        time.Duration
@@ -126,9 +125,9 @@ func (s *Session) Connection() uint64 { return s.who.Connection }
 // Snapshot is a session as it is shown to people and programs.
 type Snapshot struct {
 	StreamID uint64    `json:"stream_id"`
-	State    string    `json:"state"` // streaming, or the state of the swap under way
+	State    string    `json:"state"` // streaming, or moving from one worker to another
 	Worker   string    `json:"worker"`
-	Epoch    uint64    `json:"epoch"`
+	Epoch    uint64    `json:"epoch"`    // of its worker, or of the one that it moves to
 	Sequence uint64    `json:"sequence"` // last token accepted
 	Sent     uint64    `json:"sent"`     // last token handed to the client's connection
 	Swaps    uint32    `json:"swaps"`

@@ -19,7 +19,7 @@ import (
 
 func newTestSession(stream Stream, window int) *Session {
 	cfg := Config{
-		MaxTokens: 1000, MaxBytes: 1000, Window: window, WorkerWait: time.Minute, MaxWorkerDeaths: 3, MaxSwapsPerMinute: 30, AttachTimeout: 2 * time.Second, ClientStall: time.Minute, FirstTokenTimeout: 30 * time.Second,
+		MaxBytes: 1000, Window: window, WorkerWait: time.Minute, MaxWorkerDeaths: 3, MaxSwapsPerMinute: 30, AttachTimeout: 2 * time.Second, ClientStall: time.Minute, FirstTokenTimeout: 30 * time.Second,
 		TokenTimeoutMin: time.Second, TokenFactor: 4,
 	}
 	s := New(Identity{ID: 7, ConnectionID: "conn-test", StreamID: 1}, &wirepb.Request{MaxTokens: 100}, stream, cfg, Deps{Clock: &lived.Clock{}, Log: zap.NewNop()})
