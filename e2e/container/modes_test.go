@@ -14,7 +14,9 @@ func TestSilentFailures(t *testing.T) {
 			t.Parallel()
 			c := up(t, setup{workers: env{
 				"WORKER_FAILURE_MODE": mode, "WORKER_FAILURE_MIN": "1h", "WORKER_FAILURE_MAX": "1h", "WORKER_RECOVERY": "5s",
-				"WORKER_TOKEN_INTERVAL": "75ms", // 20 times that is longer than a stream may be silent
+				// 20 times that is longer than a stream may be silent, even after one token came just in time: such a
+				// token widens the deadline to 1.8 s at most.
+				"WORKER_TOKEN_INTERVAL": "120ms",
 			}})
 			cl := c.generate(t, story)
 			victim := cl.reads(t, 20)
