@@ -24,8 +24,10 @@ func (p plan) run(c *cluster) (violations []error) {
 		cfg.WindowTokens, cfg.MaxConcurrentSwaps = p.window, p.swaps
 		cfg.MaxWorkerDeaths, cfg.MaxSwapsPerMinute = 1000, 1000 // these have tests of their own
 		cfg.WorkerWait = bound
+		cfg.LinkKeepAlive = 101_300 * time.Microsecond // no timer shall meet another one at the same instant
 	})
 	for n := range p.workers {
+		c.sleep(1_370 * time.Microsecond)
 		c.work(func(cfg *config.Worker) {
 			cfg.Engine, cfg.TokenInterval, cfg.Capacity = p.engine, p.interval, p.capacity
 			cfg.FailureMode, cfg.FailureMin, cfg.FailureMax = p.failureMode(n), time.Hour, time.Hour

@@ -2,7 +2,8 @@ package registrar
 
 import (
 	"context"
-	"math/rand/v2"
+	"crypto/rand"
+	"math/big"
 	"time"
 )
 
@@ -17,7 +18,12 @@ type backoff struct{ ceiling time.Duration }
 // next returns how long to wait now, half of it at random: many workers shall not come all at once.
 func (b *backoff) next() time.Duration {
 	b.ceiling = min(max(2*b.ceiling, firstWait), lastWait)
-	return b.ceiling/2 + rand.N(b.ceiling/2+1)
+	// crypto/rand, because a simulation can repeat that.
+	jitter, err := rand.Int(rand.Reader, big.NewInt(int64(b.ceiling/2)+1))
+	if err != nil {
+		return b.ceiling // it never fails
+	}
+	return b.ceiling/2 + time.Duration(jitter.Int64())
 }
 
 // reset starts over, after a success.
