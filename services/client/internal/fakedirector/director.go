@@ -117,7 +117,12 @@ func (d *Director) greet(conn *quic.Conn, hello *quic.Stream) {
 
 func (d *Director) play(conn *quic.Conn, stream *quic.Stream) {
 	s := &Stream{Stream: stream, Conn: conn}
-	defer s.Close() //nolint:errcheck // the client may be gone
+	defer func() {
+		_ = s.Close() // the client may be gone
+		// Where the client's end of the stream comes in a later packet than its request, nobody has read it: QUIC would
+		// count the stream as open for ever, and give its place to no other.
+		s.CancelRead(wire.StreamOk)
+	}()
 	if d.Raw != nil {
 		d.Raw(s)
 		return
