@@ -36,6 +36,9 @@ type cluster struct {
 	workers  []*process
 	network  func(quicnet.Network) quicnet.Network // of the director; nil for its host's own
 	engine   engine.Engine                         // of the workers; nil for the configured one
+	version  uint32                                // that the director speaks at most; 0 for the newest
+	strict   bool                                  // errors in logs are violations
+	logged   messages                              // of the director
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -47,8 +50,9 @@ type process struct {
 	cluster *cluster
 	host    *simtest.Host
 	cfg     config.Worker
+	version func() uint32 // that the next process speaks at most; nil for the newest
 
-	mu     sync.Mutex
+	mu     sync.Mutex     // never held while anything waits
 	worker *worker.Worker // nil while dead
 	end    context.CancelFunc
 	ended  chan struct{}
@@ -73,16 +77,50 @@ func (c *cluster) close() {
 	c.net.Close()
 }
 
+// logger traces what a node logs. Where the cluster is strict, an error in a log is a defect: nodes of ours break no
+// promise that another one would have to complain about.
 func (c *cluster) logger(name string) *zap.Logger {
-	if c.trace == nil {
-		return zap.NewNop()
+	level, out := zapcore.WarnLevel, io.Discard
+	if c.trace != nil {
+		start := time.Now()
+		level, out = zapcore.DebugLevel, writerFunc(func(p []byte) {
+			c.trace("%12v  %s: %s", time.Since(start), name, strings.TrimSuffix(string(p), "\n"))
+		})
 	}
-	start := time.Now()
 	enc := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "m", LevelKey: "l", EncodeLevel: zapcore.CapitalLevelEncoder, ConsoleSeparator: " "})
-	write := zapcore.AddSync(writerFunc(func(p []byte) {
-		c.trace("%12v  %s: %s", time.Since(start), name, strings.TrimSuffix(string(p), "\n"))
+	return zap.New(zapcore.NewCore(enc, zapcore.AddSync(out), level), zap.Hooks(func(e zapcore.Entry) error {
+		if c.strict && e.Level >= zapcore.ErrorLevel {
+			c.t.Errorf("%s logs an error: %s", name, e.Message)
+		}
+		if name == "director" {
+			c.logged.add(e.Message)
+		}
+		return nil
 	}))
-	return zap.New(zapcore.NewCore(enc, write, zapcore.DebugLevel))
+}
+
+// messages counts what was logged.
+type messages struct {
+	mu   sync.Mutex
+	seen []string
+}
+
+func (m *messages) add(message string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.seen = append(m.seen, message)
+}
+
+// count returns how many messages have the words.
+func (m *messages) count(words string) (n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, message := range m.seen {
+		if strings.Contains(message, words) {
+			n++
+		}
+	}
+	return n
 }
 
 type writerFunc func(p []byte)
@@ -103,7 +141,7 @@ func (c *cluster) direct(change func(*config.Director)) {
 	if c.network != nil {
 		nw = c.network(nw)
 	}
-	d, err := director.New(cfg, director.Deps{Network: nw, TLS: c.sources[identity.Director], Log: c.logger("director")})
+	d, err := director.New(cfg, director.Deps{Version: c.version, Network: nw, TLS: c.sources[identity.Director], Log: c.logger("director")})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -135,8 +173,12 @@ func (p *process) start() {
 	if p.worker != nil || c.ctx.Err() != nil {
 		return
 	}
+	var version uint32
+	if p.version != nil {
+		version = p.version()
+	}
 	w, err := worker.New(p.cfg, worker.Deps{
-		Network: p.host, TLS: c.sources[identity.Worker], Log: c.logger(p.cfg.Label), Engine: c.engine,
+		Version: version, Network: p.host, TLS: c.sources[identity.Worker], Log: c.logger(p.cfg.Label), Engine: c.engine,
 		Die: func() { c.wg.Go(p.dieAndRestart) },
 	})
 	if err != nil {
@@ -156,15 +198,30 @@ func (p *process) start() {
 
 // die ends the process; gone is what takes its host off the network, before the process could say anything.
 func (p *process) die(gone func()) {
+	if w, end, ended := p.current(); w != nil {
+		gone()
+		end()
+		<-ended
+		p.buried(w)
+	}
+}
+
+// stop ends the process as SIGTERM does: it can still speak.
+func (p *process) stop() { p.die(func() {}) }
+
+func (p *process) current() (*worker.Worker, context.CancelFunc, chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.worker == nil {
-		return
+	return p.worker, p.end, p.ended
+}
+
+// buried notes that a process has ended. Several may have waited for that.
+func (p *process) buried(w *worker.Worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.worker == w {
+		p.worker = nil
 	}
-	gone()
-	p.end()
-	<-p.ended
-	p.worker = nil
 }
 
 func (p *process) restart() {

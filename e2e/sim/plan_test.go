@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/simtest"
 )
 
@@ -22,6 +23,42 @@ type plan struct {
 	workers  int
 	clients  []clientPlan
 	faults   []fault
+
+	// What operators do, in every second run.
+	actions     []action
+	confirm     bool // planned swaps wait for an operator, who now and then vetoes one
+	state       int  // bytes, of the stateful engine
+	checkpoints time.Duration
+	atPeer      bool
+	mixed       bool // workers and director of two protocol versions
+}
+
+// action is something that an operator does at a time.
+type action struct {
+	at     time.Duration
+	kind   actionKind
+	worker int           // that it is about
+	client int           // for a swap: whose stream
+	stream uint64        // which
+	length time.Duration // of a drain, until the worker is put back into use
+}
+
+type actionKind int
+
+const (
+	swapOne     actionKind = iota // moves a stream to a worker
+	drain                         // empties a worker, and puts it back into use later
+	rebalance                     // evens out
+	roll                          // stops a worker in good order, and starts it again
+	actionKinds                   // how many there are
+)
+
+func (k actionKind) String() string {
+	return [...]string{"swap", "drain", "rebalance", "roll"}[k]
+}
+
+func (a action) String() string {
+	return fmt.Sprintf("%v: %v worker-%d (client-%d, stream %d, for %v)", a.at, a.kind, a.worker, a.client, a.stream, a.length)
 }
 
 // clientPlan is one client and its streams.
@@ -85,6 +122,13 @@ func (p plan) String() string {
 	for _, f := range p.faults {
 		fmt.Fprintf(&b, "  %v\n", f)
 	}
+	for _, a := range p.actions {
+		fmt.Fprintf(&b, "  %v\n", a)
+	}
+	if len(p.actions) > 0 {
+		fmt.Fprintf(&b, "  operator confirms %v, state of %d bytes, checkpoints each %v at a peer %v, mixed versions %v\n",
+			p.confirm, p.state, p.checkpoints, p.atPeer, p.mixed)
+	}
 	return b.String()
 }
 
@@ -145,5 +189,31 @@ func newPlan(seed uint64) plan {
 		f.mend = f.at + 50*time.Millisecond + upTo(3*time.Second)
 		p.faults = append(p.faults, f)
 	}
+	if n := seed % 4; n == 1 || n == 2 { // so that two processes that deal the seeds out have the same work
+		p.plan(r, upTo)
+	}
 	return p
+}
+
+// plan adds what operators do.
+func (p *plan) plan(r *rand.Rand, upTo func(time.Duration) time.Duration) {
+	for range 2 + r.IntN(8) {
+		p.actions = append(p.actions, action{
+			at: 50*time.Millisecond + upTo(1500*time.Millisecond), kind: actionKind(r.IntN(int(actionKinds))), worker: r.IntN(p.workers),
+			client: r.IntN(len(p.clients)), stream: uint64(1 + r.IntN(4)), length: upTo(3 * time.Second),
+		})
+	}
+	p.confirm, p.mixed, p.atPeer = r.IntN(6) == 0, r.IntN(4) == 0, r.IntN(2) == 0
+	p.checkpoints = []time.Duration{0, 50 * time.Millisecond, 700 * time.Millisecond}[r.IntN(3)]
+	if r.IntN(2) == 0 {
+		p.engine, p.state = "stateful", 1<<10+r.IntN(600<<10)
+	}
+}
+
+// configure applies the plan to a worker.
+func (p plan) configure(cfg *config.Worker) {
+	cfg.Engine, cfg.TokenInterval, cfg.Capacity, cfg.DrainTimeout = p.engine, p.interval, p.capacity, 5*time.Second
+	if p.state > 0 {
+		cfg.StateBytes = p.state
+	}
 }

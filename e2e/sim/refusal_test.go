@@ -119,7 +119,7 @@ func TestWorkerShutsDown(t *testing.T) {
 	stage(t, setup{}, func(t *testing.T, s *scenario) {
 		o := s.generate(40, func(sequence uint64, worker string) {
 			if sequence == 10 {
-				s.wg.Go(func() { s.worker(worker).die(func() {}) }) // as after SIGTERM: it can still speak
+				s.wg.Go(func() { s.worker(worker).stop() })
 			}
 		})
 		if o.err != nil || o.text != counted(40) || len(o.swaps) != 1 || o.swaps[0].Gap > interval+10*time.Millisecond {

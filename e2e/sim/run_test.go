@@ -13,6 +13,7 @@ import (
 	"github.com/connswap/connswap/services/worker/worker"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/simtest"
+	"github.com/connswap/connswap/shared/wire"
 )
 
 // bound is by when every stream of a plan has to have ended, in the run's own time.
@@ -20,7 +21,12 @@ const bound = 3 * time.Minute
 
 // run plays a plan in a bubble and returns what went against ARCHITECTURE §7.
 func (p plan) run(c *cluster) (violations []error) {
+	if p.mixed {
+		c.version = wire.OldestPeerVersion + uint32(p.seed/4%2)
+	}
 	c.direct(func(cfg *config.Director) {
+		cfg.CheckpointInterval, cfg.CheckpointPlace = p.checkpoints, map[bool]string{true: "peer", false: "director"}[p.atPeer]
+		cfg.Confirm = map[bool]string{true: "operator", false: "auto"}[p.confirm]
 		cfg.WindowTokens, cfg.MaxConcurrentSwaps = p.window, p.swaps
 		cfg.MaxWorkerDeaths, cfg.MaxSwapsPerMinute = 1000, 1000 // these have tests of their own
 		cfg.WorkerWait = bound
@@ -29,7 +35,7 @@ func (p plan) run(c *cluster) (violations []error) {
 	for n := range p.workers {
 		c.sleep(1_370 * time.Microsecond)
 		c.work(func(cfg *config.Worker) {
-			cfg.Engine, cfg.TokenInterval, cfg.Capacity = p.engine, p.interval, p.capacity
+			p.configure(cfg)
 			cfg.FailureMode, cfg.FailureMin, cfg.FailureMax = p.failureMode(n), time.Hour, time.Hour
 			cfg.FailureRecovery, cfg.FailureSeed = time.Second, p.seed+1
 		})
@@ -40,12 +46,22 @@ func (p plan) run(c *cluster) (violations []error) {
 	for _, f := range p.faults {
 		c.wg.Go(func() { c.play(f) })
 	}
+	ids := make([]chan string, len(p.clients)) // connection ids, for the operators
+	for i := range ids {
+		ids[i] = make(chan string, 1)
+	}
+	for _, a := range p.actions {
+		c.wg.Go(func() { report.add(c.act(ctx, a, ids)) })
+	}
+	if p.confirm {
+		c.wg.Go(func() { report.add(c.decide(ctx, p.seed)) })
+	}
 	watching, unwatch := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() { report.add(c.watch(watching, p)) })
 	var clients sync.WaitGroup
 	for i, cl := range p.clients {
-		clients.Go(func() { report.add(c.client(ctx, p, fmt.Sprintf("client-%d", i), cl)) })
+		clients.Go(func() { report.add(c.client(ctx, p, fmt.Sprintf("client-%d", i), cl, ids[i])) })
 	}
 	clients.Wait()
 	unwatch()
@@ -116,13 +132,14 @@ func (c *cluster) play(f fault) {
 }
 
 // client runs all streams of one client and checks that its connection stays what it was, at both ends.
-func (c *cluster) client(ctx context.Context, p plan, host string, plan clientPlan) error {
+func (c *cluster) client(ctx context.Context, p plan, host string, plan clientPlan, tell chan<- string) error {
 	conn, err := c.dial(host)
 	if err != nil {
 		return fmt.Errorf("%s: %w", host, err)
 	}
 	defer conn.Close() //nolint:errcheck // the run is over
 	id := conn.ID()
+	tell <- id
 	before, err := conn.Proof()
 	if err != nil {
 		return err
@@ -204,7 +221,7 @@ func (c *cluster) watch(ctx context.Context, p plan) error {
 // stream reads one stream and holds it against the text of a run without faults. What it checks it checks by
 // itself: it does not rely on the checks of the client's package.
 func (c *cluster) stream(ctx context.Context, p plan, conn *connswap.Conn, plan streamPlan) error {
-	want, err := faultFree(p.engine, plan)
+	want, err := p.faultFree(plan)
 	if err != nil {
 		return err
 	}
@@ -266,8 +283,10 @@ func (c *cluster) read(plan streamPlan, sequence uint64) {
 }
 
 // faultFree returns the text that the engine gives when nothing goes wrong.
-func faultFree(name string, plan streamPlan) (string, error) {
-	e, err := worker.Engine(name)
+func (p plan) faultFree(plan streamPlan) (string, error) {
+	var cfg config.Worker
+	p.configure(&cfg)
+	e, err := worker.EngineOf(cfg)
 	if err != nil {
 		return "", err
 	}

@@ -3,9 +3,13 @@ package sim
 import (
 	"flag"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 
+	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/simtest"
 )
 
@@ -17,8 +21,9 @@ var (
 
 // TestSimulation runs one cluster for each seed, and checks what must always be true.
 func TestSimulation(t *testing.T) {
+	seen := tally{}
 	if *seed != 0 {
-		simulate(t, *seed, t.Logf)
+		simulate(t, *seed, t.Logf, seen)
 		return
 	}
 	var rest, of uint64
@@ -30,13 +35,43 @@ func TestSimulation(t *testing.T) {
 		if s%of != rest {
 			continue
 		}
-		if !t.Run(fmt.Sprint(s), func(t *testing.T) { simulate(t, s, nil) }) {
+		if !t.Run(fmt.Sprint(s), func(t *testing.T) { simulate(t, s, nil, seen) }) {
 			failed++
+		}
+	}
+	fmt.Println("sim:", seen)
+	seen.check(t, *seeds/of)
+}
+
+// tally counts what became of the swaps of all runs: a run in which nothing happens proves nothing.
+type tally map[string]int
+
+func (n tally) add(swaps []migration.Record) {
+	for _, s := range swaps {
+		n[s.Kind+" "+s.State]++
+	}
+}
+
+func (n tally) String() string {
+	var all []string
+	for _, what := range slices.Sorted(maps.Keys(n)) {
+		all = append(all, fmt.Sprintf("%s %d", what, n[what]))
+	}
+	return strings.Join(all, ", ")
+}
+
+// check fails if runs of that many seeds have missed something that they should have had plenty of.
+func (n tally) check(t *testing.T, runs uint64) {
+	for what, each := range map[string]uint64{ // a swap of the kind in so many runs at least
+		"failover Completed": 5, "failover Failed": 50, "planned Completed": 5, "planned Aborted": 20, "planned Failed": 100,
+	} {
+		if runs >= 10*each && uint64(n[what]) < runs/each {
+			t.Errorf("%d swaps were %s in %d runs, want one in %d runs at least", n[what], what, runs, each)
 		}
 	}
 }
 
-func simulate(t *testing.T, seed uint64, trace func(string, ...any)) {
+func simulate(t *testing.T, seed uint64, trace func(string, ...any), seen tally) {
 	simtest.Repeatable(t, seed)
 	p := newPlan(seed)
 	if trace != nil {
@@ -45,9 +80,15 @@ func simulate(t *testing.T, seed uint64, trace func(string, ...any)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, seed, simtest.Options{Path: p.path, Silent: p.silent}, trace)
 		defer c.close()
+		c.strict = true
 		for _, err := range p.run(c) {
 			t.Error(err)
 		}
+		var over struct{ Swaps []migration.Record }
+		if err := c.status("/v1/swaps", &over); err != nil {
+			t.Error(err)
+		}
+		seen.add(over.Swaps)
 		if trace != nil {
 			trace("fingerprint %s", c.net.Fingerprint())
 		}

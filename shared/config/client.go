@@ -1,5 +1,13 @@
 package config
 
+// Operator configures the commands that act on a cluster. Flags win over variables.
+type Operator struct {
+	Common
+
+	Director string `envconfig:"DIRECTOR_MGMT_ADDR" default:"localhost:61001" desc:"host:port of the director's MGMT port; of a list the first one"`
+	Output   string `envconfig:"OPERATOR_OUTPUT" default:"text" desc:"text for people, json for programs"`
+}
+
 // Client configures the command-line client. Flags of the command win over variables.
 type Client struct {
 	Common
@@ -8,5 +16,6 @@ type Client struct {
 	Prompt    string `envconfig:"CLIENT_PROMPT" default:"" desc:"prompt, if none is given as an argument"`
 	MaxTokens int    `envconfig:"CLIENT_MAX_TOKENS" default:"256" desc:"tokens to ask for; 0 for as many as the director allows"`
 	Seed      uint64 `envconfig:"CLIENT_SEED" default:"1" desc:"seed of the sampler: the same prompt and seed give the same text"`
+	Priority  int    `envconfig:"CLIENT_PRIORITY" default:"0" desc:"of streams that are as old as each other, the higher one is moved first when a worker is emptied; 0 to 255"`
 	Output    string `envconfig:"CLIENT_OUTPUT" default:"text" desc:"text for people, log for the log of every token, json for programs"`
 }

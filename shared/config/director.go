@@ -23,6 +23,18 @@ type Director struct {
 	MaxSwapsPerMinute  int           `envconfig:"DIRECTOR_MAX_SWAPS_PER_MINUTE" default:"30" desc:"swaps of one stream within a minute; beyond it the stream ends in an error"`
 	MaxConcurrentSwaps int           `envconfig:"DIRECTOR_MAX_CONCURRENT_SWAPS" default:"256" desc:"failovers under way at once; the rest wait in order of their age"`
 	MaxWorkerDeaths    int           `envconfig:"DIRECTOR_MAX_WORKER_DEATHS" default:"3" desc:"workers that may die in a row under one stream before it made progress; then the stream ends in an error"`
+	Confirm            string        `envconfig:"DIRECTOR_CONFIRM" default:"auto" desc:"planned swaps: auto confirms them by itself, operator waits for client confirm or client veto"`
+	ConfirmTimeout     time.Duration `envconfig:"DIRECTOR_CONFIRM_TIMEOUT" default:"5m" desc:"how long a planned swap waits for the operator before it is given up"`
+	MaxSwapsPerTarget  int           `envconfig:"DIRECTOR_MAX_SWAPS_PER_TARGET" default:"128" desc:"swaps under way to one worker at once"`
+	TransferTimeout    time.Duration `envconfig:"DIRECTOR_TRANSFER_TIMEOUT" default:"60s" desc:"how long the transfer of an engine's state may take before a planned swap is given up"`
+	RebalancePace      int           `envconfig:"DIRECTOR_REBALANCE_PACE" default:"50" desc:"swaps that client rebalance begins per second"`
+	TokenTTL           time.Duration `envconfig:"DIRECTOR_TOKEN_TTL" default:"30s" desc:"how long a migration token is good, at most 30s"`
+	TokenRate          int           `envconfig:"DIRECTOR_TOKEN_RATE" default:"1000" desc:"migration tokens per second for one worker; further swaps to it wait"`
+	TokenKeyLife       time.Duration `envconfig:"DIRECTOR_TOKEN_KEY_LIFE" default:"1h" desc:"how often the key that signs migration tokens is replaced; the one before it counts for as long again"`
+	CheckpointInterval time.Duration `envconfig:"DIRECTOR_CHECKPOINT_INTERVAL" default:"5s" desc:"how often the state of a stateful engine is kept for failovers; 0 for never: then the whole stream is computed again"`
+	CheckpointPlace    string        `envconfig:"DIRECTOR_CHECKPOINT_PLACE" default:"director" desc:"where it is kept: director, or peer (another worker)"`
+	MaxCheckpointBytes int           `envconfig:"DIRECTOR_MAX_CHECKPOINT_BYTES" default:"1073741824" desc:"checkpoints that the director keeps, compressed, in bytes; beyond it there are no new ones"`
+	SessionRetention   time.Duration `envconfig:"DIRECTOR_SESSION_RETENTION" default:"1m" desc:"how long a session that has ended is still listed"`
 	LinkKeepAlive      time.Duration `envconfig:"DIRECTOR_LINK_KEEP_ALIVE" default:"100ms" desc:"how often a silent worker is pinged, and how often it has to report progress"`
 	LinkIdleTimeout    time.Duration `envconfig:"DIRECTOR_LINK_IDLE_TIMEOUT" default:"300ms" desc:"a worker from which no packet came for this long is lost"`
 	ProgressTimeout    time.Duration `envconfig:"DIRECTOR_PROGRESS_TIMEOUT" default:"500ms" desc:"a worker that answers but reported no progress for this long is lost"`

@@ -42,6 +42,16 @@ func LoadClient() (Client, error) {
 	return cfg, problems.err()
 }
 
+// LoadOperator reads the environment, as LoadDirector does. Of several directors it takes the first.
+func LoadOperator() (Operator, error) {
+	var cfg Operator
+	problems := read(&cfg)
+	first, _, _ := strings.Cut(cfg.Director, ",")
+	cfg.Director = strings.TrimSpace(first)
+	cfg.validate(problems)
+	return cfg, problems.err()
+}
+
 // DefaultDirector has the defaults, whatever the environment says. ID is empty.
 func DefaultDirector() Director { return defaultDirector() }
 
@@ -159,7 +169,7 @@ func nearest(name string, known []string) string {
 // allNames is every variable of every role, in the order of the structs.
 func allNames() []string {
 	var names []string
-	for _, cfg := range []any{&Director{}, &Worker{}, &Client{}} {
+	for _, cfg := range []any{&Director{}, &Worker{}, &Client{}, &Operator{}} {
 		for _, v := range Variables(cfg) {
 			if !slices.Contains(names, v.Name) {
 				names = append(names, v.Name)

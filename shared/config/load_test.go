@@ -147,7 +147,7 @@ func TestProblems(t *testing.T) {
 		}},
 		{"no directors", worker, env{"DIRECTOR_MGMT_ADDR": " "}, []string{`DIRECTOR_MGMT_ADDR="": no director; give a list of host:port such as localhost:61001`}},
 
-		{"engine", worker, env{"WORKER_ENGINE": "markow"}, []string{`WORKER_ENGINE="markow": unknown; give markov or counter`}},
+		{"engine", worker, env{"WORKER_ENGINE": "markow"}, []string{`WORKER_ENGINE="markow": unknown; give markov, counter or stateful`}},
 		{"failure mode", worker, env{"WORKER_FAILURE_MODE": "crash"}, []string{`WORKER_FAILURE_MODE="crash": unknown; give none, error, exit, hang, drop or slow`}},
 		{"output", client, env{"CLIENT_OUTPUT": "xml"}, []string{`CLIENT_OUTPUT="xml": unknown; give text, log or json`}},
 		{"log", client, env{"LOG_LEVEL": "INFO", "LOG_FORMAT": "text"}, []string{
@@ -203,7 +203,7 @@ func TestProblems(t *testing.T) {
 			`WORKER_CAPACITY="many": not a whole number; give one such as 1024`,
 			`WORKER_RECOVERY="soon": not a duration; give a number with a unit (ms, s, m, h), such as 10s`,
 			`WORKER_LABLE="a": no such variable; did you mean CONNECTION_SWAP_WORKER_LABEL?`,
-			`WORKER_ENGINE="gpt": unknown; give markov or counter`,
+			`WORKER_ENGINE="gpt": unknown; give markov, counter or stateful`,
 			`WORKER_FAILURE_MIN="1m0s": above CONNECTION_SWAP_WORKER_FAILURE_MAX="25s"; give at most 25s, or raise the other`,
 		}},
 	}

@@ -17,8 +17,8 @@ A variable that is set but empty has its default.
 Durations are numbers with units: ` + "`250ms`, `5s`, `1m30s`" + `. Addresses are ` + "`host:port`" + `; an address to serve on may leave
 out the host.
 
-` + "`" + Prefix + "_DIRECTOR_MGMT_ADDR`" + ` has two readings: a director serves on it, a worker registers at it (and may be
-given a list).
+` + "`" + Prefix + "_DIRECTOR_MGMT_ADDR`" + ` has three readings: a director serves on it, a worker registers at it (and may be
+given a list), and operators' commands go to it.
 `
 
 // Markdown is docs/CONFIGURATION.md.
@@ -31,6 +31,7 @@ func Markdown() string {
 	section(&doc, "Director", Variables(Director{})[shared:])
 	section(&doc, "Worker", Variables(Worker{})[shared:])
 	section(&doc, "Client", Variables(Client{})[len(Variables(Common{})):])
+	section(&doc, "Operator's commands of the client", Variables(Operator{})[len(Variables(Common{})):])
 	return doc.String()
 }
 

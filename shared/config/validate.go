@@ -21,6 +21,9 @@ func (w *Worker) Validate() error { return validated(w.validate) }
 // Validate returns a *Problems with everything that is wrong, for a Client that was not made by LoadClient.
 func (c *Client) Validate() error { return validated(c.validate) }
 
+// Validate returns a *Problems with everything that is wrong, for an Operator that was not made by LoadOperator.
+func (o *Operator) Validate() error { return validated(o.validate) }
+
 func validated(validate func(*Problems)) error {
 	problems := &Problems{}
 	validate(problems)
@@ -35,6 +38,7 @@ func (d *Director) validate(p *Problems) {
 	p.label("DIRECTOR_ID", d.ID)
 	d.validateLimits(p)
 	d.validateDetection(p)
+	d.validateMigration(p)
 }
 
 func (d *Director) validateLimits(p *Problems) {
@@ -50,6 +54,24 @@ func (d *Director) validateLimits(p *Problems) {
 	p.atLeast("DIRECTOR_MAX_SWAPS_PER_MINUTE", d.MaxSwapsPerMinute, 1)
 	p.atLeast("DIRECTOR_MAX_CONCURRENT_SWAPS", d.MaxConcurrentSwaps, 1)
 	p.atLeast("DIRECTOR_MAX_WORKER_DEATHS", d.MaxWorkerDeaths, 1)
+	p.positive("DIRECTOR_SESSION_RETENTION", d.SessionRetention)
+}
+
+// longestTokenTTL bounds how long a migration token that was stolen is of use.
+const longestTokenTTL = 30 * time.Second
+
+func (d *Director) validateMigration(p *Problems) {
+	p.oneOf("DIRECTOR_CONFIRM", d.Confirm, "auto", "operator")
+	p.positive("DIRECTOR_CONFIRM_TIMEOUT", d.ConfirmTimeout)
+	p.atLeast("DIRECTOR_MAX_SWAPS_PER_TARGET", d.MaxSwapsPerTarget, 1)
+	p.positive("DIRECTOR_TRANSFER_TIMEOUT", d.TransferTimeout)
+	p.atLeast("DIRECTOR_REBALANCE_PACE", d.RebalancePace, 1)
+	between(p, "DIRECTOR_TOKEN_TTL", d.TokenTTL, time.Millisecond, longestTokenTTL)
+	p.atLeast("DIRECTOR_TOKEN_RATE", d.TokenRate, 1)
+	p.above("DIRECTOR_TOKEN_KEY_LIFE", d.TokenKeyLife, "DIRECTOR_TOKEN_TTL", d.TokenTTL)
+	p.notNegative("DIRECTOR_CHECKPOINT_INTERVAL", d.CheckpointInterval)
+	p.oneOf("DIRECTOR_CHECKPOINT_PLACE", d.CheckpointPlace, "director", "peer")
+	p.atLeast("DIRECTOR_MAX_CHECKPOINT_BYTES", d.MaxCheckpointBytes, 0)
 }
 
 func (d *Director) validateDetection(p *Problems) {
@@ -81,7 +103,10 @@ func (w *Worker) validate(p *Problems) {
 	}
 	p.label("WORKER_LABEL", w.Label)
 	p.atLeast("WORKER_CAPACITY", w.Capacity, 1)
-	p.oneOf("WORKER_ENGINE", w.Engine, "markov", "counter")
+	p.oneOf("WORKER_ENGINE", w.Engine, "markov", "counter", "stateful")
+	between(p, "WORKER_STATE_BYTES", w.StateBytes, 1<<10, wire.MaxState)
+	p.positive("WORKER_DRAIN_TIMEOUT", w.DrainTimeout)
+	p.atLeast("WORKER_MAX_SNAPSHOT_BYTES", w.MaxSnapshotBytes, 0)
 	p.notNegative("WORKER_TOKEN_INTERVAL", w.TokenInterval)
 	w.validateFailure(p)
 }
@@ -101,7 +126,14 @@ func (c *Client) validate(p *Problems) {
 	c.Common.validate(p)
 	p.targetAddr("DIRECTOR_TARGET", c.Target)
 	p.atLeast("CLIENT_MAX_TOKENS", c.MaxTokens, 0)
+	between(p, "CLIENT_PRIORITY", c.Priority, 0, 255)
 	p.oneOf("CLIENT_OUTPUT", c.Output, "text", "log", "json")
+}
+
+func (o *Operator) validate(p *Problems) {
+	o.Common.validate(p)
+	p.targetAddr("DIRECTOR_MGMT_ADDR", o.Director)
+	p.oneOf("OPERATOR_OUTPUT", o.Output, "text", "json")
 }
 
 func (c *Common) validate(p *Problems) {
@@ -112,6 +144,8 @@ func (c *Common) validate(p *Problems) {
 func (c *Peer) validate(p *Problems) {
 	p.positive("HEARTBEAT_INTERVAL", c.HeartbeatInterval)
 	p.positive("HEARTBEAT_TIMEOUT", c.HeartbeatTimeout)
+	between(p, "MAX_STATE_BYTES", c.MaxStateBytes, 0, wire.MaxState)
+	p.atLeast("TRANSFER_RATE", c.TransferRate, 1<<10)
 	between(p, "PACKET_LOSS", c.PacketLoss, 0, 0.9)
 }
 

@@ -14,7 +14,7 @@ const (
 	Preparing                 // opening the attempt on the target
 	CapturingState            // taking the prefix, or a snapshot, at sequence n
 	TransferringState         // the target takes it over
-	Pivoting                  // cut at n: the source is fenced, the target owns n+1
+	Pivoting                  // about to cut at n: from then on the source is fenced, the target owns n+1
 	Verifying                 // the first token has sequence n+1, the digests are equal
 	Completing                // the client is told, the source released
 	Completed
@@ -65,12 +65,13 @@ const (
 	SourceLost       // planned swaps only: the source died while it still owned the session
 	TimedOut         // the state took longer than it may
 	Cancelled        // nobody wants the session any more
-	Vetoed           // planned swaps only
+	Expired          // the migration token was too old when it was used
+	Vetoed           // planned swaps only: an operator does not want it
 )
 
 var eventNames = [...]string{
 	"Start", "Granted", "Confirmed", "Opened", "Captured", "Accepted", "Pivoted", "Verified", "Told",
-	"TargetLost", "Mismatch", "SourceLost", "TimedOut", "Cancelled", "Vetoed",
+	"TargetLost", "Mismatch", "SourceLost", "TimedOut", "Cancelled", "Expired", "Vetoed",
 }
 
 func (e Event) String() string { return eventNames[e] }

@@ -50,15 +50,15 @@ func Step(kind Kind, state State, event Event) (State, []Action, error) {
 	return disturb(kind, state, event)
 }
 
-// disturb is the way of a swap that does not come to its end. Before Pivoting a planned swap can be given up
-// without the client knowing. Afterwards, and in a failover always, the session needs another target.
+// disturb is the way of a swap that does not come to its end. Up to its cut, which is the event Pivoted, a planned swap
+// can be given up without the client knowing. Afterwards, and in a failover always, the session needs another target.
 func disturb(kind Kind, state State, event Event) (State, []Action, error) {
 	release := releaseTarget(state)
-	sourceOwns := kind == Planned && state < Pivoting
+	sourceOwns := kind == Planned && state <= Pivoting
 	switch event { //nolint:exhaustive // all others are steps forward, and illegal here
 	case Cancelled:
 		return Aborted, release, nil
-	case TargetLost, Mismatch, TimedOut:
+	case TargetLost, Mismatch, TimedOut, Expired:
 		if sourceOwns {
 			return Aborted, release, nil
 		}
@@ -68,7 +68,7 @@ func disturb(kind Kind, state State, event Event) (State, []Action, error) {
 			return Failed, release, nil
 		}
 	case Vetoed:
-		if kind == Planned && state == WaitingConfirmation {
+		if sourceOwns {
 			return Aborted, release, nil
 		}
 	}

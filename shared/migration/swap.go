@@ -12,6 +12,8 @@ type Swap struct {
 	Cut    uint64 // n: the last token of the source
 	Reason string // why it ended, if not in Completed
 
+	Gap time.Duration // between the last token of the source and the first of the target, less the usual interval
+
 	state   State
 	entered time.Time
 	started time.Time
@@ -51,6 +53,7 @@ type Record struct {
 	Reason       string             `json:"reason,omitempty"`
 	Started      time.Time          `json:"started"`
 	TotalMS      float64            `json:"total_ms"`
+	GapMS        float64            `json:"gap_ms"`   // between two tokens, beyond the usual; as the director saw it
 	StateMS      map[string]float64 `json:"state_ms"` // time spent in each state that it passed
 }
 
@@ -64,6 +67,7 @@ func (s *Swap) Record(now time.Time) Record {
 	if s.state.Final() {
 		end = s.entered
 	}
+	r.GapMS = milliseconds(s.Gap)
 	r.TotalMS = milliseconds(end.Sub(s.started))
 	for state, d := range s.spent {
 		if d > 0 {

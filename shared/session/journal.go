@@ -53,6 +53,17 @@ func (j *Journal) Prefix() (text []byte, lengths []uint32) {
 	return j.text[:len(j.text):len(j.text)], j.lengths[:len(j.lengths):len(j.lengths)]
 }
 
+// Since returns the tokens after the given sequence, as Prefix does. Beyond the last token there are none.
+func (j *Journal) Since(sequence uint64) (text []byte, lengths []uint32) {
+	text, lengths = j.Prefix()
+	lengths = lengths[min(sequence, j.Len()):]
+	size := 0
+	for _, n := range lengths {
+		size += int(n)
+	}
+	return text[len(text)-size:], lengths
+}
+
 // Split cuts a prefix as it came over the wire into its tokens, which alias text, and returns their rolling
 // digest. No token may be longer than maxToken bytes.
 func Split(text []byte, lengths []uint32, maxToken int) ([][]byte, *Rolling, error) {

@@ -31,19 +31,20 @@
 //	    the number of a stream is its QUIC stream id divided by four
 //	connswap-link/1  director → worker, USER port
 //	    control stream: LinkHello → / ← LinkWelcome; Attach, Credit, Cancel → / ← Refused, Progress, WorkerStatus
+//	        version 2:  TokenKeys, Revoke, Feed, Pivot, Capture, Discard, Fetch, Hold → / ← Prepared, Captured, Held
 //	    token streams:  ← Begin, tokens, End or Fail, of many sessions interleaved; a session stays on one stream
 //	connswap-mgmt/1  worker → director, and anyone → anyone for health, MGMT port
 //	    Register → / ← Registered; Heartbeat → / ← HeartbeatAck …
 //	    HealthRequest → / ← HealthReply
+//	    Operate → / ← Operated …                      operator → director
+//	    Pull → / ← Snapshot, Chunk …; PullDone →      whoever needs a state → whoever has it
 package wire
 
-// ALPN names, and the protocol version that they and the hellos carry.
+// ALPN names. Their number is that of the framing, which all versions share; the hellos negotiate the rest.
 const (
 	ALPNClient = "connswap/1"
 	ALPNLink   = "connswap-link/1"
 	ALPNMgmt   = "connswap-mgmt/1"
-
-	Version = 1
 )
 
 // Limits on what a peer may send, in bytes.
@@ -52,5 +53,6 @@ const (
 	MaxControl = 64 << 10 // a control message, unless a limit below says otherwise
 	MaxPrompt  = 16 << 20 // an upper bound for configuration; directors set a lower one
 	MaxPrefix  = 64 << 20 // the delivered prefix in an Attach; directors set a lower one
+	MaxState   = 64 << 20 // the state of an engine
 	MaxAttach  = MaxPrompt + MaxPrefix + MaxControl
 )

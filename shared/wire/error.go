@@ -34,6 +34,24 @@ const (
 	CodeInternal     Code = "internal"          // a defect of the peer
 	CodeLost         Code = "connection_lost"   // local: the peer can no longer be reached
 	CodeSuperseded   Code = "instance_replaced" // a newer instance of the same worker took over
+	CodeNotFound     Code = "not_found"         // no worker, connection, stream or swap of that name
+	CodeConflict     Code = "conflict"          // not now: something else is under way, or it is too late
+	CodeStateGone    Code = "state_unavailable" // there is no snapshot of the session, or no more
+)
+
+// Codes of refused migration tokens, one for each way to misuse them.
+const (
+	CodeTokenMissing  Code = "token_missing"  // there is none, and one is needed
+	CodeTokenTampered Code = "token_tampered" // not as its director made it
+	CodeTokenKey      Code = "token_key"      // signed with a key that does not count, or does no longer
+	CodeTokenExpired  Code = "token_expired"  // too late, or expires later than a token may: look at the clocks
+	CodeTokenPurpose  Code = "token_purpose"  // allows something else
+	CodeTokenSession  Code = "token_session"  // for another session, or another director's
+	CodeTokenTarget   Code = "token_target"   // for another node, or names another source
+	CodeTokenEpoch    Code = "token_epoch"    // for another epoch, or one that is over
+	CodeTokenRevoked  Code = "token_revoked"  // its director took it back
+	CodeTokenReplayed Code = "token_replayed" // was used before
+	CodeTokenRate     Code = "token_rate"     // too many tokens at once; try again later
 )
 
 // Error is an error that crosses, or crossed, the wire.

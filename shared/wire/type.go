@@ -44,6 +44,18 @@ const (
 	TypeBegin        Type = 0x29
 	TypeEnd          Type = 0x2a
 	TypeFail         Type = 0x2b
+	TypeTokenKeys    Type = 0x2c
+	TypeRevoke       Type = 0x2d
+	TypeFeed         Type = 0x2e
+	TypePivot        Type = 0x2f
+
+	TypeCapture  Type = 0x40
+	TypeDiscard  Type = 0x41
+	TypeFetch    Type = 0x42
+	TypeHold     Type = 0x43
+	TypePrepared Type = 0x44
+	TypeCaptured Type = 0x45
+	TypeHeld     Type = 0x46
 
 	TypeRegister      Type = 0x30
 	TypeRegistered    Type = 0x31
@@ -51,6 +63,12 @@ const (
 	TypeHeartbeatAck  Type = 0x33
 	TypeHealthRequest Type = 0x34
 	TypeHealthReply   Type = 0x35
+	TypePull          Type = 0x36
+	TypeSnapshot      Type = 0x37
+	TypeChunk         Type = 0x38
+	TypePullDone      Type = 0x39
+	TypeOperate       Type = 0x3a
+	TypeOperated      Type = 0x3b
 )
 
 var messages = map[Type]Message{
@@ -79,6 +97,23 @@ var messages = map[Type]Message{
 	TypeHeartbeatAck:  (*wirepb.HeartbeatAck)(nil),
 	TypeHealthRequest: (*wirepb.HealthRequest)(nil),
 	TypeHealthReply:   (*wirepb.HealthReply)(nil),
+	TypeTokenKeys:     (*wirepb.TokenKeys)(nil),
+	TypeRevoke:        (*wirepb.Revoke)(nil),
+	TypeFeed:          (*wirepb.Feed)(nil),
+	TypePivot:         (*wirepb.Pivot)(nil),
+	TypeCapture:       (*wirepb.Capture)(nil),
+	TypeDiscard:       (*wirepb.Discard)(nil),
+	TypeFetch:         (*wirepb.Fetch)(nil),
+	TypeHold:          (*wirepb.Hold)(nil),
+	TypePrepared:      (*wirepb.Prepared)(nil),
+	TypeCaptured:      (*wirepb.Captured)(nil),
+	TypeHeld:          (*wirepb.Held)(nil),
+	TypePull:          (*wirepb.Pull)(nil),
+	TypeSnapshot:      (*wirepb.Snapshot)(nil),
+	TypeChunk:         (*wirepb.Chunk)(nil),
+	TypePullDone:      (*wirepb.PullDone)(nil),
+	TypeOperate:       (*wirepb.Operate)(nil),
+	TypeOperated:      (*wirepb.Operated)(nil),
 }
 
 var types = func() map[reflect.Type]Type {

@@ -17,13 +17,23 @@ import (
 )
 
 // parts are messages that travel within others and are no frames themselves.
-var parts = []protoreflect.Name{"Request", "Prefix"}
+var parts = []protoreflect.Name{
+	"Request", "Prefix", "Token", "SignedToken", "SwapReport", "MoveReport",
+	"StatusRequest", "SwapRequest", "DrainRequest", "UndrainRequest", "RebalanceRequest", "DecideRequest",
+}
 
 func TestEveryMessageHasAType(t *testing.T) {
-	all := wirepb.File_control_proto.Messages()
-	for i := range all.Len() {
-		name := all.Get(i).Name()
-		mt, err := protoregistry.GlobalTypes.FindMessageByName(all.Get(i).FullName())
+	var all []protoreflect.MessageDescriptor
+	for _, file := range []protoreflect.FileDescriptor{
+		wirepb.File_control_proto, wirepb.File_migration_proto, wirepb.File_operator_proto,
+	} {
+		for i := range file.Messages().Len() {
+			all = append(all, file.Messages().Get(i))
+		}
+	}
+	for _, d := range all {
+		name := d.Name()
+		mt, err := protoregistry.GlobalTypes.FindMessageByName(d.FullName())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +49,7 @@ func TestEveryMessageHasAType(t *testing.T) {
 			t.Errorf("%s is called %v", name, typ)
 		}
 	}
-	if got, want := len(messages), all.Len()-len(parts); got != want {
+	if got, want := len(messages), len(all)-len(parts); got != want {
 		t.Errorf("%d types for %d messages", got, want)
 	}
 	if len(types) != len(messages) {
@@ -55,6 +65,9 @@ func TestTypeNumbersAreFixed(t *testing.T) {
 		0x20: "Token", 0x21: "LinkHello", 0x22: "LinkWelcome", 0x23: "Attach", 0x24: "Refused", 0x25: "Credit", 0x26: "Cancel",
 		0x27: "Progress", 0x28: "WorkerStatus", 0x29: "Begin", 0x2a: "End", 0x2b: "Fail",
 		0x30: "Register", 0x31: "Registered", 0x32: "Heartbeat", 0x33: "HeartbeatAck", 0x34: "HealthRequest", 0x35: "HealthReply",
+		0x2c: "TokenKeys", 0x2d: "Revoke", 0x2e: "Feed", 0x2f: "Pivot",
+		0x40: "Capture", 0x41: "Discard", 0x42: "Fetch", 0x43: "Hold", 0x44: "Prepared", 0x45: "Captured", 0x46: "Held",
+		0x36: "Pull", 0x37: "Snapshot", 0x38: "Chunk", 0x39: "PullDone", 0x3a: "Operate", 0x3b: "Operated",
 	}
 	for n := range Type(0x100) {
 		name, ok := want[n]

@@ -47,6 +47,7 @@ type Request struct {
 	Prompt    string
 	MaxTokens uint32 // 0 for as many as the director allows
 	Seed      uint64 // the same prompt and seed give the same text
+	Priority  uint8  // of streams that are as old as each other, the higher one is moved first
 }
 
 // Generate opens a stream and sends the request. It waits where the director's limit of streams per connection
@@ -67,7 +68,7 @@ func (c *Conn) Generate(ctx context.Context, r Request) (*Stream, error) {
 	}
 	s := newStream(ctx, c, qs)
 	frame := wire.Append(nil, &wirepb.Generate{Request: &wirepb.Request{
-		Prompt: r.Prompt, MaxTokens: r.MaxTokens, Seed: r.Seed,
+		Prompt: r.Prompt, MaxTokens: r.MaxTokens, Seed: r.Seed, Priority: uint32(r.Priority),
 	}})
 	if err := s.send(frame); err != nil {
 		return nil, fmt.Errorf("sending the request: %w", err)

@@ -3,9 +3,11 @@
 package director
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -14,9 +16,11 @@ import (
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/services/director/internal/server"
 	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/swap"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
+	"github.com/connswap/connswap/shared/migration/token"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/run"
 	"github.com/connswap/connswap/shared/wire"
@@ -27,16 +31,22 @@ type Deps struct {
 	Network quicnet.Network
 	TLS     identity.Source // of role Director
 	Log     *zap.Logger
+	Version uint32 // highest protocol version to speak with workers; optional: the build's own
 }
 
 // Director is one director. Make it with New, then Run it once.
 type Director struct {
-	cfg    config.Director
-	log    *zap.Logger
-	clock  *lived.Clock
-	pool   *pool.Pool
-	server *server.Server
-	swaps  *history
+	cfg         config.Director
+	version     uint32
+	log         *zap.Logger
+	clock       *lived.Clock
+	tokens      *token.Issuer
+	pool        *pool.Pool
+	checkpoints *checkpoints
+	sessions    *session.Manager
+	server      *server.Server
+	swapper     *swap.Service
+	swaps       *history // that are over
 
 	serving atomic.Bool // clients
 
@@ -51,27 +61,44 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 	if cfg.PacketLoss > 0 {
 		nw = quicnet.Impair(nw, cfg.PacketLoss)
 	}
-	d := &Director{cfg: cfg, log: deps.Log, clock: &lived.Clock{}, swaps: newHistory()}
+	d := &Director{
+		cfg: cfg, version: cmp.Or(deps.Version, wire.PeerVersion()), log: deps.Log, clock: &lived.Clock{}, swaps: newHistory(),
+	}
+	instance := pool.NewID()
+	d.tokens = token.NewIssuer(token.Config{Director: instance, TTL: cfg.TokenTTL, KeyLife: cfg.TokenKeyLife, Rate: cfg.TokenRate})
 	d.pool = pool.New(pool.Config{
-		DirectorID: cfg.ID, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
-		ProgressTimeout: cfg.ProgressTimeout, MaxSwaps: cfg.MaxConcurrentSwaps,
-	}, pool.Deps{Network: nw, TLS: deps.TLS, Clock: d.clock, Log: deps.Log})
-	d.server = server.New(serverConfig(cfg), session.Deps{Pool: d.pool, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add})
+		DirectorID: cfg.ID, Instance: instance, Version: d.version, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
+		ProgressTimeout: cfg.ProgressTimeout, MaxSwaps: cfg.MaxConcurrentSwaps, MaxPerTarget: cfg.MaxSwapsPerTarget,
+	}, pool.Deps{
+		Network: nw, TLS: deps.TLS, Clock: d.clock, Log: deps.Log, TokenKeys: d.tokens.Keys,
+		Draining: func(label, instance string) { d.swapper.Leaving(label, instance) },
+	})
+	d.checkpoints = newCheckpoints(cfg, instance, d.tokens.Keys, nw, deps.TLS, deps.Log)
+	d.sessions = session.NewManager(sessionConfig(cfg), session.Deps{
+		Pool: d.pool, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add, Tokens: d.tokens, Checkpoints: d.checkpoints,
+	}, cfg.SessionRetention)
+	d.server = server.New(server.Config{
+		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions,
+		MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
+	}, d.sessions, deps.Log)
+	d.swapper = swap.New(swap.Config{
+		AtOnce: cfg.MaxConcurrentSwaps, Pace: cfg.RebalancePace, Confirm: cfg.Confirm == "operator",
+	}, d.sessions, d.pool, deps.Log)
 	if err := d.bind(nw, deps.TLS); err != nil {
+		d.checkpoints.Close()
 		return nil, errors.Join(err, d.unbind())
 	}
 	return d, nil
 }
 
-func serverConfig(cfg config.Director) server.Config {
-	return server.Config{
-		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions, MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
-		Session: session.Config{
-			MaxBytes: cfg.MaxSessionBytes, Window: cfg.WindowTokens,
-			WorkerWait: cfg.WorkerWait, ClientStall: cfg.ClientStall, AttachTimeout: cfg.AttachTimeout,
-			FirstTokenTimeout: cfg.FirstTokenTimeout, TokenTimeoutMin: cfg.TokenTimeoutMin, TokenFactor: cfg.TokenTimeoutFactor,
-			MaxSwapsPerMinute: cfg.MaxSwapsPerMinute, MaxWorkerDeaths: cfg.MaxWorkerDeaths,
-		},
+func sessionConfig(cfg config.Director) session.Config {
+	return session.Config{
+		MaxBytes: cfg.MaxSessionBytes, Window: cfg.WindowTokens,
+		WorkerWait: cfg.WorkerWait, ClientStall: cfg.ClientStall, AttachTimeout: cfg.AttachTimeout,
+		FirstTokenTimeout: cfg.FirstTokenTimeout, TokenTimeoutMin: cfg.TokenTimeoutMin, TokenFactor: cfg.TokenTimeoutFactor,
+		MaxSwapsPerMinute: cfg.MaxSwapsPerMinute, MaxWorkerDeaths: cfg.MaxWorkerDeaths,
+		ConfirmTimeout: cfg.ConfirmTimeout, TransferTimeout: cfg.TransferTimeout,
+		CheckpointInterval: cfg.CheckpointInterval, CheckpointAtPeer: cfg.CheckpointPlace == "peer",
 	}
 }
 
@@ -83,7 +110,10 @@ func (d *Director) bind(nw quicnet.Network, tls identity.Source) (err error) {
 	}
 	roles := map[string][]identity.Role{wire.ALPNMgmt: {identity.Worker, identity.Director, identity.Operator}}
 	tlsConf := identity.ServerTLS(tls, []string{wire.ALPNMgmt}, roles)
-	d.mgmt, err = quicnet.Listen(nw, d.cfg.MgmtAddr, tlsConf, quicnet.MgmtConfig(d.cfg.HeartbeatInterval+d.cfg.HeartbeatTimeout))
+	conf := quicnet.ReportRefusals(quicnet.MgmtConfig(d.cfg.HeartbeatInterval+d.cfg.HeartbeatTimeout), func(peer netip.AddrPort, reason string) {
+		d.log.Warn("refused on the MGMT port", zap.Stringer("address", peer), zap.String("reason", reason))
+	})
+	d.mgmt, err = quicnet.Listen(nw, d.cfg.MgmtAddr, tlsConf, conf)
 	if err != nil {
 		return config.CannotBind("DIRECTOR_MGMT_ADDR", d.cfg.MgmtAddr, err)
 	}
@@ -112,15 +142,25 @@ func (d *Director) Run(ctx context.Context) error {
 	d.log.Info("director serves", zap.String("director", d.cfg.ID), zap.Stringer("user", d.user.Addr()), zap.Stringer("mgmt", d.mgmt.Addr()))
 	var g run.Group
 	g.Add("mgmt http", func(ctx context.Context) error { return mgmt.Serve(ctx, d.mgmtHTTP, d.routes()) })
-	g.Add("clock", func(ctx context.Context) error { return d.clock.Run(ctx, d.pool.Watch) })
+	g.Add("clock", func(ctx context.Context) error { return d.clock.Run(ctx, d.tick) })
+	g.Add("checkpoints", func(ctx context.Context) error {
+		<-ctx.Done()
+		d.checkpoints.Close()
+		return nil
+	})
 	g.Add("workers", func(ctx context.Context) error {
 		<-ctx.Done()
 		d.pool.Close()
 		return nil
 	})
 	g.Add("mgmt", func(ctx context.Context) error {
-		face := mgmt.Face{Health: d.health, Stream: d.serveWorker}
+		face := mgmt.Face{Health: d.health, Stream: d.serveMgmt}
 		return face.Serve(ctx, d.mgmt)
+	})
+	g.Add("swaps", func(ctx context.Context) error {
+		<-ctx.Done()
+		d.swapper.Close()
+		return nil
 	})
 	g.Add("clients", func(ctx context.Context) error {
 		d.serving.Store(true)
@@ -128,6 +168,15 @@ func (d *Director) Run(ctx context.Context) error {
 		return d.server.Serve(ctx, d.user)
 	})
 	return g.Run(ctx)
+}
+
+// tick is called at every tick of the clock.
+func (d *Director) tick() {
+	d.pool.Watch()
+	if d.tokens.Rotate() {
+		d.log.Info("new key for migration tokens")
+		d.pool.Announce(2, d.tokens.Keys())
+	}
 }
 
 // UserAddr returns the address that clients are served on.

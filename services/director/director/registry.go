@@ -1,6 +1,7 @@
 package director
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -30,18 +31,37 @@ func (d *Director) health() *wirepb.HealthReply {
 	return reply
 }
 
-// serveWorker registers a worker and takes its heartbeats until one is overdue or its connection ends.
-func (d *Director) serveWorker(ctx context.Context, s mgmt.Stream, first wire.Message) error {
+// serveMgmt serves one stream of the MGMT port: a worker registers, somebody pulls a checkpoint, an operator acts.
+func (d *Director) serveMgmt(ctx context.Context, s mgmt.Stream, first wire.Message) error {
 	role, _ := identity.PeerRole(s.Conn.ConnectionState().TLS)
-	register, ok := first.(*wirepb.Register)
-	switch {
-	case !ok:
-		return wire.Errorf(wire.CodeProtocol, "expected Register")
-	case role != identity.Worker:
-		d.log.Warn("registration refused", zap.Stringer("address", s.Conn.RemoteAddr()), zap.String("role", string(role)))
-		return wire.Errorf(wire.CodeUnauthorized, "a certificate of role %q cannot register a worker", role)
+	switch m := first.(type) {
+	case *wirepb.Register:
+		if role == identity.Worker {
+			return d.serveWorker(ctx, s, m)
+		}
+		return d.turnAway(s, role, "register a worker")
+	case *wirepb.Pull:
+		if role == identity.Worker {
+			return d.checkpoints.server.Serve(ctx, s, m)
+		}
+		return d.turnAway(s, role, "pull a checkpoint")
+	case *wirepb.Operate:
+		if role == identity.Operator {
+			return d.operate(ctx, s, m)
+		}
+		return d.turnAway(s, role, "operate this cluster")
 	}
-	info, err := described(register, s.Conn.RemoteAddr())
+	return wire.Errorf(wire.CodeProtocol, "expected Register, Pull or Operate")
+}
+
+func (d *Director) turnAway(s mgmt.Stream, role identity.Role, what string) error {
+	d.log.Warn("refused", zap.Stringer("address", s.Conn.RemoteAddr()), zap.String("role", string(role)), zap.String("wanted", what))
+	return wire.Errorf(wire.CodeUnauthorized, "a certificate of role %q cannot %s", role, what)
+}
+
+// serveWorker registers a worker and takes its heartbeats until one is overdue or its connection ends.
+func (d *Director) serveWorker(ctx context.Context, s mgmt.Stream, register *wirepb.Register) error {
+	info, err := described(register, s.Conn.RemoteAddr(), d.version)
 	if err != nil {
 		return err
 	}
@@ -80,9 +100,11 @@ func (d *Director) heartbeats(ctx context.Context, s mgmt.Stream, registration *
 }
 
 // described checks what a worker says of itself.
-func described(r *wirepb.Register, from net.Addr) (pool.Worker, error) {
-	if v := r.GetVersion(); v != wire.Version {
-		return pool.Worker{}, wire.Errorf(wire.CodeVersion, "worker speaks version %d, this director %d", v, wire.Version)
+func described(r *wirepb.Register, from net.Addr, own uint32) (pool.Worker, error) {
+	version := wire.Common(own, r.GetOldestVersion(), r.GetVersion())
+	if version == 0 {
+		return pool.Worker{}, wire.Errorf(wire.CodeVersion, "worker speaks version %d to %d, this director %d to %d",
+			cmp.Or(r.GetOldestVersion(), r.GetVersion()), r.GetVersion(), wire.OldestPeerVersion, own)
 	}
 	user, err := reachable(r.GetUserAddr(), from)
 	if err != nil {
@@ -101,7 +123,7 @@ func described(r *wirepb.Register, from net.Addr) (pool.Worker, error) {
 	if r.GetCapacity() == 0 {
 		return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_CAPACITY=0: a worker needs room for a stream")
 	}
-	for _, text := range []string{user, mgmtAddr, r.GetEngine(), r.GetEngineFingerprint()} {
+	for _, text := range []string{user, mgmtAddr, r.GetEngine(), r.GetEngineFingerprint(), r.GetBuild()} {
 		if len(text) > longestText || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "%.80q: allowed are %d bytes of what can be printed", text, longestText)
 		}
@@ -109,6 +131,7 @@ func described(r *wirepb.Register, from net.Addr) (pool.Worker, error) {
 	return pool.Worker{
 		Label: r.GetWorker(), Instance: r.GetInstance(), UserAddr: user, MgmtAddr: mgmtAddr,
 		Engine: r.GetEngine(), Fingerprint: r.GetEngineFingerprint(), Capacity: int(r.GetCapacity()),
+		Stateful: r.GetStateful(), Version: version, Build: r.GetBuild(),
 	}, nil
 }
 

@@ -15,12 +15,12 @@ func TestDescribed(t *testing.T) {
 	from := &net.UDPAddr{IP: net.IPv4(10, 0, 0, 7), Port: 4000}
 	good := func() *wirepb.Register {
 		return &wirepb.Register{
-			Version: wire.Version, Worker: "worker-a", Instance: "0123456789abcdef", UserAddr: ":62001", MgmtAddr: "elsewhere:63001",
+			Version: 2, OldestVersion: 1, Stateful: true, Build: "v2", Worker: "worker-a", Instance: "0123456789abcdef", UserAddr: ":62001", MgmtAddr: "elsewhere:63001",
 			Engine: "markov", EngineFingerprint: "markov (1)", Capacity: 3,
 		}
 	}
-	w, err := described(good(), from)
-	if err != nil || w.Label != "worker-a" || w.UserAddr != "10.0.0.7:62001" || w.MgmtAddr != "elsewhere:63001" || w.Capacity != 3 {
+	w, err := described(good(), from, 2)
+	if err != nil || !w.Stateful || w.Build != "v2" || w.Version != 2 || w.Label != "worker-a" || w.UserAddr != "10.0.0.7:62001" || w.MgmtAddr != "elsewhere:63001" || w.Capacity != 3 {
 		t.Errorf("got %+v, %v", w, err)
 	}
 	for name, c := range map[string]struct {
@@ -28,7 +28,7 @@ func TestDescribed(t *testing.T) {
 		code   wire.Code
 		words  string
 	}{
-		"version":            {func(r *wirepb.Register) { r.Version = 7 }, wire.CodeVersion, "worker speaks version 7, this director 1"},
+		"strange build":      {func(r *wirepb.Register) { r.Build = "v\n2" }, wire.CodeInvalid, "printed"},
 		"no label":           {func(r *wirepb.Register) { r.Worker = "" }, wire.CodeInvalid, `WORKER_LABEL="": not a name`},
 		"label of two lines": {func(r *wirepb.Register) { r.Worker = "a\nb" }, wire.CodeInvalid, `WORKER_LABEL="a\nb": not a name`},
 		"label too long":     {func(r *wirepb.Register) { r.Worker = strings.Repeat("a", 254) }, wire.CodeInvalid, "give 1 to 253"},
@@ -43,9 +43,42 @@ func TestDescribed(t *testing.T) {
 	} {
 		r := good()
 		c.change(r)
-		_, err := described(r, from)
+		_, err := described(r, from, 2)
 		if e := new(wire.Error); !errors.As(err, &e) || e.Code != c.code || !strings.Contains(e.Message, c.words) || len(e.Message) > 500 {
 			t.Errorf("%s: got %v, want %s: … %s", name, err, c.code, c.words)
+		}
+	}
+}
+
+// TestVersions has directors and workers of several releases meet.
+func TestVersions(t *testing.T) {
+	from := &net.UDPAddr{IP: net.IPv4(10, 0, 0, 7), Port: 4000}
+	for name, c := range map[string]struct {
+		own, oldest, newest uint32
+		want                uint32
+		words               string // if there is none in common
+	}{
+		"of the same release":          {2, 1, 2, 2, ""},
+		"an older worker":              {2, 0, 1, 1, ""}, // it says no oldest one
+		"an older director":            {1, 1, 2, 1, ""},
+		"a newer worker":               {2, 2, 5, 2, ""},
+		"a worker that is much newer":  {2, 3, 5, 0, "worker speaks version 3 to 5, this director 1 to 2"},
+		"a worker that knows one only": {1, 0, 2, 0, "worker speaks version 2 to 2, this director 1 to 1"},
+		"a worker that says nothing":   {2, 0, 0, 0, "worker speaks version 0 to 0, this director 1 to 2"},
+		"a worker that is confused":    {2, 2, 1, 0, "worker speaks version 2 to 1, this director 1 to 2"},
+	} {
+		r := &wirepb.Register{
+			Version: c.newest, OldestVersion: c.oldest, Worker: "worker-a", Instance: "1", UserAddr: ":62001", MgmtAddr: ":63001", Capacity: 1,
+		}
+		w, err := described(r, from, c.own)
+		if c.want != 0 {
+			if err != nil || w.Version != c.want {
+				t.Errorf("%s: %+v, %v", name, w, err)
+			}
+			continue
+		}
+		if e := new(wire.Error); !errors.As(err, &e) || e.Code != wire.CodeVersion || e.Message != c.words {
+			t.Errorf("%s: %v, want %s", name, err, c.words)
 		}
 	}
 }

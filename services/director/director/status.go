@@ -2,12 +2,17 @@ package director
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
+	"time"
 
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/services/director/internal/server"
+	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/wire"
 )
 
 // routes is the HTTP face of the MGMT port. It only shows; it changes nothing.
@@ -15,15 +20,23 @@ func (d *Director) routes() http.Handler {
 	mux := mgmt.Mux(func() error { return nil }, d.ready)
 	mux.HandleFunc("GET /v1/workers", func(w http.ResponseWriter, _ *http.Request) {
 		workers, waiting := d.pool.Workers()
-		mgmt.WriteJSON(w, struct {
-			Workers []pool.Snapshot `json:"workers"`
-			Waiting int             `json:"waiting_streams"`
-		}{workers, waiting})
+		mgmt.WriteJSON(w, workersDocument{workers, waiting})
 	})
 	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, _ *http.Request) {
+		mgmt.WriteJSON(w, connectionsDocument{d.server.Connections(), d.sessions.Count()})
+	})
+	mux.HandleFunc("GET /v1/sessions", func(w http.ResponseWriter, r *http.Request) {
+		var states []session.State
+		for _, state := range r.URL.Query()["state"] {
+			if !slices.Contains(session.States, session.State(state)) {
+				http.Error(w, fmt.Sprintf("unknown state %.80q; give one of %v", state, session.States), http.StatusBadRequest)
+				return
+			}
+			states = append(states, session.State(state))
+		}
 		mgmt.WriteJSON(w, struct {
-			Connections []server.Snapshot `json:"connections"`
-		}{d.server.Connections()})
+			Sessions []session.Listed `json:"sessions"`
+		}{d.sessions.List(states...)})
 	})
 	mux.HandleFunc("GET /v1/swaps", func(w http.ResponseWriter, _ *http.Request) {
 		swaps, total := d.swaps.list()
@@ -32,7 +45,37 @@ func (d *Director) routes() http.Handler {
 			Swaps []migration.Record `json:"swaps"`
 		}{total, swaps})
 	})
+	mux.HandleFunc("GET /v1/checkpoints", func(w http.ResponseWriter, _ *http.Request) { mgmt.WriteJSON(w, d.checkpoints.status()) })
 	return mux
+}
+
+type workersDocument struct {
+	Workers []pool.Snapshot `json:"workers"`
+	Waiting int             `json:"waiting_streams"`
+}
+
+type connectionsDocument struct {
+	Connections []server.Snapshot     `json:"connections"`
+	Sessions    map[session.State]int `json:"sessions"` // how many in each state, of all connections
+}
+
+// statusDocument is what client status shows.
+type statusDocument struct {
+	Director string    `json:"director"`
+	Build    string    `json:"build"`
+	Time     time.Time `json:"time"`
+	workersDocument
+	connectionsDocument
+	Swaps []migration.Record `json:"swaps"` // under way
+}
+
+func (d *Director) statusDocument() statusDocument {
+	workers, waiting := d.pool.Workers()
+	return statusDocument{
+		Director: d.cfg.ID, Build: wire.Build, Time: time.Now(),
+		workersDocument: workersDocument{workers, waiting}, connectionsDocument: connectionsDocument{d.server.Connections(), d.sessions.Count()},
+		Swaps: d.sessions.Swaps(),
+	}
 }
 
 // ready says whether clients are served. A director without workers is ready too: its streams wait.

@@ -50,8 +50,8 @@ func TestGreetings(t *testing.T) {
 		want   wire.Code
 		say    []string // in the message
 	}{
-		"old version":       {func(h *wirepb.LinkHello) { h.Version = 0 }, wire.CodeVersion, []string{"version 0", "version 1"}},
-		"new version":       {func(h *wirepb.LinkHello) { h.Version = 7 }, wire.CodeVersion, []string{"version 7", "version 1"}},
+		"old version":       {func(h *wirepb.LinkHello) { h.Version = 0 }, wire.CodeVersion, []string{"version 0", "1 to 2"}},
+		"new version":       {func(h *wirepb.LinkHello) { h.Version = 7 }, wire.CodeVersion, []string{"version 7", "1 to 2"}},
 		"no streams":        {func(h *wirepb.LinkHello) { h.TokenStreams = 0 }, wire.CodeProtocol, []string{"1 to 4"}},
 		"too many streams":  {func(h *wirepb.LinkHello) { h.TokenStreams = 5 }, wire.CodeProtocol, []string{"1 to 4"}},
 		"no progress":       {func(h *wirepb.LinkHello) { h.ProgressIntervalMs = 0 }, wire.CodeProtocol, []string{"progress"}},

@@ -3,6 +3,9 @@ package worker
 import (
 	"errors"
 	"net"
+	"net/netip"
+
+	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
@@ -48,7 +51,10 @@ func (w *Worker) listenLinks(addr string) (*quicnet.Listener, error) {
 func (w *Worker) listenMgmt(addr string) (*quicnet.Listener, error) {
 	tlsConf := identity.ServerTLS(w.deps.TLS, []string{wire.ALPNMgmt},
 		map[string][]identity.Role{wire.ALPNMgmt: {identity.Director, identity.Worker, identity.Operator}})
-	return quicnet.Listen(w.deps.Network, addr, tlsConf, quicnet.MgmtConfig(w.cfg.HeartbeatInterval+w.cfg.HeartbeatTimeout))
+	conf := quicnet.ReportRefusals(quicnet.MgmtConfig(w.cfg.HeartbeatInterval+w.cfg.HeartbeatTimeout), func(peer netip.AddrPort, reason string) {
+		w.deps.Log.Warn("refused on the MGMT port", zap.Stringer("address", peer), zap.String("reason", reason))
+	})
+	return quicnet.Listen(w.deps.Network, addr, tlsConf, conf)
 }
 
 func (w *Worker) listenPair(variable, addr string, listen func(string) (*quicnet.Listener, error)) (*quicnet.Listener, net.Listener, error) {

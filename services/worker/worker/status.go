@@ -7,6 +7,8 @@ import (
 
 	"github.com/connswap/connswap/services/worker/internal/server"
 	"github.com/connswap/connswap/shared/mgmt"
+	"github.com/connswap/connswap/shared/migration/token"
+	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
@@ -23,6 +25,10 @@ type Status struct {
 	Capacity    int              `json:"capacity"`
 	Sessions    []server.Session `json:"sessions"`
 	server.Counters
+	MigrationTokens token.Counts `json:"migration_tokens"`
+	SnapshotBytes   int                  `json:"snapshot_bytes"` // of states that are offered or kept, compressed
+	Build           string               `json:"build"`
+	Version         uint32               `json:"version"` // highest that it speaks with directors
 }
 
 func (w *Worker) mux() *http.ServeMux {
@@ -49,7 +55,8 @@ func (w *Worker) status() Status {
 		Engine: w.engine.Name(), Fingerprint: w.engine.Fingerprint(),
 		Available: load.Available, Reason: load.Reason, Directors: w.registrar.Registered(),
 		Capacity: w.cfg.Capacity, Sessions: append([]server.Session{}, w.server.Sessions()...),
-		Counters: w.server.Counters(),
+		Counters: w.server.Counters(), MigrationTokens: w.states.Tokens(), SnapshotBytes: w.states.Held(),
+		Build: wire.Build, Version: w.version,
 	}
 }
 

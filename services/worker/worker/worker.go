@@ -4,6 +4,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -14,7 +15,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/worker/engine"
-	"github.com/connswap/connswap/services/worker/internal/engines"
 	"github.com/connswap/connswap/services/worker/internal/failure"
 	"github.com/connswap/connswap/services/worker/internal/pace"
 	"github.com/connswap/connswap/services/worker/internal/registrar"
@@ -34,6 +34,7 @@ type Deps struct {
 	TLS     identity.Source // of a worker
 	Log     *zap.Logger     // optional: none
 	Engine  engine.Engine   // optional: the configured one
+	Version uint32          // highest protocol version to speak with directors; optional: the build's own
 	// Die ends the process at once, without a goodbye; it may return. Optional: SIGKILL to this process.
 	Die func()
 }
@@ -44,11 +45,13 @@ type Worker struct {
 	deps     Deps
 	engine   engine.Engine
 	instance string
+	version  uint32
 	started  time.Time
 
 	impaired *quicnet.Impaired // the network, where packets have to be lost; else nil
 	clock    *pace.Clock
 	gate     *pace.Gate
+	states   *server.States
 	server   *server.Server
 	injector *failure.Injector
 
@@ -73,7 +76,7 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 	}
 	if w.engine == nil {
 		var err error
-		if w.engine, err = engines.New(cfg.Engine); err != nil {
+		if w.engine, err = EngineOf(cfg); err != nil {
 			return nil, err
 		}
 	}
@@ -81,9 +84,13 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 		w.impaired = quicnet.Impair(deps.Network, cfg.PacketLoss)
 		w.deps.Network = w.impaired
 	}
+	w.version = cmp.Or(deps.Version, wire.PeerVersion())
+	w.states = server.NewStates(server.StatesConfig{
+		Label: cfg.Label, MaxState: cfg.MaxStateBytes, MaxSnapshots: cfg.MaxSnapshotBytes, TransferRate: cfg.TransferRate,
+	}, w.deps.Network, deps.TLS, deps.Log)
 	w.server = server.New(
-		server.Config{Label: cfg.Label, Instance: w.instance, Capacity: cfg.Capacity},
-		server.Deps{Engine: w.engine, Clock: w.clock, Gate: w.gate, Log: deps.Log},
+		server.Config{Label: cfg.Label, Instance: w.instance, Capacity: cfg.Capacity, Version: w.version},
+		server.Deps{Engine: w.engine, Clock: w.clock, Gate: w.gate, States: w.states, Log: deps.Log},
 	)
 	w.injector = w.newInjector()
 	return w, nil
@@ -103,7 +110,8 @@ func kill() {
 // FailNow makes the configured simulated failure happen at once.
 func (w *Worker) FailNow() { w.injector.Now() }
 
-// Run serves until ctx ends, and then tells the directors. An address that cannot be bound is a
+// Run serves until ctx ends. Then it takes nothing new, lets the directors move its sessions away, for as long as it is
+// configured to wait for that, and leaves. An address that cannot be bound is a
 // config.Problem. When Run returns, no socket and no goroutine of the worker is left, and it cannot run again.
 func (w *Worker) Run(ctx context.Context) error {
 	ports, err := w.listen()
@@ -124,7 +132,8 @@ func (w *Worker) Run(ctx context.Context) error {
 		return mgmt.Serve(ctx, ports.http, w.mux())
 	})
 	actors.Add("mgmt quic", func(ctx context.Context) error {
-		face := mgmt.Face{Health: w.health}
+		defer w.states.Close()
+		face := mgmt.Face{Health: w.health, Stream: w.serveMgmt}
 		return face.Serve(ctx, ports.mgmt)
 	})
 	actors.Add("links", func(ctx context.Context) error {
@@ -132,17 +141,43 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 	actors.Add("registrar", w.registrar.Run)
 	actors.Add("failures", w.injector.Run)
-	return actors.Run(ctx)
+	actors.Add("drain", func(stopping context.Context) error {
+		select {
+		case <-ctx.Done():
+			w.server.Drain(stopping, w.cfg.DrainTimeout)
+		case <-stopping.Done():
+		}
+		return nil
+	})
+	return actors.Run(context.WithoutCancel(ctx))
+}
+
+// serveMgmt answers whoever needs a state that this worker has.
+func (w *Worker) serveMgmt(ctx context.Context, s mgmt.Stream, first wire.Message) error {
+	role, _ := identity.PeerRole(s.Conn.ConnectionState().TLS)
+	pull, ok := first.(*wirepb.Pull)
+	switch {
+	case !ok:
+		return wire.Errorf(wire.CodeProtocol, "expected Pull")
+	case role != identity.Worker && role != identity.Director:
+		w.deps.Log.Warn("refused", zap.Stringer("address", s.Conn.RemoteAddr()), zap.String("role", string(role)), zap.String("wanted", "pull a state"))
+		return wire.Errorf(wire.CodeUnauthorized, "a certificate of role %q cannot pull a state", role)
+	}
+	return w.states.Serve(ctx, s, pull)
 }
 
 func (w *Worker) newRegistrar(ports *ports) *registrar.Registrar {
+	_, stateful := w.engine.(engine.Stateful)
 	return registrar.New(
 		registrar.Config{
 			Directors: w.cfg.Directors,
 			Interval:  w.cfg.HeartbeatInterval,
 			Timeout:   w.cfg.HeartbeatTimeout,
 			Register: &wirepb.Register{
-				Version:           wire.Version,
+				Version:           w.version,
+				OldestVersion:     wire.OldestPeerVersion,
+				Stateful:          stateful,
+				Build:             wire.Build,
 				Worker:            w.cfg.Label,
 				Instance:          w.instance,
 				UserAddr:          advertised(w.cfg.AdvertiseUserAddr, w.cfg.UserAddr, ports.user.Addr()),

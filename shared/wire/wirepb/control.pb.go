@@ -146,6 +146,7 @@ type Request struct {
 	Prompt        string                 `protobuf:"bytes,1,opt,name=prompt,proto3" json:"prompt,omitempty"`
 	MaxTokens     uint32                 `protobuf:"varint,2,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"` // 0 means the director's limit
 	Seed          uint64                 `protobuf:"varint,3,opt,name=seed,proto3" json:"seed,omitempty"`
+	Priority      uint32                 `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"` // of streams that are as old as each other, the higher one is moved first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -197,6 +198,13 @@ func (x *Request) GetMaxTokens() uint32 {
 func (x *Request) GetSeed() uint64 {
 	if x != nil {
 		return x.Seed
+	}
+	return 0
+}
+
+func (x *Request) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
 	}
 	return 0
 }
@@ -562,12 +570,13 @@ func (x *Error) GetMessage() string {
 // LinkHello opens a link; the director's first frame on the control stream.
 type LinkHello struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
-	Version            uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Version            uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // the highest one that both speak, as the registration told
 	DirectorId         string                 `protobuf:"bytes,2,opt,name=director_id,json=directorId,proto3" json:"director_id,omitempty"`
 	ProgressIntervalMs uint32                 `protobuf:"varint,3,opt,name=progress_interval_ms,json=progressIntervalMs,proto3" json:"progress_interval_ms,omitempty"` // how often the worker shall send Progress
 	TokenStreams       uint32                 `protobuf:"varint,4,opt,name=token_streams,json=tokenStreams,proto3" json:"token_streams,omitempty"`                     // how many unidirectional streams carry tokens
 	Tether             string                 `protobuf:"bytes,5,opt,name=tether,proto3" json:"tether,omitempty"`                                                      // 16 hex digits, random for each link; the tether's only line
 	DirectorInstance   string                 `protobuf:"bytes,6,opt,name=director_instance,json=directorInstance,proto3" json:"director_instance,omitempty"`          // new with each start of the process; its new link ends its older one
+	TokenKeys          *TokenKeys             `protobuf:"bytes,7,opt,name=token_keys,json=tokenKeys,proto3" json:"token_keys,omitempty"`                               // version 2: what this director signs migration tokens with
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -642,6 +651,13 @@ func (x *LinkHello) GetDirectorInstance() string {
 		return x.DirectorInstance
 	}
 	return ""
+}
+
+func (x *LinkHello) GetTokenKeys() *TokenKeys {
+	if x != nil {
+		return x.TokenKeys
+	}
+	return nil
 }
 
 // LinkWelcome answers LinkHello.
@@ -768,14 +784,18 @@ func (x *Prefix) GetDigest() []byte {
 
 // Attach gives a session to a worker, for one epoch.
 type Attach struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	ConnectionId  string                 `protobuf:"bytes,3,opt,name=connection_id,json=connectionId,proto3" json:"connection_id,omitempty"`
-	StreamId      uint64                 `protobuf:"varint,4,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
-	Request       *Request               `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
-	Prefix        *Prefix                `protobuf:"bytes,6,opt,name=prefix,proto3" json:"prefix,omitempty"`
-	Credit        uint64                 `protobuf:"varint,7,opt,name=credit,proto3" json:"credit,omitempty"` // highest sequence that may be sent
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Session      uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Epoch        uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	ConnectionId string                 `protobuf:"bytes,3,opt,name=connection_id,json=connectionId,proto3" json:"connection_id,omitempty"`
+	StreamId     uint64                 `protobuf:"varint,4,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
+	Request      *Request               `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
+	Prefix       *Prefix                `protobuf:"bytes,6,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Credit       uint64                 `protobuf:"varint,7,opt,name=credit,proto3" json:"credit,omitempty"` // highest sequence that may be sent
+	// Version 2.
+	Standby       bool         `protobuf:"varint,8,opt,name=standby,proto3" json:"standby,omitempty"`       // prepare only: nothing is generated before Pivot
+	Token         *SignedToken `protobuf:"bytes,9,opt,name=token,proto3" json:"token,omitempty"`            // allows this attempt; a standby needs one
+	Checkpoint    *Fetch       `protobuf:"bytes,10,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // where the engine's state is, for an engine that has one; else it replays the prefix
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -857,6 +877,27 @@ func (x *Attach) GetCredit() uint64 {
 		return x.Credit
 	}
 	return 0
+}
+
+func (x *Attach) GetStandby() bool {
+	if x != nil {
+		return x.Standby
+	}
+	return false
+}
+
+func (x *Attach) GetToken() *SignedToken {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *Attach) GetCheckpoint() *Fetch {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
 }
 
 // Refused answers an Attach that the worker does not take.
@@ -1077,6 +1118,7 @@ type WorkerStatus struct {
 	Available     bool                   `protobuf:"varint,1,opt,name=available,proto3" json:"available,omitempty"`
 	Failed        bool                   `protobuf:"varint,2,opt,name=failed,proto3" json:"failed,omitempty"` // all sessions attached through this link are lost
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Draining      bool                   `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"` // version 2: it wants to leave, and asks that its sessions be moved
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1130,6 +1172,13 @@ func (x *WorkerStatus) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *WorkerStatus) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
 }
 
 // Begin precedes the first token of an attempt, on the stream of its tokens.
@@ -1358,6 +1407,9 @@ type Register struct {
 	Engine            string                 `protobuf:"bytes,6,opt,name=engine,proto3" json:"engine,omitempty"`
 	EngineFingerprint string                 `protobuf:"bytes,7,opt,name=engine_fingerprint,json=engineFingerprint,proto3" json:"engine_fingerprint,omitempty"` // equal fingerprints continue each other's streams exactly
 	Capacity          uint32                 `protobuf:"varint,8,opt,name=capacity,proto3" json:"capacity,omitempty"`
+	Stateful          bool                   `protobuf:"varint,9,opt,name=stateful,proto3" json:"stateful,omitempty"`                                 // its engine has a state that has to move with a session
+	OldestVersion     uint32                 `protobuf:"varint,10,opt,name=oldest_version,json=oldestVersion,proto3" json:"oldest_version,omitempty"` // lowest version it speaks; 0 means the same as version
+	Build             string                 `protobuf:"bytes,11,opt,name=build,proto3" json:"build,omitempty"`                                       // of the program, for people
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1446,6 +1498,27 @@ func (x *Register) GetCapacity() uint32 {
 		return x.Capacity
 	}
 	return 0
+}
+
+func (x *Register) GetStateful() bool {
+	if x != nil {
+		return x.Stateful
+	}
+	return false
+}
+
+func (x *Register) GetOldestVersion() uint32 {
+	if x != nil {
+		return x.OldestVersion
+	}
+	return 0
+}
+
+func (x *Register) GetBuild() string {
+	if x != nil {
+		return x.Build
+	}
+	return ""
 }
 
 // Registered answers Register.
@@ -1769,7 +1842,7 @@ var File_control_proto protoreflect.FileDescriptor
 
 const file_control_proto_rawDesc = "" +
 	"\n" +
-	"\rcontrol.proto\x12\x10connswap.wire.v1\"?\n" +
+	"\rcontrol.proto\x12\x10connswap.wire.v1\x1a\x0fmigration.proto\"?\n" +
 	"\vClientHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
 	"\x06client\x18\x02 \x01(\tR\x06client\"i\n" +
@@ -1777,12 +1850,13 @@ const file_control_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12#\n" +
 	"\rconnection_id\x18\x02 \x01(\tR\fconnectionId\x12\x1f\n" +
 	"\vdirector_id\x18\x03 \x01(\tR\n" +
-	"directorId\"T\n" +
+	"directorId\"p\n" +
 	"\aRequest\x12\x16\n" +
 	"\x06prompt\x18\x01 \x01(\tR\x06prompt\x12\x1d\n" +
 	"\n" +
 	"max_tokens\x18\x02 \x01(\rR\tmaxTokens\x12\x12\n" +
-	"\x04seed\x18\x03 \x01(\x04R\x04seed\"?\n" +
+	"\x04seed\x18\x03 \x01(\x04R\x04seed\x12\x1a\n" +
+	"\bpriority\x18\x04 \x01(\rR\bpriority\"?\n" +
 	"\bGenerate\x123\n" +
 	"\arequest\x18\x01 \x01(\v2\x19.connswap.wire.v1.RequestR\arequest\"8\n" +
 	"\bAssigned\x12\x16\n" +
@@ -1807,7 +1881,7 @@ const file_control_proto_rawDesc = "" +
 	"\x06digest\x18\x04 \x01(\fR\x06digest\"5\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xe2\x01\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\x9e\x02\n" +
 	"\tLinkHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1f\n" +
 	"\vdirector_id\x18\x02 \x01(\tR\n" +
@@ -1815,7 +1889,9 @@ const file_control_proto_rawDesc = "" +
 	"\x14progress_interval_ms\x18\x03 \x01(\rR\x12progressIntervalMs\x12#\n" +
 	"\rtoken_streams\x18\x04 \x01(\rR\ftokenStreams\x12\x16\n" +
 	"\x06tether\x18\x05 \x01(\tR\x06tether\x12+\n" +
-	"\x11director_instance\x18\x06 \x01(\tR\x10directorInstance\"_\n" +
+	"\x11director_instance\x18\x06 \x01(\tR\x10directorInstance\x12:\n" +
+	"\n" +
+	"token_keys\x18\a \x01(\v2\x1b.connswap.wire.v1.TokenKeysR\ttokenKeys\"_\n" +
 	"\vLinkWelcome\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x1c\n" +
@@ -1823,7 +1899,7 @@ const file_control_proto_rawDesc = "" +
 	"\x06Prefix\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\fR\x04text\x12\x18\n" +
 	"\alengths\x18\x02 \x03(\rR\alengths\x12\x16\n" +
-	"\x06digest\x18\x03 \x01(\fR\x06digest\"\xf9\x01\n" +
+	"\x06digest\x18\x03 \x01(\fR\x06digest\"\x81\x03\n" +
 	"\x06Attach\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12#\n" +
@@ -1831,7 +1907,13 @@ const file_control_proto_rawDesc = "" +
 	"\tstream_id\x18\x04 \x01(\x04R\bstreamId\x123\n" +
 	"\arequest\x18\x05 \x01(\v2\x19.connswap.wire.v1.RequestR\arequest\x120\n" +
 	"\x06prefix\x18\x06 \x01(\v2\x18.connswap.wire.v1.PrefixR\x06prefix\x12\x16\n" +
-	"\x06credit\x18\a \x01(\x04R\x06credit\"g\n" +
+	"\x06credit\x18\a \x01(\x04R\x06credit\x12\x18\n" +
+	"\astandby\x18\b \x01(\bR\astandby\x123\n" +
+	"\x05token\x18\t \x01(\v2\x1d.connswap.wire.v1.SignedTokenR\x05token\x127\n" +
+	"\n" +
+	"checkpoint\x18\n" +
+	" \x01(\v2\x17.connswap.wire.v1.FetchR\n" +
+	"checkpoint\"g\n" +
 	"\aRefused\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
@@ -1847,11 +1929,12 @@ const file_control_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\" \n" +
 	"\bProgress\x12\x14\n" +
-	"\x05count\x18\x01 \x01(\x04R\x05count\"\\\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\"x\n" +
 	"\fWorkerStatus\x12\x1c\n" +
 	"\tavailable\x18\x01 \x01(\bR\tavailable\x12\x16\n" +
 	"\x06failed\x18\x02 \x01(\bR\x06failed\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"t\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1a\n" +
+	"\bdraining\x18\x04 \x01(\bR\bdraining\"t\n" +
 	"\x05Begin\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12#\n" +
@@ -1867,7 +1950,7 @@ const file_control_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04code\x18\x03 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\"\xf5\x01\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"\xce\x02\n" +
 	"\bRegister\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x1a\n" +
@@ -1876,7 +1959,11 @@ const file_control_proto_rawDesc = "" +
 	"\tmgmt_addr\x18\x05 \x01(\tR\bmgmtAddr\x12\x16\n" +
 	"\x06engine\x18\x06 \x01(\tR\x06engine\x12-\n" +
 	"\x12engine_fingerprint\x18\a \x01(\tR\x11engineFingerprint\x12\x1a\n" +
-	"\bcapacity\x18\b \x01(\rR\bcapacity\"-\n" +
+	"\bcapacity\x18\b \x01(\rR\bcapacity\x12\x1a\n" +
+	"\bstateful\x18\t \x01(\bR\bstateful\x12%\n" +
+	"\x0eoldest_version\x18\n" +
+	" \x01(\rR\roldestVersion\x12\x14\n" +
+	"\x05build\x18\v \x01(\tR\x05build\"-\n" +
 	"\n" +
 	"Registered\x12\x1f\n" +
 	"\vdirector_id\x18\x01 \x01(\tR\n" +
@@ -1936,17 +2023,23 @@ var file_control_proto_goTypes = []any{
 	(*HealthRequest)(nil), // 25: connswap.wire.v1.HealthRequest
 	(*HealthReply)(nil),   // 26: connswap.wire.v1.HealthReply
 	(*Credit_Grant)(nil),  // 27: connswap.wire.v1.Credit.Grant
+	(*TokenKeys)(nil),     // 28: connswap.wire.v1.TokenKeys
+	(*SignedToken)(nil),   // 29: connswap.wire.v1.SignedToken
+	(*Fetch)(nil),         // 30: connswap.wire.v1.Fetch
 }
 var file_control_proto_depIdxs = []int32{
 	2,  // 0: connswap.wire.v1.Generate.request:type_name -> connswap.wire.v1.Request
-	2,  // 1: connswap.wire.v1.Attach.request:type_name -> connswap.wire.v1.Request
-	11, // 2: connswap.wire.v1.Attach.prefix:type_name -> connswap.wire.v1.Prefix
-	27, // 3: connswap.wire.v1.Credit.grants:type_name -> connswap.wire.v1.Credit.Grant
-	4,  // [4:4] is the sub-list for method output_type
-	4,  // [4:4] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	28, // 1: connswap.wire.v1.LinkHello.token_keys:type_name -> connswap.wire.v1.TokenKeys
+	2,  // 2: connswap.wire.v1.Attach.request:type_name -> connswap.wire.v1.Request
+	11, // 3: connswap.wire.v1.Attach.prefix:type_name -> connswap.wire.v1.Prefix
+	29, // 4: connswap.wire.v1.Attach.token:type_name -> connswap.wire.v1.SignedToken
+	30, // 5: connswap.wire.v1.Attach.checkpoint:type_name -> connswap.wire.v1.Fetch
+	27, // 6: connswap.wire.v1.Credit.grants:type_name -> connswap.wire.v1.Credit.Grant
+	7,  // [7:7] is the sub-list for method output_type
+	7,  // [7:7] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -1954,6 +2047,7 @@ func file_control_proto_init() {
 	if File_control_proto != nil {
 		return
 	}
+	file_migration_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

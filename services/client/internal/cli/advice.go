@@ -5,6 +5,7 @@ import (
 
 	"github.com/connswap/connswap/services/client/connswap"
 	"github.com/connswap/connswap/shared/config"
+	"github.com/connswap/connswap/shared/wire"
 )
 
 const (
@@ -43,4 +44,37 @@ func (g *generation) adviseOnStream(err error) string {
 	default:
 		return said
 	}
+}
+
+const mgmtVariable = config.Prefix + "_DIRECTOR_MGMT_ADDR"
+
+// adviseOnDirector says why an operator has no connection, and what to do.
+func adviseOnDirector(cfg config.Operator, err error) string {
+	if describe(err).Code == wire.CodeLost {
+		return clean(fmt.Sprintf("cannot reach a director at %s=%q: %v; start one there, or set the variable to where it is",
+			mgmtVariable, cfg.Director, err))
+	}
+	return adviseOnRequest(cfg, err)
+}
+
+// adviseOnRequest says why an operator did not get what was asked for, and what to do.
+func adviseOnRequest(cfg config.Operator, err error) string {
+	said := err.Error()
+	switch describe(err).Code {
+	case wire.CodeLost:
+		said = fmt.Sprintf("lost the director at %s=%q: %v", mgmtVariable, cfg.Director, err)
+	case wire.CodeUnauthorized:
+		said = fmt.Sprintf("the director at %s=%q and this operator do not trust each other: %v; "+
+			"both need certificates of one authority, this end has operator.pem of %s=%q",
+			mgmtVariable, cfg.Director, err, tlsVariable, cfg.TLSDir)
+	case wire.CodeVersion, wire.CodeProtocol:
+		said = fmt.Sprintf("%s=%q is not understood: %v; give a director's MGMT port, and use a client of its version",
+			mgmtVariable, cfg.Director, err)
+	case wire.CodeShutdown:
+		said += "; ask again once the director is back"
+	case wire.CodeInternal:
+		said += "; that is a defect, please report it with the director's log"
+	default: // the director's own words are enough
+	}
+	return clean(said)
 }

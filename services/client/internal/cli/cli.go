@@ -14,8 +14,8 @@ import (
 
 // Exit codes.
 const (
-	exitDone      = 0   // the stream is complete
-	exitFailed    = 1   // it ended in an explicit error, or there was no connection
+	exitDone      = 0   // the stream is complete, or what was asked for is done
+	exitFailed    = 1   // it ended in an explicit error or was refused, or there was no connection
 	exitUsage     = 2   // the command line or the configuration is wrong; nothing was tried
 	exitCancelled = 130 // by SIGINT or SIGTERM, or because nobody reads the output any more
 )
@@ -31,44 +31,56 @@ type Process struct {
 // Run executes the command and returns the exit code. The end of ctx cancels it.
 func Run(ctx context.Context, p Process) int {
 	if len(p.Args) == 0 {
-		return p.misuse(errors.New("no command; the command is generate"), "client")
+		return p.misuse(fmt.Errorf("no command; %s", choices()), "client")
 	}
-	switch command := p.Args[0]; command {
-	case "generate":
-		return p.generate(ctx, p.Args[1:])
+	name := p.Args[0]
+	for _, c := range commands() {
+		if c.name == name {
+			return c.run(ctx, p, p.Args[1:])
+		}
+	}
+	switch name {
 	case "help", "--help", "-h":
-		return p.help(overview)
+		return p.show(writeOverview)
 	default:
-		return p.misuse(fmt.Errorf("unknown command %q; the command is generate", command), "client")
+		return p.misuse(fmt.Errorf("unknown command %q; %s", name, choices()), "client")
 	}
 }
 
-func (p Process) generate(ctx context.Context, args []string) int {
-	s, err := parse(args)
-	if errors.Is(err, pflag.ErrHelp) {
-		return p.help(generateUsage)
-	}
+// unusable says why a command was not run. err is pflag.ErrHelp, problems, or a misuse of the command line.
+func (p Process) unusable(c command, err error) int {
 	var wrong problems
 	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return p.show(c.writeHelp)
 	case errors.As(err, &wrong):
 		p.complain("%v", wrong)
 		return exitUsage
-	case err != nil:
-		return p.misuse(err, "client generate")
+	default:
+		return p.misuse(err, "client "+c.name)
 	}
-	out, err := newOutput(s.cfg, p)
-	if err != nil {
-		p.complain("%v", err)
-		return exitUsage
-	}
-	g := &generation{settings: s, process: p, out: out}
-	return g.run(ctx)
 }
 
 // misuse says what is wrong with the command line.
 func (p Process) misuse(err error, command string) int {
 	p.complain("%v (see %s --help)", err, command)
 	return exitUsage
+}
+
+// exit turns how a command ended into the exit code, and says on stderr what to do about it.
+func (p Process) exit(ctx context.Context, err error, advice func() string) int {
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errNoReader):
+		return exitCancelled // quietly
+	case ctx.Err() != nil:
+		p.complain("cancelled")
+		return exitCancelled
+	default:
+		p.complain("%s", advice())
+		return exitFailed
+	}
 }
 
 // complain writes one line on stderr for each line of the message.

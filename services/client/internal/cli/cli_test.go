@@ -30,12 +30,13 @@ func TestRequest(t *testing.T) {
 		"empty argument":    {nil, []string{""}, &wirepb.Request{MaxTokens: 256, Seed: 1}},
 		"flags around it":   {nil, []string{"--seed", "7", "Hello", "--max-tokens=9"}, &wirepb.Request{Prompt: "Hello", MaxTokens: 9, Seed: 7}},
 		"as many as it may": {nil, []string{"x", "--max-tokens", "0"}, &wirepb.Request{Prompt: "x", Seed: 1}},
+		"priority":          {nil, []string{"x", "--priority", "255"}, &wirepb.Request{Prompt: "x", MaxTokens: 256, Seed: 1, Priority: 255}},
 		"far too many":      {nil, []string{"x", "--max-tokens", "99999999999"}, &wirepb.Request{Prompt: "x", MaxTokens: 1<<32 - 1, Seed: 1}},
 		"a flag's look":     {nil, []string{"--", "--seed"}, &wirepb.Request{Prompt: "--seed", MaxTokens: 256, Seed: 1}},
 		"variables": {
-			map[string]string{"CLIENT_PROMPT": "Ahoi", "CLIENT_MAX_TOKENS": "3", "CLIENT_SEED": "4"},
+			map[string]string{"CLIENT_PROMPT": "Ahoi", "CLIENT_MAX_TOKENS": "3", "CLIENT_SEED": "4", "CLIENT_PRIORITY": "5"},
 			nil,
-			&wirepb.Request{Prompt: "Ahoi", MaxTokens: 3, Seed: 4},
+			&wirepb.Request{Prompt: "Ahoi", MaxTokens: 3, Seed: 4, Priority: 5},
 		},
 		"the command line wins": {
 			map[string]string{"CLIENT_PROMPT": "Ahoi", "CLIENT_MAX_TOKENS": "many", "CLIENT_SEED": "4"},
@@ -64,6 +65,8 @@ func TestRequest(t *testing.T) {
 	}
 }
 
+const choices = "the commands are generate, status, swap, drain, undrain, rebalance, confirm and veto"
+
 // What is wrong is said in one line each, all at once, and nothing is tried.
 func TestMisuse(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -71,8 +74,8 @@ func TestMisuse(t *testing.T) {
 		args    []string
 		want    []string // a line each
 	}{
-		"no command":      {nil, nil, []string{"client: no command; the command is generate (see client --help)"}},
-		"unknown command": {nil, []string{"generat"}, []string{`client: unknown command "generat"; the command is generate (see client --help)`}},
+		"no command":      {nil, nil, []string{"client: no command; " + choices + " (see client --help)"}},
+		"unknown command": {nil, []string{"generat"}, []string{`client: unknown command "generat"; ` + choices + " (see client --help)"}},
 		"unknown flag":    {nil, []string{"generate", "--seeds=1"}, []string{"client: unknown flag: --seeds (see client generate --help)"}},
 		"two prompts": {
 			nil,
@@ -81,9 +84,10 @@ func TestMisuse(t *testing.T) {
 		},
 		"flag's value": {
 			nil,
-			[]string{"generate", "--output", "xml", "--max-tokens", "-1"},
+			[]string{"generate", "--output", "xml", "--max-tokens", "-1", "--priority", "256"},
 			[]string{
 				`client: --max-tokens="-1": too low; give at least 0`,
+				`client: --priority="256": out of range; give a number from 0 to 255`,
 				`client: --output="xml": unknown; give text, log or json`,
 			},
 		},
@@ -139,7 +143,7 @@ func TestHelp(t *testing.T) {
 				wanted = append(wanted, v.Name)
 			}
 			if args[0] == "generate" {
-				wanted = append(wanted, "--max-tokens int", "--seed uint", "--output string")
+				wanted = append(wanted, "--max-tokens int", "--seed uint", "--priority int", "--output string", `(default "text")`)
 			}
 			for _, want := range wanted {
 				if !strings.Contains(stdout, want) {

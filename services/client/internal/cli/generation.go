@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 
 	"github.com/connswap/connswap/services/client/connswap"
@@ -17,9 +16,6 @@ type generation struct {
 	report   report
 }
 
-// errNoReader ends a generation whose output nobody reads any more.
-var errNoReader = errors.New("the output was closed")
-
 // run does all of it and returns the exit code.
 func (g *generation) run(ctx context.Context) int {
 	conn, err := connswap.Dial(ctx, g.settings.cfg.Target, connswap.Options{
@@ -27,7 +23,7 @@ func (g *generation) run(ctx context.Context) int {
 	})
 	if err != nil {
 		g.out.ended(&g.report, err)
-		return g.exit(ctx, err, func() string { return g.adviseOnDial(err) })
+		return g.process.exit(ctx, err, func() string { return g.adviseOnDial(err) })
 	}
 	err = g.stream(ctx, conn)
 	if proof, failed := conn.Proof(); failed == nil {
@@ -39,7 +35,7 @@ func (g *generation) run(ctx context.Context) int {
 	if !errors.Is(err, errNoReader) {
 		g.out.ended(&g.report, err)
 	}
-	return g.exit(ctx, err, func() string { return g.adviseOnStream(err) })
+	return g.process.exit(ctx, err, func() string { return g.adviseOnStream(err) })
 }
 
 // stream asks for the text and tells what comes, until the end. The error is nil only after a Done.
@@ -52,6 +48,7 @@ func (g *generation) stream(ctx context.Context, conn *connswap.Conn) error {
 		Prompt:    cfg.Prompt,
 		MaxTokens: uint32(min(cfg.MaxTokens, math.MaxUint32)), // the director refuses that many as well
 		Seed:      cfg.Seed,
+		Priority:  uint8(cfg.Priority), // checked to be one
 	})
 	if err != nil {
 		return err
@@ -76,7 +73,7 @@ func (g *generation) connected(conn *connswap.Conn) error {
 	}
 	g.report = report{connection: conn.ID(), director: conn.Director(), start: proof, now: proof}
 	g.out.connected(&g.report)
-	return g.written()
+	return written(g.out)
 }
 
 func (g *generation) tell(conn *connswap.Conn, event connswap.Event) error {
@@ -89,33 +86,5 @@ func (g *generation) tell(conn *connswap.Conn, event connswap.Event) error {
 		g.report.now = proof
 	}
 	g.out.event(&g.report, event)
-	return g.written()
-}
-
-// written is an error if the output is broken.
-func (g *generation) written() error {
-	err := g.out.broken()
-	if err != nil && readerLeft(err) {
-		return errNoReader
-	}
-	if err != nil {
-		return fmt.Errorf("writing the output: %w", err)
-	}
-	return nil
-}
-
-// exit turns how it ended into the exit code, and says on stderr what to do about it.
-func (g *generation) exit(ctx context.Context, err error, advice func() string) int {
-	switch {
-	case err == nil:
-		return exitDone
-	case errors.Is(err, errNoReader):
-		return exitCancelled // quietly
-	case ctx.Err() != nil:
-		g.process.complain("cancelled")
-		return exitCancelled
-	default:
-		g.process.complain("%s", advice())
-		return exitFailed
-	}
+	return written(g.out)
 }

@@ -47,7 +47,8 @@ type terminal struct {
 	stdout   io.Writer // instead of the buffer that run returns
 }
 
-// atTerminal runs a test where the environment names a director at director:61000 and good certificates.
+// atTerminal runs a test where the environment names a director at director:61000, its MGMT port at director:61001,
+// and good certificates.
 func atTerminal(t *testing.T, test func(t *terminal)) {
 	certs := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -58,6 +59,7 @@ func atTerminal(t *testing.T, test func(t *terminal)) {
 		}
 		t.Setenv("CONNECTION_SWAP_TLS_DIR", certs)
 		t.Setenv("CONNECTION_SWAP_DIRECTOR_TARGET", "director:61000")
+		t.Setenv("CONNECTION_SWAP_DIRECTOR_MGMT_ADDR", "director:61001")
 		test(&terminal{T: t, net: n, client: n.Host("client"), director: n.Host("director")})
 	})
 }
@@ -71,6 +73,17 @@ func (t *terminal) serve(play func(*fakedirector.Stream)) *fakedirector.Director
 	}
 	d := &fakedirector.Director{Network: t.director, Addr: ":61000", TLS: source, Play: play}
 	return d.Start(t)
+}
+
+// operate starts the director's MGMT port.
+func (t *terminal) operate(answer func(*fakedirector.Operation) error) {
+	t.Helper()
+	source, err := identity.FromDir(os.Getenv("CONNECTION_SWAP_TLS_DIR"), identity.Director)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := fakedirector.Mgmt{Network: t.director, Addr: ":61001", TLS: source, Operate: answer}
+	m.Start(t)
 }
 
 // run runs a command to its end.

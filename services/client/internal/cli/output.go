@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"syscall"
@@ -10,7 +11,7 @@ import (
 	"github.com/connswap/connswap/shared/config"
 )
 
-// output is one of the three ways to tell what happens. The report has been brought up to date before.
+// output is one of the three ways to tell what happens on a stream. The report has been brought up to date before.
 type output interface {
 	connected(r *report)
 	event(r *report, event connswap.Event)
@@ -56,6 +57,21 @@ func (s *sink) print(texts ...string) {
 }
 
 func (s *sink) broken() error { return s.err }
+
+// errNoReader ends a command whose output nobody reads any more.
+var errNoReader = errors.New("the output was closed")
+
+// written is an error if an output is broken.
+func written(out interface{ broken() error }) error {
+	err := out.broken()
+	if err != nil && readerLeft(err) {
+		return errNoReader
+	}
+	if err != nil {
+		return fmt.Errorf("writing the output: %w", err)
+	}
+	return nil
+}
 
 // readerLeft reports whether an output broke because its reader wants no more, such as head(1).
 func readerLeft(err error) bool {

@@ -3,8 +3,6 @@ package pool
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -33,8 +31,9 @@ type Link struct {
 	conn *quicnet.Conn // set before the link is up
 	lose context.CancelCauseFunc
 
-	silence silence       // owned by the pool's watch
-	fenced  atomic.Uint64 // tokens of sessions that had left
+	silence  silence       // owned by the pool's watch
+	incoming [3]int        // swaps under way to this worker, by migration.Kind; guarded by Pool.mu
+	fenced   atomic.Uint64 // tokens of sessions that had left
 
 	mu       sync.Mutex
 	up       bool
@@ -42,7 +41,8 @@ type Link struct {
 	rested   bool // false for a moment after the worker declined one
 	resting  *time.Timer
 	attempts map[uint64]attempt
-	progress uint64 // reports so far
+	holding  map[uint64]Placed // sessions whose checkpoint this worker was asked to keep, until it answers
+	progress uint64            // reports so far
 }
 
 // attempt is one session on one worker.
@@ -76,17 +76,10 @@ const restTime = 250 * time.Millisecond
 // all sessions.
 const tokenStreams = 4
 
-// newID returns 16 hex digits, random.
-func newID() string {
-	id := make([]byte, 8)
-	_, _ = rand.Read(id) // never fails (crypto/rand)
-	return hex.EncodeToString(id)
-}
-
 func newLink(p *Pool, w *Worker) *Link {
 	return &Link{
 		pool: p, worker: w, log: p.log.With(zap.String("worker", w.Label)), control: wire.NewOutbox(),
-		tether: newID(), attempts: map[uint64]attempt{}, rested: true,
+		tether: NewID(), attempts: map[uint64]attempt{}, holding: map[uint64]Placed{}, rested: true,
 	}
 }
 
@@ -147,8 +140,11 @@ func (l *Link) greet(ctx context.Context) (*quic.Stream, *wire.Reader, error) {
 		return nil, nil, err
 	}
 	hello := &wirepb.LinkHello{
-		Version: wire.Version, DirectorId: l.pool.cfg.DirectorID, TokenStreams: tokenStreams, Tether: l.tether,
-		ProgressIntervalMs: uint32(max(1, l.pool.cfg.KeepAlive.Milliseconds())), DirectorInstance: l.pool.instance,
+		Version: l.worker.Version, DirectorId: l.pool.cfg.DirectorID, TokenStreams: tokenStreams, Tether: l.tether,
+		ProgressIntervalMs: uint32(max(1, l.pool.cfg.KeepAlive.Milliseconds())), DirectorInstance: l.pool.cfg.Instance,
+	}
+	if l.worker.Version >= 2 {
+		hello.TokenKeys = l.pool.deps.TokenKeys()
 	}
 	if _, err := stream.Write(wire.Append(nil, hello)); err != nil {
 		return nil, nil, err
@@ -249,6 +245,13 @@ func (l *Link) room() bool {
 	return l.up && l.ready && l.rested && len(l.attempts) < l.worker.Capacity
 }
 
+// Up reports whether the worker can be reached, as far as is known.
+func (l *Link) Up() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.up
+}
+
 func (l *Link) available() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -298,8 +301,50 @@ func (l *Link) Worker() string { return l.worker.Label }
 // Fingerprint returns that of the worker's engine.
 func (l *Link) Fingerprint() string { return l.worker.Fingerprint }
 
+// Stateful reports whether the worker's engine has a state that moves with a session.
+func (l *Link) Stateful() bool { return l.worker.Stateful }
+
+// Version is that of the protocol which the worker is spoken with.
+func (l *Link) Version() uint32 { return l.worker.Version }
+
+// MgmtAddr is where the worker's MGMT port is.
+func (l *Link) MgmtAddr() string { return l.worker.MgmtAddr }
+
+// LocalAddr is the address of this end of the link, "ip:port".
+func (l *Link) LocalAddr() string { return l.conn.LocalAddr().String() }
+
+// Send sends a message on the control stream, such as those for standbys. Attach, Cancel and Grant have their own.
+func (l *Link) Send(m wire.Message) { l.control.Send(m) }
+
 // Attach gives a session to the worker. The answers come to the session's Sink.
 func (l *Link) Attach(m *wirepb.Attach) { l.control.Send(m) }
+
+// Hold asks the worker to keep a session's checkpoint. The answer comes to s, unless the link is lost before.
+func (l *Link) Hold(s Placed, m *wirepb.Hold) {
+	l.mu.Lock()
+	l.holding[m.GetFrom().GetSession()] = s
+	l.mu.Unlock()
+	l.control.Send(m)
+}
+
+// Discard lets the worker forget the checkpoint that it keeps of a session. An answer to Hold is not waited for any more.
+func (l *Link) Discard(session uint64) {
+	l.mu.Lock()
+	delete(l.holding, session)
+	l.mu.Unlock()
+	l.control.Send(&wirepb.Discard{Session: session, Checkpoint: true})
+}
+
+// held passes the answer to Hold on.
+func (l *Link) held(m *wirepb.Held) {
+	l.mu.Lock()
+	s := l.holding[m.GetSession()]
+	delete(l.holding, m.GetSession())
+	l.mu.Unlock()
+	if s != nil {
+		s.Held(m)
+	}
+}
 
 // Cancel takes a session back from the worker, for one epoch. It does not free its place; see Pool.Release.
 func (l *Link) Cancel(id, epoch uint64) { l.control.Send(&wirepb.Cancel{Session: id, Epoch: epoch}) }

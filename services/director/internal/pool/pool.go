@@ -5,6 +5,8 @@ package pool
 import (
 	"container/heap"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"slices"
 	"sync"
 	"time"
@@ -13,16 +15,21 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/lived"
 	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // Config says how a Pool reaches and judges workers.
 type Config struct {
 	DirectorID      string
+	Instance        string        // of this process: it tells workers its links and sessions from those before it
 	KeepAlive       time.Duration // ping a silent worker, and let it report progress, this often
 	IdleTimeout     time.Duration // without any packet
 	ProgressTimeout time.Duration // without progress, while packets come
-	MaxSwaps        int           // failovers under way at once
+	MaxSwaps        int           // failovers under way at once, and as many planned swaps
+	MaxPerTarget    int           // swaps under way to one worker
+	Version         uint32        // highest protocol version to speak with workers
 }
 
 // Deps is what a Pool needs from outside.
@@ -31,14 +38,16 @@ type Deps struct {
 	TLS     identity.Source
 	Clock   *lived.Clock
 	Log     *zap.Logger
+
+	TokenKeys func() *wirepb.TokenKeys     // of migration tokens, for workers
+	Draining  func(label, instance string) // called when a worker asks to be emptied; must not block
 }
 
 // Pool is safe for concurrent use. Lock order: Pool.mu, then Link.mu, then a session's own.
 type Pool struct {
-	cfg      Config
-	deps     Deps
-	log      *zap.Logger
-	instance string // of this process, for workers
+	cfg  Config
+	deps Deps
+	log  *zap.Logger
 
 	keepers sync.WaitGroup // one goroutine per worker
 	ctx     context.Context
@@ -48,15 +57,22 @@ type Pool struct {
 	workers  map[string]*Worker // by label
 	links    []*Link            // up, in the order in which they came up
 	turn     int                // round robin: index of the link to try first
-	moving   queue              // waiters that count against the swaps under way
-	arriving queue              // those that do not
-	untold   int                // how many have not been told that they wait
-	swaps    int                // failovers under way
+	waiting  [3]queue           // by migration.Kind
+	under    [3]int             // swaps under way, by migration.Kind; placements do not count
+	untold   int                // how many waiters have not been told that they wait
+	draining map[string]bool    // labels of workers that get nothing new
+}
+
+// NewID returns 16 hex digits, random.
+func NewID() string {
+	id := make([]byte, 8)
+	_, _ = rand.Read(id) // never fails (crypto/rand)
+	return hex.EncodeToString(id)
 }
 
 // New returns an empty pool. Close ends it.
 func New(cfg Config, deps Deps) *Pool {
-	p := &Pool{cfg: cfg, deps: deps, log: deps.Log, instance: newID(), workers: map[string]*Worker{}}
+	p := &Pool{cfg: cfg, deps: deps, log: deps.Log, workers: map[string]*Worker{}, draining: map[string]bool{}}
 	p.ctx, p.stop = context.WithCancelCause(context.Background())
 	return p
 }
@@ -117,30 +133,38 @@ func (p *Pool) enqueue(w *Waiter) {
 	}
 }
 
-func (p *Pool) queueOf(w *Waiter) *queue {
-	if w.Failover {
-		return &p.moving
-	}
-	return &p.arriving
-}
+func (p *Pool) queueOf(w *Waiter) *queue { return &p.waiting[w.Kind] }
 
-// next takes the oldest waiter that may go now, or returns nil. Failovers beyond their limit hold up nobody else.
+// next takes the waiter that goes first, or returns nil. Swaps beyond their limits hold up nobody else, but planned ones
+// come after all who have no worker, those that are held up included.
 func (p *Pool) next() *Waiter {
-	from := &p.arriving
-	if p.swaps < p.cfg.MaxSwaps && len(p.moving) > 0 && (len(p.arriving) == 0 || p.moving[0].ID < p.arriving[0].ID) {
-		from = &p.moving
+	var from *queue
+	for _, kind := range []migration.Kind{migration.Failover, migration.Placement, migration.Planned} {
+		q := &p.waiting[kind]
+		switch {
+		case len(*q) == 0, p.heldUp(kind):
+		case kind == migration.Planned && len(p.waiting[migration.Failover]) > 0:
+		case from == nil, kind != migration.Planned && (*q)[0].compare((*from)[0]) < 0:
+			from = q
+		}
 	}
-	if len(*from) == 0 {
+	if from == nil {
 		return nil
 	}
 	w, _ := heap.Pop(from).(*Waiter)
 	return w
 }
 
+// heldUp reports whether nobody of this kind could get a place now, whatever engine is needed.
+func (p *Pool) heldUp(kind migration.Kind) bool {
+	return p.under[kind] >= p.cfg.MaxSwaps || p.pick(&Waiter{Kind: kind}) == nil
+}
+
 func (p *Pool) settle(w *Waiter) {
-	if w.swaps {
-		w.swaps = false
-		p.swaps--
+	if w.target != nil {
+		w.target.incoming[w.Kind]--
+		w.target = nil
+		p.under[w.Kind]--
 	}
 }
 
@@ -149,11 +173,7 @@ func (p *Pool) settle(w *Waiter) {
 func (p *Pool) dispatch() (after func()) {
 	var calls []func()
 	var passed []*Waiter
-	for p.pick(&Waiter{}) != nil {
-		w := p.next()
-		if w == nil {
-			break
-		}
+	for w := p.next(); w != nil; w = p.next() {
 		link := p.pick(w)
 		if link == nil || !link.add(w) {
 			passed = append(passed, w)
@@ -179,9 +199,10 @@ func (p *Pool) grant(w *Waiter, link *Link) {
 	if !w.told {
 		p.untold--
 	}
-	if w.Failover {
-		w.swaps = true
-		p.swaps++
+	if w.Kind != migration.Placement {
+		w.target = link
+		link.incoming[w.Kind]++
+		p.under[w.Kind]++
 	}
 	w.granted = link
 	p.turn = p.after(link)
@@ -190,7 +211,7 @@ func (p *Pool) grant(w *Waiter, link *Link) {
 // tellWaiting returns the calls that tell each waiter, once, why it waits.
 func (p *Pool) tellWaiting() []func() {
 	var calls []func()
-	for _, w := range slices.Concat(p.moving, p.arriving) {
+	for _, w := range slices.Concat(p.waiting[:]...) {
 		if w.told {
 			continue
 		}
@@ -202,20 +223,42 @@ func (p *Pool) tellWaiting() []func() {
 	return calls
 }
 
-// pick returns the next link, round robin, that could take w; a worker to avoid only if there is no other.
+// pick returns the next link, round robin, that could take w; a worker to avoid only if there is no other, and never
+// for a planned swap: the session is on it.
 func (p *Pool) pick(w *Waiter) *Link {
 	var avoided *Link
 	for i := range p.links {
 		link := p.links[(p.turn+i)%len(p.links)]
 		switch {
-		case !link.room() || w.Fingerprint != "" && w.Fingerprint != link.worker.Fingerprint:
-		case link.worker.Label == w.Avoid:
-			avoided = link
-		default:
+		case !p.suits(w, link) || !link.room():
+		case link.worker.Label != w.Avoid:
 			return link
+		case w.Kind != migration.Planned:
+			avoided = link
 		}
 	}
 	return avoided
+}
+
+// suits reports whether w may go to a worker at all, leaving aside whether that has room.
+func (p *Pool) suits(w *Waiter, link *Link) bool {
+	switch {
+	case w.Fingerprint != "" && w.Fingerprint != link.worker.Fingerprint,
+		w.Want != "" && w.Want != link.worker.Label,
+		p.draining[link.worker.Label]:
+		return false
+	}
+	return p.mayTake(w.Kind, link)
+}
+
+// mayTake reports whether one swap more may be under way to a worker. Planned swaps can take long: they yield to
+// failovers, and hold up none.
+func (p *Pool) mayTake(kind migration.Kind, link *Link) bool {
+	n := link.incoming[migration.Failover]
+	if kind == migration.Planned {
+		n += link.incoming[migration.Planned]
+	}
+	return kind == migration.Placement || n < p.cfg.MaxPerTarget
 }
 
 // after returns the index behind link's, for the next pick.
@@ -233,21 +276,29 @@ func (p *Pool) shortage(w *Waiter) string {
 	if len(p.links) == 0 {
 		return "no worker is connected"
 	}
-	available, engine := 0, 0
+	engine, available, room := 0, 0, 0
 	for _, l := range p.links {
-		if w.Fingerprint != "" && l.worker.Fingerprint != w.Fingerprint {
+		if w.Fingerprint != "" && l.worker.Fingerprint != w.Fingerprint || w.Want != "" && l.worker.Label != w.Want ||
+			w.Kind == migration.Planned && l.worker.Label == w.Avoid {
 			continue
 		}
 		engine++
-		if l.available() {
+		if l.available() && !p.draining[l.worker.Label] {
 			available++
+			if l.room() {
+				room++
+			}
 		}
 	}
 	switch {
+	case engine == 0 && w.Kind == migration.Planned:
+		return "no other connected worker runs the engine that this stream began with"
 	case engine == 0:
 		return "no connected worker runs the engine that this stream began with"
 	case available == 0:
 		return "no worker is available"
+	case room > 0:
+		return "other streams are being moved first"
 	default:
 		return "all workers are full"
 	}

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -22,13 +23,14 @@ type world struct {
 }
 
 func newWorld(t *testing.T, maxSwaps int) *world {
-	p := New(Config{MaxSwaps: maxSwaps}, Deps{Log: zap.NewNop(), Clock: &lived.Clock{}})
+	p := New(Config{MaxSwaps: maxSwaps, MaxPerTarget: maxSwaps}, Deps{Log: zap.NewNop(), Clock: &lived.Clock{}})
 	return &world{Pool: p, t: t, sessions: map[uint64]*fake{}}
 }
 
 func (w *world) link(label string, capacity int, fingerprint string) *Link {
 	l := newLink(w.Pool, &Worker{Label: label, Capacity: capacity, Fingerprint: fingerprint})
 	l.up, l.ready = true, true
+	w.workers[label] = l.worker
 	w.linkUp(l)
 	return l
 }
@@ -58,9 +60,13 @@ func (w *world) session(id uint64) *fake {
 	return f
 }
 
-func (f *fake) ask(failover bool) *fake {
+func (f *fake) ask(kind migration.Kind) *fake { return f.want(Waiter{Kind: kind}) }
+
+// want asks for what w says beyond who asks.
+func (f *fake) want(w Waiter) *fake {
 	f.epoch++
-	f.wish = NewWaiter(Waiter{Session: f, ID: f.id, Epoch: f.epoch, Failover: failover})
+	w.Session, w.ID, w.Epoch = f, f.id, f.epoch
+	f.wish = NewWaiter(w)
 	f.world.Acquire(f.wish)
 	return f
 }
@@ -83,7 +89,7 @@ func (f *fake) Lost(epoch uint64, _ Cause) *Waiter {
 	}
 	f.epoch++
 	f.link = nil
-	f.wish = NewWaiter(Waiter{Session: f, ID: f.id, Epoch: f.epoch, Failover: true})
+	f.wish = NewWaiter(Waiter{Session: f, ID: f.id, Epoch: f.epoch, Kind: migration.Failover})
 	return f.wish
 }
 
@@ -93,7 +99,7 @@ func TestRoundRobinOverRoom(t *testing.T) {
 	w.link("b", 1, "")
 	w.link("c", 2, "").ready = false
 	for id := uint64(1); id <= 4; id++ {
-		w.session(id).ask(false)
+		w.session(id).ask(migration.Placement)
 	}
 	if got, want := w.said(), "1→a 2→b 3→a 4 waits: all workers are full;"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
@@ -106,22 +112,20 @@ func TestRoundRobinOverRoom(t *testing.T) {
 
 func TestReasonsForWaiting(t *testing.T) {
 	w := newWorld(t, 10)
-	w.session(1).ask(false)
-	w.session(1).ask(false) // the same session's second try does not matter here
+	w.session(1).ask(migration.Placement)
+	w.session(1).ask(migration.Placement) // the same session's second try does not matter here
 	if got, want := w.said(), "1 waits: no worker is connected; 1 waits: no worker is connected;"; got != want {
 		t.Errorf("got %s", got)
 	}
 	l := w.link("a", 1, "x")
 	w.said()
 	l.ready = false
-	w.session(2).ask(false)
+	w.session(2).ask(migration.Placement)
 	if got, want := w.said(), "2 waits: no worker is available;"; got != want {
 		t.Errorf("got %s", got)
 	}
 	l.ready = true
-	f := w.session(3)
-	f.wish = NewWaiter(Waiter{Session: f, ID: 3, Epoch: 1, Fingerprint: "y"})
-	w.Acquire(f.wish)
+	w.session(3).want(Waiter{Fingerprint: "y"})
 	if got, want := w.said(), "3 waits: no connected worker runs the engine that this stream began with;"; !strings.Contains(got, want) {
 		t.Errorf("got %s", got)
 	}
@@ -130,7 +134,7 @@ func TestReasonsForWaiting(t *testing.T) {
 func TestAskingTwiceIsAskingOnce(t *testing.T) {
 	w := newWorld(t, 10)
 	w.link("a", 2, "")
-	f := w.session(1).ask(false)
+	f := w.session(1).ask(migration.Placement)
 	w.Acquire(f.wish)
 	if got := w.said(); got != "1→a" {
 		t.Errorf("got %s", got)
@@ -149,16 +153,12 @@ func TestStuckStreamPrefersAnotherWorker(t *testing.T) {
 	if w.Alternative("", "a") {
 		t.Error("a is an alternative to a")
 	}
-	f := w.session(1)
-	f.wish = NewWaiter(Waiter{Session: f, ID: 1, Epoch: 1, Avoid: "a"})
-	w.Acquire(f.wish)
+	w.session(1).want(Waiter{Avoid: "a"})
 	w.link("b", 1, "")
 	if !w.Alternative("", "a") {
 		t.Error("b is no alternative to a")
 	}
-	f = w.session(2)
-	f.wish = NewWaiter(Waiter{Session: f, ID: 2, Epoch: 1, Avoid: "a"})
-	w.Acquire(f.wish)
+	w.session(2).want(Waiter{Avoid: "a"})
 	if got := w.said(); got != "1→a 2→b" {
 		t.Errorf("got %s", got)
 	}
@@ -171,7 +171,7 @@ func TestDeadWorkerIsEmptiedInOrder(t *testing.T) {
 	w := newWorld(t, atOnce)
 	dying := w.link("dying", sessions, "")
 	for id := uint64(1); id <= sessions; id++ {
-		w.session(id).ask(false)
+		w.session(id).ask(migration.Placement)
 	}
 	b, c := w.link("b", places/2, ""), w.link("c", places/2, "")
 	w.said()
@@ -194,8 +194,8 @@ func TestDeadWorkerIsEmptiedInOrder(t *testing.T) {
 	for i := 0; i < len(moved) && len(moved) < places; i++ {
 		w.Settle(w.sessions[moved[i]].wish)
 		collect()
-		if w.swaps > atOnce {
-			t.Fatalf("%d swaps under way", w.swaps)
+		if w.under[migration.Failover] > atOnce {
+			t.Fatalf("%d swaps under way", w.under[migration.Failover])
 		}
 	}
 	if len(moved) != places || len(b.attempts) != places/2 || len(c.attempts) != places/2 {
@@ -224,11 +224,11 @@ func TestDeadWorkerIsEmptiedInOrder(t *testing.T) {
 func TestWorkerDiesBetweenGrantAndUse(t *testing.T) {
 	w := newWorld(t, 1)
 	a := w.link("a", 1, "")
-	w.session(1).ask(true)
+	w.session(1).ask(migration.Failover)
 	w.lose(a)
-	w.session(2).ask(true)
-	if w.swaps != 0 {
-		t.Errorf("%d swaps are counted as under way, with nobody to go to", w.swaps)
+	w.session(2).ask(migration.Failover)
+	if w.under[migration.Failover] != 0 {
+		t.Errorf("%d swaps are counted as under way, with nobody to go to", w.under[migration.Failover])
 	}
 	w.link("b", 2, "")
 	if got, want := w.said(), "1→a 1 waits: no worker is connected; 2 waits: no worker is connected; 1→b"; got != want {
@@ -246,11 +246,11 @@ func TestTargetDiesBeforeAnybodyLooks(t *testing.T) {
 	w := newWorld(t, 1)
 	a := w.link("a", 1, "")
 	b := w.link("b", 1, "")
-	w.session(1).ask(false)
+	w.session(1).ask(migration.Placement)
 	w.lose(a)
 	w.lose(b)
-	if w.swaps != 0 {
-		t.Errorf("%d swaps under way with no worker left", w.swaps)
+	if w.under[migration.Failover] != 0 {
+		t.Errorf("%d swaps under way with no worker left", w.under[migration.Failover])
 	}
 	w.link("c", 1, "")
 	if got := w.said(); got != "1→a 1→b 1 waits: no worker is connected; 1→c" {
@@ -262,9 +262,9 @@ func TestTargetDiesBeforeAnybodyLooks(t *testing.T) {
 func TestFailoversDoNotHoldUpNewStreams(t *testing.T) {
 	w := newWorld(t, 1)
 	w.link("a", 10, "")
-	w.session(1).ask(true)
-	w.session(2).ask(true)
-	w.session(3).ask(false)
+	w.session(1).ask(migration.Failover)
+	w.session(2).ask(migration.Failover)
+	w.session(3).ask(migration.Placement)
 	if got := w.said(); got != "1→a 3→a" {
 		t.Errorf("got %s", got)
 	}

@@ -30,6 +30,9 @@ type Sink interface {
 	Ended(m *wirepb.End)
 	Failed(m *wirepb.Fail)
 	Refused(m *wirepb.Refused)
+	Prepared(m *wirepb.Prepared)
+	Captured(m *wirepb.Captured)
+	Held(m *wirepb.Held)
 }
 
 // acceptTokens reads each token stream that the worker opens.
@@ -162,6 +165,16 @@ func (l *Link) readControl(frames *wire.Reader) error {
 			l.mu.Unlock()
 		case *wirepb.Refused:
 			l.refused(m)
+		case *wirepb.Prepared:
+			if s := l.session(m.GetSession()); s != nil {
+				s.Prepared(m)
+			}
+		case *wirepb.Captured:
+			if s := l.session(m.GetSession()); s != nil {
+				s.Captured(m)
+			}
+		case *wirepb.Held:
+			l.held(m)
 		case *wirepb.WorkerStatus:
 			l.status(m)
 		default:
@@ -196,5 +209,9 @@ func (l *Link) status(m *wirepb.WorkerStatus) {
 		return
 	}
 	l.log.Info("worker status", zap.Bool("available", m.GetAvailable()), zap.String("reason", m.GetReason()))
+	if m.GetDraining() {
+		l.pool.leaving(l)
+		return
+	}
 	l.pool.changed()
 }

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/connswap/connswap/shared/migration"
 )
 
 // Snapshot is a worker as it is shown to people and programs.
@@ -16,11 +18,15 @@ type Snapshot struct {
 	Fingerprint string    `json:"engine_fingerprint"`
 	Connected   bool      `json:"connected"` // its link is up
 	Available   bool      `json:"available"` // it takes new sessions
+	Draining    bool      `json:"draining"`  // its sessions move away, and it gets no new ones
 	Sessions    int       `json:"sessions"`  // by this director's count
 	Reported    int       `json:"reported"`  // by its own, at the last heartbeat: those of other directors count
 	Capacity    int       `json:"capacity"`
 	Fenced      uint64    `json:"fenced"` // tokens that came for sessions which had left, since the link is up
 	Heartbeat   time.Time `json:"last_heartbeat"`
+	Version     uint32    `json:"version"` // of the protocol that it is spoken with
+	Build       string    `json:"build"`
+	Incoming    int       `json:"incoming"` // swaps under way to it
 }
 
 // Workers returns the registered workers by label, and how many sessions wait for one.
@@ -32,14 +38,16 @@ func (p *Pool) Workers() (workers []Snapshot, waiting int) {
 		s := Snapshot{
 			Worker: w.Label, Instance: w.Instance, UserAddr: w.UserAddr, MgmtAddr: w.MgmtAddr, Engine: w.Engine,
 			Fingerprint: w.Fingerprint, Reported: w.reported, Capacity: w.Capacity, Heartbeat: w.heartbeat,
+			Draining: p.draining[w.Label], Version: w.Version, Build: w.Build,
 		}
 		if w.link != nil {
 			s.Connected, s.Available, s.Sessions, s.Fenced = true, w.link.available(), w.link.sessions(), w.link.fenced.Load()
+			s.Incoming = w.link.incoming[migration.Failover] + w.link.incoming[migration.Planned]
 		}
 		workers = append(workers, s)
 	}
 	slices.SortFunc(workers, func(a, b Snapshot) int { return cmp.Compare(a.Worker, b.Worker) })
-	return workers, len(p.moving) + len(p.arriving)
+	return workers, len(p.waiting[migration.Placement]) + len(p.waiting[migration.Failover])
 }
 
 func (l *Link) sessions() int {

@@ -1,6 +1,11 @@
 package pool
 
-import "container/heap"
+import (
+	"cmp"
+	"container/heap"
+
+	"github.com/connswap/connswap/shared/migration"
+)
 
 // Placed is a session as the pool and its links see it.
 //
@@ -10,8 +15,8 @@ type Placed interface {
 	Granted(w *Waiter, l *Link)
 	// Waiting says that no worker can take w now.
 	Waiting(w *Waiter, reason string)
-	// Lost says that the worker of the given epoch is gone. It fences the session at once, and returns its
-	// wish for the next worker, or nil if it needs none.
+	// Lost says that the worker of the given epoch is gone. If that is the one that serves the session it fences the
+	// session at once, and returns its wish for the next worker; otherwise nil.
 	Lost(epoch uint64, cause Cause) *Waiter
 
 	Sink
@@ -20,16 +25,24 @@ type Placed interface {
 // Waiter is one session's wish for a worker. Make it with NewWaiter.
 type Waiter struct {
 	Session     Placed
-	ID          uint64 // of the session; older sessions have lower ones and go first
+	ID          uint64 // of the session; older sessions have lower ones
+	Started     int64  // when the session began, in seconds: older ones go first,
+	Priority    uint32 // of equally old ones those with the higher priority
 	Epoch       uint64 // that the worker shall serve
-	Failover    bool   // counts against the swaps that may be under way at once
+	Kind        migration.Kind
 	Fingerprint string // of the engine; empty if any will do
 	Avoid       string // a worker not to take again; empty if any will do
+	Want        string // the only worker that will do; empty if any will
 
 	index   int // in the queue, or one of the below
 	told    bool
-	swaps   bool // holds one of the places for swaps under way
+	target  *Link // that it counts against as a swap under way; nil if it does not
 	granted *Link
+}
+
+// compare is negative if w goes before other.
+func (w *Waiter) compare(other *Waiter) int {
+	return cmp.Or(cmp.Compare(w.Started, other.Started), cmp.Compare(other.Priority, w.Priority), cmp.Compare(w.ID, other.ID))
 }
 
 // Values of Waiter.index outside the queue.
@@ -44,11 +57,11 @@ func NewWaiter(w Waiter) *Waiter {
 	return &w
 }
 
-// queue is a heap of waiters by age.
+// queue is a heap of waiters in the order in which they go.
 type queue []*Waiter
 
 func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].ID < q[j].ID }
+func (q queue) Less(i, j int) bool { return q[i].compare(q[j]) < 0 }
 
 func (q queue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]

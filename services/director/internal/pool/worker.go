@@ -17,6 +17,9 @@ type Worker struct {
 	Engine      string
 	Fingerprint string
 	Capacity    int
+	Stateful    bool   // its engine has a state that moves with a session
+	Version     uint32 // of the protocol to speak with it
+	Build       string
 
 	stop context.CancelCauseFunc // ends its keeper
 	done chan struct{}           // closed when the keeper has ended

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -9,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -36,10 +34,9 @@ type connection struct {
 	number uint64
 	since  time.Time
 
-	mu      sync.Mutex
-	id      string // conn-…; empty until the client has greeted
-	client  string
-	streams map[*session.Session]struct{}
+	mu     sync.Mutex
+	id     string // conn-…; empty until the client has greeted
+	client string
 }
 
 // serve greets the client and serves its streams until the connection or ctx ends.
@@ -155,20 +152,15 @@ func (c *connection) serveStream(ctx context.Context, stream *quic.Stream) {
 		c.refuse(stream, wire.AsError(err, wire.CodeProtocol))
 		return
 	}
-	s := session.New(session.Identity{
-		ID: c.server.sessions.Add(1), Connection: c.number, ConnectionID: c.id, StreamID: uint64(stream.StreamID()) / 4,
-	}, request, stream, c.server.cfg.Session, c.server.deps)
-	c.mu.Lock()
-	c.streams[s] = struct{}{}
-	c.mu.Unlock()
+	s := c.server.sessions.Create(session.Identity{
+		Connection: c.number, ConnectionID: c.id, StreamID: uint64(stream.StreamID()) / 4,
+	}, request, stream)
+	defer c.server.sessions.Retire(s)
 	s.Run(ctx)
 	var stopped *quic.StreamError
 	if errors.As(context.Cause(stream.Context()), &stopped) {
 		stream.CancelWrite(stopped.ErrorCode) // before that QUIC does not count the stream as over
 	}
-	c.mu.Lock()
-	delete(c.streams, s)
-	c.mu.Unlock()
 }
 
 // refuse tells the client why its stream is not served. It waits for nobody: a client that leaves no room for the
@@ -226,17 +218,18 @@ func (c *connection) snapshot() (Snapshot, bool) {
 		return Snapshot{}, false // the handshake is not over
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.id == "" {
+	id, client := c.id, c.client
+	c.mu.Unlock()
+	if id == "" {
 		return Snapshot{}, false
 	}
+	sessions := c.server.sessions.Of(c.number)
 	all := Snapshot{
-		ConnectionID: c.id, ODCID: proof.ODCID, Exporter: proof.Exporter, Client: c.client,
-		Address: c.conn.RemoteAddr().String(), Since: c.since, Streams: make([]session.Snapshot, 0, len(c.streams)),
+		ConnectionID: id, ODCID: proof.ODCID, Exporter: proof.Exporter, Client: client,
+		Address: c.conn.RemoteAddr().String(), Since: c.since, Streams: make([]session.Snapshot, len(sessions)),
 	}
-	for s := range c.streams {
-		all.Streams = append(all.Streams, s.Snapshot())
+	for i, s := range sessions {
+		all.Streams[i] = s.Snapshot()
 	}
-	slices.SortFunc(all.Streams, func(a, b session.Snapshot) int { return cmp.Compare(a.StreamID, b.StreamID) })
 	return all, true
 }

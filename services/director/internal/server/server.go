@@ -24,26 +24,24 @@ type Config struct {
 	MaxSessions    int // at once, of all clients
 	MaxPromptBytes int
 	MaxTokens      int // of one stream
-	Session        session.Config
 }
 
 // Server is safe for concurrent use.
 type Server struct {
-	cfg  Config
-	deps session.Deps
-	log  *zap.Logger
+	cfg      Config
+	sessions *session.Manager
+	log      *zap.Logger
 
-	sessions    atomic.Uint64 // numbers given out
 	connections atomic.Uint64
-	streams     atomic.Int64 // being served
+	streams     atomic.Int64 // being served, from their first byte on
 
 	mu    sync.Mutex
 	conns map[*connection]struct{}
 }
 
 // New returns a server that serves nobody yet.
-func New(cfg Config, deps session.Deps) *Server {
-	return &Server{cfg: cfg, deps: deps, log: deps.Log, conns: map[*connection]struct{}{}}
+func New(cfg Config, sessions *session.Manager, log *zap.Logger) *Server {
+	return &Server{cfg: cfg, sessions: sessions, log: log, conns: map[*connection]struct{}{}}
 }
 
 // Serve accepts clients until ctx ends; then it ends their streams, tells them that the director shuts down, and
@@ -60,7 +58,7 @@ func (s *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
 		if err != nil {
 			return err
 		}
-		c := &connection{server: s, conn: conn, number: s.connections.Add(1), since: time.Now(), streams: map[*session.Session]struct{}{}}
+		c := &connection{server: s, conn: conn, number: s.connections.Add(1), since: time.Now()}
 		if !s.admit(c) {
 			s.log.Warn("client refused: too many connections", zap.Int("limit", s.cfg.MaxConnections))
 			_ = conn.CloseWithError(wire.QUICRefused, string(wire.CodeLimit)+": the director serves as many connections as it may")

@@ -49,11 +49,6 @@ func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
 		cfg := Config{
 			DirectorID: "director-1", MaxConnections: 10, MaxSessions: 10, MaxPromptBytes: 100,
 			MaxTokens: 50,
-			Session: session.Config{
-				MaxBytes: 1 << 20, Window: 16, WorkerWait: time.Hour, ClientStall: time.Minute,
-				AttachTimeout: time.Second, FirstTokenTimeout: time.Second, TokenTimeoutMin: time.Second, TokenFactor: 4,
-				MaxSwapsPerMinute: 10, MaxWorkerDeaths: 3,
-			},
 		}
 		if change != nil {
 			change(&cfg)
@@ -62,7 +57,7 @@ func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
 		host := w.net.Host("director")
 		workers := pool.New(pool.Config{MaxSwaps: 1}, pool.Deps{Network: host, TLS: sources[identity.Director], Clock: clock, Log: zap.NewNop()})
 		defer workers.Close()
-		w.server = New(cfg, session.Deps{Pool: workers, Clock: clock, Log: zap.NewNop(), Swaps: func(migration.Record) {}})
+		w.server = New(cfg, sessions(workers, clock), zap.NewNop())
 		l, err := quicnet.Listen(host, ":61000", identity.ServerTLS(sources[identity.Director], []string{wire.ALPNClient}, nil),
 			quicnet.ServeClientsConfig(maxStreams))
 		if err != nil {
@@ -80,6 +75,14 @@ func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
 		stop()
 		<-w.stopped
 	})
+}
+
+func sessions(workers *pool.Pool, clock *lived.Clock) *session.Manager {
+	return session.NewManager(session.Config{
+		MaxBytes: 1 << 20, Window: 16, WorkerWait: time.Hour, ClientStall: time.Minute,
+		AttachTimeout: time.Second, FirstTokenTimeout: time.Second, TokenTimeoutMin: time.Second, TokenFactor: 4,
+		MaxSwapsPerMinute: 10, MaxWorkerDeaths: 3,
+	}, session.Deps{Pool: workers, Clock: clock, Log: zap.NewNop(), Swaps: func(migration.Record) {}}, time.Minute)
 }
 
 // dial connects without a word; window is what it gives each stream, or 0 for what clients give.

@@ -18,6 +18,7 @@ const minProgress = 4
 
 // lose gives up the present attempt and moves on. avoid is a worker not to come back to.
 func (s *Session) lose(cause pool.Cause, avoid string) {
+	s.abandon(migration.SourceLost, string(cause))
 	s.blame(cause)
 	moved := s.swap == nil
 	left := string(cause) // why the worker that the client knows was left
@@ -105,6 +106,7 @@ func (s *Session) move(cause, avoid string) {
 	}
 	s.swap = migration.NewSwap(kind, from, cause, time.Now())
 	s.swap.Epoch, s.swap.Cut = s.wish.Epoch, s.length()
+	s.keep.cutAt(s.swap.Cut)
 	s.step(migration.Start)
 }
 
@@ -118,6 +120,7 @@ func (s *Session) leave() {
 	if s.wish != nil {
 		s.deps.Pool.Release(s.wish)
 	}
+	s.releaseSource()
 	s.mu.Lock()
 	newest, closed := s.flow.wish, s.flow.closed
 	s.mu.Unlock()
@@ -138,6 +141,7 @@ func (s *Session) step(event migration.Event) {
 	}
 	s.entered = s.deps.Clock.Now()
 	swap := s.swap
+	s.publish(swap)
 	for _, action := range actions {
 		s.act(action)
 	}
@@ -165,30 +169,56 @@ func (s *Session) act(action migration.Action) {
 		s.mu.Lock()
 		ready := len(s.flow.held) > 0
 		s.mu.Unlock()
-		if ready {
+		if ready && s.swap.Kind != migration.Planned { // of which the Begin has not been looked at yet
 			s.step(migration.Verified)
 		}
 	case migration.Tell:
 		if s.tell() {
 			s.step(migration.Told)
 		}
-	case migration.Confirm, migration.ReleaseSource, migration.ReleaseTarget:
-		// A failover needs no confirmation and has no source. The target is left by leave, which follows.
+	case migration.ReleaseSource:
+		s.releaseSource()
+	case migration.Confirm, migration.ReleaseTarget:
+		// What is beyond its cut, or never had one, needs no confirmation. The target is left by leave, which follows.
 	}
+}
+
+// releaseSource takes the session back from the worker that a planned swap leaves.
+func (s *Session) releaseSource() {
+	if s.source.link == nil {
+		return
+	}
+	s.source.link.Cancel(s.who.ID, s.source.wish.Epoch)
+	s.discard(s.source.link)
+	s.deps.Pool.Release(s.source.wish)
+	s.source = attempt{}
 }
 
 // attachment returns what the target needs to go on, and opens the session for its answer.
 func (s *Session) attachment() *wirepb.Attach {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.expect(s.wish.Epoch)
+	attach := s.attach(s.wish.Epoch)
+	s.mu.Unlock()
+	attach.Checkpoint = s.checkpointFor(s.link)
+	return attach
+}
+
+// expect opens the session for the answer of an attempt, which is verified before it counts. s.mu is held.
+func (s *Session) expect(epoch uint64) {
 	f := &s.flow
-	f.pending, f.begun, f.held = s.wish.Epoch, false, nil
+	f.pending, f.begun, f.held = epoch, false, nil
 	// One token at least, even to a client that reads nothing: without it the target could not be verified.
 	f.client.granted = max(f.client.sent+uint64(s.cfg.Window), f.journal.Len()+1)
+}
+
+// attach is called with s.mu held.
+func (s *Session) attach(epoch uint64) *wirepb.Attach {
+	f := &s.flow
 	text, lengths := f.journal.Prefix()
 	digest := f.journal.Digest()
 	return &wirepb.Attach{
-		Session: s.who.ID, Epoch: s.wish.Epoch, ConnectionId: s.who.ConnectionID, StreamId: s.who.StreamID,
+		Session: s.who.ID, Epoch: epoch, ConnectionId: s.who.ConnectionID, StreamId: s.who.StreamID,
 		Request: s.request, Credit: f.client.granted,
 		Prefix: &wirepb.Prefix{Text: text, Lengths: lengths, Digest: digest[:]},
 	}
@@ -218,6 +248,8 @@ func (s *Session) tell() bool {
 			Epoch: s.swap.Epoch, LastSequence: s.swap.Cut,
 		})
 	}
+	s.swap.Gap = s.gap()
+	f.waiting = false
 	f.worker, f.fingerprint, f.link = s.swap.To, s.link.Fingerprint(), s.link
 	f.epoch, f.pending, f.begun = f.pending, 0, false
 	held := f.held
@@ -235,6 +267,17 @@ func (s *Session) tell() bool {
 	return true
 }
 
+// gap returns how long no token came, beyond the stream's usual interval. The planned swaps measure it exactly, all
+// others in ticks of the lived clock. s.mu is held.
+func (s *Session) gap() time.Duration {
+	p := &s.flow.pace
+	silence := s.deps.Clock.Since(p.last)
+	if s.swap.Kind == migration.Planned {
+		silence = time.Since(s.last)
+	}
+	return max(0, silence-p.mean)
+}
+
 // swapOver accounts for a swap that has ended.
 func (s *Session) swapOver() {
 	swap := s.swap
@@ -245,12 +288,12 @@ func (s *Session) swapOver() {
 		s.log.Info("worker assigned", zap.String("worker", swap.To), zap.Uint64("epoch", swap.Epoch))
 	case swap.State() == migration.Completed:
 		s.log.Info("migrating connection to new worker", zap.String("from_worker", swap.From), zap.String("to_worker", swap.To),
-			zap.Uint64("sequence", swap.Cut+1), zap.Uint64("epoch", swap.Epoch))
+			zap.Stringer("kind", swap.Kind), zap.Uint64("sequence", swap.Cut+1), zap.Uint64("epoch", swap.Epoch))
 	}
 	if swap.Kind == migration.Placement {
 		return
 	}
-	r := swap.Record(time.Now())
-	r.ConnectionID, r.StreamID = s.who.ConnectionID, s.who.StreamID
-	s.deps.Swaps(r)
+	done := s.planned
+	s.planned = nil
+	s.report(swap, done)
 }

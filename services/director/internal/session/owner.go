@@ -23,19 +23,24 @@ func (s *Session) Run(ctx context.Context) {
 	for !s.over || !s.flushed() {
 		select {
 		case <-ctx.Done():
+			s.ends(Cancelled, "the connection ended")
 			return
 		case <-s.flow.client.stream.Context().Done():
 			s.log.Info("stream cancelled by the client", zap.Uint64("sequence", s.length()))
+			s.ends(Cancelled, "cancelled by the client")
 			return
 		case <-s.inbox.ready:
-			for _, event := range s.inbox.take() {
-				if gone := s.handle(event); gone {
-					return
-				}
+			gone := false
+			for _, event := range s.inbox.take() { // all: some wait for an answer
+				gone = s.handle(event) || gone
+			}
+			if gone {
+				return
 			}
 		case <-timer.C:
 			if s.stalled() {
 				s.log.Warn("client read nothing for too long", zap.Duration("limit", s.cfg.ClientStall))
+				s.ends(Failed, string(wire.CodeClientStall))
 				s.flow.client.stream.CancelWrite(wire.StreamStalled) // an Error frame could not be written
 				return
 			}
@@ -67,12 +72,25 @@ func (s *Session) cleanUp() {
 	writing := s.flow.client.writing
 	s.flow.client.gone = true // whoever flushes now starts no writer
 	s.mu.Unlock()
-	s.step(migration.Cancelled)
+	s.ends(Cancelled, "the connection ended")
+	s.over = true
+	s.abandon(migration.Cancelled, hasEnded)
+	s.giveUp(hasEnded)
 	s.leave()
+	s.refuseAll()
+	s.forgetCheckpoint()
 	if writing {
 		s.flow.client.stream.CancelWrite(wire.StreamCancel)
 	}
 	s.writers.Wait()
+}
+
+// giveUp ends the swap that is under way.
+func (s *Session) giveUp(reason string) {
+	if s.swap != nil {
+		s.swap.Reason = reason
+		s.step(migration.Cancelled)
+	}
 }
 
 // handle acts on one event, and reports whether the client is gone.
@@ -80,14 +98,28 @@ func (s *Session) handle(event any) (gone bool) {
 	switch e := event.(type) {
 	case clientGone:
 		s.log.Info("client gone", zap.Error(e.err))
+		s.ends(Cancelled, "the client is gone")
+		s.over = true
 		return true
 	case relieved:
 		s.grantMore()
+		return false
+	case planned:
+		s.begin(e.Plan)
+		return false
+	case decided:
+		s.onDecided(e)
 		return false
 	}
 	if s.over {
 		return false
 	}
+	s.react(event)
+	return false
+}
+
+// react acts on what happened to a stream that goes on.
+func (s *Session) react(event any) {
 	switch e := event.(type) {
 	case granted:
 		s.onGranted(e)
@@ -113,8 +145,9 @@ func (s *Session) handle(event any) (gone bool) {
 		s.onRefused(e.m)
 	case failed:
 		s.onFailed(e.m)
+	default:
+		s.reactToPlan(event)
 	}
-	return false
 }
 
 // current reports whether epoch is that of the attempt that the session has now.
@@ -124,6 +157,11 @@ func (s *Session) current(epoch uint64) bool { return s.wish != nil && s.wish.Ep
 func (s *Session) in(state migration.State) bool { return s.swap != nil && s.swap.State() == state }
 
 func (s *Session) onGranted(e granted) {
+	if s.plan != nil && e.wish == s.plan.wish {
+		s.plan.link, s.plan.swap.To = e.link, e.link.Worker()
+		s.advance(migration.Granted)
+		return
+	}
 	if e.wish != s.wish || !s.in(migration.Initiating) {
 		return // what was released meanwhile is free already
 	}
@@ -144,12 +182,14 @@ func (s *Session) onWaiting(e waiting) {
 	left := max(0, s.cfg.WorkerWait-s.deps.Clock.Since(s.homeless))
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.flow.waiting = true
 	s.flow.client.put(&wirepb.Waiting{Reason: e.reason, TimeoutMs: uint64(left.Milliseconds())})
 	s.push()
 }
 
 func (s *Session) onBegun(m *wirepb.Begin) {
-	if !s.current(m.GetEpoch()) || !s.in(migration.TransferringState) {
+	pivoted := s.in(migration.Verifying) && s.swap.Kind == migration.Planned
+	if !s.current(m.GetEpoch()) || !s.in(migration.TransferringState) && !pivoted {
 		return
 	}
 	if m.GetNextSequence() != s.swap.Cut+1 || !s.digest().Equal(m.GetDigest()) {
@@ -158,11 +198,17 @@ func (s *Session) onBegun(m *wirepb.Begin) {
 		s.lose(pool.CauseDiverged, s.link.Worker())
 		return
 	}
-	s.step(migration.Accepted)
+	if !pivoted {
+		s.step(migration.Accepted)
+	}
 }
 
 // onEnded ends the stream, if the worker ended it where the journal ends.
 func (s *Session) onEnded(m *wirepb.End) {
+	if s.targets(m.GetEpoch()) {
+		s.abandon(migration.TargetLost, "the target ended the stream before it had it")
+		return
+	}
 	if !s.current(m.GetEpoch()) || s.link == nil {
 		return
 	}
@@ -178,6 +224,10 @@ func (s *Session) onEnded(m *wirepb.End) {
 }
 
 func (s *Session) onRefused(m *wirepb.Refused) {
+	if s.targets(m.GetEpoch()) {
+		s.targetFailed(wire.Code(m.GetCode()), m.GetMessage())
+		return
+	}
 	if !s.current(m.GetEpoch()) || s.link == nil {
 		return
 	}
@@ -194,6 +244,10 @@ func (s *Session) onRefused(m *wirepb.Refused) {
 }
 
 func (s *Session) onFailed(m *wirepb.Fail) {
+	if s.targets(m.GetEpoch()) {
+		s.targetFailed(wire.Code(m.GetCode()), m.GetMessage())
+		return
+	}
 	if !s.current(m.GetEpoch()) || s.link == nil {
 		return
 	}
@@ -223,6 +277,8 @@ func (s *Session) finish(reason string) {
 	s.close(&wirepb.Done{FinishReason: wire.Text(reason), Tokens: f.journal.Len(), Swaps: f.swaps, Digest: digest[:]})
 	tokens, swaps := f.journal.Len(), f.swaps
 	s.mu.Unlock()
+	s.ends(Done, reason)
+	s.abandon(migration.Cancelled, hasEnded)
 	s.leave()
 	s.log.Info("stream done", zap.String("finish_reason", reason), zap.Uint64("tokens", tokens), zap.Uint32("swaps", swaps))
 }
@@ -232,7 +288,9 @@ func (s *Session) fail(err *wire.Error) {
 	s.mu.Lock()
 	s.close(err.Proto())
 	s.mu.Unlock()
-	s.step(migration.Cancelled)
+	s.ends(Failed, string(err.Code))
+	s.abandon(migration.Cancelled, hasEnded)
+	s.giveUp(hasEnded)
 	s.leave()
 	s.log.Warn("stream ended in an error", zap.Error(err))
 }
@@ -249,7 +307,12 @@ func (s *Session) close(last wire.Message) {
 
 // checkTime ends what took too long. Time that this process did not live does not count.
 func (s *Session) checkTime() {
-	if s.over || s.nextDeadline() > 0 {
+	if s.over {
+		return
+	}
+	s.checkPlan()
+	s.checkpointIfDue()
+	if s.nextDeadline() > 0 {
 		return
 	}
 	switch {
@@ -296,6 +359,8 @@ func (s *Session) nextDeadline() time.Duration {
 		return s.cfg.WorkerWait - clock.Since(s.homeless)
 	case s.in(migration.Verifying):
 		return s.cfg.FirstTokenTimeout - clock.Since(s.entered)
+	case s.swap != nil && s.link.Stateful():
+		return s.cfg.TransferTimeout - clock.Since(s.entered) // it gets the state, or computes everything again
 	case s.swap != nil:
 		return s.cfg.AttachTimeout - clock.Since(s.entered)
 	}
@@ -314,6 +379,9 @@ func (s *Session) nextCheck() time.Duration {
 	left := s.nextDeadline()
 	if left <= 0 {
 		left = s.cfg.TokenTimeoutMin
+	}
+	if s.plan != nil {
+		left = min(left, s.planDeadline(), tokenPause)
 	}
 	return max(lived.Tick, min(left, s.cfg.TokenTimeoutMin))
 }

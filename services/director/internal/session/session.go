@@ -13,6 +13,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/lived"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/migration/token"
 	"github.com/connswap/connswap/shared/session"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -29,6 +30,11 @@ type Config struct {
 	TokenFactor       float64
 	MaxSwapsPerMinute int
 	MaxWorkerDeaths   int
+
+	ConfirmTimeout     time.Duration // for an operator to confirm a planned swap
+	TransferTimeout    time.Duration // of an engine's state
+	CheckpointInterval time.Duration // between checkpoints of an engine's state; 0 for none
+	CheckpointAtPeer   bool          // kept by another worker, not by this director
 }
 
 // Deps is what a session needs from outside.
@@ -37,6 +43,9 @@ type Deps struct {
 	Clock *lived.Clock
 	Log   *zap.Logger
 	Swaps func(migration.Record) // called once for each swap that is over
+
+	Tokens      *token.Issuer
+	Checkpoints Checkpoints
 }
 
 // Stream is the client's stream, as far as a session uses it. *quic.Stream is one.
@@ -80,6 +89,11 @@ type Session struct {
 	attemptAt uint64          // length of the journal when the attempt began
 	recent    []time.Time     // swaps of the last minute
 	over      bool            // the last frame is queued, or nobody wants it
+	plan      *plan           // a planned swap before its cut, or nil
+	source    attempt         // that a planned swap leaves, between its cut and its end
+	planned   func(migration.Record)
+	last      time.Time // when the token before the cut came
+	keep      checkpoint
 
 	writers sync.WaitGroup // writeSlowly, at most one
 
@@ -93,19 +107,33 @@ type flow struct {
 	worker      string       // that the client was told last
 	link        *pool.Link   // of the epoch below
 	fingerprint string       // of the engine that the stream began with
-	wish        *pool.Waiter // the newest; the owner follows
+	wish        *pool.Waiter // the newest for the session's own worker; the owner follows
+	plan        *pool.Waiter // for the target of a planned swap before its cut, or nil
+	armed       bool         // the owner waits for the next token, to cut after it
 	highest     uint64       // epoch ever given out
 	epoch       uint64       // of the attempt that may write; 0 while fenced
 	pending     uint64       // of the attempt that is being verified; its tokens are held
 	begun       bool         // the pending attempt has begun
 	held        [][]byte
 	fenced      uint64
-	heard       uint64 // epoch of which the last word (End, Fail, Refused) is in the inbox
+	heard       uint64           // epoch of which the last word (End, Fail, Refused) is in the inbox
+	planHeard   uint64           // the same for plan
+	prepared    *wirepb.Prepared // the newest, unless the owner has seen it
+	captured    *wirepb.Captured // likewise
 	swaps       uint32
-	closed      bool // nothing more is wanted from any worker
+	closed      bool              // nothing more is wanted from any worker
+	waiting     bool              // the client was told that there is no worker
+	moving      *migration.Record // the swap under way, as it entered its state, for people; nil if there is none
+	end         End
 
 	client clientLeg
 	pace   pace
+}
+
+// attempt is a place at a worker.
+type attempt struct {
+	wish *pool.Waiter
+	link *pool.Link
 }
 
 // New returns a session that has not begun. Run begins it.
@@ -122,17 +150,43 @@ func New(who Identity, request *wirepb.Request, stream Stream, cfg Config, deps 
 // Connection tells the sessions of different clients apart.
 func (s *Session) Connection() uint64 { return s.who.Connection }
 
+// State is where a session stands, for people and programs.
+type State string
+
+// States. The last three are those of a session that has ended.
+const (
+	Streaming State = "streaming"
+	Moving    State = "moving"  // from one worker to another
+	Waiting   State = "waiting" // for a worker
+	Done      State = "done"
+	Failed    State = "failed"
+	Cancelled State = "cancelled" // by its client, or with its connection
+)
+
+// States lists them all.
+var States = []State{Streaming, Moving, Waiting, Done, Failed, Cancelled}
+
+// End is how a session ended.
+type End struct {
+	State  State
+	Reason string
+	At     time.Time
+}
+
 // Snapshot is a session as it is shown to people and programs.
 type Snapshot struct {
-	StreamID uint64    `json:"stream_id"`
-	State    string    `json:"state"` // streaming, or moving from one worker to another
-	Worker   string    `json:"worker"`
-	Epoch    uint64    `json:"epoch"`    // of its worker, or of the one that it moves to
-	Sequence uint64    `json:"sequence"` // last token accepted
-	Sent     uint64    `json:"sent"`     // last token handed to the client's connection
-	Swaps    uint32    `json:"swaps"`
-	Fenced   uint64    `json:"fenced"` // tokens refused because their epoch was over
-	Started  time.Time `json:"started"`
+	StreamID uint64     `json:"stream_id"`
+	State    State      `json:"state"`
+	Reason   string     `json:"reason,omitempty"` // why it ended
+	Worker   string     `json:"worker"`
+	Epoch    uint64     `json:"epoch"`    // of its worker, or of the one that it moves to
+	Sequence uint64     `json:"sequence"` // last token accepted
+	Sent     uint64     `json:"sent"`     // last token handed to the client's connection
+	Swaps    uint32     `json:"swaps"`
+	Fenced   uint64     `json:"fenced"` // tokens refused because their epoch was over
+	Priority uint32     `json:"priority,omitempty"`
+	Started  time.Time  `json:"started"`
+	Ended    *time.Time `json:"ended,omitempty"`
 }
 
 // Snapshot may be called from any goroutine.
@@ -140,12 +194,91 @@ func (s *Session) Snapshot() Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := &s.flow
-	state := "streaming"
-	if f.epoch == 0 {
-		state = "moving"
+	snapshot := Snapshot{
+		StreamID: s.who.StreamID, State: s.state(), Reason: f.end.Reason, Worker: f.worker, Epoch: f.highest,
+		Sequence: f.journal.Len(), Sent: f.client.sent, Swaps: f.swaps, Fenced: f.fenced,
+		Priority: s.request.GetPriority(), Started: s.started,
 	}
-	return Snapshot{
-		StreamID: s.who.StreamID, State: state, Worker: f.worker, Epoch: f.highest, Sequence: f.journal.Len(),
-		Sent: f.client.sent, Swaps: f.swaps, Fenced: f.fenced, Started: s.started,
+	if f.epoch != 0 {
+		snapshot.Epoch = f.epoch
+	}
+	if f.end.State != "" {
+		snapshot.Ended = &f.end.At
+	}
+	return snapshot
+}
+
+// state is called with s.mu held.
+func (s *Session) state() State {
+	switch f := &s.flow; {
+	case f.end.State != "":
+		return f.end.State
+	case f.epoch != 0:
+		return Streaming
+	case f.waiting:
+		return Waiting
+	default:
+		return Moving
+	}
+}
+
+// State may be called from any goroutine.
+func (s *Session) State() State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state()
+}
+
+// Worker returns the label of the worker that serves the session, or empty while none does. It may be called from
+// any goroutine.
+func (s *Session) Worker() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flow.epoch == 0 {
+		return ""
+	}
+	return s.flow.worker
+}
+
+// Fingerprint returns that of the engine that the stream began with. It may be called from any goroutine.
+func (s *Session) Fingerprint() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flow.fingerprint
+}
+
+// Swap returns the swap under way, or nil; a placement is none. It may be called from any goroutine.
+func (s *Session) Swap() *migration.Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flow.moving == nil {
+		return nil
+	}
+	r := *s.flow.moving
+	r.TotalMS = float64(time.Since(r.Started)) / float64(time.Millisecond)
+	return &r
+}
+
+// publish shows people where a swap stands.
+func (s *Session) publish(swap *migration.Swap) {
+	var shown *migration.Record
+	if swap.Kind != migration.Placement && !swap.State().Final() {
+		r := s.record(swap)
+		shown = &r
+	}
+	s.mu.Lock()
+	s.flow.moving = shown
+	s.mu.Unlock()
+}
+
+// Who says whose stream it is.
+func (s *Session) Who() Identity { return s.who }
+
+// ends notes how the session ended; the first word counts.
+func (s *Session) ends(state State, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flow.end.State == "" {
+		s.flow.end = End{State: state, Reason: reason, At: time.Now()}
 	}
 }

@@ -2,8 +2,10 @@ package session
 
 import (
 	"errors"
+	"time"
 
 	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/session"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -53,6 +55,10 @@ func (s *Session) accept(t wire.Token) {
 	f.client.queued = t.Sequence
 	if !f.client.gone {
 		f.client.out = wire.AppendToken(f.client.out, t)
+	}
+	if f.armed {
+		f.armed = false
+		s.inbox.put(crossed{time.Now()})
 	}
 }
 
@@ -120,14 +126,58 @@ func (s *Session) Failed(m *wirepb.Fail) { s.lastWord(m.GetEpoch(), failed{m}) }
 // Refused passes a worker's refusal on.
 func (s *Session) Refused(m *wirepb.Refused) { s.lastWord(m.GetEpoch(), refused{m}) }
 
-// lastWord passes on what ends an attempt, once, and only of the newest one.
+// lastWord passes on what ends an attempt, once, and only of the newest ones.
 func (s *Session) lastWord(epoch uint64, event any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if epoch == s.flow.highest && epoch > s.flow.heard {
-		s.flow.heard = epoch
-		s.inbox.put(event)
+	switch f := &s.flow; {
+	case epoch == f.wish.Epoch && epoch > f.heard:
+		f.heard = epoch
+	case f.plan != nil && epoch == f.plan.Epoch && epoch > f.planHeard:
+		f.planHeard = epoch
+	default:
+		return
 	}
+	s.inbox.put(event)
+}
+
+// Prepared passes on how far the target of a planned swap is. However often it says so, one event waits for the owner.
+func (s *Session) Prepared(m *wirepb.Prepared) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := &s.flow
+	if f.plan == nil || m.GetEpoch() != f.plan.Epoch {
+		return
+	}
+	waits := f.prepared != nil
+	f.prepared = m
+	if !waits {
+		s.inbox.put(prepared{})
+	}
+}
+
+// Captured passes on the newest answer to requests for the engine's state.
+func (s *Session) Captured(m *wirepb.Captured) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := &s.flow
+	if m.GetEpoch() != f.epoch {
+		return
+	}
+	waits := f.captured != nil
+	f.captured = m
+	if !waits {
+		s.inbox.put(captured{})
+	}
+}
+
+// Held passes on whether a peer keeps the checkpoint.
+func (s *Session) Held(m *wirepb.Held) {
+	var err error
+	if m.GetCode() != "" {
+		err = wire.Errorf(wire.Code(m.GetCode()), "%s", m.GetMessage())
+	}
+	s.inbox.put(held{m.GetSourceEpoch(), m.GetSequence(), err})
 }
 
 // Granted passes a place on.
@@ -136,11 +186,17 @@ func (s *Session) Granted(w *pool.Waiter, l *pool.Link) { s.inbox.put(granted{w,
 // Waiting passes on that there is no place.
 func (s *Session) Waiting(w *pool.Waiter, reason string) { s.inbox.put(waiting{w, reason}) }
 
-// Lost fences the session at once if the lost epoch is its present one, or the one that it is moving to.
+// Lost fences the session at once if the lost epoch is its present one, or the one that it is moving to. The target of
+// a planned swap before its cut is no loss to the session.
 func (s *Session) Lost(epoch uint64, cause pool.Cause) *pool.Waiter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := &s.flow
+	if f.plan != nil && epoch == f.plan.Epoch {
+		f.plan = nil
+		s.inbox.put(targetLost{epoch, cause})
+		return nil
+	}
 	if f.closed || epoch != f.wish.Epoch {
 		return nil
 	}
@@ -152,9 +208,20 @@ func (s *Session) Lost(epoch uint64, cause pool.Cause) *pool.Waiter {
 // wishFor makes the wish for the session's next worker. s.mu is held.
 func (s *Session) wishFor(avoid string) *pool.Waiter {
 	f := &s.flow
+	kind := migration.Failover
+	if f.worker == "" {
+		kind = migration.Placement
+	}
 	f.highest++
-	f.wish = pool.NewWaiter(pool.Waiter{
-		Session: s, ID: s.who.ID, Epoch: f.highest, Failover: f.worker != "", Fingerprint: f.fingerprint, Avoid: avoid,
-	})
+	f.wish = s.newWish(kind, f.highest)
+	f.wish.Avoid = avoid
 	return f.wish
+}
+
+// newWish is called with s.mu held.
+func (s *Session) newWish(kind migration.Kind, epoch uint64) *pool.Waiter {
+	return pool.NewWaiter(pool.Waiter{
+		Session: s, ID: s.who.ID, Started: s.started.Unix(), Priority: s.request.GetPriority(),
+		Epoch: epoch, Kind: kind, Fingerprint: s.flow.fingerprint,
+	})
 }

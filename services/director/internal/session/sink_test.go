@@ -28,7 +28,8 @@ func newTestSession(stream Stream, window int) *Session {
 	return s
 }
 
-func token(epoch, sequence uint64) wire.Token {
+// made returns a token as a worker makes it.
+func made(epoch, sequence uint64) wire.Token {
 	return wire.Token{Session: 7, Epoch: epoch, Sequence: sequence, Text: []byte("x")}
 }
 
@@ -44,21 +45,21 @@ func TestFence(t *testing.T) {
 		fenced        uint64
 		event         any
 	}{
-		{"the next one", streaming, token(3, 3), 3, 0, 0, nil},
-		{"older epoch, the next sequence", streaming, token(2, 3), 2, 0, 1, nil},
-		{"older epoch, a sequence seen before", streaming, token(1, 1), 2, 0, 1, nil},
-		{"newer epoch that nobody was given", streaming, token(9, 3), 2, 0, 1, nil},
-		{"epoch zero", func(*flow) {}, token(0, 3), 2, 0, 1, nil},
+		{"the next one", streaming, made(3, 3), 3, 0, 0, nil},
+		{"older epoch, the next sequence", streaming, made(2, 3), 2, 0, 1, nil},
+		{"older epoch, a sequence seen before", streaming, made(1, 1), 2, 0, 1, nil},
+		{"newer epoch that nobody was given", streaming, made(9, 3), 2, 0, 1, nil},
+		{"epoch zero", func(*flow) {}, made(0, 3), 2, 0, 1, nil},
 		{"empty", streaming, wire.Token{Epoch: 3, Sequence: 3}, 2, 0, 0, workerLost{3, pool.CauseProtocol}},
-		{"more than was asked for", func(f *flow) { f.epoch = 3; f.client.granted = 200 }, token(3, 101), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
-		{"repeated", streaming, token(3, 2), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
-		{"one left out", streaming, token(3, 4), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
-		{"beyond its credit", func(f *flow) { f.epoch = 3; f.client.granted = 2 }, token(3, 3), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
-		{"fenced", func(*flow) {}, token(3, 3), 2, 0, 1, nil},
-		{"of the target", moving, token(4, 3), 2, 1, 0, firstToken{4}},
-		{"of the source, while moving", moving, token(3, 3), 2, 0, 1, nil},
-		{"of the target, not the next one", moving, token(4, 4), 2, 0, 0, workerLost{4, pool.CauseProtocol}},
-		{"of the target, before it began", func(f *flow) { f.pending = 4 }, token(4, 3), 2, 0, 0, workerLost{4, pool.CauseProtocol}},
+		{"more than was asked for", func(f *flow) { f.epoch = 3; f.client.granted = 200 }, made(3, 101), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
+		{"repeated", streaming, made(3, 2), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
+		{"one left out", streaming, made(3, 4), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
+		{"beyond its credit", func(f *flow) { f.epoch = 3; f.client.granted = 2 }, made(3, 3), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
+		{"fenced", func(*flow) {}, made(3, 3), 2, 0, 1, nil},
+		{"of the target", moving, made(4, 3), 2, 1, 0, firstToken{4}},
+		{"of the source, while moving", moving, made(3, 3), 2, 0, 1, nil},
+		{"of the target, not the next one", moving, made(4, 4), 2, 0, 0, workerLost{4, pool.CauseProtocol}},
+		{"of the target, before it began", func(f *flow) { f.pending = 4 }, made(4, 3), 2, 0, 0, workerLost{4, pool.CauseProtocol}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newTestSession(&fakeStream{}, 10)
@@ -98,7 +99,7 @@ func TestLostFencesAtOnce(t *testing.T) {
 	if w == nil || w.Epoch != epoch+1 || s.flow.epoch != 0 {
 		t.Fatalf("wish %+v, epoch %d", w, s.flow.epoch)
 	}
-	s.Token(token(epoch, 1))
+	s.Token(made(epoch, 1))
 	if s.flow.journal.Len() != 0 || s.flow.fenced != 1 {
 		t.Error("a token of the lost worker was taken")
 	}
@@ -111,7 +112,7 @@ func TestJournalFull(t *testing.T) {
 	s := newTestSession(&fakeStream{}, 10)
 	s.flow.epoch = 1
 	s.Token(wire.Token{Epoch: 1, Sequence: 1, Text: make([]byte, 1000)})
-	s.Token(token(1, 2))
+	s.Token(made(1, 2))
 	if events := s.inbox.take(); len(events) != 1 || events[0] != (full{1}) || s.flow.journal.Len() != 1 {
 		t.Errorf("events %v, journal %d", events, s.flow.journal.Len())
 	}
@@ -123,7 +124,7 @@ func TestCreditFollowsTheClient(t *testing.T) {
 	s.flow.epoch = 1
 	var grants []uint64
 	for sequence := uint64(1); sequence <= 8; sequence++ {
-		s.Token(token(1, sequence))
+		s.Token(made(1, sequence))
 		if g := s.Flush(nil); g != nil {
 			grants = append(grants, g.GetSequence())
 		}
@@ -135,7 +136,7 @@ func TestCreditFollowsTheClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream.unblock = make(chan struct{})
 		for sequence := uint64(9); sequence <= 12; sequence++ {
-			s.Token(token(1, sequence))
+			s.Token(made(1, sequence))
 			if g := s.Flush(nil); g != nil {
 				t.Errorf("granted %d to a worker whose client reads nothing", g.GetSequence())
 			}
@@ -160,7 +161,7 @@ func TestStalledClient(t *testing.T) {
 		stream := &fakeStream{full: true, unblock: make(chan struct{})}
 		s := newTestSession(stream, 4)
 		s.flow.epoch = 1
-		s.Token(token(1, 1))
+		s.Token(made(1, 1))
 		go s.deps.Clock.Run(t.Context(), func() {}) //nolint:errcheck // it ends with the bubble
 		s.Flush(nil)
 		time.Sleep(s.cfg.ClientStall - time.Second)
@@ -219,11 +220,12 @@ func TestPace(t *testing.T) {
 // TestFlushOfAnotherLink flushes through a link that the session has left: the credit is not lost with it.
 func TestFlushOfAnotherLink(t *testing.T) {
 	p := pool.New(pool.Config{}, pool.Deps{Log: zap.NewNop(), Clock: &lived.Clock{}})
-	old, present := pool.NewTestLink(p, "old"), pool.NewTestLink(p, "present")
+	defer p.Close()
+	old, present := pool.NewTestWorker(p, pool.Worker{Label: "old"}).Link, pool.NewTestWorker(p, pool.Worker{Label: "present"}).Link
 	s := newTestSession(&fakeStream{}, 4)
 	s.flow.epoch, s.flow.link = 2, present
 	for sequence := uint64(1); sequence <= 4; sequence++ {
-		s.Token(token(2, sequence))
+		s.Token(made(2, sequence))
 	}
 	if g := s.Flush(old); g != nil {
 		t.Errorf("the old worker gets %v", g)
@@ -274,7 +276,7 @@ func TestLateFlushStartsNoWriter(t *testing.T) {
 		s.flow.epoch = 1
 		s.mu.Unlock()
 		stream.full = true
-		s.Token(token(1, 1)) // its reader's batch is not over
+		s.Token(made(1, 1)) // its reader's batch is not over
 		stop()
 		s.Flush(nil)
 		if s.flow.client.writing {

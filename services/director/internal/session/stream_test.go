@@ -15,8 +15,9 @@ import (
 // fakeStream is a client's stream whose window can be full.
 type fakeStream struct {
 	full      bool
-	unblock   chan struct{} // a blocked Write goes on when it is closed
-	cancelled chan struct{} // closed by CancelWrite
+	unblock   chan struct{}   // a blocked Write goes on when it is closed
+	cancelled chan struct{}   // closed by CancelWrite
+	ctx       context.Context // of the stream; if it is nil, one that never ends
 	written   bytes.Buffer
 }
 
@@ -39,7 +40,13 @@ func (f *fakeStream) Write(p []byte) (int, error) {
 
 func (f *fakeStream) CancelWrite(quic.StreamErrorCode) { close(f.cancelled) }
 func (f *fakeStream) Close() error                     { return nil }
-func (f *fakeStream) Context() context.Context         { return context.Background() }
+
+func (f *fakeStream) Context() context.Context {
+	if f.ctx == nil {
+		return context.Background()
+	}
+	return f.ctx
+}
 
 // tokens returns how many tokens were written, in order from 1.
 func (f *fakeStream) tokens(t *testing.T) uint64 {

@@ -12,19 +12,25 @@ import (
 	"github.com/connswap/connswap/services/worker/engine"
 )
 
-var byName = map[string]func() engine.Engine{
-	"markov":  func() engine.Engine { return NewMarkov() },
-	"counter": func() engine.Engine { return Counter{} },
+// Options are what an engine needs beyond its name.
+type Options struct {
+	StateBytes int // of engine stateful: the size of a state, 1024 to wire.MaxState
+}
+
+var byName = map[string]func(Options) (engine.Engine, error){
+	"markov":   func(Options) (engine.Engine, error) { return NewMarkov(), nil },
+	"counter":  func(Options) (engine.Engine, error) { return Counter{}, nil },
+	"stateful": func(o Options) (engine.Engine, error) { return NewStateful(o.StateBytes) },
 }
 
 // New returns the engine with the given name. The error names those that there are.
-func New(name string) (engine.Engine, error) {
+func New(name string, options Options) (engine.Engine, error) {
 	build, ok := byName[name]
 	if !ok {
 		known := slices.Sorted(maps.Keys(byName))
-		return nil, fmt.Errorf("unknown engine %q, known are %s", name, strings.Join(known, " and "))
+		return nil, fmt.Errorf("unknown engine %q, known are %s", name, strings.Join(known, ", "))
 	}
-	return build(), nil
+	return build(options)
 }
 
 // fingerprint names an engine by all that its tokens depend on.

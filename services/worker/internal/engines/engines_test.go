@@ -12,7 +12,9 @@ import (
 	"github.com/connswap/connswap/shared/wire"
 )
 
-var names = []string{"markov", "counter"}
+var names = []string{"markov", "counter", "stateful"}
+
+var options = engines.Options{StateBytes: 3 << 10}
 
 var prompts = []string{
 	"", "a", "Tell me about the keeper of the light.", "river", "I", "...", "\x00\xff\xfe", "日本語",
@@ -86,14 +88,19 @@ func FuzzContinuation(f *testing.F) {
 }
 
 func TestRequestsDiffer(t *testing.T) {
-	e := build(t, "markov")
+	for _, name := range []string{"markov", "stateful"} {
+		requestsDiffer(t, build(t, name))
+	}
+}
+
+func requestsDiffer(t *testing.T, e engine.Engine) {
 	seen := make(map[string]engine.Request)
 	for _, prompt := range prompts {
 		for seed := range uint64(8) {
 			req := engine.Request{Prompt: prompt, Seed: seed}
 			text := string(bytes.Join(generate(t, e, req, nil, 100), nil))
 			if other, ok := seen[text]; ok {
-				t.Errorf("%.40q with seed %d reads as %.40q with seed %d", prompt, seed, other.Prompt, other.Seed)
+				t.Errorf("%s: %.40q with seed %d reads as %.40q with seed %d", e.Name(), prompt, seed, other.Prompt, other.Seed)
 			}
 			seen[text] = req
 		}
@@ -164,15 +171,15 @@ func TestFingerprints(t *testing.T) {
 }
 
 func TestUnknownEngine(t *testing.T) {
-	_, err := engines.New("makrov")
-	if err == nil || !strings.Contains(err.Error(), "counter and markov") {
+	_, err := engines.New("makrov", options)
+	if err == nil || !strings.Contains(err.Error(), "counter, markov, stateful") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func build(t testing.TB, name string) engine.Engine {
 	t.Helper()
-	e, err := engines.New(name)
+	e, err := engines.New(name, options)
 	if err != nil {
 		t.Fatal(err)
 	}

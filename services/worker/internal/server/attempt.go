@@ -26,6 +26,8 @@ type attempt struct {
 	stream     uint64
 	request    engine.Request
 	prefix     *wirepb.Prefix // until the engine has it
+	checkpoint *wirepb.Fetch  // where the engine's state is; nil if nowhere
+	standby    bool           // nothing is generated before Pivot
 	log        *zap.Logger
 
 	digest *session.Rolling // over prefix and tokens so far
@@ -37,8 +39,14 @@ type attempt struct {
 	out    *wire.Outbox
 	cancel context.CancelFunc // set before run
 
-	mu   sync.Mutex
-	over bool // nothing more is put out, and the place is given back
+	turn     chan struct{} // capacity 1: full while the engine of capturer works
+	position uint64        // tokens that capturer has made; whoever has the turn may use it
+
+	mu       sync.Mutex
+	over     bool            // nothing more is put out, and the place is given back
+	capturer engine.Capturer // once it generates; nil if it has no state to capture
+	captures uint64          // number of the newest request for that
+	orders   chan any        // Feed, Fetch and Pivot; nil unless it stands by
 }
 
 func newAttempt(l *link, m *wirepb.Attach) *attempt {
@@ -49,13 +57,19 @@ func newAttempt(l *link, m *wirepb.Attach) *attempt {
 		connection: m.GetConnectionId(),
 		stream:     m.GetStreamId(),
 		prefix:     m.GetPrefix(),
+		checkpoint: m.GetCheckpoint(),
+		standby:    m.GetStandby(),
 		raised:     make(chan struct{}, 1),
+		turn:       make(chan struct{}, 1),
 		out:        l.tokens[m.GetSession()%uint64(len(l.tokens))],
 		request: engine.Request{
 			Prompt:    m.GetRequest().GetPrompt(),
 			MaxTokens: int(m.GetRequest().GetMaxTokens()),
 			Seed:      m.GetRequest().GetSeed(),
 		},
+	}
+	if a.standby {
+		a.orders = make(chan any, maxOrders)
 	}
 	a.credit.Store(m.GetCredit())
 	a.log = l.log.With(zap.String("connection.id", a.connection), zap.Uint64("stream.id", a.stream),
@@ -92,11 +106,11 @@ func (a *attempt) generate(ctx context.Context, prefix [][]byte) (reason string,
 			err = fmt.Errorf("engine panicked: %v", p)
 		}
 	}()
-	g, err := a.link.server.deps.Engine.Open(ctx, a.request, prefix)
+	g, err := a.open(ctx, prefix)
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, g.Close()) }()
+	defer func() { err = errors.Join(err, a.close(g)) }()
 	if err := a.begin(ctx); err != nil {
 		return "", err
 	}
@@ -108,7 +122,7 @@ func (a *attempt) generate(ctx context.Context, prefix [][]byte) (reason string,
 		if err := walker.Wait(ctx); err != nil {
 			return "", err
 		}
-		text, err := g.Next(ctx)
+		text, err := a.next(ctx, g)
 		if errors.Is(err, io.EOF) {
 			return "stop", nil
 		}
@@ -120,6 +134,54 @@ func (a *attempt) generate(ctx context.Context, prefix [][]byte) (reason string,
 		}
 	}
 	return "length", nil
+}
+
+// open returns the generation that goes on after prefix, or, for a standby, after what it was brought until its pivot.
+func (a *attempt) open(ctx context.Context, prefix [][]byte) (g engine.Generation, err error) {
+	f := &follower{attempt: a, tokens: prefix}
+	defer func() {
+		if g == nil && f.generation != nil { // also where the engine panics
+			err = errors.Join(err, f.generation.Close())
+		}
+	}()
+	if a.standby {
+		err = f.standBy(ctx)
+	} else {
+		err = f.takeOver(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	a.position = a.made.Load()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.orders = nil // what a standby is told now comes too late
+	a.capturer, _ = f.generation.(engine.Capturer)
+	return f.generation, nil
+}
+
+// close ends the generation. Nobody captures its state any more.
+func (a *attempt) close(g engine.Generation) error {
+	a.mu.Lock()
+	a.capturer = nil
+	a.mu.Unlock()
+	a.turn <- struct{}{} // whoever captures now has the turn for one copy
+	defer func() { <-a.turn }()
+	return g.Close()
+}
+
+// next returns the next token. While the engine works its state is not captured.
+func (a *attempt) next(ctx context.Context, g engine.Generation) ([]byte, error) {
+	if a.capturer == nil { // written by this goroutine only
+		return g.Next(ctx)
+	}
+	a.turn <- struct{}{}
+	defer func() { <-a.turn }()
+	text, err := g.Next(ctx)
+	if err == nil {
+		a.position++
+	}
+	return text, err
 }
 
 func (a *attempt) begin(ctx context.Context) error {
@@ -174,13 +236,15 @@ func (a *attempt) put(ctx context.Context, text []byte) error {
 }
 
 // send puts out what fill appends, unless the attempt was stopped: from then on nothing of it leaves.
-func (a *attempt) send(fill func(b []byte) []byte) error {
+func (a *attempt) send(fill func(b []byte) []byte) error { return a.sendOn(a.out, fill) }
+
+func (a *attempt) sendOn(out *wire.Outbox, fill func(b []byte) []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.over {
 		return context.Canceled
 	}
-	a.out.Put(fill)
+	out.Put(fill)
 	return nil
 }
 

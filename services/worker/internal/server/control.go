@@ -36,6 +36,9 @@ func (l *link) read(ctx context.Context, frames *wire.Reader) error {
 		case *wirepb.Cancel:
 			l.cancel(m)
 		default:
+			if l.version >= 2 && l.migrate(ctx, m) {
+				continue
+			}
 			return wire.Errorf(wire.CodeProtocol, "%s has no place on a control stream", f.Type)
 		}
 	}
@@ -44,6 +47,12 @@ func (l *link) read(ctx context.Context, frames *wire.Reader) error {
 // attach starts an attempt, or refuses it.
 func (l *link) attach(ctx context.Context, m *wirepb.Attach) {
 	l.server.counters.attached()
+	if m.GetStandby() {
+		if err := l.allow(m); err != nil {
+			l.refuse(m.GetSession(), m.GetEpoch(), wire.AsError(err, wire.CodeTokenMissing))
+			return
+		}
+	}
 	if refusal := l.add(ctx, newAttempt(l, m)); refusal != nil {
 		l.refuse(m.GetSession(), m.GetEpoch(), refusal)
 	}

@@ -39,6 +39,7 @@ type link struct {
 	// Set while greeting, constant afterwards.
 	director string
 	instance string // of the director's process
+	version  uint32 // of the protocol that the director speaks on this link
 	tether   string
 	every    time.Duration // of Progress
 	control  *wire.Outbox
@@ -129,16 +130,24 @@ func (l *link) accept(hello *wirepb.LinkHello) *wire.Error {
 	l.every = time.Duration(hello.GetProgressIntervalMs()) * time.Millisecond
 	n := hello.GetTokenStreams()
 	switch {
-	case hello.GetVersion() != wire.Version:
-		return wire.Errorf(wire.CodeVersion, "director speaks version %d of the link protocol, worker %s version %d",
-			hello.GetVersion(), l.server.cfg.Label, wire.Version)
+	case hello.GetVersion() < wire.OldestPeerVersion || hello.GetVersion() > l.server.cfg.Version:
+		return wire.Errorf(wire.CodeVersion, "director speaks version %d of the link protocol, worker %s %d to %d",
+			hello.GetVersion(), l.server.cfg.Label, wire.OldestPeerVersion, l.server.cfg.Version)
 	case n < 1 || n > quicnet.MaxTokenStreams:
 		return wire.Errorf(wire.CodeProtocol, "%d token streams, allowed are 1 to %d", n, quicnet.MaxTokenStreams)
 	case l.every <= 0 || l.every > maxProgress:
 		return wire.Errorf(wire.CodeProtocol, "progress every %v, allowed is up to %v", l.every, maxProgress)
+	case hello.GetVersion() >= 2 && hello.GetDirectorInstance() == "":
+		return wire.Errorf(wire.CodeProtocol, "no director instance: from version 2 on tokens and snapshots belong to one")
 	}
+	l.version = hello.GetVersion()
 	l.tether, l.director, l.instance = hello.GetTether(), hello.GetDirectorId(), hello.GetDirectorInstance()
 	l.log = l.log.With(zap.String("director", l.director))
+	if l.version >= 2 {
+		if err := l.server.deps.States.verifier.SetKeys(l.instance, hello.GetTokenKeys()); err != nil {
+			return wire.AsError(err, wire.CodeProtocol)
+		}
+	}
 	l.tokens = make([]*wire.Outbox, n)
 	for i := range l.tokens {
 		l.tokens[i] = wire.NewOutbox()

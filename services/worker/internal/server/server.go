@@ -25,7 +25,8 @@ import (
 type Config struct {
 	Label    string
 	Instance string
-	Capacity int // sessions at once, over all links
+	Capacity int    // sessions at once, over all links
+	Version  uint32 // highest protocol version to speak with directors
 }
 
 // Deps are what a Server works with.
@@ -33,6 +34,7 @@ type Deps struct {
 	Engine engine.Engine
 	Clock  *pace.Clock
 	Gate   *pace.Gate // everything that is sent passes it
+	States *States
 	Log    *zap.Logger
 }
 
@@ -46,7 +48,8 @@ type Server struct {
 	counters counters
 
 	mu       sync.Mutex
-	reason   string // why no session is taken now; empty if they are
+	reason   string        // why no session is taken now; empty if they are
+	leaving  chan struct{} // not nil once the worker is to stop; closed when it has no session left
 	sessions int
 	links    map[*link]struct{}
 }
@@ -67,8 +70,19 @@ type Load struct {
 func (s *Server) Load() Load {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Load{Available: s.reason == "", Reason: s.reason, Sessions: s.sessions}
+	reason := s.unavailable()
+	return Load{Available: reason == "", Reason: reason, Sessions: s.sessions}
 }
+
+// unavailable says why no session is taken now, or nothing. s.mu is held.
+func (s *Server) unavailable() string {
+	if s.leaving != nil {
+		return shuttingDown
+	}
+	return s.reason
+}
+
+const shuttingDown = "shutting down"
 
 // Serve serves links and their tethers until ctx ends, then tells the directors, and closes both listeners.
 // When it returns no session, no link and no goroutine of it is left.
@@ -110,10 +124,48 @@ func (s *Server) Fail(reason string) {
 	}
 }
 
-// Recover makes the server take sessions again.
+// Recover makes the server take sessions again, unless it is to leave. All under the lock: a drain that begins now is
+// told after it.
 func (s *Server) Recover() {
-	for _, l := range s.setReason("") {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reason = ""
+	if s.leaving != nil {
+		return
+	}
+	for l := range s.links {
 		l.control.Send(&wirepb.WorkerStatus{Available: true})
+	}
+}
+
+// Drain takes no more sessions, asks the directors to move those that it has, and waits until they are gone; or until
+// the time is up, or ctx ends. A director that cannot move them loses them at once.
+func (s *Server) Drain(ctx context.Context, timeout time.Duration) {
+	s.mu.Lock()
+	empty := make(chan struct{})
+	s.leaving = empty
+	sessions, links := s.sessions, s.allLinks()
+	if sessions == 0 {
+		close(empty)
+	}
+	s.mu.Unlock()
+	s.deps.Log.Info("draining", zap.Int("sessions", sessions), zap.Duration("timeout", timeout))
+	for _, l := range links {
+		if l.version >= 2 {
+			l.control.Send(&wirepb.WorkerStatus{Draining: true, Reason: shuttingDown})
+			continue
+		}
+		l.drop()
+		l.control.Send(&wirepb.WorkerStatus{Failed: true, Reason: shuttingDown})
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-empty:
+		s.deps.Log.Info("drained")
+	case <-timer.C:
+		s.deps.Log.Warn("not drained in time; the streams left are lost to other workers", zap.Int("sessions", s.Load().Sessions))
+	case <-ctx.Done():
 	}
 }
 
@@ -137,7 +189,7 @@ func (s *Server) allLinks() []*link {
 func (s *Server) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
-	s.Fail("shutting down")
+	s.Fail(shuttingDown)
 	s.mu.Lock()
 	links := s.allLinks()
 	s.mu.Unlock()
@@ -174,7 +226,7 @@ func (s *Server) admit(l *link) (older *link) {
 		}
 	}
 	s.links[l] = struct{}{}
-	l.control.Send(&wirepb.LinkWelcome{Worker: s.cfg.Label, Instance: s.cfg.Instance, Available: s.reason == ""})
+	l.control.Send(&wirepb.LinkWelcome{Worker: s.cfg.Label, Instance: s.cfg.Instance, Available: s.unavailable() == ""})
 	return nil
 }
 
@@ -201,9 +253,9 @@ func (s *Server) tie(id string) *link {
 func (s *Server) reserve() *wire.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.reason != "":
-		return wire.Errorf(wire.CodeUnavailable, "%s", s.reason)
+	switch reason := s.unavailable(); {
+	case reason != "":
+		return wire.Errorf(wire.CodeUnavailable, "%s", reason)
 	case s.sessions >= s.cfg.Capacity:
 		return wire.Errorf(wire.CodeCapacity, "all %d places are taken", s.cfg.Capacity)
 	}
@@ -214,8 +266,11 @@ func (s *Server) reserve() *wire.Error {
 // release gives a place back.
 func (s *Server) release() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.sessions--
-	s.mu.Unlock()
+	if s.sessions == 0 && s.leaving != nil {
+		close(s.leaving) // once: no session begins any more
+	}
 }
 
 // Sessions lists what the server is working on, in the order of connection and stream.

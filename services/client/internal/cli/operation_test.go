@@ -1,0 +1,159 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/connswap/connswap/services/client/internal/fakedirector"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+type answer = func(*fakedirector.Operation) error
+
+// result answers with m.
+func result(m *wirepb.Operated) answer {
+	return func(o *fakedirector.Operation) error { return o.Result(m) }
+}
+
+func refuse(code wire.Code, message string) answer {
+	return func(*fakedirector.Operation) error { return wire.Errorf(code, "%s", message) }
+}
+
+const cluster = `{"director": "director-1", "time": "2026-01-02T03:04:05Z", "build": "v2", "waiting_streams": 1,
+ "workers": [
+  {"worker":"worker-a","user_addr":"10.0.0.1:62000","engine":"markov","connected":true,"draining":true,"sessions":2,"capacity":1024,"version":2,"build":"v2"},
+  {"worker":"worker-b","user_addr":"10.0.0.2:62000","engine":"markov","connected":true,"available":true,"sessions":0,"capacity":64,"version":1,"build":"v1"},
+  {"worker":"worker-c","engine":"markov","connected":true,"capacity":64},
+  {"worker":"worker-d","engine":"\u001b[2Jmark\tov\n"}],
+ "connections": [
+  {"connection_id":"conn-1","client":"client","since":"2026-01-02T03:04:00Z","streams":[
+   {"stream_id":1,"state":"streaming","worker":"worker-a","epoch":3,"sequence":120,"sent":119,"swaps":2,"started":"2026-01-02T03:00:00Z"},
+   {"stream_id":2,"state":"waiting","epoch":1,"started":"2026-01-02T03:04:06Z"}]},
+  {"connection_id":"conn-2","client":"<idle>","since":"2026-01-02T01:04:00Z","streams":[]}],
+ "sessions": {"streaming":1,"moving":0,"waiting":1,"done":12,"failed":0,"cancelled":3},
+ "swaps": [{"connection_id":"conn-1","stream_id":1,"kind":"planned","cause":"drain","from_worker":"worker-a","to_worker":"worker-b",
+   "epoch":4,"state":"WaitingConfirmation","started":"2026-01-02T03:04:04Z","total_ms":1250.4}],
+ "something_new": [1]}`
+
+const record = `{"connection_id":"conn-1","stream_id":1,"kind":"planned","cause":"operator","from_worker":"worker-a","to_worker":"worker-b",
+ "epoch":2,"cut_sequence":120,"state":"Completed","started":"2026-01-02T03:04:05Z","total_ms":35.25,"gap_ms":3.21,
+ "state_ms":{"Pivoting":1.5,"Preparing":12,"Initiating":0.25,"Daydreaming":2,"TransferringState":20}}`
+
+const aborted = `{"connection_id":"conn-1","stream_id":1,"kind":"planned","cause":"operator","from_worker":"worker-a","to_worker":"worker-b",
+ "state":"Aborted","reason":"vetoed: not now","total_ms":35.25,"gap_ms":0,"state_ms":{}}`
+
+func swapped(record string) answer {
+	return result(&wirepb.Operated{Swap: &wirepb.SwapReport{Record: []byte(record)}})
+}
+
+// moving tells of progress, some of it twice, and then answers with the last report.
+func moving(last *wirepb.MoveReport) answer {
+	return func(o *fakedirector.Operation) error {
+		for _, m := range []*wirepb.MoveReport{
+			{Remaining: 2}, {Remaining: 2}, {Remaining: 1, Moved: 1, Failed: 1},
+		} {
+			o.Progress(m)
+			time.Sleep(time.Second)
+		}
+		return o.Result(&wirepb.Operated{Moves: last})
+	}
+}
+
+var (
+	drained  = moving(&wirepb.MoveReport{Moved: 2, Failed: 1})
+	hindered = moving(&wirepb.MoveReport{Remaining: 1, Moved: 1, Failed: 1, InTheWay: []string{
+		"conn-1 stream 1: no other worker \x1b[2Jhas the engine", "conn-2 stream 4: waits for client confirm",
+	}})
+)
+
+func TestOperations(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		args   []string
+		answer answer
+		code   int
+	}{
+		{"status", []string{"status"}, result(&wirepb.Operated{Status: []byte(cluster)}), 0},
+		{"status-empty", []string{"status"}, result(&wirepb.Operated{Status: []byte(`{"director":"director-1"}`)}), 0},
+		{"swap", []string{"swap", "--connection", "conn-1", "--stream", "1", "--to=worker-b"}, swapped(record), 0},
+		{"swap-aborted", []string{"swap", "--connection", "conn-1"}, swapped(aborted), 1},
+		{"swap-refused", []string{"swap", "--connection", "conn-9"}, refuse(wire.CodeInvalid, "there is no connection conn-9"), 1},
+		{"drain", []string{"drain", "worker-a", "--timeout", "10s", "--force"}, drained, 0},
+		{"drain-hindered", []string{"drain", "worker-a"}, hindered, 1},
+		{"drain-refused", []string{"drain", "worker-x"}, refuse(wire.CodeInvalid, "there is no worker worker-x\x1b[2J\nclient: all is well"), 1},
+		{"undrain", []string{"undrain", "worker-a"}, result(&wirepb.Operated{}), 0},
+		{"rebalance", []string{"rebalance"}, drained, 0},
+		{"confirm", []string{"confirm", "--connection", "conn-1", "--stream", "2"}, result(&wirepb.Operated{}), 0},
+		{"veto", []string{"veto", "--connection", "conn-1", "--reason", "not now"}, result(&wirepb.Operated{}), 0},
+		{"unauthorized", []string{"undrain", "worker-a"}, refuse(wire.CodeUnauthorized, `a certificate of role "client" may not do this`), 1},
+	} {
+		for _, output := range []string{"text", "json"} {
+			t.Run(test.name+"-"+output, func(t *testing.T) {
+				atTerminal(t, func(t *terminal) {
+					t.operate(test.answer)
+					code, stdout, stderr := t.run(append(test.args, "--output", output)...)
+					if code != test.code {
+						t.Errorf("exit code %d, want %d", code, test.code)
+					}
+					text := strings.ReplaceAll(transcript(code, stdout, stderr), os.Getenv("CONNECTION_SWAP_TLS_DIR"), "DIR")
+					golden(t, filepath.Join("operation", test.name+"-"+output+".golden"), text)
+				})
+			})
+		}
+	}
+}
+
+// On a terminal the progress is one line, and gone when the result is there.
+func TestProgressOnATerminal(t *testing.T) {
+	for name, answer := range map[string]answer{"drain": drained, "drain-hindered": hindered} {
+		t.Run(name, func(t *testing.T) {
+			atTerminal(t, func(t *terminal) {
+				t.tty = true
+				t.operate(answer)
+				code, stdout, stderr := t.run("drain", "worker-a")
+				golden(t, filepath.Join("operation", name+"-terminal.golden"), transcript(code, stdout, stderr))
+			})
+		})
+	}
+}
+
+// What was asked for on the command line is what the director hears.
+func TestOperationsAskForWhatWasGiven(t *testing.T) {
+	t.Setenv("CONNECTION_SWAP_OPERATOR_OUTPUT", "json")
+	for name, test := range map[string]struct {
+		args []string
+		want string // as the message prints
+	}{
+		"status":    {[]string{"status"}, `status:{}`},
+		"swap":      {[]string{"swap", "--connection=conn-1", "--stream=2", "--to=worker-b"}, `swap:{connection_id:"conn-1" stream_id:2 to_worker:"worker-b"}`},
+		"drain":     {[]string{"drain", "--force", "worker-a", "--timeout=90s"}, `drain:{worker:"worker-a" timeout_ms:90000 force:true}`},
+		"defaults":  {[]string{"drain", "worker-a"}, `drain:{worker:"worker-a" timeout_ms:60000}`},
+		"undrain":   {[]string{"undrain", "worker-a"}, `undrain:{worker:"worker-a"}`},
+		"rebalance": {[]string{"rebalance"}, `rebalance:{}`},
+		"confirm":   {[]string{"confirm", "--connection=conn-1"}, `decide:{connection_id:"conn-1" confirm:true}`},
+		"veto":      {[]string{"veto", "--connection=conn-1", "--stream=3", "--reason=no"}, `decide:{connection_id:"conn-1" stream_id:3 reason:"no"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			atTerminal(t, func(t *terminal) {
+				var got string
+				t.operate(func(o *fakedirector.Operation) error {
+					got = strings.ReplaceAll(o.Request.String(), "  ", " ") // protobuf spaces at random, on purpose
+					return wire.Errorf(wire.CodeInvalid, "enough")
+				})
+				code, stdout, _ := t.run(test.args...)
+				if got != test.want || code != 1 {
+					t.Errorf("asked for %s, want %s; exit code %d", got, test.want, code)
+				}
+				var object struct{ Event, Code string }
+				if err := json.Unmarshal([]byte(stdout), &object); err != nil || object.Event != "error" || object.Code != "invalid_request" {
+					t.Errorf("wrote %s", stdout)
+				}
+			})
+		})
+	}
+}

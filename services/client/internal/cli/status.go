@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/spf13/pflag"
+
+	"github.com/connswap/connswap/services/client/operator"
+)
+
+func statusCommand() command {
+	return command{
+		name: "status", summary: "shows a director's workers, streams and swaps",
+		about: "With --output json it is the director's own document, with all that it has.",
+	}.asking(func() operation { return &status{} })
+}
+
+type status struct{ noArguments }
+
+func (*status) register(*pflag.FlagSet) {}
+func (*status) check() problems         { return nil }
+
+func (*status) run(ctx context.Context, client *operator.Client, _ func(*moves)) (result, error) {
+	found, err := client.Status(ctx)
+	if err != nil {
+		return &outcome{}, err
+	}
+	return &statusResult{found: found}, nil
+}
+
+type statusResult struct {
+	outcome
+	found operator.Status
+}
+
+// MarshalJSON is the document, marked as the last line.
+func (r *statusResult) MarshalJSON() ([]byte, error) {
+	event, err := json.Marshal(r.Event)
+	if err != nil {
+		return nil, err
+	}
+	fields := bytes.TrimPrefix(bytes.TrimSpace(r.found.Raw), []byte("{"))
+	return fmt.Appendf(nil, `{"event":%s,%s`, event, fields), nil
+}
+
+func (r *statusResult) text(w io.Writer) {
+	s := r.found.Sessions
+	fmt.Fprintf(w, "%s: %s, streams: %d streaming, %d moving, %d waiting, %d done, %d failed, %d cancelled\n",
+		clean(r.found.Director), counted(uint64(len(r.found.Workers)), "worker"),
+		s.Streaming, s.Moving, s.Waiting, s.Done, s.Failed, s.Cancelled)
+	for _, table := range [][][]any{r.workers(), r.streams(), r.swaps()} {
+		if len(table) > 1 {
+			fmt.Fprintln(w)
+			writeTable(w, table)
+		}
+	}
+}
+
+func (r *statusResult) workers() [][]any {
+	rows := [][]any{{"WORKER", "STATE", "STREAMS", "CAPACITY", "ENGINE", "VERSION", "BUILD", "ADDRESS"}}
+	for _, w := range r.found.Workers {
+		rows = append(rows, []any{w.Worker, workerState(w), w.Sessions, w.Capacity, w.Engine, w.Version, w.Build, w.UserAddr})
+	}
+	return rows
+}
+
+func workerState(w operator.Worker) string {
+	switch {
+	case !w.Connected:
+		return "unconnected"
+	case w.Draining:
+		return "draining"
+	case w.Available:
+		return "ready"
+	default:
+		return "unavailable"
+	}
+}
+
+func (r *statusResult) streams() [][]any {
+	rows := [][]any{{"CONNECTION", "STREAM", "STATE", "WORKER", "EPOCH", "TOKENS", "SWAPS", "AGE", "CLIENT"}}
+	for _, c := range r.found.Connections {
+		if len(c.Streams) == 0 {
+			rows = append(rows, []any{c.ConnectionID, "", "", "", "", "", "", age(c.Since, r.found.Time), c.Client})
+		}
+		for _, s := range c.Streams {
+			rows = append(rows, []any{
+				c.ConnectionID, s.StreamID, s.State, s.Worker, s.Epoch, s.Sequence, s.Swaps, age(s.Started, r.found.Time), c.Client,
+			})
+		}
+	}
+	return rows
+}
+
+func (r *statusResult) swaps() [][]any {
+	rows := [][]any{{"SWAP OF", "STREAM", "KIND", "CAUSE", "FROM", "TO", "EPOCH", "STATE", "FOR"}}
+	for _, s := range r.found.Swaps {
+		rows = append(rows, []any{s.ConnectionID, s.StreamID, s.Kind, s.Cause, s.From, s.To, s.Epoch, s.State, spent(s.TotalMS)})
+	}
+	return rows
+}

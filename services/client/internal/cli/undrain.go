@@ -1,0 +1,33 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/pflag"
+
+	"github.com/connswap/connswap/services/client/operator"
+)
+
+func undrainCommand() command {
+	return command{
+		name: "undrain", args: "WORKER", summary: "puts a worker back into use",
+		about: "It takes new streams again. Those that were moved away do not come back by themselves; see client rebalance.",
+	}.asking(func() operation { return &undrain{} })
+}
+
+type undrain struct{ onWorker }
+
+func (*undrain) register(*pflag.FlagSet) {}
+
+func (u *undrain) run(ctx context.Context, client *operator.Client, _ func(*moves)) (result, error) {
+	return &undrained{Worker: u.worker}, client.Undrain(ctx, u.worker)
+}
+
+type undrained struct {
+	outcome
+	Worker string `json:"worker"`
+}
+
+func (r *undrained) text(w io.Writer) { fmt.Fprintf(w, "%s is in use again\n", r.Worker) }

@@ -1,0 +1,84 @@
+package operator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/wire"
+)
+
+// idle is how long a director may be silent before it is lost.
+const idle = 10 * time.Second
+
+// Options are for Dial.
+type Options struct {
+	TLS     identity.Source // the roots to check the director with, and an operator's certificate
+	Network quicnet.Network // nil for the operating system's
+}
+
+// Client is a connection to a director's MGMT port. It is safe for concurrent use.
+type Client struct {
+	quic *quicnet.Conn
+}
+
+// Dial connects to a director's MGMT port; addr is "host:port". Where the host has several addresses it tries
+// them in turn, and gives the first that answers. ctx bounds the dialling, not the connection.
+//
+// Whether the director takes the certificate is known with the answer to the first request.
+func Dial(ctx context.Context, addr string, opts Options) (*Client, error) {
+	if opts.TLS == nil {
+		return nil, wire.Errorf(wire.CodeInvalid, "operator: Options.TLS is missing")
+	}
+	if opts.Network == nil {
+		opts.Network = quicnet.OS{}
+	}
+	addrs, err := opts.Network.Resolve(ctx, addr)
+	if err != nil {
+		return nil, explain(ctx, err)
+	}
+	var failed attempts
+	for _, addr := range addrs {
+		tls := identity.ClientTLS(opts.TLS, wire.ALPNMgmt, identity.Director)
+		conn, err := quicnet.Dial(ctx, opts.Network, addr, tls, quicnet.MgmtConfig(idle))
+		if err == nil {
+			return &Client{quic: conn}, nil
+		}
+		failed = append(failed, fmt.Errorf("%s: %w", addr, explain(ctx, err)))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if len(failed) == 0 {
+		return nil, wire.Errorf(wire.CodeLost, "%s has no address", addr)
+	}
+	return nil, failed
+}
+
+// Close ends the connection, and gives up what is still being asked. It returns once that is sent.
+func (c *Client) Close() error {
+	if err := c.quic.Close(wire.QUICOk, string(wire.CodeCancelled)); err != nil {
+		return fmt.Errorf("closing the connection: %w", err)
+	}
+	return nil
+}
+
+// attempts are the errors of several addresses, on one line.
+type attempts []error
+
+func (a attempts) Error() string {
+	texts := make([]string, len(a))
+	for i, err := range a {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (a attempts) Unwrap() []error { return a }
+
+// errClosed is why requests end that are under way when their connection is closed.
+var errClosed = errors.New("closed by this side")

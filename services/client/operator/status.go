@@ -1,0 +1,93 @@
+package operator
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// Status is how things stand at one director.
+type Status struct {
+	Director    string             `json:"director"`
+	Time        time.Time          `json:"time"` // by the director's clock
+	Build       string             `json:"build"`
+	Workers     []Worker           `json:"workers"`
+	Waiting     int                `json:"waiting_streams"` // streams that wait for a worker
+	Connections []Connection       `json:"connections"`
+	Sessions    Sessions           `json:"sessions"`
+	Swaps       []migration.Record `json:"swaps"` // under way
+
+	Raw json.RawMessage `json:"-"` // the whole document, as the director sent it
+}
+
+// Worker is a registered worker.
+type Worker struct {
+	Worker    string `json:"worker"`
+	Instance  string `json:"instance"`
+	UserAddr  string `json:"user_addr"`
+	MgmtAddr  string `json:"mgmt_addr"`
+	Engine    string `json:"engine"`
+	Connected bool   `json:"connected"` // its link is up
+	Available bool   `json:"available"` // it takes new streams
+	Draining  bool   `json:"draining"`
+	Sessions  int    `json:"sessions"` // by this director's count
+	Capacity  int    `json:"capacity"`
+	Incoming  int    `json:"incoming"` // swaps under way to it
+	Version   uint32 `json:"version"`  // of the protocol
+	Build     string `json:"build"`
+}
+
+// Connection is a client's.
+type Connection struct {
+	ConnectionID string    `json:"connection_id"`
+	ODCID        string    `json:"odcid"`
+	Exporter     string    `json:"exporter"`
+	Client       string    `json:"client"` // what it calls itself
+	Address      string    `json:"address"`
+	Since        time.Time `json:"since"`
+	Streams      []Stream  `json:"streams"`
+}
+
+// Stream is one stream of a client.
+type Stream struct {
+	StreamID uint64    `json:"stream_id"`
+	State    string    `json:"state"` // streaming, moving, waiting; done, failed or cancelled for a while after its end
+	Worker   string    `json:"worker"`
+	Epoch    uint64    `json:"epoch"`
+	Sequence uint64    `json:"sequence"` // last token accepted
+	Sent     uint64    `json:"sent"`     // last token handed to the client's connection
+	Swaps    int       `json:"swaps"`
+	Started  time.Time `json:"started"`
+}
+
+// Sessions counts streams by their state.
+type Sessions struct {
+	Streaming int `json:"streaming"`
+	Moving    int `json:"moving"`
+	Waiting   int `json:"waiting"`
+	Done      int `json:"done"`
+	Failed    int `json:"failed"`
+	Cancelled int `json:"cancelled"`
+}
+
+// Status asks how things stand.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	ctx, cancel := within(ctx, patience)
+	defer cancel()
+	result, err := c.ask(ctx, &wirepb.Operate{Request: &wirepb.Operate_Status{Status: &wirepb.StatusRequest{}}}, unheard)
+	if err != nil {
+		return Status{}, err
+	}
+	status := Status{Raw: result.GetStatus()}
+	if err := json.Unmarshal(status.Raw, &status); err != nil {
+		return Status{}, wrap(wire.CodeProtocol, "the director's status", err)
+	}
+	if status.Director == "" {
+		return Status{}, missing("status")
+	}
+	return status, nil
+}

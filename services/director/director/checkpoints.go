@@ -1,0 +1,119 @@
+package director
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/shared/config"
+	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/migration/token"
+	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/transfer"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// checkpoints keeps the states of stateful engines for sessions whose worker dies. It is safe for concurrent use.
+type checkpoints struct {
+	id       string // of the director
+	instance string
+	mgmtPort string
+	timeout  func() (context.Context, context.CancelFunc)
+	store    *transfer.Store
+	puller   *transfer.Puller
+	server   *transfer.Server
+	verifier *token.Verifier
+
+	mu      sync.Mutex
+	closed  bool
+	running sync.WaitGroup
+	stop    context.CancelFunc
+}
+
+var _ session.Checkpoints = (*checkpoints)(nil)
+
+func newCheckpoints(cfg config.Director, instance string, keys func() *wirepb.TokenKeys, nw quicnet.Network, source identity.Source, log *zap.Logger) *checkpoints {
+	ctx, stop := context.WithCancel(context.Background())
+	c := &checkpoints{id: cfg.ID, instance: instance, stop: stop, verifier: token.NewVerifier(), store: transfer.NewStore(cfg.MaxCheckpointBytes)}
+	_, c.mgmtPort, _ = net.SplitHostPort(cfg.MgmtAddr) // was checked with the configuration
+	c.timeout = func() (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, cfg.TransferTimeout) }
+	c.puller = &transfer.Puller{
+		Network: nw, Name: cfg.ID, MaxState: cfg.MaxStateBytes, Log: log,
+		TLS: func(peer identity.Role) *tls.Config { return identity.ClientTLS(source, wire.ALPNMgmt, peer) },
+	}
+	c.server = &transfer.Server{
+		Store: c.store, Limiter: rate.NewLimiter(rate.Limit(cfg.TransferRate), cfg.TransferRate), Log: log,
+		Verify: func(signed *wirepb.SignedToken, puller string, again bool) (*wirepb.Token, error) {
+			if err := c.verifier.SetKeys(instance, keys()); err != nil { // they change now and then
+				return nil, err
+			}
+			return c.verifier.Verify(signed, token.Want{
+				Purpose: wirepb.Purpose_PURPOSE_STATE_TRANSFER, Director: instance, Source: cfg.ID, Target: puller, Again: again,
+			})
+		},
+	}
+	return c
+}
+
+// Fetch pulls a session's state from its worker, in the background.
+func (c *checkpoints) Fetch(from *wirepb.Fetch, done func(sequence uint64, err error)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return // whoever waits is being ended too
+	}
+	c.running.Go(func() { done(c.fetch(from)) })
+}
+
+func (c *checkpoints) fetch(from *wirepb.Fetch) (uint64, error) {
+	ctx, cancel := c.timeout()
+	defer cancel()
+	snapshot, err := c.puller.Pull(ctx, identity.Worker, from)
+	if err != nil {
+		return 0, err
+	}
+	return snapshot.Sequence(), c.store.Put(c.key(from.GetSession()), snapshot, 0)
+}
+
+func (c *checkpoints) key(id uint64) transfer.Key {
+	return transfer.Key{Director: c.instance, Session: id, Checkpoint: true}
+}
+
+// Addr is the address from which the director talks to the worker, with the MGMT port.
+func (c *checkpoints) Addr(l *pool.Link) (addr, keeper string) {
+	host, _, err := net.SplitHostPort(l.LocalAddr())
+	if err != nil {
+		host = ""
+	}
+	return net.JoinHostPort(host, c.mgmtPort), c.id
+}
+
+// Drop forgets a session's state.
+func (c *checkpoints) Drop(id uint64) { c.store.Drop(c.key(id)) }
+
+// checkpointsDocument is what is kept, and what became of the migration tokens that were shown for it.
+type checkpointsDocument struct {
+	Bytes  int          `json:"bytes"` // compressed
+	Tokens token.Counts `json:"migration_tokens"`
+}
+
+func (c *checkpoints) status() checkpointsDocument {
+	return checkpointsDocument{Bytes: c.store.Held(), Tokens: c.verifier.Counts()}
+}
+
+// Close ends what is under way and gives everything back.
+func (c *checkpoints) Close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.stop()
+	c.running.Wait()
+	c.store.Close()
+}

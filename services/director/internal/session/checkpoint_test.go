@@ -1,0 +1,329 @@
+package session
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// wake has the owner look at the time.
+func (p *play) wake(after time.Duration) {
+	time.Sleep(after + 2*lived.Tick)
+	p.s.inbox.put(relieved{})
+	synctest.Wait()
+}
+
+// captured has the worker answer that it has a snapshot.
+func (a *actor) captured(epoch, capture, sequence uint64) {
+	a.play.Helper()
+	a.report(&wirepb.Captured{Session: 7, Epoch: epoch, Capture: capture, Sequence: sequence})
+}
+
+func everySecond(c *Config) { c.CheckpointInterval = time.Second }
+
+// checkpoint has a checkpoint of worker a taken after a token.
+func (p *play) checkpoint(a *actor, epoch, sequence uint64) {
+	p.Helper()
+	p.wake(time.Second)
+	a.captured(epoch, got[*wirepb.Capture](a).GetCapture(), sequence)
+	p.keeper.arrive(sequence, nil)
+}
+
+func TestCheckpoints(t *testing.T) {
+	inPlay(t, script{cfg: everySecond}, func(p *play) {
+		a := p.worker("a", stateful)
+		a.serve(1, 1, 3)
+		p.wake(time.Second)
+		capture := got[*wirepb.Capture](a)
+		if capture.GetEpoch() != 1 || capture.GetKeepMs() != 10_000 {
+			t.Errorf("capture: %v", capture)
+		}
+		a.captured(1, capture.GetCapture(), 3)
+		from := p.keeper.fetches[0]
+		if from.GetSession() != 7 || from.GetAddr() != "a:63001" || from.GetSequence() != 3 || from.GetToken() == nil {
+			t.Errorf("fetched: %v", from)
+		}
+		p.wake(3 * time.Second)
+		without[*wirepb.Capture](a) // one at a time
+		p.keeper.arrive(3, nil)
+		a.say(frames(1, 4, 5))
+		p.wake(0)
+		a.captured(1, got[*wirepb.Capture](a).GetCapture()+1, 5) // another number: not the answer
+		a.report(&wirepb.Captured{Session: 7, Epoch: 1, Capture: capture.GetCapture() + 1, Code: string(wire.CodeLimit)})
+		if len(p.keeper.fetches) != 1 {
+			t.Errorf("fetched %d", len(p.keeper.fetches))
+		}
+
+		a.Lose(pool.CauseTether) // the first checkpoint counts
+		b := p.worker("b", stateful)
+		attach := got[*wirepb.Attach](b)
+		state := attach.GetCheckpoint()
+		if state.GetSequence() != 3 || state.GetAddr() != "director:61001" || !state.GetAtDirector() || state.GetEpoch() != 2 || state.GetToken() == nil {
+			t.Errorf("the next worker is told of %v", state)
+		}
+		if string(attach.GetPrefix().GetText()) != "1;2;3;4;5;" {
+			t.Errorf("and has the prefix %q", attach.GetPrefix().GetText())
+		}
+		b.say(begins(2, 6), frames(2, 6, 6))
+		b.Lose(pool.CauseTether)
+		if attach := got[*wirepb.Attach](p.worker("c")); attach.GetCheckpoint() != nil { // another engine than it says
+			t.Errorf("a stateless engine is told of %v", attach.GetCheckpoint())
+		}
+		p.end()
+		if p.keeper.drops == 0 || p.keeper.kept {
+			t.Error("the state is kept")
+		}
+	})
+}
+
+// TestNoCheckpoints has engines without a state, workers that know none, and a director that wants none.
+func TestNoCheckpoints(t *testing.T) {
+	for name, c := range map[string]struct {
+		script script
+		worker func(*pool.Worker)
+	}{
+		"stateless": {script{cfg: everySecond}, func(*pool.Worker) {}},
+		"previous":  {script{cfg: everySecond}, func(w *pool.Worker) { w.Stateful, w.Version = true, 1 }},
+		"off":       {script{}, stateful},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inPlay(t, c.script, func(p *play) {
+				a := p.worker("a", c.worker)
+				a.serve(1, 1, 3)
+				p.wake(10 * time.Second)
+				without[*wirepb.Capture](a)
+				p.end()
+				without[*wirepb.Discard](a)
+				if p.keeper.drops != 0 {
+					t.Error("nothing was kept, and dropped")
+				}
+			})
+		})
+	}
+}
+
+// TestCheckpointBeyondTheJournal has a worker die whose state was ahead of the tokens that came from it. That is the
+// state of a stream that never was.
+func TestCheckpointBeyondTheJournal(t *testing.T) {
+	inPlay(t, script{cfg: everySecond}, func(p *play) {
+		a := p.worker("a", stateful)
+		a.serve(1, 1, 3)
+		p.checkpoint(a, 1, 5)
+		a.Lose(pool.CauseTether)
+		b := p.worker("b", stateful)
+		attach := got[*wirepb.Attach](b)
+		if attach.GetCheckpoint() != nil {
+			t.Errorf("a worker that goes on from token 4 is told of %v", attach.GetCheckpoint())
+		}
+		b.say(begins(2, 4), frames(2, 4, 8))
+		b.Lose(pool.CauseTether)
+		if attach := got[*wirepb.Attach](p.worker("c", stateful)); attach.GetCheckpoint() != nil {
+			t.Errorf("later, a worker is told of %v", attach.GetCheckpoint())
+		}
+	})
+}
+
+// TestCheckpointBeyondTheCut has a planned swap leave a worker whose state was ahead in the same way.
+func TestCheckpointBeyondTheCut(t *testing.T) {
+	inPlay(t, script{cfg: everySecond}, func(p *play) {
+		a := p.worker("a", stateful)
+		a.serve(1, 1, 3)
+		p.checkpoint(a, 1, 5)
+		b := p.worker("b", stateful)
+		p.plan(Plan{})
+		b.prepared(2, 3)
+		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
+		got[*wirepb.Fetch](b)
+		b.prepared(2, 3)
+		a.say(frames(1, 4, 4))
+		b.say(begins(2, 5), frames(2, 5, 8))
+		b.Lose(pool.CauseTether)
+		a.Lose(pool.CauseTether)
+		if attach := got[*wirepb.Attach](p.worker("c", stateful)); attach.GetCheckpoint() != nil || attach.GetEpoch() <= 2 {
+			t.Errorf("a worker is given %v", attach)
+		}
+	})
+}
+
+// TestLateCheckpoint has a state arrive when the session has gone: nobody would ever drop it.
+func TestLateCheckpoint(t *testing.T) {
+	for name, result := range map[string]error{"arrives": nil, "fails": errors.New("no")} {
+		t.Run(name, func(t *testing.T) {
+			inPlay(t, script{cfg: everySecond}, func(p *play) {
+				a := p.worker("a", stateful)
+				a.serve(1, 1, 3)
+				p.wake(time.Second)
+				a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
+				a.say(ends(1, 3))
+				p.end()
+				p.keeper.arrive(3, result)
+				if p.keeper.kept {
+					t.Error("the state of a session that has ended is kept")
+				}
+			})
+		})
+	}
+}
+
+// TestCheckpointOfBefore has a state arrive of a worker that the session has left: nobody knows whether it is one of the
+// stream, and it has taken the place of an older one.
+func TestCheckpointOfBefore(t *testing.T) {
+	inPlay(t, script{cfg: everySecond}, func(p *play) {
+		a := p.worker("a", stateful)
+		a.serve(1, 1, 3)
+		p.checkpoint(a, 1, 2)
+		p.wake(time.Second)
+		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 5)
+		a.Lose(pool.CauseTether)
+		b := p.worker("b", stateful)
+		if attach := got[*wirepb.Attach](b); attach.GetCheckpoint().GetSequence() != 2 {
+			t.Errorf("the next worker is told of %v", attach.GetCheckpoint())
+		}
+		b.say(begins(2, 4), frames(2, 4, 8))
+		p.keeper.arrive(5, nil)
+		b.Lose(pool.CauseTether)
+		if attach := got[*wirepb.Attach](p.worker("c", stateful)); attach.GetCheckpoint() != nil {
+			t.Errorf("the one after it is told of %v", attach.GetCheckpoint())
+		}
+	})
+}
+
+// TestPlanComesBeforeCheckpoint begins a planned swap while a checkpoint is under way. Tokens for states lead to ever
+// higher epochs: one for a checkpoint that is made after the swap's would make that useless.
+func TestPlanComesBeforeCheckpoint(t *testing.T) {
+	inPlay(t, script{cfg: everySecond}, func(p *play) {
+		a := p.worker("a", stateful)
+		a.serve(1, 1, 3)
+		p.wake(time.Second)
+		capture := got[*wirepb.Capture](a).GetCapture()
+		b := p.worker("b", stateful)
+		p.plan(Plan{})
+		a.captured(1, capture, 3)
+		if len(p.keeper.fetches) != 0 {
+			t.Errorf("the checkpoint is fetched: %v", p.keeper.fetches)
+		}
+		b.prepared(2, 3)
+		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
+		got[*wirepb.Fetch](b)
+		b.prepared(2, 3)
+		a.say(frames(1, 4, 4))
+		got[*wirepb.Pivot](b)
+		b.say(begins(2, 5), frames(2, 5, 5))
+		if r := p.outcome(); r.State != "Completed" {
+			t.Errorf("the swap ended as %+v", r)
+		}
+		got[*wirepb.Discard](a)
+		p.checkpoint(b, 2, 5) // then it is its turn
+		if f := p.keeper.fetches[0]; f.GetAddr() != "b:63001" {
+			t.Errorf("fetched %v", f)
+		}
+	})
+}
+
+// TestStateBeforeItsTokens has the target get a state before the tokens that lead to it: the cut waits for them.
+func TestStateBeforeItsTokens(t *testing.T) {
+	inPlay(t, script{}, func(p *play) {
+		a := p.worker("a", stateful)
+		a.serve(1, 1, 3)
+		b := p.worker("b", stateful)
+		p.plan(Plan{})
+		got[*wirepb.Attach](b)
+		b.prepared(2, 3)
+		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 6)
+		if f := got[*wirepb.Fetch](b); f.GetSequence() != 6 || f.GetAddr() != "a:63001" || f.GetToken() == nil || f.GetEpoch() != 2 {
+			t.Errorf("it was told of %v", f)
+		}
+		b.prepared(2, 3) // and of the text it has so much
+		a.say(frames(1, 4, 5))
+		p.wake(100 * time.Millisecond)
+		without[*wirepb.Pivot](b)
+		if feed := got[*wirepb.Feed](b); feed.GetFirstSequence() != 4 || len(feed.GetLengths()) != 2 {
+			t.Errorf("fed with %v", feed)
+		}
+		b.prepared(2, 5)
+		a.say(frames(1, 6, 6))
+		p.wake(0)
+		p.state(migration.Pivoting)
+		a.say(frames(1, 7, 7))
+		if pivot := got[*wirepb.Pivot](b); pivot.GetCut() != 7 || pivot.GetRest().GetFirstSequence() != 6 {
+			t.Errorf("pivot: %v", pivot)
+		}
+	})
+}
+
+// TestNoSnapshot has the source say that it has none.
+func TestNoSnapshot(t *testing.T) {
+	inPlay(t, script{}, func(p *play) {
+		a := p.worker("a", stateful)
+		a.serve(1, 1, 3)
+		b := p.worker("b", stateful)
+		p.plan(Plan{})
+		b.prepared(2, 3)
+		capture := got[*wirepb.Capture](a).GetCapture()
+		a.report(&wirepb.Captured{Session: 7, Epoch: 1, Capture: capture, Code: string(wire.CodeLimit), Message: "too large"})
+		if r := p.outcome(); r.State != "Aborted" || r.Reason != "limit_exceeded: too large" {
+			t.Errorf("the swap ended as %+v", r)
+		}
+	})
+}
+
+// TestPeerKeepsCheckpoints has another worker keep the states.
+func TestPeerKeepsCheckpoints(t *testing.T) {
+	inPlay(t, script{cfg: func(c *Config) { everySecond(c); c.CheckpointAtPeer = true }}, func(p *play) {
+		a := p.worker("a", stateful)
+		a.serve(1, 1, 3)
+		p.wake(time.Second)
+		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3) // there is no peer
+		peer := p.worker("peer", stateful, func(w *pool.Worker) { w.Fingerprint = "another" })
+		p.wake(time.Second)
+		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
+		hold := got[*wirepb.Hold](peer)
+		if hold.GetSourceEpoch() != 1 || hold.GetFrom().GetAddr() != "a:63001" || hold.GetFrom().GetSequence() != 3 {
+			t.Errorf("it is to hold %v", hold)
+		}
+		answer := &wirepb.Held{Session: 7, SourceEpoch: 1, Sequence: 3}
+		peer.report(answer)
+		peer.report(answer) // nobody asked
+		a.Lose(pool.CauseTether)
+		b := p.worker("b", stateful)
+		if state := got[*wirepb.Attach](b).GetCheckpoint(); state.GetAddr() != "peer:63001" || state.GetAtDirector() || state.GetSequence() != 3 {
+			t.Errorf("the next worker is told of %v", state)
+		}
+		if len(p.keeper.fetches) != 0 {
+			t.Error("the director keeps it too")
+		}
+		p.end()
+		got[*wirepb.Discard](peer)
+	})
+}
+
+// TestStrayAnswers has workers answer what they were not asked, at bad moments.
+func TestStrayAnswers(t *testing.T) {
+	inPlay(t, script{cfg: everySecond}, func(p *play) {
+		a := p.worker("a", stateful)
+		a.serve(1, 1, 3)
+		p.wake(time.Second)
+		capture := got[*wirepb.Capture](a).GetCapture()
+		b := p.worker("b", stateful)
+		a.Lose(pool.CauseTether)
+		b.captured(0, capture, 3) // of no epoch, while the session is in none
+		b.captured(1, capture, 3)
+		p.s.mu.Lock()
+		p.s.flow.captured = &wirepb.Captured{Session: 7, Epoch: 1, Capture: capture, Sequence: 3} // it was in the inbox before
+		p.s.mu.Unlock()
+		p.s.inbox.put(captured{})
+		synctest.Wait()
+		if len(p.keeper.fetches) != 0 {
+			t.Errorf("fetched %v", p.keeper.fetches)
+		}
+		b.serve(2, 4, 5)
+		p.told("on a 1 2 3 (failover a→b in 2) 4 5")
+	})
+}

@@ -1,0 +1,190 @@
+package session
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// Manager knows all sessions of a director: those that run, and for a while those that have ended. It is safe for
+// concurrent use.
+type Manager struct {
+	cfg       Config
+	deps      Deps
+	retention time.Duration
+
+	mu    sync.Mutex
+	given uint64                           // numbers given out
+	live  map[uint64]map[*Session]struct{} // by connection
+	count int                              // live ones
+	ended []Listed                         // the oldest end first
+}
+
+// Listed is a session in a list.
+type Listed struct {
+	ConnectionID string `json:"connection_id"`
+	Snapshot
+}
+
+// maxEnded bounds what is remembered of sessions that have ended.
+const maxEnded = 10_000
+
+// NewManager returns a Manager without sessions. Those that have ended are listed for the given time.
+func NewManager(cfg Config, deps Deps, retention time.Duration) *Manager {
+	return &Manager{cfg: cfg, deps: deps, retention: retention, live: map[uint64]map[*Session]struct{}{}}
+}
+
+// Create returns a new session, known from now on, with a number of its own. Its Run begins it; Retire ends it.
+func (m *Manager) Create(who Identity, request *wirepb.Request, stream Stream) *Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.given++
+	who.ID = m.given
+	s := New(who, request, stream, m.cfg, m.deps)
+	if m.live[who.Connection] == nil {
+		m.live[who.Connection] = map[*Session]struct{}{}
+	}
+	m.live[who.Connection][s] = struct{}{}
+	m.count++
+	return s
+}
+
+// Retire takes note that a session has ended: what it held is given back, how it ended stays listed for a while.
+func (m *Manager) Retire(s *Session) {
+	last := Listed{s.who.ConnectionID, s.Snapshot()}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.live[s.who.Connection][s]; !ok {
+		return
+	}
+	delete(m.live[s.who.Connection], s)
+	if len(m.live[s.who.Connection]) == 0 {
+		delete(m.live, s.who.Connection)
+	}
+	m.count--
+	m.ended = append(m.ended, last)
+	m.forget()
+}
+
+// forget drops what has been listed for long enough. m.mu is held.
+func (m *Manager) forget() {
+	old := time.Now().Add(-m.retention)
+	n := 0
+	if len(m.ended) > maxEnded {
+		n = maxEnded / 10 // not one at a time: all others move up
+	}
+	for n < len(m.ended) && m.ended[n].Ended.Before(old) {
+		n++
+	}
+	m.ended = slices.Delete(m.ended, 0, n)
+}
+
+// Running returns how many sessions run.
+func (m *Manager) Running() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.count
+}
+
+// Of returns the running sessions of a connection, by stream.
+func (m *Manager) Of(connection uint64) []*Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return byStream(m.live[connection])
+}
+
+func byStream(set map[*Session]struct{}) []*Session {
+	all := make([]*Session, 0, len(set))
+	for s := range set {
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b *Session) int { return cmp.Compare(a.who.StreamID, b.who.StreamID) })
+	return all
+}
+
+// Find returns the running session of a stream. Stream 0 stands for the only one of its connection.
+func (m *Manager) Find(connectionID string, stream uint64) (*Session, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, set := range m.live {
+		all := byStream(set)
+		if all[0].who.ConnectionID != connectionID {
+			continue
+		}
+		if stream == 0 && len(all) > 1 {
+			return nil, wire.Errorf(wire.CodeInvalid, "%s has %d streams; name one with --stream", connectionID, len(all))
+		}
+		for _, s := range all {
+			if stream == 0 || s.who.StreamID == stream {
+				return s, nil
+			}
+		}
+		return nil, wire.Errorf(wire.CodeNotFound, "no stream %d runs on %s", stream, connectionID)
+	}
+	return nil, wire.Errorf(wire.CodeNotFound, "no stream runs on a connection %q", connectionID)
+}
+
+// List returns the sessions in the given states, or all: the running ones by age, then those that have ended.
+func (m *Manager) List(states ...State) []Listed {
+	wanted := func(l Listed) bool { return len(states) == 0 || slices.Contains(states, l.State) }
+	m.mu.Lock()
+	m.forget()
+	running, ended := m.running(), slices.Clone(m.ended)
+	m.mu.Unlock()
+	list := make([]Listed, 0, len(running)+len(ended))
+	for _, s := range running {
+		if l := (Listed{s.who.ConnectionID, s.Snapshot()}); wanted(l) {
+			list = append(list, l)
+		}
+	}
+	for _, l := range ended {
+		if wanted(l) {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+// Swaps returns the swaps under way, the oldest first.
+func (m *Manager) Swaps() []migration.Record {
+	m.mu.Lock()
+	running := m.running()
+	m.mu.Unlock()
+	swaps := []migration.Record{}
+	for _, s := range running {
+		if r := s.Swap(); r != nil {
+			swaps = append(swaps, *r)
+		}
+	}
+	slices.SortStableFunc(swaps, func(a, b migration.Record) int { return a.Started.Compare(b.Started) })
+	return swaps
+}
+
+// running returns the sessions that run, by age. m.mu is held.
+func (m *Manager) running() []*Session {
+	var all []*Session
+	for _, set := range m.live {
+		for s := range set {
+			all = append(all, s)
+		}
+	}
+	slices.SortFunc(all, func(a, b *Session) int { return cmp.Compare(a.who.ID, b.who.ID) })
+	return all
+}
+
+// Count returns how many sessions there are in each state. Every state has a number.
+func (m *Manager) Count() map[State]int {
+	count := make(map[State]int, len(States))
+	for _, state := range States {
+		count[state] = 0
+	}
+	for _, l := range m.List() {
+		count[l.State]++
+	}
+	return count
+}

@@ -1,0 +1,145 @@
+package swap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/shared/wire"
+)
+
+// look is how often a drain looks for sessions that it has to move, and tells how far it is.
+const look = 100 * time.Millisecond
+
+var (
+	errTimeout   = errors.New("the time is up")
+	errUndrained = errors.New("was put back into use")
+)
+
+// Drain takes a worker out of use and moves everything away from it. It ends when the worker is empty, or with an error
+// that says what is in the way: after timeout, or with ctx. The worker stays out of use until Undrain. progress is
+// called now and then, and must not block.
+func (s *Service) Drain(ctx context.Context, label string, timeout time.Duration, force bool, progress func(Moves)) (Moves, error) {
+	if err := s.pool.Drain(label, force); err != nil {
+		return Moves{}, err
+	}
+	s.log.Info("draining worker", zap.String("worker", label))
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, errTimeout)
+		defer cancel()
+	}
+	moves, err := s.empty(ctx, label, "", "drain", progress)
+	if err == nil {
+		s.log.Info("worker is drained", zap.String("worker", label), zap.Int("moved", moves.Moved))
+	}
+	return moves, err
+}
+
+// Leaving empties an instance of a worker that is about to stop, in the background.
+func (s *Service) Leaving(label, instance string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.leaving[instance] {
+		return
+	}
+	s.leaving[instance] = true
+	s.running.Go(func() {
+		defer s.left(instance)
+		moves, err := s.empty(s.ctx, label, instance, "worker shuts down", func(Moves) {})
+		s.log.Info("worker leaves", zap.String("worker", label), zap.Int("moved", moves.Moved), zap.Int("failed", moves.Failed), zap.Error(err))
+	})
+}
+
+func (s *Service) left(instance string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.leaving, instance)
+}
+
+// empty moves all sessions away from a worker, or from one instance of it, until there are none or ctx ends.
+func (s *Service) empty(ctx context.Context, label, instance, cause string, progress func(Moves)) (Moves, error) {
+	m := s.newMover(cause)
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for {
+		left := s.on(label, instance)
+		m.moves.Remaining = len(left)
+		if instance == "" && !s.pool.Drained(label) {
+			m.giveUp(errUndrained)
+			return m.moves, wire.Errorf(wire.CodeConflict, "%s %v", label, errUndrained)
+		}
+		if len(left) == 0 && len(m.under) == 0 {
+			m.moves.InTheWay = nil
+			progress(m.moves)
+			return m.moves, nil
+		}
+		for _, one := range left {
+			if one.Worker() == label {
+				m.start(one, "")
+			}
+		}
+		m.moves.InTheWay = s.obstacles(m, left, label)
+		progress(m.moves)
+		if !m.wait(ctx, tick.C) {
+			m.giveUp(context.Cause(ctx))
+			left = s.on(label, instance)
+			m.moves.Remaining = len(left)
+			return m.moves, s.stopped(ctx, label, m.moves)
+		}
+	}
+}
+
+// wait takes outcomes until the next tick. It reports false when ctx has ended.
+func (m *mover) wait(ctx context.Context, tick <-chan time.Time) bool {
+	for {
+		select {
+		case o := <-m.done:
+			m.ended(o)
+			if len(m.under) <= m.atOnce/2 { // time to begin more
+				return true
+			}
+		case <-tick:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// on returns the sessions that a worker has, or is to get.
+func (s *Service) on(label, instance string) []*session.Session {
+	placed := s.pool.On(label, instance)
+	all := make([]*session.Session, 0, len(placed))
+	for _, p := range placed {
+		if one, ok := p.(*session.Session); ok {
+			all = append(all, one)
+		}
+	}
+	return all
+}
+
+// stopped is why a worker was not emptied.
+func (s *Service) stopped(ctx context.Context, label string, moves Moves) error {
+	if moves.Remaining == 0 {
+		return nil
+	}
+	why := "no reason known"
+	if len(moves.InTheWay) > 0 {
+		why = strings.Join(moves.InTheWay, "; ")
+	}
+	return wire.Errorf(wire.CodeConflict, "%v with %s still on %s, which stays out of use: %s",
+		context.Cause(ctx), plural(moves.Remaining, "stream"), label, why)
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,104 @@
+package swap
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/shared/migration"
+)
+
+// Moves counts the sessions that are being moved.
+type Moves struct {
+	Remaining int      // still to be moved
+	Moved     int      // swaps completed
+	Failed    int      // swaps given up; their sessions are tried again
+	InTheWay  []string // what keeps the remaining ones, in words
+}
+
+// mover has a bounded number of planned swaps under way. One goroutine uses it.
+type mover struct {
+	atOnce  int
+	cause   string
+	confirm bool
+
+	under map[*session.Session]func(reason string) // gives it up
+	rest  map[*session.Session]time.Time           // not to be tried before: the last swap came to nothing
+	done  chan outcome                             // has room for all under way
+	moves Moves
+	last  string // why the last swap failed
+}
+
+type outcome struct {
+	session *session.Session
+	record  migration.Record
+}
+
+func (s *Service) newMover(cause string) *mover {
+	return &mover{
+		atOnce: s.cfg.AtOnce, cause: cause, confirm: s.cfg.Confirm,
+		under: map[*session.Session]func(string){}, rest: map[*session.Session]time.Time{}, done: make(chan outcome, s.cfg.AtOnce),
+	}
+}
+
+// start begins a swap, if that is possible now.
+func (m *mover) start(s *session.Session, to string) bool {
+	if !m.ready(s) || len(m.under) >= m.atOnce {
+		return false
+	}
+	m.under[s] = s.Initiate(session.Plan{To: to, Cause: m.cause, Confirm: m.confirm, Done: func(r migration.Record) { m.done <- outcome{s, r} }})
+	return true
+}
+
+// ready reports whether a session may be tried now.
+func (m *mover) ready(s *session.Session) bool {
+	if time.Now().Before(m.rest[s]) {
+		return false
+	}
+	delete(m.rest, s)
+	_, moving := m.under[s]
+	return !moving
+}
+
+// ended takes note of a swap that is over.
+func (m *mover) ended(o outcome) {
+	delete(m.under, o.session)
+	now := time.Now()
+	maps.DeleteFunc(m.rest, func(_ *session.Session, until time.Time) bool { return now.After(until) })
+	m.rest[o.session] = now.Add(look)
+	switch o.record.State {
+	case migration.Completed.String():
+		delete(m.rest, o.session)
+		m.moves.Moved++
+	case migration.Idle.String(): // it was busy, or over
+	default:
+		m.moves.Failed++
+		m.last = o.record.Reason
+	}
+}
+
+// giveUp ends the swaps under way whose cut was not made, and waits for all.
+func (m *mover) giveUp(why error) {
+	for _, rollBack := range m.under {
+		rollBack(why.Error())
+	}
+	for len(m.under) > 0 {
+		m.ended(<-m.done)
+	}
+}
+
+// obstacles says what is in the way of sessions that stay.
+func (s *Service) obstacles(m *mover, left []*session.Session, label string) []string {
+	var words []string
+	for _, one := range left {
+		word := s.pool.Obstacle(one.Fingerprint(), label)
+		if word != "" && !slices.Contains(words, word) {
+			words = append(words, word)
+		}
+	}
+	if len(words) == 0 && m.last != "" && len(left) > 0 {
+		words = append(words, "the last swap failed: "+m.last)
+	}
+	return words
+}

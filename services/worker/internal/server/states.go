@@ -1,0 +1,297 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/mgmt"
+	"github.com/connswap/connswap/shared/migration/token"
+	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/transfer"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+const (
+	// capturesAtOnce bounds the copies of engines' states that are being compressed.
+	capturesAtOnce = 2
+	// turnTimeout is how long a copy waits for an engine that is in the middle of a token.
+	turnTimeout = 5 * time.Second
+	// pullTimeout bounds what a director that never gives up can cost.
+	pullTimeout = 10 * time.Minute
+	// longestKeep is how long a snapshot is kept that nobody pulls, and a peer's checkpoint that nobody renews or
+	// discards: its director is gone.
+	longestKeep = 10 * time.Minute
+)
+
+var errBusy = wire.Errorf(wire.CodeUnavailable, "the engine is in the middle of a token, and has been for %v", turnTimeout)
+
+// StatesConfig bounds what a worker does with engines' states.
+type StatesConfig struct {
+	Label        string
+	MaxState     int // bytes of one
+	MaxSnapshots int // bytes of all snapshots and checkpoints, compressed
+	TransferRate int // bytes per second that are sent
+}
+
+// States has the snapshots of engines' states that others may pull, the checkpoints that this worker keeps for others,
+// and the migration tokens that it honours. It is safe for concurrent use.
+type States struct {
+	cfg       StatesConfig
+	store     *transfer.Store
+	puller    *transfer.Puller
+	sender    *transfer.Server
+	verifier  *token.Verifier
+	capturing chan struct{}
+}
+
+// NewStates returns an empty States. Close gives back what it holds.
+func NewStates(cfg StatesConfig, nw quicnet.Network, source identity.Source, log *zap.Logger) *States {
+	s := &States{
+		cfg: cfg, store: transfer.NewStore(cfg.MaxSnapshots), verifier: token.NewVerifier(),
+		capturing: make(chan struct{}, capturesAtOnce),
+	}
+	s.puller = &transfer.Puller{
+		Network: nw, Name: cfg.Label, MaxState: cfg.MaxState, Log: log,
+		TLS: func(peer identity.Role) *tls.Config { return identity.ClientTLS(source, wire.ALPNMgmt, peer) },
+	}
+	s.sender = &transfer.Server{
+		Store: s.store, Limiter: rate.NewLimiter(rate.Limit(cfg.TransferRate), cfg.TransferRate), Log: log,
+		Verify: func(signed *wirepb.SignedToken, puller string, again bool) (*wirepb.Token, error) {
+			return s.verifier.Verify(signed, token.Want{
+				Purpose: wirepb.Purpose_PURPOSE_STATE_TRANSFER, Source: cfg.Label, Target: puller, Again: again,
+			})
+		},
+	}
+	return s
+}
+
+// Serve answers a Pull on the MGMT port.
+func (s *States) Serve(ctx context.Context, stream mgmt.Stream, ask *wirepb.Pull) error {
+	return s.sender.Serve(ctx, stream, ask)
+}
+
+// Close gives back what is held.
+func (s *States) Close() { s.store.Close() }
+
+// Tokens returns the counts of this moment.
+func (s *States) Tokens() token.Counts { return s.verifier.Counts() }
+
+// Held is how many bytes of snapshots and checkpoints there are.
+func (s *States) Held() int { return s.store.Held() }
+
+// get returns the snapshot that a director tells of: from here if this worker keeps it, or else from where it is.
+func (s *States) get(ctx context.Context, l *link, m *wirepb.Fetch) (*transfer.Snapshot, error) {
+	if kept, ok := s.store.Get(l.key(m.GetSession(), true)); ok && kept.Sequence() == m.GetSequence() {
+		return kept, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience(m))
+	defer cancel()
+	from := identity.Worker
+	if m.GetAtDirector() {
+		from = identity.Director
+	}
+	return s.puller.Pull(ctx, from, m)
+}
+
+// patience is how long a director wants a state to be tried for.
+func patience(m *wirepb.Fetch) time.Duration {
+	return min(pullTimeout, time.Duration(min(m.GetTimeoutMs(), uint64(pullTimeout.Milliseconds())))*time.Millisecond)
+}
+
+func (l *link) key(session uint64, checkpoint bool) transfer.Key {
+	return transfer.Key{Director: l.instance, Session: session, Checkpoint: checkpoint}
+}
+
+// allow checks the token of a standby.
+func (l *link) allow(m *wirepb.Attach) error {
+	if l.version < 2 {
+		return wire.Errorf(wire.CodeProtocol, "version %d of the link protocol knows no standbys", l.version)
+	}
+	states := l.server.deps.States
+	_, err := states.verifier.Verify(m.GetToken(), token.Want{
+		Purpose: wirepb.Purpose_PURPOSE_MIGRATION, Director: l.instance, Session: m.GetSession(),
+		Target: states.cfg.Label, Epoch: m.GetEpoch(),
+	})
+	return err
+}
+
+// migrate handles what version 2 added to the control stream. It reports false for what has no place there.
+func (l *link) migrate(ctx context.Context, m wire.Message) bool {
+	states := l.server.deps.States
+	switch m := m.(type) {
+	case *wirepb.Feed:
+		l.order(m.GetSession(), m.GetEpoch(), m)
+	case *wirepb.Fetch:
+		l.order(m.GetSession(), m.GetEpoch(), m)
+	case *wirepb.Pivot:
+		l.order(m.GetRest().GetSession(), m.GetRest().GetEpoch(), m)
+	case *wirepb.Capture:
+		l.running.Go(func() { l.capture(ctx, m) })
+	case *wirepb.Hold:
+		l.running.Go(func() { l.hold(ctx, m) })
+	case *wirepb.Discard:
+		states.store.Drop(l.key(m.GetSession(), m.GetCheckpoint()))
+	case *wirepb.Revoke:
+		states.verifier.Revoke(l.instance, m.GetSession(), m.GetEpoch())
+		states.sender.Revoke(l.instance, m.GetSession())
+	case *wirepb.TokenKeys:
+		if err := states.verifier.SetKeys(l.instance, m); err != nil {
+			l.log.Warn("keys of migration tokens", zap.Error(err))
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+// order hands a standby what it has to do. One that has more to do than any director asks for at once is given up.
+func (l *link) order(session, epoch uint64, m wire.Message) {
+	a := l.find(session, epoch)
+	if a == nil {
+		return // cancelled meanwhile
+	}
+	orders := a.takesOrders()
+	if orders == nil {
+		return // it generates
+	}
+	select {
+	case orders <- m:
+	default:
+		l.log.Warn("too many orders for a standby", zap.Uint64("session", session))
+		a.stop()
+		l.remove(a)
+		l.refuse(session, epoch, wire.Errorf(wire.CodeProtocol, "more than %d orders at once", maxOrders))
+	}
+}
+
+// takesOrders returns where to put them, or nil if the attempt does not stand by, or no more.
+func (a *attempt) takesOrders() chan<- any {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.orders
+}
+
+// capture makes a snapshot of a session's engine, for others to pull.
+func (l *link) capture(ctx context.Context, m *wirepb.Capture) {
+	answer := &wirepb.Captured{Session: m.GetSession(), Epoch: m.GetEpoch(), Capture: m.GetCapture()}
+	snapshot, err := l.snapshot(ctx, m)
+	if err != nil {
+		answer.Code, answer.Message = inWords(err, wire.CodeEngine)
+	} else {
+		answer.Sequence, answer.Size = snapshot.Sequence(), uint64(snapshot.Size())
+	}
+	if l.server.deps.Gate.Wait(ctx) == nil {
+		l.control.Send(answer)
+	}
+}
+
+func (l *link) snapshot(ctx context.Context, m *wirepb.Capture) (*transfer.Snapshot, error) {
+	states := l.server.deps.States
+	select {
+	case states.capturing <- struct{}{}:
+		defer func() { <-states.capturing }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	a := l.find(m.GetSession(), m.GetEpoch())
+	if a == nil {
+		return nil, wire.Errorf(wire.CodeStaleEpoch, "session %d is not served in epoch %d", m.GetSession(), m.GetEpoch())
+	}
+	sequence, state, err := a.copyState(ctx, m.GetCapture())
+	if err != nil {
+		return nil, err
+	}
+	if len(state) > states.cfg.MaxState {
+		return nil, wire.Errorf(wire.CodeLimit, "a state of %d bytes, allowed are %d (CONNECTION_SWAP_MAX_STATE_BYTES)",
+			len(state), states.cfg.MaxState)
+	}
+	snapshot, err := transfer.Compress(sequence, state)
+	if err != nil {
+		return nil, err
+	}
+	return snapshot, a.offer(m, snapshot)
+}
+
+// inWords is how a director is told why there is no snapshot.
+func inWords(err error, otherwise wire.Code) (code, message string) {
+	if errors.Is(err, transfer.ErrFull) {
+		err = wire.Errorf(wire.CodeCapacity, "%v (CONNECTION_SWAP_WORKER_MAX_SNAPSHOT_BYTES)", err)
+	}
+	e := wire.AsError(err, otherwise)
+	return string(e.Code), wire.Text(e.Message)
+}
+
+// copyState returns the engine's state after the token of that sequence. The generation waits for one copy.
+func (a *attempt) copyState(ctx context.Context, number uint64) (sequence uint64, state []byte, err error) {
+	a.mu.Lock()
+	c := a.capturer
+	a.captures = max(a.captures, number)
+	a.mu.Unlock()
+	if c == nil {
+		return 0, nil, wire.Errorf(wire.CodeUnavailable, "there is no state yet, or none at all")
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, turnTimeout, errBusy)
+	defer cancel()
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+	case <-ctx.Done():
+		return 0, nil, context.Cause(ctx)
+	}
+	a.mu.Lock()
+	closed := a.capturer == nil
+	a.mu.Unlock()
+	if closed {
+		return 0, nil, wire.Errorf(wire.CodeStaleEpoch, "the session has ended here")
+	}
+	defer func() {
+		if p := recover(); p != nil { // as in generate
+			a.log.Error("engine panicked", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+			err = fmt.Errorf("engine panicked: %v", p)
+		}
+	}()
+	state, err = c.Capture(nil)
+	return a.position, state, err
+}
+
+// offer lets others pull the snapshot, unless a newer one was asked for meanwhile.
+func (a *attempt) offer(m *wirepb.Capture, snapshot *transfer.Snapshot) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over || m.GetCapture() < a.captures {
+		return wire.Errorf(wire.CodeStaleEpoch, "a newer snapshot was asked for, or none is needed any more")
+	}
+	keep := longestKeep
+	if ms := m.GetKeepMs(); 0 < ms && ms < uint64(keep.Milliseconds()) {
+		keep = time.Duration(ms) * time.Millisecond
+	}
+	return a.link.server.deps.States.store.Put(a.link.key(a.session, false), snapshot, keep)
+}
+
+// hold keeps another worker's checkpoint.
+func (l *link) hold(ctx context.Context, m *wirepb.Hold) {
+	states, from := l.server.deps.States, m.GetFrom()
+	answer := &wirepb.Held{Session: from.GetSession(), SourceEpoch: m.GetSourceEpoch()}
+	pulling, cancel := context.WithTimeout(ctx, patience(from))
+	defer cancel()
+	snapshot, err := states.puller.Pull(pulling, identity.Worker, from)
+	if err == nil {
+		answer.Sequence = snapshot.Sequence()
+		err = states.store.Put(l.key(from.GetSession(), true), snapshot, longestKeep)
+	}
+	if err != nil {
+		answer.Code, answer.Message = inWords(err, wire.CodeStateGone)
+	}
+	if l.server.deps.Gate.Wait(ctx) == nil {
+		l.control.Send(answer)
+	}
+}

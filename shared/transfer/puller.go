@@ -1,0 +1,118 @@
+package transfer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+const (
+	// pullIdle is how soon a cut is noticed.
+	pullIdle = 2 * time.Second
+	// goodbye is how long a pull that has everything waits until the source knows it.
+	goodbye = time.Second
+	// maxFrame has room for a chunk that could not be compressed, its seal, and what is around.
+	maxFrame = chunkSize + overhead + 1<<10
+)
+
+// Puller fetches snapshots from other nodes. It is safe for concurrent use.
+type Puller struct {
+	Network quicnet.Network
+	// TLS returns a client's configuration for wire.ALPNMgmt and a peer of that role; see identity.ClientTLS.
+	TLS      func(peer identity.Role) *tls.Config
+	Name     string // the label or id that tokens have as their target
+	MaxState int    // bytes of a state; more is refused
+	Log      *zap.Logger
+}
+
+// Pull fetches the snapshot that fetch tells of from a node of the given role. It goes on after a lost connection
+// for as long as ctx lives. Whatever another attempt would not change is a *wire.Error: a refusal, as the source
+// sent it, CodeLimit for a state that is too large, CodeProtocol for one that is not right.
+//
+// Whether the snapshot is of the sequence that was expected is for the caller to see.
+func (p *Puller) Pull(ctx context.Context, from identity.Role, fetch *wirepb.Fetch) (*Snapshot, error) {
+	d, err := newDownload(fetch.GetToken(), p.MaxState)
+	if err == nil {
+		err = p.persist(ctx, from, fetch, d)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pulling the state of session %d from %s: %w", fetch.GetSession(), fetch.GetAddr(), err)
+	}
+	return &d.snapshot, nil
+}
+
+// persist tries until d is complete, or a refusal, or the end of ctx.
+func (p *Puller) persist(ctx context.Context, from identity.Role, fetch *wirepb.Fetch, d *download) error {
+	var retry backoff
+	for {
+		had := d.next()
+		err := p.attempt(ctx, from, fetch, d)
+		var final *wire.Error
+		if err == nil || errors.As(err, &final) {
+			return err
+		}
+		if d.next() > had {
+			retry = backoff{}
+		}
+		if !retry.sleep(ctx) {
+			return fmt.Errorf("%w (the last attempt: %w)", context.Cause(ctx), err)
+		}
+		p.Log.Info("pulling a state again", zap.String("addr", fetch.GetAddr()), zap.Uint64("session", fetch.GetSession()),
+			zap.Uint32("chunk", d.next()), zap.Error(err))
+	}
+}
+
+// attempt fetches with one connection what d has not yet.
+func (p *Puller) attempt(ctx context.Context, from identity.Role, fetch *wirepb.Fetch, d *download) error {
+	conf := quicnet.MgmtConfig(pullIdle)
+	conf.HandshakeIdleTimeout = pullIdle
+	conn, err := quicnet.Dial(ctx, p.Network, fetch.GetAddr(), p.TLS(from), conf)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(wire.QUICOk, "") //nolint:errcheck // all is here, or a better error
+	defer context.AfterFunc(ctx, func() {
+		_ = conn.CloseWithError(wire.QUICOk, "") // unblocks the reads below; always nil
+	})()
+	stream, err := conn.OpenStreamSync(ctx)
+	if err != nil {
+		return err
+	}
+	ask := &wirepb.Pull{Token: fetch.GetToken(), Puller: wire.Text(p.Name), FirstChunk: d.next()}
+	if _, err := stream.Write(wire.Append(nil, ask)); err != nil {
+		return err
+	}
+	r := wire.NewReaderSize(stream, maxFrame, wire.SmallBuffer)
+	if err := d.receive(r); err != nil {
+		return fault(err)
+	}
+	if _, err := stream.Write(wire.Append(nil, &wirepb.PullDone{})); err != nil || stream.Close() != nil {
+		return nil // the source gives its snapshot up by itself, later
+	}
+	if stream.SetReadDeadline(time.Now().Add(goodbye)) == nil {
+		_, _ = r.Next() // the stream's end; without it nothing is lost
+	}
+	return nil
+}
+
+// fault makes what is the peer's fault, not the network's, final.
+func fault(err error) error {
+	for _, known := range []error{
+		io.EOF, io.ErrUnexpectedEOF, wire.ErrTooLarge, wire.ErrMalformed, wire.ErrUnknownType, wire.ErrUnexpected,
+	} {
+		if errors.Is(err, known) {
+			return wire.Errorf(wire.CodeProtocol, "%v", err)
+		}
+	}
+	return err
+}
