@@ -12,6 +12,7 @@ import (
 
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/retry"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -21,6 +22,9 @@ const (
 	pullIdle = 2 * time.Second
 	// goodbye is how long a pull that has everything waits until the source knows it.
 	goodbye = time.Second
+	// firstWait and lastWait bound the time between two attempts.
+	firstWait = 50 * time.Millisecond
+	lastWait  = time.Second
 	// maxFrame has room for a chunk that could not be compressed, its seal, and what is around.
 	maxFrame = chunkSize + overhead + 1<<10
 )
@@ -53,7 +57,7 @@ func (p *Puller) Pull(ctx context.Context, from identity.Role, fetch *wirepb.Fet
 
 // persist tries until d is complete, or a refusal, or the end of ctx.
 func (p *Puller) persist(ctx context.Context, from identity.Role, fetch *wirepb.Fetch, d *download) error {
-	var retry backoff
+	again := retry.Backoff{First: firstWait, Most: lastWait}
 	for {
 		had := d.next()
 		err := p.attempt(ctx, from, fetch, d)
@@ -62,9 +66,9 @@ func (p *Puller) persist(ctx context.Context, from identity.Role, fetch *wirepb.
 			return err
 		}
 		if d.next() > had {
-			retry = backoff{}
+			again.Reset()
 		}
-		if !retry.sleep(ctx) {
+		if !retry.Sleep(ctx, again.Next()) {
 			return fmt.Errorf("%w (the last attempt: %w)", context.Cause(ctx), err)
 		}
 		p.Log.Info("pulling a state again", zap.String("addr", fetch.GetAddr()), zap.Uint64("session", fetch.GetSession()),

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/retry"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -30,7 +31,7 @@ type contact struct {
 	addr      string
 	log       *zap.Logger
 	told      map[string]bool // reasons since the last registration
-	backoff   backoff
+	backoff   retry.Backoff
 }
 
 func (c *contact) run(ctx context.Context) {
@@ -40,7 +41,7 @@ func (c *contact) run(ctx context.Context) {
 			return
 		}
 		c.complain(err)
-		if !sleep(ctx, c.backoff.next()) {
+		if !retry.Sleep(ctx, c.backoff.Next()) {
 			return
 		}
 	}
@@ -94,7 +95,7 @@ func (c *contact) hold(ctx context.Context) error {
 	}
 	c.log.Info("registered", zap.String("director", wire.Text(welcome.GetDirectorId())))
 	c.told = nil
-	c.backoff.reset()
+	c.backoff.Reset()
 	c.registrar.registered.Add(1)
 	defer c.registrar.registered.Add(-1)
 

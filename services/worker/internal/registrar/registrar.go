@@ -12,6 +12,7 @@ import (
 
 	"github.com/connswap/connswap/services/worker/internal/pace"
 	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/retry"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
@@ -31,6 +32,12 @@ type Deps struct {
 	Gate    *pace.Gate  // heartbeats pass it
 	Log     *zap.Logger
 }
+
+// Between two attempts at a director, or at its name.
+const (
+	firstWait = 100 * time.Millisecond
+	lastWait  = 2 * time.Second
+)
 
 // Registrar keeps one registration at each address of each director.
 type Registrar struct {
@@ -63,17 +70,17 @@ func (r *Registrar) Run(ctx context.Context) error {
 	defer r.running.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var retry backoff
+	again := retry.Backoff{First: firstWait, Most: lastWait}
 	for {
 		complete := r.resolve(ctx)
 		r.follow(ctx)
 		wait := r.cfg.Interval
 		if !complete {
-			wait = min(wait, retry.next())
+			wait = min(wait, again.Next())
 		} else {
-			retry.reset()
+			again.Reset()
 		}
-		if !sleep(ctx, wait) {
+		if !retry.Sleep(ctx, wait) {
 			return nil
 		}
 	}
@@ -122,7 +129,7 @@ func (r *Registrar) follow(ctx context.Context) {
 func (r *Registrar) start(ctx context.Context, addr string) {
 	ctx, stop := context.WithCancel(ctx)
 	r.contacts[addr] = stop
-	c := &contact{registrar: r, addr: addr, log: r.deps.Log.With(zap.String("address", addr))}
+	c := &contact{registrar: r, addr: addr, backoff: retry.Backoff{First: firstWait, Most: lastWait}, log: r.deps.Log.With(zap.String("address", addr))}
 	r.running.Go(func() {
 		defer stop()
 		c.run(ctx)
