@@ -3,8 +3,6 @@ package connswap
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
@@ -29,25 +27,15 @@ func Dial(ctx context.Context, target string, opts Options) (*Conn, error) {
 	if opts.Network == nil {
 		opts.Network = quicnet.OS{}
 	}
-	addrs, err := opts.Network.Resolve(ctx, target)
+	var conn *Conn
+	err := quicnet.EachAddress(ctx, opts.Network, target, func(addr string) (err error) {
+		conn, err = dial(ctx, addr, opts)
+		return err
+	})
 	if err != nil {
 		return nil, explainIn(ctx, err)
 	}
-	var failed attempts
-	for _, addr := range addrs {
-		conn, err := dial(ctx, addr, opts)
-		if err == nil {
-			return conn, nil
-		}
-		failed = append(failed, fmt.Errorf("%s: %w", addr, err))
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	if len(failed) == 0 {
-		return nil, wire.Errorf(CodeLost, "%s has no address", target)
-	}
-	return nil, failed
+	return conn, nil
 }
 
 func dial(ctx context.Context, addr string, opts Options) (*Conn, error) {
@@ -63,16 +51,3 @@ func dial(ctx context.Context, addr string, opts Options) (*Conn, error) {
 	}
 	return conn, nil
 }
-
-// attempts are the errors of several addresses, on one line.
-type attempts []error
-
-func (a attempts) Error() string {
-	texts := make([]string, len(a))
-	for i, err := range a {
-		texts[i] = err.Error()
-	}
-	return strings.Join(texts, "; ")
-}
-
-func (a attempts) Unwrap() []error { return a }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/connswap/connswap/shared/identity"
@@ -37,26 +36,18 @@ func Dial(ctx context.Context, addr string, opts Options) (*Client, error) {
 	if opts.Network == nil {
 		opts.Network = quicnet.OS{}
 	}
-	addrs, err := opts.Network.Resolve(ctx, addr)
+	var conn *quicnet.Conn
+	err := quicnet.EachAddress(ctx, opts.Network, addr, func(addr string) (err error) {
+		tls := identity.ClientTLS(opts.TLS, wire.ALPNMgmt, identity.Director)
+		if conn, err = quicnet.Dial(ctx, opts.Network, addr, tls, quicnet.MgmtConfig(idle)); err != nil {
+			return explain(ctx, err)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, explain(ctx, err)
 	}
-	var failed attempts
-	for _, addr := range addrs {
-		tls := identity.ClientTLS(opts.TLS, wire.ALPNMgmt, identity.Director)
-		conn, err := quicnet.Dial(ctx, opts.Network, addr, tls, quicnet.MgmtConfig(idle))
-		if err == nil {
-			return &Client{quic: conn}, nil
-		}
-		failed = append(failed, fmt.Errorf("%s: %w", addr, explain(ctx, err)))
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	if len(failed) == 0 {
-		return nil, wire.Errorf(wire.CodeLost, "%s has no address", addr)
-	}
-	return nil, failed
+	return &Client{quic: conn}, nil
 }
 
 // Close ends the connection, and gives up what is still being asked. It returns once that is sent.
@@ -66,19 +57,6 @@ func (c *Client) Close() error {
 	}
 	return nil
 }
-
-// attempts are the errors of several addresses, on one line.
-type attempts []error
-
-func (a attempts) Error() string {
-	texts := make([]string, len(a))
-	for i, err := range a {
-		texts[i] = err.Error()
-	}
-	return strings.Join(texts, "; ")
-}
-
-func (a attempts) Unwrap() []error { return a }
 
 // errClosed is why requests end that are under way when their connection is closed.
 var errClosed = errors.New("closed by this side")
