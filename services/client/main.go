@@ -1,4 +1,4 @@
-// The client of connswap: client generate prints what a director has generated.
+// The client of connswap: client generate prints what a director has generated; the other commands operate a cluster.
 package main
 
 import (

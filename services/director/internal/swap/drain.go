@@ -34,14 +34,15 @@ func (s *Service) Drain(ctx context.Context, label string, timeout time.Duration
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout, errTimeout)
 		defer cancel()
 	}
-	moves, err := s.empty(ctx, label, "", "drain", progress)
+	moves, err := s.empty(ctx, evacuation{label: label, cause: "drain", confirm: s.cfg.Confirm}, progress)
 	if err == nil {
 		s.log.Info("worker is drained", zap.String("worker", label), zap.Int("moved", moves.Moved))
 	}
 	return moves, err
 }
 
-// Leaving empties an instance of a worker that is about to stop, in the background.
+// Leaving empties an instance of a worker that is about to stop, in the background. No operator is asked: it stops in any
+// case.
 func (s *Service) Leaving(label, instance string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,7 +52,7 @@ func (s *Service) Leaving(label, instance string) {
 	s.leaving[instance] = true
 	s.running.Go(func() {
 		defer s.left(instance)
-		moves, err := s.empty(s.ctx, label, instance, "worker shuts down", func(Moves) {})
+		moves, err := s.empty(s.ctx, evacuation{label: label, instance: instance, cause: "worker shuts down"}, func(Moves) {})
 		s.log.Info("worker leaves", zap.String("worker", label), zap.Int("moved", moves.Moved), zap.Int("failed", moves.Failed), zap.Error(err))
 	})
 }
@@ -62,17 +63,25 @@ func (s *Service) left(instance string) {
 	delete(s.leaving, instance)
 }
 
-// empty moves all sessions away from a worker, or from one instance of it, until there are none or ctx ends.
-func (s *Service) empty(ctx context.Context, label, instance, cause string, progress func(Moves)) (Moves, error) {
-	m := s.newMover(cause)
+// evacuation says which worker is emptied.
+type evacuation struct {
+	label    string
+	instance string // of it; empty for any, until it is put back into use
+	cause    string
+	confirm  bool // an operator has to confirm each swap
+}
+
+// empty moves all sessions away from a worker, until there are none or ctx ends.
+func (s *Service) empty(ctx context.Context, e evacuation, progress func(Moves)) (Moves, error) {
+	m := s.newMover(e.cause, e.confirm)
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
-		left := s.on(label, instance)
+		left := s.on(e.label, e.instance)
 		m.moves.Remaining = len(left)
-		if instance == "" && !s.pool.Drained(label) {
+		if e.instance == "" && !s.pool.Drained(e.label) {
 			m.giveUp(errUndrained)
-			return m.moves, wire.Errorf(wire.CodeConflict, "%s %v", label, errUndrained)
+			return m.moves, wire.Errorf(wire.CodeConflict, "%s %v", e.label, errUndrained)
 		}
 		if len(left) == 0 && len(m.under) == 0 {
 			m.moves.InTheWay = nil
@@ -80,17 +89,17 @@ func (s *Service) empty(ctx context.Context, label, instance, cause string, prog
 			return m.moves, nil
 		}
 		for _, one := range left {
-			if one.Worker() == label {
+			if one.Worker() == e.label {
 				m.start(one, "")
 			}
 		}
-		m.moves.InTheWay = s.obstacles(m, left, label)
+		m.moves.InTheWay = s.obstacles(m, left, e.label)
 		progress(m.moves)
 		if !m.wait(ctx, tick.C) {
 			m.giveUp(context.Cause(ctx))
-			left = s.on(label, instance)
+			left = s.on(e.label, e.instance)
 			m.moves.Remaining = len(left)
-			return m.moves, s.stopped(ctx, label, m.moves)
+			return m.moves, s.stopped(ctx, e.label, m.moves)
 		}
 	}
 }

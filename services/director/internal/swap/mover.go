@@ -35,9 +35,9 @@ type outcome struct {
 	record  migration.Record
 }
 
-func (s *Service) newMover(cause string) *mover {
+func (s *Service) newMover(cause string, confirm bool) *mover {
 	return &mover{
-		atOnce: s.cfg.AtOnce, cause: cause, confirm: s.cfg.Confirm,
+		atOnce: s.cfg.AtOnce, cause: cause, confirm: confirm,
 		under: map[*session.Session]func(string){}, rest: map[*session.Session]time.Time{}, done: make(chan outcome, s.cfg.AtOnce),
 	}
 }

@@ -23,7 +23,7 @@ var errHopeless = errors.New("too many swaps failed")
 // in sessions by capacity, among workers with the same engine. The pace is bounded. progress must not block.
 func (s *Service) Rebalance(ctx context.Context, progress func(Moves)) (Moves, error) {
 	s.log.Info("rebalancing")
-	m := s.newMover("rebalance")
+	m := s.newMover("rebalance", s.cfg.Confirm)
 	pace := time.NewTicker(time.Second / time.Duration(s.cfg.Pace))
 	defer pace.Stop()
 	going := map[*session.Session]string{} // where each swap under way leads
