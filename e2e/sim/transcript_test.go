@@ -22,8 +22,8 @@ var update = flag.Bool("update", false, "write the golden transcripts anew")
 //
 //	mode M           simulated failure that "fail" means: error, hang, drop or slow
 //	tokens N         what the client asks for
-//	at N: what who   after token N; what is kill, crash, freeze, thaw, fail, restart or cancel; who is a worker,
-//	                 "serving" or "all"
+//	at N: what who   after token N; what is kill, crash, freeze, thaw, fail, stop, restart, cancel, or move (the stream
+//	                 away from it); who is a worker, "serving" or "all"
 //	after D: …       the same, that long after the last "at"
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -162,6 +162,14 @@ func (s *scenario) strike(p *process, what string) {
 		p.failNow()
 	case "restart":
 		p.restart()
+	case "stop":
+		s.wg.Go(p.stop)
+	case "move":
+		s.wg.Go(func() {
+			if _, err := s.operate().Swap(s.ctx, s.conn.ID(), 0, ""); err != nil {
+				s.trace("the operator is told: %v", err)
+			}
+		})
 	default:
 		s.t.Errorf("unknown action %q", what)
 	}
