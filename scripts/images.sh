@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds connswap/director:dev, connswap/worker:dev and connswap/client:dev; the base image first where it is missing.
+# Builds connswap/director:dev, connswap/worker:dev and connswap/client:dev, and with the tag previous what plays the
+# release before in the tests: director and worker. The base image first, where it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,10 +20,12 @@ done
 if ! docker image inspect connswap/director:dev >/dev/null 2>&1; then echo "image: the first time takes a minute or two"; fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-for role in director worker client; do
-	echo "image: connswap/$role:dev"
-	docker build ${args[@]+"${args[@]}"} -f deploy/Dockerfile --target "$role" -t "connswap/$role:dev" . >"$log" 2>&1 || {
+build() { # TARGET IMAGE
+	echo "image: $2"
+	docker build ${args[@]+"${args[@]}"} -f deploy/Dockerfile --target "$1" -t "$2" . >"$log" 2>&1 || {
 		tail -n 40 "$log" >&2
 		exit 1
 	}
-done
+}
+for role in director worker client; do build "$role" "connswap/$role:dev"; done
+for role in director worker; do build "$role-previous" "connswap/$role:previous"; done

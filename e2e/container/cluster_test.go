@@ -1,11 +1,14 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
 	"net/netip"
+	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +32,8 @@ type setup struct {
 	workers  env                         // of both
 	host     func(*container.HostConfig) // of both workers
 	health   bool                        // with the images' health checks, which cost a process every two seconds
+
+	directorImage, workerImage string // empty for the ones under test
 }
 
 // cluster is a director, worker-a and worker-b on a network of their own.
@@ -48,7 +53,10 @@ type cluster struct {
 }
 
 const (
+	directorUser   = "61000/udp"
+	directorMgmt   = "61001/udp"
 	directorStatus = "61001/tcp"
+	workerUser     = "62001/udp"
 	workerStatus   = "63001/tcp"
 )
 
@@ -91,18 +99,13 @@ func empty(t *testing.T) *cluster {
 
 func (c *cluster) startRoles(t *testing.T) {
 	t.Helper()
-	director := spec{image: directorImage, name: "director", ports: []string{directorStatus, "61001/udp"}, env: env{
+	director := spec{image: cmp.Or(c.setup.directorImage, directorImage), name: "director", env: env{
 		"LOG_FORMAT": "json", "DIRECTOR_ID": "director", "HEARTBEAT_INTERVAL": "1s",
-	}}
+	}, ports: []string{directorStatus, directorMgmt, directorUser}}
 	maps.Copy(director.env, c.setup.director)
 	specs := []spec{director}
 	for _, name := range []string{"worker-a", "worker-b"} {
-		worker := spec{image: workerImage, name: name, ports: []string{workerStatus, "62001/udp"}, host: c.setup.host, env: env{
-			"LOG_FORMAT": "json", "WORKER_LABEL": name, "DIRECTOR_MGMT_ADDR": "director:61001", "HEARTBEAT_INTERVAL": "1s",
-			"WORKER_TOKEN_INTERVAL": "60ms",
-		}}
-		maps.Copy(worker.env, c.setup.workers)
-		specs = append(specs, worker)
+		specs = append(specs, c.worker(name, cmp.Or(c.setup.workerImage, workerImage)))
 	}
 	nodes, errs := make([]*node, len(specs)), make([]error, len(specs))
 	var starting sync.WaitGroup
@@ -117,6 +120,16 @@ func (c *cluster) startRoles(t *testing.T) {
 	for _, n := range nodes[1:] {
 		c.workers[n.name] = n
 	}
+}
+
+// worker is what a worker of the cluster is made from.
+func (c *cluster) worker(name, image string) spec {
+	s := spec{image: image, name: name, ports: []string{workerStatus, workerUser}, host: c.setup.host, env: env{
+		"LOG_FORMAT": "json", "WORKER_LABEL": name, "DIRECTOR_MGMT_ADDR": "director:61001", "HEARTBEAT_INTERVAL": "1s",
+		"WORKER_TOKEN_INTERVAL": "60ms",
+	}}
+	maps.Copy(s.env, c.setup.workers)
+	return s
 }
 
 // spec is what a container is made from.
@@ -179,8 +192,8 @@ func variables(e env) map[string]string {
 func (c *cluster) files(s spec) []testcontainers.ContainerFile {
 	names := s.files
 	if names == nil {
-		role := map[string]string{directorImage: "director", workerImage: "worker", clientImage: "client"}[s.image]
-		names = map[string]string{"ca.pem": "ca.pem", role + ".pem": role + ".pem", role + "-key.pem": role + "-key.pem"}
+		role, _, _ := strings.Cut(path.Base(s.image), ":")
+		names = material(identity.Role(role), identity.Role(role))
 	}
 	var files []testcontainers.ContainerFile
 	for there, here := range names {
@@ -190,6 +203,13 @@ func (c *cluster) files(s spec) []testcontainers.ContainerFile {
 		})
 	}
 	return files
+}
+
+// material are the files of a container that serves as one role, with the certificate of another or its own.
+func material(as, of identity.Role) map[string]string {
+	return map[string]string{
+		"ca.pem": "ca.pem", string(as) + ".pem": string(of) + ".pem", string(as) + "-key.pem": string(of) + "-key.pem",
+	}
 }
 
 // serving waits until the director has these workers' links and they take sessions.
@@ -207,6 +227,42 @@ func (c *cluster) workerIs(t *testing.T, name, what string, ok func(workerStatus
 		all, err := c.witness.workers(t.Context())
 		return err == nil && ok(all[name]), nil
 	})
+}
+
+// restart stops a worker as an operator does, starts it again, and waits until it serves.
+func (c *cluster) restart(t *testing.T, name string) {
+	t.Helper()
+	before := c.instance(t, name)
+	c.workers[name].stop(t)
+	c.workers[name].start(t)
+	c.newInstance(t, name, before)
+}
+
+// replace does the same with a container of another image.
+func (c *cluster) replace(t *testing.T, name, image string) {
+	t.Helper()
+	before := c.instance(t, name)
+	c.workers[name].stop(t)
+	n, err := c.start(t.Context(), c.worker(name, image))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.workers[name] = n
+	c.newInstance(t, name, before)
+}
+
+func (c *cluster) instance(t *testing.T, name string) string {
+	t.Helper()
+	all, err := c.witness.workers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all[name].Instance
+}
+
+func (c *cluster) newInstance(t *testing.T, name, before string) {
+	t.Helper()
+	c.workerIs(t, name, "is back", func(w workerStatusLine) bool { return w.Instance != before && w.Connected && w.Available })
 }
 
 // cut takes a node off the network.

@@ -80,7 +80,9 @@ func TestCompose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if events := c.survives(t, c.attend(t, n, r)); len(events.of("swapped")) < 2 {
+	cl := c.attend(t, n, r)
+	compose(ctx, t, variables, "run", "--rm", "client", "status")
+	if events := c.survives(t, cl); len(events.of("swapped")) < 2 {
 		t.Errorf("%d swaps in a stream of ten seconds", len(events.of("swapped")))
 	}
 }

@@ -1,6 +1,6 @@
 // Package container tests the images. Each test has a network of its own, with a director, two workers and clients in
-// it, breaks it the way machines and operators do, and then compares what the client wrote with what the director
-// shows: connection, tokens, text and swaps.
+// it, breaks it the way machines do, or runs it the way operators do, and then compares what the clients got with what
+// the director shows: connection, tokens, text and swaps. Where a test needs many streams it reads them itself.
 //
 //	make images && go test ./e2e/container
 //

@@ -158,46 +158,6 @@ func TestPacketLoss(t *testing.T) {
 	}
 }
 
-// The operator's own restart is the commonest failure of all.
-func TestRollingRestart(t *testing.T) {
-	t.Parallel()
-	c := up(t, setup{})
-	var clients []*reader
-	for i := range 4 {
-		clients = append(clients, c.generate(t, request{prompt: "Long ago", tokens: 300, seed: uint64(i)}))
-	}
-	for _, cl := range clients {
-		cl.reads(t, 5)
-	}
-	before, err := c.witness.workers(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"worker-a", "worker-b"} {
-		c.workers[name].stop(t)
-		c.workers[name].start(t)
-		c.workerIs(t, name, "is back", func(w workerStatusLine) bool {
-			return w.Instance != before[name].Instance && w.Connected && w.Available
-		})
-	}
-	moved := map[string]int{}
-	for _, cl := range clients {
-		cl.running(t)
-	}
-	for _, cl := range clients {
-		for _, e := range c.survives(t, cl).of("swapped") {
-			moved[e.FromWorker]++
-			if e.Cause != reported {
-				t.Errorf("cause %q: %+v", e.Cause, e)
-			}
-		}
-	}
-	// The first had two streams, the second then all four.
-	if moved["worker-a"] != 2 || moved["worker-b"] != 4 {
-		t.Errorf("streams moved: %v", moved)
-	}
-}
-
 // A director that was stopped has seen nothing for as long, and blames nobody for it.
 func TestPausedDirector(t *testing.T) {
 	t.Parallel()

@@ -22,6 +22,10 @@ const (
 	directorImage = "connswap/director:dev"
 	workerImage   = "connswap/worker:dev"
 	clientImage   = "connswap/client:dev"
+
+	// The release before, as far as its peers can tell.
+	previousDirector = "connswap/director:previous"
+	previousWorker   = "connswap/worker:previous"
 )
 
 // docker is the daemon.
@@ -75,7 +79,7 @@ func prepare(ctx context.Context) (err error) {
 		return fmt.Errorf("these tests need a Docker daemon: %w", err)
 	}
 	var errs []error
-	for _, image := range []string{directorImage, workerImage, clientImage} {
+	for _, image := range []string{directorImage, workerImage, clientImage, previousDirector, previousWorker} {
 		if _, err := docker.ImageInspect(ctx, image); err != nil {
 			errs = append(errs, fmt.Errorf("%w; make it with: make images", err))
 		}

@@ -23,6 +23,7 @@ func TestProofNotices(t *testing.T) {
 		"a zombie's token":  func(e transcript) transcript { e[at(e, "token", 8)].Epoch = 1; return e },
 		"a stranger's":      func(e transcript) transcript { e[at(e, "token", 8)].Worker = "worker-c"; return e },
 		"a silent swap":     func(e transcript) transcript { i := at(e, "swapped", 1); return slices.Delete(e, i, i+1) },
+		"no kind of swap":   func(e transcript) transcript { e[at(e, "swapped", 1)].Kind = "placement"; return e },
 		"a swap not done":   func(e transcript) transcript { e[len(e)-1].Swaps = 0; return e },
 		"a gap in the swap": func(e transcript) transcript { e[at(e, "swapped", 1)].Sequence--; return e },
 		"a new connection":  func(e transcript) transcript { e[at(e, "token", 6)].ConnectionID = "conn-2"; return e },

@@ -6,13 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/services/worker/worker"
+	"github.com/connswap/connswap/shared/config"
 )
 
 // Causes of swaps, as the director names them.
@@ -23,6 +23,16 @@ const (
 	unreachable = "worker unreachable (no packets)"
 	hangs       = "worker hangs (no progress)"
 	stuck       = "stream stuck (no token)"
+
+	shutdown  = "worker shuts down"
+	drained   = "drain"
+	requested = "operator"
+)
+
+// Kinds of swaps.
+const (
+	failover = "failover"
+	planned  = "planned"
 )
 
 // survives waits for the end of a stream and proves that nothing but its workers has changed: to the client it is one
@@ -60,7 +70,7 @@ func checkClient(r request, events transcript) error {
 		return fmt.Errorf("it does not begin with connected and end with done: %+v", events)
 	}
 	first, done := events[0], events[len(events)-1]
-	p := &proof{first: first}
+	p := &proof{first: first, stream: done.StreamID}
 	if first.ConnectionID == "" || first.ODCID == "" || first.Exporter == "" {
 		p.complain("the connection proves nothing: %+v", first)
 	}
@@ -88,6 +98,7 @@ func checkClient(r request, events transcript) error {
 // proof goes through a transcript, one event after the other.
 type proof struct {
 	first  event
+	stream uint64
 	worker string // that serves
 	epoch  uint64
 	tokens []string
@@ -99,7 +110,7 @@ func (p *proof) complain(format string, args ...any) {
 }
 
 func (p *proof) follow(e event) {
-	if e.ConnectionID != p.first.ConnectionID || e.Event != "connected" && e.StreamID != 1 {
+	if e.ConnectionID != p.first.ConnectionID || e.Event != "connected" && e.StreamID != p.stream {
 		p.complain("another connection or stream: %+v", e)
 	}
 	if (e.Event == "swapped" || e.Event == "done") && (e.ODCID != p.first.ODCID || e.Exporter != p.first.Exporter) {
@@ -111,7 +122,8 @@ func (p *proof) follow(e event) {
 		if e.Epoch <= p.epoch {
 			p.complain("epoch %d after %d: %+v", e.Epoch, p.epoch, e)
 		}
-		if e.Event == "swapped" && (e.FromWorker != p.worker || e.ToWorker != e.Worker || e.Sequence != sequence || e.Kind != "failover" || e.Cause == "") {
+		if e.Event == "swapped" && (e.FromWorker != p.worker || e.ToWorker != e.Worker || e.Sequence != sequence || e.Cause == "" ||
+			e.Kind != failover && e.Kind != planned) {
 			p.complain("%s was serving at token %d, but swapped is %+v", p.worker, sequence, e)
 		}
 		p.worker, p.epoch = e.Worker, e.Epoch
@@ -144,16 +156,15 @@ func (c *cluster) checkDirector(t *testing.T, events transcript) error {
 	if seen.ODCID != first.ODCID || seen.Exporter != first.Exporter {
 		complain("the director has %+v, the client %+v", seen.connectionStatus, first)
 	}
-	if len(seen.epochs) < min(2, len(told)+1) {
-		complain("the director should have been seen serving before and after a swap: %v, swaps %+v", seen.epochs, told)
+	stream := events[len(events)-1].StreamID
+	if epochs := seen.epochs[stream]; len(epochs) < min(2, len(told)+1) {
+		complain("the director should have been seen serving before and after a swap: %v, swaps %+v", epochs, told)
 	}
-	eventually(t, "the director has closed the stream of "+first.ConnectionID, func() (bool, error) {
-		open, err := c.witness.connections(t.Context())
-		return !slices.ContainsFunc(open, func(connection connectionStatus) bool {
-			return connection.ConnectionID == first.ConnectionID && len(connection.Streams) > 0
-		}), err
+	eventually(t, fmt.Sprintf("the director has closed stream %d of %s", stream, first.ConnectionID), func() (bool, error) {
+		open, err := c.witness.stream(t.Context(), first.ConnectionID, stream)
+		return open == nil, err
 	})
-	completed, all, err := c.witness.swaps(t.Context(), first.ConnectionID)
+	completed, all, err := c.witness.swaps(t.Context(), first.ConnectionID, stream)
 	errs = append(errs, err)
 	if len(completed) != len(told) {
 		complain("the client was told of %d swaps, the director completed %d: %+v", len(told), len(completed), all)
@@ -161,7 +172,7 @@ func (c *cluster) checkDirector(t *testing.T, events transcript) error {
 	}
 	for i, s := range completed {
 		e := told[i]
-		if s.StreamID != e.StreamID || s.From != e.FromWorker || s.To != e.ToWorker || s.Epoch != e.Epoch || s.Cut != e.Sequence || s.Kind != e.Kind {
+		if s.From != e.FromWorker || s.To != e.ToWorker || s.Epoch != e.Epoch || s.Cut != e.Sequence || s.Kind != e.Kind {
 			complain("swap %d is %+v at the director, %+v at the client", i+1, s, e)
 		}
 		if len(s.StateMS) == 0 {
@@ -171,11 +182,11 @@ func (c *cluster) checkDirector(t *testing.T, events transcript) error {
 	return errors.Join(errs...)
 }
 
-// once checks that a stream was moved exactly once, away from a worker, for one of the causes.
+// once checks that a stream was moved exactly once, away from a worker that failed, for one of the causes.
 func once(t *testing.T, events transcript, from string, causes ...string) {
 	t.Helper()
 	told := events.of("swapped")
-	if len(told) != 1 || told[0].FromWorker != from {
+	if len(told) != 1 || told[0].FromWorker != from || told[0].Kind != failover {
 		t.Fatalf("want one swap, from %s; got %+v", from, told)
 	}
 	for _, cause := range causes {
@@ -188,9 +199,16 @@ func once(t *testing.T, events transcript, from string, causes ...string) {
 
 var markov = sync.OnceValues(func() (engine.Engine, error) { return worker.Engine("markov") })
 
+func engineFor(r request) (engine.Engine, error) {
+	if r.state > 0 {
+		return worker.EngineOf(config.Worker{Engine: "stateful", StateBytes: r.state})
+	}
+	return markov()
+}
+
 // faultFree returns the text that the engine gives when nothing goes wrong; TestNoFault holds it against the images.
 func faultFree(r request) (string, error) {
-	e, err := markov()
+	e, err := engineFor(r)
 	if err != nil {
 		return "", err
 	}

@@ -22,6 +22,7 @@ type request struct {
 	prompt string
 	tokens int
 	seed   uint64
+	state  int // bytes of the engine's state, for engine stateful; 0 for engine markov
 }
 
 // story is an ordinary request: at 60 ms a token it takes about ten seconds.
@@ -45,6 +46,7 @@ type event struct {
 	Kind         string    `json:"kind"`
 	Cause        string    `json:"cause"`
 	GapMS        float64   `json:"gap_ms"`
+	IntervalMS   float64   `json:"interval_ms"`
 	FinishReason string    `json:"finish_reason"`
 	Tokens       uint64    `json:"tokens"`
 	Swaps        int       `json:"swaps"`
@@ -59,6 +61,14 @@ type transcript []event
 // of returns the events of one kind.
 func (t transcript) of(kind string) transcript {
 	return slices.DeleteFunc(slices.Clone(t), func(e event) bool { return e.Event != kind })
+}
+
+// causes are those of the swaps, in order.
+func (t transcript) causes() (causes []string) {
+	for _, e := range t.of("swapped") {
+		causes = append(causes, e.Cause)
+	}
+	return causes
 }
 
 // worker is who served last.

@@ -56,10 +56,12 @@ func TestMisconfiguration(t *testing.T) {
 			},
 		},
 		"a client's certificate": {
-			spec{image: workerImage, files: map[string]string{
-				"ca.pem": "ca.pem", "worker.pem": "client.pem", "worker-key.pem": "client-key.pem",
-			}},
+			spec{image: workerImage, files: material(identity.Worker, identity.Client)},
 			[]string{`CONNECTION_SWAP_TLS_DIR="/certs": worker.pem is a certificate for ["client.connswap"], not for worker.connswap; `},
+		},
+		"an operator with a client's certificate": {
+			spec{image: clientImage, args: []string{"status"}, files: material(identity.Operator, identity.Client)},
+			[]string{`CONNECTION_SWAP_TLS_DIR="/certs": operator.pem is a certificate for ["client.connswap"], not for operator.connswap; `},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -96,11 +98,11 @@ func TestRoles(t *testing.T) {
 	t.Parallel()
 	c := up(t, setup{})
 	for _, role := range []identity.Role{identity.Client, ""} {
-		if said := c.register(t, role); !strings.Contains(said, "unauthorized") && !strings.Contains(said, "certificate") {
+		if said := c.register(t, role, 1, 2); !strings.Contains(said, "unauthorized") && !strings.Contains(said, "certificate") {
 			t.Errorf("registering a worker with the certificate of %q: %s", role, said)
 		}
 	}
-	if said := c.register(t, identity.Worker); said != welcome {
+	if said := c.register(t, identity.Worker, 1, 2); said != welcome {
 		t.Errorf("registering a worker with a worker's certificate: %s", said)
 	}
 	for _, role := range []identity.Role{identity.Worker, identity.Client, ""} {
@@ -113,14 +115,15 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-// register tries to register as a worker and returns what came of it.
-func (c *cluster) register(t *testing.T, role identity.Role) string {
+// register tries to register as a worker that speaks these versions, and returns what came of it.
+func (c *cluster) register(t *testing.T, role identity.Role, oldest, newest uint32) string {
 	t.Helper()
 	return knock[*wirepb.Registered](t, door{
-		node: c.director, port: "61001/udp", config: quicnet.MgmtConfig(10 * time.Second),
+		node: c.director, port: directorMgmt, config: quicnet.MgmtConfig(10 * time.Second),
 		tls: identity.ClientTLS(c.source(t, role), wire.ALPNMgmt, identity.Director),
 	}, &wirepb.Register{
-		Version: wire.Version, Worker: "worker-x", Instance: "1", UserAddr: ":1", MgmtAddr: ":2", Engine: "markov", Capacity: 1,
+		OldestVersion: oldest, Version: newest,
+		Worker: "worker-x", Instance: "1", UserAddr: ":1", MgmtAddr: ":2", Engine: "markov", Capacity: 1,
 	})
 }
 
@@ -130,10 +133,10 @@ func (c *cluster) attach(t *testing.T, role identity.Role) string {
 	config := quicnet.LinkConfig(0)
 	config.HandshakeIdleTimeout = 10 * time.Second
 	return knock[*wirepb.LinkWelcome](t, door{
-		node: c.workers["worker-a"], port: "62001/udp", config: config,
+		node: c.workers["worker-a"], port: workerUser, config: config,
 		tls: identity.ClientTLS(c.source(t, role), wire.ALPNLink, identity.Worker),
 	}, &wirepb.LinkHello{
-		Version: wire.Version, DirectorId: "x", ProgressIntervalMs: 1000, TokenStreams: 1, Tether: "0123456789abcdef",
+		Version: wire.OldestPeerVersion, DirectorId: "x", ProgressIntervalMs: 1000, TokenStreams: 1, Tether: "0123456789abcdef",
 	})
 }
 

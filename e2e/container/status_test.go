@@ -16,7 +16,10 @@ type workerStatusLine struct {
 	UserAddr  string `json:"user_addr"`
 	Connected bool   `json:"connected"`
 	Available bool   `json:"available"`
+	Draining  bool   `json:"draining"`
 	Sessions  int    `json:"sessions"`
+	Version   uint32 `json:"version"`
+	Build     string `json:"build"`
 }
 
 // connectionStatus is a connection as the director shows it.
@@ -48,6 +51,7 @@ type swapStatus struct {
 	Epoch        uint64             `json:"epoch"`
 	Cut          uint64             `json:"cut_sequence"`
 	State        string             `json:"state"`
+	Reason       string             `json:"reason"`
 	StateMS      map[string]float64 `json:"state_ms"`
 }
 
@@ -57,8 +61,12 @@ type workerStatusPage struct {
 	Sessions  []struct {
 		ConnectionID string `json:"connection_id"`
 	} `json:"sessions"`
-	Tokens  uint64 `json:"tokens"`
-	Cancels uint64 `json:"cancels"`
+	Tokens          uint64 `json:"tokens"`
+	Cancels         uint64 `json:"cancels"`
+	MigrationTokens struct {
+		Accepted uint64            `json:"accepted"`
+		Refused  map[string]uint64 `json:"refused"`
+	} `json:"migration_tokens"`
 }
 
 func (c *cluster) workerStatus(t *testing.T, name string) workerStatusPage {
@@ -85,8 +93,8 @@ type witness struct {
 
 // sighting is what was seen of one connection. It is a value that is replaced, never changed.
 type sighting struct {
-	connectionStatus                // as it was last
-	epochs           map[uint64]int // how often its first stream was seen streaming in each epoch
+	connectionStatus                           // as it was last
+	epochs           map[uint64]map[uint64]int // how often each stream was seen streaming in each epoch
 }
 
 // watch looks until ctx ends. A director that does not answer is paused, or not there yet.
@@ -114,15 +122,22 @@ func (w *witness) note(now connectionStatus) {
 	if w.sighted == nil {
 		w.sighted = make(map[string]*sighting)
 	}
-	s := &sighting{connectionStatus: now, epochs: make(map[uint64]int)}
+	s := &sighting{connectionStatus: now, epochs: make(map[uint64]map[uint64]int)}
 	if old := w.sighted[now.ConnectionID]; old != nil {
-		maps.Copy(s.epochs, old.epochs)
+		for stream, epochs := range old.epochs {
+			s.epochs[stream] = maps.Clone(epochs)
+		}
 		if err := follows(old.connectionStatus, now); err != nil {
 			w.problems = append(w.problems, fmt.Errorf("%s at the director: %w", now.ConnectionID, err))
 		}
 	}
-	if len(now.Streams) > 0 && now.Streams[0].State == "streaming" {
-		s.epochs[now.Streams[0].Epoch]++
+	for _, stream := range now.Streams {
+		if s.epochs[stream.StreamID] == nil {
+			s.epochs[stream.StreamID] = make(map[uint64]int)
+		}
+		if stream.State == "streaming" {
+			s.epochs[stream.StreamID][stream.Epoch]++
+		}
 	}
 	w.sighted[now.ConnectionID] = s
 }
@@ -176,14 +191,27 @@ func (w *witness) workers(ctx context.Context) (map[string]workerStatusLine, err
 	return all, err
 }
 
-// swaps returns the swaps of a connection that were completed, and all of them.
-func (w *witness) swaps(ctx context.Context, connection string) (completed, all []swapStatus, err error) {
+// stream returns a stream as it is now, or nil if there is none.
+func (w *witness) stream(ctx context.Context, connection string, stream uint64) (*streamStatus, error) {
+	all, err := w.connections(ctx)
+	for _, c := range all {
+		for _, s := range c.Streams {
+			if c.ConnectionID == connection && s.StreamID == stream {
+				return &s, err
+			}
+		}
+	}
+	return nil, err
+}
+
+// swaps returns the swaps of a stream that were completed, and all of them.
+func (w *witness) swaps(ctx context.Context, connection string, stream uint64) (completed, all []swapStatus, err error) {
 	var page struct {
 		Swaps []swapStatus `json:"swaps"`
 	}
 	err = fetch(ctx, w.addr, "/v1/swaps", &page)
 	for _, s := range page.Swaps {
-		if s.ConnectionID == connection {
+		if s.ConnectionID == connection && s.StreamID == stream {
 			all = append(all, s)
 			if s.State == "Completed" {
 				completed = append(completed, s)

@@ -151,6 +151,9 @@ func (c *cell) configure(cfg *config.Director) {
 	if c.state == "WaitingConfirmation" {
 		cfg.Confirm, cfg.ConfirmTimeout = "operator", 4*time.Second
 	}
+	if c.fault == "time is up" && c.state == "CapturingState" {
+		cfg.TransferTimeout = 200 * time.Millisecond
+	}
 	if c.fault == "time is up" {
 		cfg.AttachTimeout, cfg.FirstTokenTimeout = 200*time.Millisecond, 4*time.Second
 	}

@@ -64,6 +64,7 @@ func (d *Director) validateMigration(p *Problems) {
 	p.oneOf("DIRECTOR_CONFIRM", d.Confirm, "auto", "operator")
 	p.positive("DIRECTOR_CONFIRM_TIMEOUT", d.ConfirmTimeout)
 	p.atLeast("DIRECTOR_MAX_SWAPS_PER_TARGET", d.MaxSwapsPerTarget, 1)
+	p.atLeast("DIRECTOR_MAX_CONCURRENT_TRANSFERS", d.MaxTransfers, 1)
 	p.positive("DIRECTOR_TRANSFER_TIMEOUT", d.TransferTimeout)
 	p.atLeast("DIRECTOR_REBALANCE_PACE", d.RebalancePace, 1)
 	between(p, "DIRECTOR_TOKEN_TTL", d.TokenTTL, time.Millisecond, longestTokenTTL)

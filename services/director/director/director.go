@@ -82,7 +82,7 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 		MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
 	}, d.sessions, deps.Log)
 	d.swapper = swap.New(swap.Config{
-		AtOnce: cfg.MaxConcurrentSwaps, Pace: cfg.RebalancePace, Confirm: cfg.Confirm == "operator",
+		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, Pace: cfg.RebalancePace, Confirm: cfg.Confirm == "operator",
 	}, d.sessions, d.pool, deps.Log)
 	if err := d.bind(nw, deps.TLS); err != nil {
 		d.checkpoints.Close()

@@ -62,12 +62,13 @@ func (d *Director) turnAway(s mgmt.Stream, role identity.Role, what string) erro
 // serveWorker registers a worker and takes its heartbeats until one is overdue or its connection ends.
 func (d *Director) serveWorker(ctx context.Context, s mgmt.Stream, register *wirepb.Register) error {
 	info, err := described(register, s.Conn.RemoteAddr(), d.version)
-	if err != nil {
-		return err
+	var registration *pool.Registration
+	if err == nil {
+		registration, err = d.pool.Register(info)
 	}
-	registration, err := d.pool.Register(info)
 	if err != nil {
-		d.log.Warn("registration refused", zap.String("worker", info.Label), zap.Error(err))
+		d.log.Warn("registration refused", zap.String("worker", wire.Text(register.GetWorker())),
+			zap.Stringer("address", s.Conn.RemoteAddr()), zap.Error(err))
 		return err
 	}
 	defer registration.Close()

@@ -41,7 +41,7 @@ func (p *Pool) Workers() (workers []Snapshot, waiting int) {
 			Draining: p.draining[w.Label], Version: w.Version, Build: w.Build,
 		}
 		if w.link != nil {
-			s.Connected, s.Available, s.Sessions, s.Fenced = true, w.link.available(), w.link.sessions(), w.link.fenced.Load()
+			s.Connected, s.Available, s.Sessions, s.Fenced = true, w.link.available() && !p.draining[w.Label], w.link.sessions(), w.link.fenced.Load()
 			s.Incoming = w.link.incoming[migration.Failover] + w.link.incoming[migration.Planned]
 		}
 		workers = append(workers, s)

@@ -197,7 +197,7 @@ func TestTimeouts(t *testing.T) {
 		migration.Initiating:          {time.Minute, "no worker had room in time"},
 		migration.WaitingConfirmation: {time.Minute, "no operator confirmed it in time"},
 		migration.Preparing:           {2 * time.Second, "the target did not open the stream in time"},
-		migration.CapturingState:      {2 * time.Second, "the source did not capture the state in time"},
+		migration.CapturingState:      {10 * time.Second, "the source did not capture the state in time"},
 		migration.TransferringState:   {10 * time.Second, "the target did not get the state in time"},
 	} {
 		t.Run(state.String(), func(t *testing.T) {

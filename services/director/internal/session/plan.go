@@ -305,7 +305,7 @@ func (s *Session) planDeadline() time.Duration {
 		return s.cfg.WorkerWait - in
 	case migration.WaitingConfirmation:
 		return s.cfg.ConfirmTimeout - in
-	case migration.TransferringState:
+	case migration.CapturingState, migration.TransferringState:
 		if p.link.Stateful() {
 			return s.cfg.TransferTimeout - in
 		}

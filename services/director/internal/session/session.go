@@ -247,6 +247,13 @@ func (s *Session) Fingerprint() string {
 	return s.flow.fingerprint
 }
 
+// Stateful reports whether an engine's state moves with the session. It may be called from any goroutine.
+func (s *Session) Stateful() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flow.link != nil && s.flow.link.Stateful()
+}
+
 // Swap returns the swap under way, or nil; a placement is none. It may be called from any goroutine.
 func (s *Session) Swap() *migration.Record {
 	s.mu.Lock()

@@ -19,9 +19,10 @@ type Moves struct {
 
 // mover has a bounded number of planned swaps under way. One goroutine uses it.
 type mover struct {
-	atOnce  int
-	cause   string
-	confirm bool
+	atOnce    int
+	transfers int
+	cause     string
+	confirm   bool
 
 	under map[*session.Session]func(reason string) // gives it up
 	rest  map[*session.Session]time.Time           // not to be tried before: the last swap came to nothing
@@ -37,14 +38,18 @@ type outcome struct {
 
 func (s *Service) newMover(cause string, confirm bool) *mover {
 	return &mover{
-		atOnce: s.cfg.AtOnce, cause: cause, confirm: confirm,
+		atOnce: s.cfg.AtOnce, transfers: min(s.cfg.Transfers, s.cfg.AtOnce), cause: cause, confirm: confirm,
 		under: map[*session.Session]func(string){}, rest: map[*session.Session]time.Time{}, done: make(chan outcome, s.cfg.AtOnce),
 	}
 }
 
 // start begins a swap, if that is possible now.
 func (m *mover) start(s *session.Session, to string) bool {
-	if !m.ready(s) || len(m.under) >= m.atOnce {
+	most := m.atOnce
+	if s.Stateful() {
+		most = m.transfers // each costs memory and network on both sides
+	}
+	if !m.ready(s) || len(m.under) >= most {
 		return false
 	}
 	m.under[s] = s.Initiate(session.Plan{To: to, Cause: m.cause, Confirm: m.confirm, Done: func(r migration.Record) { m.done <- outcome{s, r} }})
