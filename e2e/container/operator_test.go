@@ -279,7 +279,7 @@ func TestOperatorsOnly(t *testing.T) {
 		for _, r := range c.refusals(t) {
 			reasons += r.Reason + "\n"
 		}
-		return strings.Contains(reasons, "client") && strings.Contains(reasons, "certificate"), nil
+		return strings.Contains(reasons, "bad certificate") && strings.Contains(reasons, "certificate required"), nil
 	})
 	for _, role := range []identity.Role{identity.Worker, identity.Director} {
 		eventually(t, "the director's log tells of the "+string(role)+" that was refused", func() (bool, error) {
