@@ -5,11 +5,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"sync"
 	"syscall"
 	"time"
-
-	"github.com/connswap/connswap/services/client/connswap"
 )
 
 // class is a way for a worker to fail.
@@ -87,7 +84,7 @@ func (o options) class(ctx context.Context, name string, streams int) (result, e
 		return result{}, err
 	}
 	defer l.end()
-	r := result{Class: name, Streams: streams, Interval: milliseconds(interval)}
+	r := result{Class: name, Streams: streams, Interval: milliseconds(interval), Machine: machine()}
 	var gaps, outages []time.Duration
 	serving, spare := "a", "b"
 	for range o.faults {
@@ -116,16 +113,20 @@ func (o options) class(ctx context.Context, name string, streams int) (result, e
 	return r, err
 }
 
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+// settings are those of all processes.
+func settings(interval time.Duration, streams int) []string {
+	return []string{
+		"CONNECTION_SWAP_LOG_LEVEL=warn", "CONNECTION_SWAP_WORKER_TOKEN_INTERVAL=" + interval.String(),
+		fmt.Sprintf("CONNECTION_SWAP_WORKER_CAPACITY=%d", 2*streams), "CONNECTION_SWAP_DIRECTOR_MAX_SWAPS_PER_MINUTE=100000",
+	}
+}
 
 func (o options) cluster(mode string, interval time.Duration, streams int) (*cluster, error) {
-	return start(o.bin,
-		"CONNECTION_SWAP_LOG_LEVEL=warn", "CONNECTION_SWAP_WORKER_ENGINE=markov",
-		"CONNECTION_SWAP_WORKER_TOKEN_INTERVAL="+interval.String(), fmt.Sprintf("CONNECTION_SWAP_WORKER_CAPACITY=%d", 2*streams),
+	return start(o.bin, append(settings(interval, streams),
+		"CONNECTION_SWAP_WORKER_ENGINE=markov",
 		"CONNECTION_SWAP_WORKER_FAILURE_MODE="+mode, "CONNECTION_SWAP_WORKER_RECOVERY="+recovery.String(),
 		"CONNECTION_SWAP_WORKER_FAILURE_MIN=24h", "CONNECTION_SWAP_WORKER_FAILURE_MAX=24h", // only when told to
-		"CONNECTION_SWAP_DIRECTOR_MAX_SWAPS_PER_MINUTE=100000",
-	)
+	)...)
 }
 
 // starved runs a stream while many processes compete for the CPU, and counts the swaps: all are false.
@@ -159,72 +160,7 @@ func (o options) starved(ctx context.Context) (result, error) {
 	case <-time.After(o.starve):
 	}
 	total, err := c.swaps()
-	return result{Class: "starvation", Streams: streams, Interval: milliseconds(interval), False: total}, err
-}
-
-// load is the streams under measurement, all on one worker.
-type load struct {
-	conns   []*connswap.Conn
-	streams []*reader
-	stop    context.CancelFunc
-	done    sync.WaitGroup
-}
-
-// perConn is how many streams share a connection.
-const perConn = 100
-
-// begin starts worker a, all streams on it, and then worker b.
-func begin(ctx context.Context, c *cluster, streams int) (*load, error) {
-	if err := c.work(ctx, "a"); err != nil {
-		return nil, err
-	}
-	running, stop := context.WithCancel(ctx)
-	l := &load{stop: stop}
-	for i := range streams {
-		if i%perConn == 0 {
-			conn, err := c.dial(ctx)
-			if err != nil {
-				l.end()
-				return nil, err
-			}
-			l.conns = append(l.conns, conn)
-		}
-		stream, err := l.conns[len(l.conns)-1].Generate(running, connswap.Request{Prompt: fmt.Sprint("The bench of ", i), Seed: uint64(i)})
-		if err != nil {
-			l.end()
-			return nil, err
-		}
-		r := newReader()
-		l.streams = append(l.streams, r)
-		l.done.Go(func() { r.read(stream) })
-	}
-	if err := l.flow(ctx); err != nil {
-		l.end()
-		return nil, fmt.Errorf("%w\n%s", err, c.logs())
-	}
-	return l, c.work(ctx, "b")
-}
-
-// flow waits until every stream has had three tokens more.
-func (l *load) flow(ctx context.Context) error {
-	until := make([]int, len(l.streams))
-	for i, r := range l.streams {
-		until[i] = r.count() + 3
-	}
-	for i, r := range l.streams {
-		if err := r.awaitToken(ctx, until[i]); err != nil {
-			return fmt.Errorf("stream %d: %w", i, err)
-		}
-	}
-	return nil
-}
-
-func (l *load) end() {
-	l.stop()
-	l.done.Wait()
-	for _, conn := range l.conns {
-		_ = conn.Close()
-	}
+	return result{Class: "starvation", Streams: streams, Interval: milliseconds(interval), False: total, Machine: machine()}, err
 }
 
 // fault lets the serving worker fail, and waits until all streams have gone on. It returns when it failed.
@@ -239,21 +175,4 @@ func (l *load) fault(ctx context.Context, c *cluster, cl class, serving string) 
 		}
 	}
 	return at, nil
-}
-
-// settle waits until the failed worker could take the streams back, and everybody is in rhythm again.
-func (l *load) settle(ctx context.Context, c *cluster, failed string, interval time.Duration) error {
-	if err := l.flow(ctx); err != nil {
-		return err
-	}
-	if err := c.await(ctx, failed); err != nil {
-		return err
-	}
-	// Faults shall not always hit the same point between two tokens.
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(time.Duration(time.Now().UnixNano()) % interval):
-	}
-	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -59,23 +60,27 @@ func start(bin string, env ...string) (c *cluster, err error) {
 
 func addr(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// freePorts finds ports that are free now, for UDP and for TCP.
+// freePorts finds ports that are free now, for UDP and for TCP. They are below those that the system gives to whoever
+// dials, so that nobody takes them before their process has started.
 func freePorts(n int) (ports []int, err error) {
-	for len(ports) < n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	const first, tries = 20000, 10000
+	for range tries {
+		port := first + rand.IntN(tries)
+		l, err := net.Listen("tcp", addr(port))
 		if err != nil {
-			return nil, err
+			continue
 		}
 		defer l.Close() //nolint:errcheck // it only held the port
-		port, _ := l.Addr().(*net.TCPAddr)
-		u, err := net.ListenPacket("udp", l.Addr().String())
+		u, err := net.ListenPacket("udp", addr(port))
 		if err != nil {
 			continue
 		}
 		defer u.Close() //nolint:errcheck // it only held the port
-		ports = append(ports, port.Port)
+		if ports = append(ports, port); len(ports) == n {
+			return ports, nil
+		}
 	}
-	return ports, nil
+	return nil, fmt.Errorf("no %d free ports from %d on", n, first)
 }
 
 func (c *cluster) launch(binary, name string, env []string) (*exec.Cmd, error) {

@@ -15,12 +15,15 @@ type reader struct {
 	mu     sync.Mutex
 	news   *sync.Cond
 	tokens int
+	last   time.Time     // when the last token came
+	pause  time.Duration // the longest between two tokens since it was asked for
 	swaps  []swap
 	err    error
 }
 
 // swap is one that the client saw.
 type swap struct {
+	kind    string        // failover or planned
 	gap     time.Duration // between the tokens around it
 	resumed time.Time     // when the first token after it came
 }
@@ -37,9 +40,9 @@ func (r *reader) read(stream *connswap.Stream) {
 		r.mu.Lock()
 		switch e := event.(type) {
 		case connswap.Token:
-			r.tokens++
+			r.token(time.Now())
 		case connswap.Swapped:
-			r.swaps = append(r.swaps, swap{gap: e.Gap, resumed: time.Now()})
+			r.swaps = append(r.swaps, swap{e.Kind, e.Gap, time.Now()})
 		case connswap.Done:
 			r.err = errors.New("the stream is complete; ask for fewer faults")
 		}
@@ -49,6 +52,23 @@ func (r *reader) read(stream *connswap.Stream) {
 		r.news.Broadcast()
 		r.mu.Unlock()
 	}
+}
+
+// token notes when a token came. r.mu is held.
+func (r *reader) token(now time.Time) {
+	if r.tokens++; r.tokens > 1 {
+		r.pause = max(r.pause, now.Sub(r.last))
+	}
+	r.last = now
+}
+
+// takePause returns the longest pause between two tokens since the last call, with the one under way.
+func (r *reader) takePause() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	longest := max(r.pause, time.Since(r.last))
+	r.pause = 0
+	return longest
 }
 
 // patience is how long the bench waits for anything.
@@ -96,4 +116,13 @@ func (r *reader) takeSwap() swap {
 	first := r.swaps[0]
 	r.swaps = r.swaps[1:]
 	return first
+}
+
+// takeSwaps returns all swaps not taken yet.
+func (r *reader) takeSwaps() []swap {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := r.swaps
+	r.swaps = nil
+	return all
 }

@@ -21,13 +21,18 @@ import (
 // get asks the worker's MGMT port over HTTP.
 func (b *bench) get(t *testing.T, path string) (code int, body string) {
 	t.Helper()
+	return b.getFrom(t, mgmtAddr, path)
+}
+
+func (b *bench) getFrom(t *testing.T, addr, path string) (code int, body string) {
+	t.Helper()
 	transport := &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			return b.from.DialStream(ctx, addr)
 		},
 	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+mgmtAddr+path, nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,8 +50,13 @@ func (b *bench) get(t *testing.T, path string) (code int, body string) {
 
 func (b *bench) status(t *testing.T) worker.Status {
 	t.Helper()
+	return b.statusOf(t, mgmtAddr)
+}
+
+func (b *bench) statusOf(t *testing.T, addr string) worker.Status {
+	t.Helper()
 	var status worker.Status
-	if code, body := b.get(t, "/v1/status"); code != http.StatusOK {
+	if code, body := b.getFrom(t, addr, "/v1/status"); code != http.StatusOK {
 		t.Fatalf("got %d: %s", code, body)
 	} else if err := json.Unmarshal([]byte(body), &status); err != nil {
 		t.Fatal(err)

@@ -26,9 +26,9 @@ type Status struct {
 	Sessions    []server.Session `json:"sessions"`
 	server.Counters
 	MigrationTokens token.Counts `json:"migration_tokens"`
-	SnapshotBytes   int                  `json:"snapshot_bytes"` // of states that are offered or kept, compressed
-	Build           string               `json:"build"`
-	Version         uint32               `json:"version"` // highest that it speaks with directors
+	SnapshotBytes   int          `json:"snapshot_bytes"` // of states that are offered or kept, compressed
+	Build           string       `json:"build"`
+	Version         uint32       `json:"version"` // highest that it speaks with directors
 }
 
 func (w *Worker) mux() *http.ServeMux {

@@ -22,15 +22,24 @@ import (
 const (
 	userAddr = "worker-a:62001"
 	mgmtAddr = "worker-a:63001"
+
+	otherUserAddr = "worker-b:62001"
+	otherMgmtAddr = "worker-b:63001"
 )
 
-// bench is one worker, and a director's host with its MGMT port.
+// bench is a worker, maybe more of them, and a director's host with its MGMT port.
 type bench struct {
 	*fakedirector.World
-	t      *testing.T
-	host   *simtest.Host // the worker's
-	from   *simtest.Host // the director's
-	mgmt   *fakedirector.Mgmt
+	*node // worker-a
+
+	from  *simtest.Host // the director's
+	mgmt  *fakedirector.Mgmt
+	nodes []*node // all
+}
+
+// node is a worker that runs.
+type node struct {
+	host   *simtest.Host
 	worker *worker.Worker
 	stop   context.CancelFunc
 	done   chan error // Run's result
@@ -48,30 +57,48 @@ func settings() config.Worker {
 func run(t *testing.T, cfg config.Worker, deps worker.Deps, test func(t *testing.T, b *bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{World: fakedirector.NewWorld(t), t: t, done: make(chan error, 1)}
-		b.host, b.from = b.Net.Host("worker-a"), b.Net.Host("director")
+		b := &bench{World: fakedirector.NewWorld(t)}
+		host := b.Net.Host(cfg.Label)
+		b.from = b.Net.Host("director")
 		b.mgmt = b.Listen(t, b.from)
-		deps.Network, deps.TLS = b.host, b.TLS[identity.Worker]
-		if deps.Log == nil && testing.Verbose() {
-			deps.Log = zaptest.NewLogger(t)
-		}
-		w, err := worker.New(cfg, deps)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, stop := context.WithCancel(t.Context())
-		b.worker, b.stop = w, stop
-		go func() { b.done <- w.Run(ctx) }()
-		synctest.Wait() // it listens
+		b.node = b.start(t, host, cfg, deps)
 
 		test(t, b)
 
-		stop()
-		if err := <-b.done; err != nil {
-			t.Errorf("Run: %v", err)
+		for _, n := range b.nodes {
+			n.stop()
+			if err := <-n.done; err != nil {
+				t.Errorf("Run: %v", err)
+			}
 		}
 		b.mgmt.Close()
 	})
+}
+
+// start starts a worker on a host.
+func (b *bench) start(t *testing.T, host *simtest.Host, cfg config.Worker, deps worker.Deps) *node {
+	t.Helper()
+	deps.Network, deps.TLS = host, b.TLS[identity.Worker]
+	if deps.Log == nil && testing.Verbose() {
+		deps.Log = zaptest.NewLogger(t)
+	}
+	w, err := worker.New(cfg, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	n := &node{host: host, worker: w, stop: stop, done: make(chan error, 1)}
+	b.nodes = append(b.nodes, n)
+	go func() { n.done <- w.Run(ctx) }()
+	synctest.Wait() // it listens
+	return n
+}
+
+// second starts worker-b.
+func (b *bench) second(t *testing.T, cfg config.Worker, deps worker.Deps) *node {
+	t.Helper()
+	cfg.Label = "worker-b"
+	return b.start(t, b.Net.Host(cfg.Label), cfg, deps)
 }
 
 func attach(session, epoch uint64, maxTokens uint32) *wirepb.Attach {

@@ -31,10 +31,10 @@ type Link struct {
 	running sync.WaitGroup
 }
 
-// Hello is a LinkHello as a director sends it.
+// Hello is a LinkHello as a director of version 1 sends it. For one of version 2 see Planner.
 func Hello() *wirepb.LinkHello {
 	return &wirepb.LinkHello{
-		Version: wire.Version, DirectorId: "director-1", ProgressIntervalMs: 100, TokenStreams: 2,
+		Version: 1, DirectorId: "director-1", ProgressIntervalMs: 100, TokenStreams: 2,
 		Tether: "0123456789abcdef",
 	}
 }

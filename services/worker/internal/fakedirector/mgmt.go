@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/quicnet"
@@ -19,8 +21,10 @@ type Mgmt struct {
 	Heartbeats    chan *wirepb.Heartbeat
 
 	mu     sync.Mutex
-	refuse *wire.Error
+	conns  map[*quic.Conn]bool // on which somebody registered
+	refuse func(*wirepb.Register) *wire.Error
 	deaf   bool
+	give   func(context.Context, mgmt.Stream, *wirepb.Pull) error
 
 	stop   context.CancelFunc
 	served chan struct{} // closed when nothing of it runs any more
@@ -39,10 +43,11 @@ func (w *World) Listen(t *testing.T, host quicnet.Network) *Mgmt {
 		Registrations: make(chan *wirepb.Register, 1<<10),
 		Heartbeats:    make(chan *wirepb.Heartbeat, 1<<10),
 		served:        make(chan struct{}),
+		conns:         make(map[*quic.Conn]bool),
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	m.stop = stop
-	face := mgmt.Face{Health: func() *wirepb.HealthReply { return &wirepb.HealthReply{} }, Stream: m.register}
+	face := mgmt.Face{Health: func() *wirepb.HealthReply { return &wirepb.HealthReply{} }, Stream: m.serve}
 	go func() {
 		defer close(m.served)
 		if err := face.Serve(ctx, l); err != nil {
@@ -60,9 +65,21 @@ func (m *Mgmt) Close() {
 
 // Refuse makes it refuse registrations, or take them (nil).
 func (m *Mgmt) Refuse(err *wire.Error) {
+	m.RefuseSome(func(*wirepb.Register) *wire.Error { return err })
+}
+
+// RefuseSome makes it refuse those registrations for which there is an error.
+func (m *Mgmt) RefuseSome(refuse func(*wirepb.Register) *wire.Error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.refuse = err
+	m.refuse = refuse
+}
+
+// Give lets the director answer whoever pulls a checkpoint from it.
+func (m *Mgmt) Give(give func(ctx context.Context, s mgmt.Stream, ask *wirepb.Pull) error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.give = give
 }
 
 // Deafen makes it leave heartbeats unanswered.
@@ -72,18 +89,42 @@ func (m *Mgmt) Deafen(deaf bool) {
 	m.deaf = deaf
 }
 
-func (m *Mgmt) register(_ context.Context, s mgmt.Stream, first wire.Message) error {
-	registration, ok := first.(*wirepb.Register)
-	if !ok {
-		return errors.New("not a registration")
-	}
-	m.Registrations <- registration
+func (m *Mgmt) serve(ctx context.Context, s mgmt.Stream, first wire.Message) error {
 	m.mu.Lock()
-	refuse := m.refuse
+	refuse, give := m.refuse, m.give
 	m.mu.Unlock()
-	if refuse != nil {
-		return refuse
+	switch first := first.(type) {
+	case *wirepb.Register:
+		m.count(s.Conn)
+		m.Registrations <- first
+		if refuse != nil {
+			if err := refuse(first); err != nil {
+				return err
+			}
+		}
+		return m.heartbeats(s)
+	case *wirepb.Pull:
+		if give != nil {
+			return give(ctx, s, first)
+		}
 	}
+	return errors.New("not a registration")
+}
+
+// Connections is how many connections there were on which somebody registered.
+func (m *Mgmt) Connections() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.conns)
+}
+
+func (m *Mgmt) count(conn *quic.Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.conns[conn] = true
+}
+
+func (m *Mgmt) heartbeats(s mgmt.Stream) error {
 	reply := wire.Append(nil, &wirepb.Registered{DirectorId: "director-1"})
 	for {
 		if _, err := s.Write(reply); err != nil {

@@ -90,7 +90,7 @@ func (a *attempt) run(ctx context.Context) {
 	a.prefix, a.digest = nil, digest
 	a.made.Store(uint64(len(prefix)))
 	reason, err := a.generate(ctx, prefix)
-	if a.pass(ctx) == nil {
+	if a.pass(ctx) == nil && ctx.Err() == nil { // else it was stopped, or the link is gone
 		a.finish(reason, err)
 	}
 }

@@ -99,7 +99,11 @@ func (s *States) get(ctx context.Context, l *link, m *wirepb.Fetch) (*transfer.S
 	if m.GetAtDirector() {
 		from = identity.Director
 	}
-	return s.puller.Pull(ctx, from, m)
+	snapshot, err := s.puller.Pull(ctx, from, m)
+	if told := new(wire.Error); err != nil && !errors.As(err, &told) { // nobody answers
+		err = wire.Errorf(wire.CodeStateGone, "%v", err)
+	}
+	return snapshot, err
 }
 
 // patience is how long a director wants a state to be tried for.
@@ -285,11 +289,12 @@ func (l *link) hold(ctx context.Context, m *wirepb.Hold) {
 	defer cancel()
 	snapshot, err := states.puller.Pull(pulling, identity.Worker, from)
 	if err == nil {
-		answer.Sequence = snapshot.Sequence()
 		err = states.store.Put(l.key(from.GetSession(), true), snapshot, longestKeep)
 	}
 	if err != nil {
 		answer.Code, answer.Message = inWords(err, wire.CodeStateGone)
+	} else {
+		answer.Sequence = snapshot.Sequence()
 	}
 	if l.server.deps.Gate.Wait(ctx) == nil {
 		l.control.Send(answer)

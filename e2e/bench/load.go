@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/connswap/connswap/services/client/connswap"
+)
+
+// load is the streams under measurement, all on one worker.
+type load struct {
+	conns   []*connswap.Conn
+	streams []*reader
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+}
+
+// perConn is how many streams share a connection.
+const perConn = 100
+
+// site is where a load runs.
+type site interface {
+	work(ctx context.Context, worker string) error
+	dial(ctx context.Context) (*connswap.Conn, error)
+	logs() string
+}
+
+// begin starts worker a, all streams on it, and then worker b.
+func begin(ctx context.Context, c site, streams int) (*load, error) {
+	if err := c.work(ctx, "a"); err != nil {
+		return nil, err
+	}
+	running, stop := context.WithCancel(ctx)
+	l := &load{stop: stop}
+	for i := range streams {
+		if i%perConn == 0 {
+			conn, err := c.dial(ctx)
+			if err != nil {
+				l.end()
+				return nil, err
+			}
+			l.conns = append(l.conns, conn)
+		}
+		stream, err := l.conns[len(l.conns)-1].Generate(running, connswap.Request{Prompt: fmt.Sprint("The bench of ", i), Seed: uint64(i)})
+		if err != nil {
+			l.end()
+			return nil, err
+		}
+		r := newReader()
+		l.streams = append(l.streams, r)
+		l.done.Go(func() { r.read(stream) })
+	}
+	if err := l.flow(ctx); err != nil {
+		l.end()
+		return nil, fmt.Errorf("%w\n%s", err, c.logs())
+	}
+	return l, c.work(ctx, "b")
+}
+
+// flow waits until every stream has had three tokens more.
+func (l *load) flow(ctx context.Context) error {
+	until := make([]int, len(l.streams))
+	for i, r := range l.streams {
+		until[i] = r.count() + 3
+	}
+	for i, r := range l.streams {
+		if err := r.awaitToken(ctx, until[i]); err != nil {
+			return fmt.Errorf("stream %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// tokens counts those of all streams.
+func (l *load) tokens() int {
+	n := 0
+	for _, r := range l.streams {
+		n += r.count()
+	}
+	return n
+}
+
+func (l *load) end() {
+	l.stop()
+	l.done.Wait()
+	for _, conn := range l.conns {
+		_ = conn.Close()
+	}
+}
+
+// settle waits until the worker that was left could take the streams back, and everybody is in rhythm again.
+func (l *load) settle(ctx context.Context, c *cluster, left string, interval time.Duration) error {
+	if err := l.flow(ctx); err != nil {
+		return err
+	}
+	if err := c.await(ctx, left); err != nil {
+		return err
+	}
+	// What follows shall not always hit the same point between two tokens.
+	return rest(ctx, time.Duration(time.Now().UnixNano())%interval)
+}
+
+// takePauses returns the longest pause between two tokens of each stream since the last call, beyond the interval.
+func (l *load) takePauses(interval time.Duration) []time.Duration {
+	pauses := make([]time.Duration, len(l.streams))
+	for i, r := range l.streams {
+		pauses[i] = r.takePause() - interval
+	}
+	return pauses
+}
+
+// rest lets all go on undisturbed for a time.
+func rest(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}

@@ -1,0 +1,138 @@
+package fakedirector
+
+import (
+	"crypto/tls"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/migration/token"
+	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/session"
+	"github.com/connswap/connswap/shared/transfer"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// MgmtAddr is where the MGMT port of the host "director" is.
+const MgmtAddr = "director:61001"
+
+// Planner is what a director of version 2 moves sessions with: an instance that signs migration tokens.
+type Planner struct {
+	*token.Issuer
+
+	Instance string
+}
+
+// keyLife is the shortest that an Issuer allows.
+const keyLife = token.MaxTTL + 5*time.Second
+
+// NewPlanner returns one with a key of its own. Call it inside a synctest bubble.
+func NewPlanner(instance string) *Planner {
+	return &Planner{token.NewIssuer(token.Config{Director: instance, KeyLife: keyLife, Rate: 1 << 20}), instance}
+}
+
+// Hello is a LinkHello of version 2, with the planner's keys.
+func (p *Planner) Hello() *wirepb.LinkHello {
+	hello := Hello()
+	hello.Version, hello.DirectorInstance, hello.TokenKeys = 2, p.Instance, p.Keys()
+	return hello
+}
+
+// Open opens a link of version 2 and waits for the welcome.
+func (p *Planner) Open(t *testing.T, w *World, from quicnet.Network, addr string) *Link {
+	t.Helper()
+	l := w.Dial(t, from, addr, p.Hello())
+	Next[*wirepb.LinkWelcome](t, l)
+	return l
+}
+
+// Sign returns a token for what is claimed.
+func (p *Planner) Sign(t testing.TB, claims token.Claims) *wirepb.SignedToken {
+	t.Helper()
+	signed, _, err := p.Issue(claims)
+	if err != nil {
+		t.Fatalf("a token for %+v: %v", claims, err)
+	}
+	return signed
+}
+
+// Standby makes an Attach one of a standby on target, from the epoch before.
+func (p *Planner) Standby(t testing.TB, m *wirepb.Attach, target string) *wirepb.Attach {
+	t.Helper()
+	m.Standby, m.Credit = true, 0
+	m.Token = p.Sign(t, token.Claims{
+		Purpose: wirepb.Purpose_PURPOSE_MIGRATION, Session: m.GetSession(), ConnectionID: m.GetConnectionId(),
+		StreamID: m.GetStreamId(), Target: target, FromEpoch: m.GetEpoch() - 1, ToEpoch: m.GetEpoch(),
+	})
+	return m
+}
+
+// Fetch tells target, in an epoch, to get what source captured, or keeps, after a token. addr is where source is.
+func (p *Planner) Fetch(t testing.TB, session, epoch, sequence uint64, source, addr, target string) *wirepb.Fetch {
+	t.Helper()
+	signed := p.Sign(t, token.Claims{
+		Purpose: wirepb.Purpose_PURPOSE_STATE_TRANSFER, Session: session, ConnectionID: "conn-1", StreamID: session,
+		Source: source, Target: target, FromEpoch: epoch - 1, ToEpoch: epoch,
+	})
+	return &wirepb.Fetch{
+		Session: session, Epoch: epoch, Addr: addr, Token: signed, Sequence: sequence, TimeoutMs: 60_000,
+	}
+}
+
+// Feed brings a standby tokens from the one with sequence first on.
+func Feed(session, epoch, first uint64, tokens ...[]byte) *wirepb.Feed {
+	m := &wirepb.Feed{Session: session, Epoch: epoch, FirstSequence: first}
+	for _, token := range tokens {
+		m.Text = append(m.Text, token...)
+		m.Lengths = append(m.Lengths, uint32(len(token)))
+	}
+	return m
+}
+
+// Pivot makes a standby that has been brought the first fed of all tokens the owner after the last of them.
+func Pivot(id, epoch uint64, fed int, tokens [][]byte) *wirepb.Pivot {
+	digest := session.DigestOf(tokens...)
+	return &wirepb.Pivot{
+		Rest: Feed(id, epoch, uint64(fed)+1, tokens[fed:]...), Cut: uint64(len(tokens)), Digest: digest[:], Credit: 1 << 40,
+	}
+}
+
+// Puller gets states as a node of a role with a name does.
+func (w *World) Puller(role identity.Role, name string, from quicnet.Network) *transfer.Puller {
+	return &transfer.Puller{
+		Network: from, Name: name, MaxState: wire.MaxState, Log: zap.NewNop(),
+		TLS: func(peer identity.Role) *tls.Config { return identity.ClientTLS(w.TLS[role], wire.ALPNMgmt, peer) },
+	}
+}
+
+// Offer makes the director give a session's snapshot to whoever shows a token of p for it.
+func (m *Mgmt) Offer(t testing.TB, p *Planner, id uint64, snapshot *transfer.Snapshot) {
+	t.Helper()
+	verifier, store := token.NewVerifier(), transfer.NewStore(1<<30)
+	if err := verifier.SetKeys(p.Instance, p.Keys()); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Put(transfer.Key{Director: p.Instance, Session: id, Checkpoint: true}, snapshot, 0); err != nil {
+		t.Fatal(err)
+	}
+	server := &transfer.Server{
+		Store: store, Log: zap.NewNop(),
+		Verify: func(signed *wirepb.SignedToken, puller string, again bool) (*wirepb.Token, error) {
+			return verifier.Verify(signed, token.Want{
+				Purpose: wirepb.Purpose_PURPOSE_STATE_TRANSFER, Source: "director-1", Target: puller, Again: again,
+			})
+		},
+	}
+	m.Give(server.Serve)
+}
+
+// AtDirector tells worker-a to get a session's state from the director.
+func (p *Planner) AtDirector(t testing.TB, session, epoch, sequence uint64) *wirepb.Fetch {
+	t.Helper()
+	m := p.Fetch(t, session, epoch, sequence, "director-1", MgmtAddr, "worker-a")
+	m.AtDirector = true
+	return m
+}

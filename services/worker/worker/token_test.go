@@ -1,0 +1,473 @@
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/connswap/connswap/services/worker/internal/fakedirector"
+	"github.com/connswap/connswap/services/worker/worker"
+	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/migration/token"
+	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// shown is what a test of misuse works with: a director, its link to worker-a, and a second director.
+type shown struct {
+	*bench
+
+	one, other *fakedirector.Planner
+	link       *fakedirector.Link
+	claims     token.Claims // what a good token says
+}
+
+// sign returns the token that is good, but for a change.
+func (s *shown) sign(t *testing.T, change func(c *token.Claims)) *wirepb.SignedToken {
+	t.Helper()
+	claims := s.claims
+	change(&claims)
+	return s.one.Sign(t, claims)
+}
+
+func (s *shown) good(t *testing.T) *wirepb.SignedToken {
+	t.Helper()
+	return s.sign(t, func(*token.Claims) {})
+}
+
+// misuses are the ways to misuse a token that stands for session 1 and leads from epoch 1 to epoch 2. Each returns what
+// is shown at last.
+var misuses = map[string]struct {
+	show func(t *testing.T, s *shown) *wirepb.SignedToken
+	want wire.Code
+}{
+	"missing": {func(*testing.T, *shown) *wirepb.SignedToken { return nil }, wire.CodeTokenMissing},
+	"empty":   {func(*testing.T, *shown) *wirepb.SignedToken { return &wirepb.SignedToken{} }, wire.CodeTokenTampered},
+	"expired": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+		signed := s.good(t)
+		time.Sleep(token.MaxTTL)
+		return signed
+	}, wire.CodeTokenExpired},
+	"of another session": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+		return s.sign(t, func(c *token.Claims) { c.Session++ })
+	}, wire.CodeTokenSession},
+	"for another target": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+		return s.sign(t, func(c *token.Claims) { c.Target = "worker-c" })
+	}, wire.CodeTokenTarget},
+	"for another purpose": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+		return s.sign(t, func(c *token.Claims) {
+			c.Purpose = wirepb.Purpose_PURPOSE_MIGRATION + wirepb.Purpose_PURPOSE_STATE_TRANSFER - c.Purpose
+		})
+	}, wire.CodeTokenPurpose},
+	"for a handoff": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+		return s.sign(t, func(c *token.Claims) { c.Purpose = wirepb.Purpose_PURPOSE_CONNECTION_HANDOFF })
+	}, wire.CodeTokenPurpose},
+	"for a health check": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+		return s.sign(t, func(c *token.Claims) {
+			*c = token.Claims{Purpose: wirepb.Purpose_PURPOSE_HEALTH_CHECK, Target: c.Target}
+		})
+	}, wire.CodeTokenPurpose},
+	"tampered": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+		signed := s.sign(t, func(c *token.Claims) { c.Target = "worker-c" })
+		signed.Token = bytes.ReplaceAll(signed.GetToken(), []byte("worker-c"), []byte(s.claims.Target))
+		return signed
+	}, wire.CodeTokenTampered},
+	"badly signed": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+		signed := s.good(t)
+		signed.Signature[10]++
+		return signed
+	}, wire.CodeTokenTampered},
+	"signed in short": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+		signed := s.good(t)
+		signed.Signature = signed.Signature[:63]
+		return signed
+	}, wire.CodeTokenTampered},
+	"huge": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+		signed, said := s.good(t), &wirepb.Token{}
+		if err := proto.Unmarshal(signed.GetToken(), said); err != nil {
+			t.Fatal(err)
+		}
+		said.ConnectionId = strings.Repeat("x", 32<<10)
+		signed.Token = must(proto.Marshal(said))
+		return signed
+	}, wire.CodeTokenTampered},
+	"signed with another's signature": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+		signed := s.good(t)
+		signed.Signature = s.good(t).Signature
+		return signed
+	}, wire.CodeTokenTampered},
+	"of an unknown director": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+		return fakedirector.NewPlanner("nobody").Sign(t, s.claims)
+	}, wire.CodeTokenKey},
+	"of an unknown key of this director": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+		return fakedirector.NewPlanner(s.one.Instance).Sign(t, s.claims)
+	}, wire.CodeTokenKey},
+	"of another director in this one's name": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+		s.rogue(t, fakedirector.NewPlanner(s.one.Instance))
+		return s.other.Sign(t, s.claims)
+	}, wire.CodeTokenKey},
+	"revoked": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+		signed := s.good(t)
+		s.link.Send(t, &wirepb.Revoke{Session: 1, Epoch: 2})
+		return signed
+	}, wire.CodeTokenRevoked},
+	"made after its epoch was revoked": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+		s.link.Send(t, &wirepb.Revoke{Session: 1, Epoch: 7}, &wirepb.Revoke{Session: 1, Epoch: 1})
+		return s.good(t)
+	}, wire.CodeTokenRevoked},
+}
+
+// rogue lets a second director link to the worker, with keys that sign in the name of whoever it says.
+func (s *shown) rogue(t *testing.T, keys *fakedirector.Planner) {
+	t.Helper()
+	s.other = &fakedirector.Planner{Issuer: keys.Issuer, Instance: "other"}
+	l := s.other.Open(t, s.World, s.Net.Host("director-2"), userAddr)
+	t.Cleanup(l.Close)
+}
+
+// refusals fails unless the status of worker-a tells of refused tokens: one with this code.
+func (s *shown) refusals(t *testing.T, code wire.Code) {
+	t.Helper()
+	got := s.status(t).MigrationTokens
+	if len(got.Refused) != 1 || got.Refused[code] != 1 {
+		t.Errorf("counted: %v, want one %s", got, code)
+	}
+}
+
+func TestMisusedTokensAttachNothing(t *testing.T) {
+	cases := make(map[string]func(t *testing.T, s *shown) (*wirepb.Attach, wire.Code))
+	for name, misuse := range misuses {
+		cases[name] = func(t *testing.T, s *shown) (*wirepb.Attach, wire.Code) {
+			m := s.one.Standby(t, attach(1, 2, 10), "worker-a")
+			m.Token = misuse.show(t, s)
+			return m, misuse.want
+		}
+	}
+	cases["replayed"] = func(t *testing.T, s *shown) (*wirepb.Attach, wire.Code) {
+		m := s.one.Standby(t, attach(1, 2, 10), "worker-a")
+		s.link.Send(t, m)
+		prepared(t, s.link, 1, 2, 0)
+		s.link.Send(t, &wirepb.Cancel{Session: 1, Epoch: 2})
+		return m, wire.CodeTokenReplayed
+	}
+	cases["replayed while it is in use"] = func(t *testing.T, s *shown) (*wirepb.Attach, wire.Code) {
+		m := s.one.Standby(t, attach(1, 2, 10), "worker-a")
+		s.link.Send(t, m)
+		prepared(t, s.link, 1, 2, 0)
+		return m, wire.CodeTokenReplayed
+	}
+	cases["for an older epoch"] = func(t *testing.T, s *shown) (*wirepb.Attach, wire.Code) {
+		m := s.one.Standby(t, attach(1, 2, 10), "worker-a")
+		m.Epoch = 3
+		return m, wire.CodeTokenEpoch
+	}
+	cases["for a later epoch"] = func(t *testing.T, s *shown) (*wirepb.Attach, wire.Code) {
+		m := s.one.Standby(t, attach(1, 3, 10), "worker-a")
+		m.Epoch = 2
+		return m, wire.CodeTokenEpoch
+	}
+	cases["after a later one"] = func(t *testing.T, s *shown) (*wirepb.Attach, wire.Code) {
+		s.link.Send(t, s.one.Standby(t, attach(1, 9, 10), "worker-a"))
+		prepared(t, s.link, 1, 9, 0)
+		s.link.Send(t, &wirepb.Cancel{Session: 1, Epoch: 9})
+		return s.one.Standby(t, attach(1, 2, 10), "worker-a"), wire.CodeTokenEpoch
+	}
+	cases["of another director"] = func(t *testing.T, s *shown) (*wirepb.Attach, wire.Code) {
+		s.rogue(t, fakedirector.NewPlanner("other"))
+		return s.other.Standby(t, attach(1, 2, 10), "worker-a"), wire.CodeTokenSession
+	}
+	for name, show := range cases {
+		t.Run(name, func(t *testing.T) {
+			cfg := settings()
+			cfg.Capacity = 2
+			run(t, cfg, worker.Deps{}, func(t *testing.T, b *bench) {
+				p := fakedirector.NewPlanner("one")
+				s := &shown{bench: b, one: p, link: p.Open(t, b.World, b.from, userAddr), claims: token.Claims{
+					Purpose: wirepb.Purpose_PURPOSE_MIGRATION, Session: 1, ConnectionID: "conn-1", StreamID: 1,
+					Target: "worker-a", FromEpoch: 1, ToEpoch: 2,
+				}}
+				m, want := show(t, s)
+				s.link.Send(t, m)
+				refused(t, s.link, 1, m.GetEpoch(), want)
+				silent(t, s.link, time.Second)
+				s.refusals(t, want)
+				status := b.status(t)
+				if status.Refusals[want] != 1 {
+					t.Errorf("refusals: %v", status.Refusals)
+				}
+				for range cfg.Capacity - len(status.Sessions) { // no place was taken
+					m = s.one.Standby(t, attach(m.GetSession()+1, 10, 10), "worker-a")
+					s.link.Send(t, m)
+					prepared(t, s.link, m.GetSession(), 10, 0)
+				}
+				s.link.Close()
+			})
+		})
+	}
+}
+
+func TestMisusedTokensPullNothing(t *testing.T) {
+	cfg := planned("stateful")
+	cases := make(map[string]func(t *testing.T, s *shown) (*wirepb.SignedToken, wire.Code))
+	for name, misuse := range misuses {
+		cases[name] = func(t *testing.T, s *shown) (*wirepb.SignedToken, wire.Code) { return misuse.show(t, s), misuse.want }
+	}
+	delete(cases, "of another session") // which has no state here
+	cases["replayed"] = func(t *testing.T, s *shown) (*wirepb.SignedToken, wire.Code) {
+		signed := s.good(t)
+		if _, err := s.pull(t, &wirepb.Fetch{Session: 1, Addr: mgmtAddr, Token: signed}); err != nil {
+			t.Fatal(err)
+		}
+		s.capture(t, 2)
+		return signed, wire.CodeTokenReplayed
+	}
+	cases["of another source"] = func(t *testing.T, s *shown) (*wirepb.SignedToken, wire.Code) {
+		return s.sign(t, func(c *token.Claims) { c.Source = "worker-c" }), wire.CodeTokenTarget
+	}
+	cases["after a later one"] = func(t *testing.T, s *shown) (*wirepb.SignedToken, wire.Code) {
+		later := s.sign(t, func(c *token.Claims) { c.ToEpoch = 9 })
+		if _, err := s.pull(t, &wirepb.Fetch{Session: 1, Addr: mgmtAddr, Token: later}); err != nil {
+			t.Fatal(err)
+		}
+		s.capture(t, 2)
+		return s.good(t), wire.CodeTokenEpoch
+	}
+	for name, show := range cases {
+		t.Run(name, func(t *testing.T) {
+			run(t, cfg, worker.Deps{}, func(t *testing.T, b *bench) {
+				s := b.source(t)
+				signed, want := show(t, s)
+				_, err := b.pull(t, &wirepb.Fetch{Session: 1, Addr: mgmtAddr, Token: signed})
+				hasCode(t, err, want)
+				s.refusals(t, want)
+				if b.status(t).SnapshotBytes == 0 {
+					t.Error("the snapshot is gone")
+				}
+				good := s.sign(t, func(c *token.Claims) { c.ToEpoch = 10 })
+				if _, err := b.pull(t, &wirepb.Fetch{Session: 1, Addr: mgmtAddr, Token: good}); err != nil {
+					t.Errorf("a good token afterwards: %v", err)
+				}
+				s.link.Close()
+			})
+		})
+	}
+}
+
+// source is a director with a session on worker-a whose state is captured, and tokens for worker-b to pull it.
+func (b *bench) source(t *testing.T) *shown {
+	t.Helper()
+	p := fakedirector.NewPlanner("one")
+	s := &shown{bench: b, one: p, link: p.Open(t, b.World, b.from, userAddr), claims: token.Claims{
+		Purpose: wirepb.Purpose_PURPOSE_STATE_TRANSFER, Session: 1, ConnectionID: "conn-1", StreamID: 1,
+		Source: "worker-a", Target: "worker-b", FromEpoch: 1, ToEpoch: 2,
+	}}
+	m := attach(1, 1, 0)
+	m.Credit = 10
+	s.link.Send(t, m)
+	var tokens [][]byte
+	hearTokens(t, s.link, &tokens, 10)
+	s.capture(t, 1)
+	return s
+}
+
+func (s *shown) capture(t *testing.T, number uint64) {
+	t.Helper()
+	s.link.Send(t, &wirepb.Capture{Session: 1, Epoch: 1, Capture: number, KeepMs: 60_000})
+	if m := fakedirector.Next[*wirepb.Captured](t, s.link); m.GetCode() != "" || m.GetSequence() != 10 {
+		t.Fatalf("got %v", m)
+	}
+}
+
+// hasCode fails unless err is a refusal with that code.
+func hasCode(t *testing.T, err error, want wire.Code) {
+	t.Helper()
+	if refusal := new(wire.Error); !errors.As(err, &refusal) || refusal.Code != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// A token is worth nothing to whoever has another name, or no state is there for it.
+func TestPullBySomebodyElse(t *testing.T) {
+	run(t, planned("stateful"), worker.Deps{}, func(t *testing.T, b *bench) {
+		s := b.source(t)
+		fetch := &wirepb.Fetch{Session: 1, Addr: mgmtAddr, Token: s.good(t)}
+		_, err := b.pullAs(t, identity.Worker, "worker-c", fetch)
+		hasCode(t, err, wire.CodeTokenTarget)
+		_, err = b.pullAs(t, identity.Operator, "worker-b", fetch)
+		hasCode(t, err, wire.CodeUnauthorized)
+		_, err = b.pullAs(t, identity.Client, "worker-b", fetch)
+		if err == nil || !strings.Contains(err.Error(), "bad certificate") {
+			t.Errorf("a client: got %v", err)
+		}
+		_, err = b.pull(t, &wirepb.Fetch{Session: 2, Addr: mgmtAddr, Token: s.sign(t, func(c *token.Claims) { c.Session = 2 })})
+		hasCode(t, err, wire.CodeStateGone)
+		if _, err := b.pullAs(t, identity.Director, "worker-b", fetch); err != nil { // the name counts
+			t.Errorf("a director: %v", err)
+		}
+		s.link.Close()
+	})
+}
+
+// ask sends one message to worker-a's MGMT port and returns the error that it answers.
+func (b *bench) ask(t *testing.T, role identity.Role, m wire.Message) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	conn, err := quicnet.Dial(ctx, b.from, mgmtAddr, identity.ClientTLS(b.TLS[role], wire.ALPNMgmt, identity.Worker), quicnet.MgmtConfig(time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(wire.QUICOk, "") //nolint:errcheck // the answer is here
+	stream := must(conn.OpenStreamSync(ctx))
+	if _, err := stream.Write(wire.Append(nil, m)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = wire.ReadMessage[*wirepb.Snapshot](wire.NewReader(stream, wire.MaxControl))
+	return err
+}
+
+func TestMgmtPortTakesNothingElse(t *testing.T) {
+	run(t, settings(), worker.Deps{}, func(t *testing.T, b *bench) {
+		for _, m := range []wire.Message{&wirepb.Register{}, &wirepb.Attach{}, &wirepb.Operate{}, &wirepb.PullDone{}} {
+			hasCode(t, b.ask(t, identity.Operator, m), wire.CodeProtocol)
+			hasCode(t, b.ask(t, identity.Worker, m), wire.CodeProtocol)
+		}
+		hasCode(t, b.ask(t, identity.Operator, &wirepb.Pull{Puller: "worker-b"}), wire.CodeUnauthorized)
+		hasCode(t, b.ask(t, identity.Worker, &wirepb.Pull{Puller: "worker-b"}), wire.CodeTokenMissing)
+		hasCode(t, b.ask(t, identity.Worker, &wirepb.Pull{FirstChunk: 1<<32 - 1}), wire.CodeTokenMissing)
+		if counts := b.status(t).MigrationTokens; counts.Accepted != 0 || counts.Refused[wire.CodeTokenMissing] != 2 {
+			t.Errorf("counted: %v", counts)
+		}
+	})
+}
+
+// What is revoked ends at once, not at the next chunk that happens to be asked for.
+func TestRevokeEndsATransfer(t *testing.T) {
+	cfg := planned("stateful")
+	cfg.TransferRate = 64 << 10
+	run(t, cfg, worker.Deps{}, func(t *testing.T, b *bench) {
+		s := b.source(t)
+		done := make(chan error, 1)
+		go func() {
+			_, err := b.pull(t, &wirepb.Fetch{Session: 1, Addr: mgmtAddr, Token: s.good(t)})
+			done <- err
+		}()
+		time.Sleep(2 * time.Second)
+		start := time.Now()
+		s.link.Send(t, &wirepb.Revoke{Session: 1, Epoch: 2})
+		hasCode(t, <-done, wire.CodeTokenRevoked)
+		if took := time.Since(start); took > 100*time.Millisecond {
+			t.Errorf("ended after %v", took)
+		}
+		if b.status(t).SnapshotBytes == 0 {
+			t.Error("the snapshot is gone")
+		}
+		s.link.Close()
+	})
+}
+
+func TestKeysChange(t *testing.T) {
+	run(t, settings(), worker.Deps{}, func(t *testing.T, b *bench) {
+		p := fakedirector.NewPlanner("one")
+		l := p.Open(t, b.World, b.from, userAddr)
+		epoch := uint64(1)
+		standby := func() *wirepb.Attach {
+			epoch++
+			return p.Standby(t, attach(1, epoch, 0), "worker-a")
+		}
+		good := func(when string, m *wirepb.Attach) {
+			t.Helper()
+			t.Log(when)
+			l.Send(t, m)
+			prepared(t, l, 1, m.GetEpoch(), 0)
+		}
+		bad := func(when string, m *wirepb.Attach, code wire.Code) {
+			t.Helper()
+			t.Log(when)
+			l.Send(t, m)
+			refused(t, l, 1, m.GetEpoch(), code)
+		}
+		good("at first", standby())
+		first := proto.CloneOf(p.Keys())
+		time.Sleep(time.Minute)
+		if !p.Rotate() {
+			t.Fatal("the key is not replaced")
+		}
+		good("the new key does not sign yet, and the worker does not know it", standby())
+		time.Sleep(10 * time.Second)
+		bad("the new key signs, and the worker does not know it", standby(), wire.CodeTokenKey)
+		l.Send(t, p.Keys())
+		good("it knows both", standby())
+		time.Sleep(time.Minute)
+		l.Send(t, p.Keys()) // the former key is no more among them
+		old := standby()
+		l.Send(t, first)
+		bad("the keys of before are back", old, wire.CodeTokenKey)
+		l.Send(t, p.Keys())
+		good("a refused token is as good as before", old)
+
+		for name, keys := range map[string]*wirepb.TokenKeys{
+			"a short key":    {Keys: []*wirepb.TokenKeys_Key{{Id: make([]byte, 8), PublicKey: make([]byte, 31)}}},
+			"a short id":     {Keys: []*wirepb.TokenKeys_Key{{Id: make([]byte, 7), PublicKey: make([]byte, 32)}}},
+			"too many of it": {Keys: append(append(p.Keys().Keys, p.Keys().Keys...), p.Keys().Keys...)},
+		} {
+			l.Send(t, keys)
+			good(name, standby())
+		}
+		l.Send(t, &wirepb.TokenKeys{})
+		bad("no keys", standby(), wire.CodeTokenKey)
+		l.Close()
+
+		l = p.Open(t, b.World, b.from, userAddr) // the hello brings them anew
+		good("another link", standby())
+		l.Close()
+	})
+}
+
+func TestGreetingsOfVersion2(t *testing.T) {
+	cases := map[string]struct {
+		change func(h *wirepb.LinkHello)
+		want   wire.Code
+		says   string
+	}{
+		"no instance":   {func(h *wirepb.LinkHello) { h.DirectorInstance = "" }, wire.CodeProtocol, "instance"},
+		"a short key":   {func(h *wirepb.LinkHello) { h.TokenKeys.Keys[0].PublicKey = []byte("key") }, wire.CodeProtocol, "3 bytes"},
+		"a short id":    {func(h *wirepb.LinkHello) { h.TokenKeys.Keys[0].Id = nil }, wire.CodeProtocol, "0 bytes"},
+		"too many keys": {func(h *wirepb.LinkHello) { h.TokenKeys.Keys = make([]*wirepb.TokenKeys_Key, 3) }, wire.CodeProtocol, "two at most"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			run(t, settings(), worker.Deps{}, func(t *testing.T, b *bench) {
+				hello := fakedirector.NewPlanner("one").Hello()
+				c.change(hello)
+				l := b.Dial(t, b.from, userAddr, hello)
+				refusal := wire.FromMessage(fakedirector.Next[*wirepb.Error](t, l))
+				if refusal.Code != c.want || !strings.Contains(refusal.Message, c.says) {
+					t.Errorf("got %v", refusal)
+				}
+				if closed := l.Lost(t); closed.ErrorCode != wire.QUICProtocol {
+					t.Errorf("got %v", closed)
+				}
+				l.Close()
+			})
+		})
+	}
+	run(t, settings(), worker.Deps{}, func(t *testing.T, b *bench) {
+		p := fakedirector.NewPlanner("one")
+		hello := p.Hello()
+		hello.TokenKeys = nil // a director without keys can do all that needs no tokens
+		l := b.Dial(t, b.from, userAddr, hello)
+		fakedirector.Next[*wirepb.LinkWelcome](t, l)
+		l.Send(t, p.Standby(t, attach(1, 2, 3), "worker-a"))
+		refused(t, l, 1, 2, wire.CodeTokenKey)
+		l.Send(t, attach(1, 1, 3))
+		stream(t, l, 1, 1, nil)
+		l.Close()
+	})
+}
