@@ -21,8 +21,9 @@ import (
 )
 
 const (
-	// capturesAtOnce bounds the copies of engines' states that are being compressed.
-	capturesAtOnce = 2
+	// capturesAtOnce bounds the copies of engines' states that are being compressed, holdsAtOnce the checkpoints of
+	// others that are being pulled.
+	capturesAtOnce, holdsAtOnce = 2, 4
 	// turnTimeout is how long a copy waits for an engine that is in the middle of a token.
 	turnTimeout = 5 * time.Second
 	// pullTimeout bounds what a director that never gives up can cost.
@@ -50,7 +51,8 @@ type States struct {
 	puller    *transfer.Puller
 	sender    *transfer.Server
 	verifier  *token.Verifier
-	capturing chan struct{}
+	capturing chan struct{} // full while capturesAtOnce states are copied and compressed
+	holding   chan struct{} // full while holdsAtOnce checkpoints are pulled: they are in nobody's account until then
 }
 
 // NewStates returns an empty States. Close gives back what it holds.
@@ -58,6 +60,7 @@ func NewStates(cfg StatesConfig, nw quicnet.Network, source identity.Source, log
 	s := &States{
 		cfg: cfg, store: transfer.NewStore(cfg.MaxSnapshots), verifier: token.NewVerifier(),
 		capturing: make(chan struct{}, capturesAtOnce),
+		holding:   make(chan struct{}, holdsAtOnce),
 	}
 	s.puller = &transfer.Puller{
 		Network: nw, Name: cfg.Label, MaxState: cfg.MaxState, Log: log,
@@ -115,10 +118,24 @@ func (l *link) key(session uint64, checkpoint bool) transfer.Key {
 	return transfer.Key{Director: l.instance, Session: session, Checkpoint: checkpoint}
 }
 
+// pullToHold pulls a checkpoint when it is its turn.
+func (s *States) pullToHold(ctx context.Context, from *wirepb.Fetch) (*transfer.Snapshot, error) {
+	select {
+	case s.holding <- struct{}{}:
+		defer func() { <-s.holding }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	return s.puller.Pull(ctx, identity.Worker, from)
+}
+
 // allow checks the token of a standby.
 func (l *link) allow(m *wirepb.Attach) error {
 	if l.version < 2 {
 		return wire.Errorf(wire.CodeProtocol, "version %d of the link protocol knows no standbys", l.version)
+	}
+	if m.GetSession() == 0 || m.GetEpoch() == 0 { // any, for a verifier
+		return wire.Errorf(wire.CodeInvalid, "a standby for session %d in epoch %d", m.GetSession(), m.GetEpoch())
 	}
 	states := l.server.deps.States
 	_, err := states.verifier.Verify(m.GetToken(), token.Want{
@@ -287,7 +304,7 @@ func (l *link) hold(ctx context.Context, m *wirepb.Hold) {
 	answer := &wirepb.Held{Session: from.GetSession(), SourceEpoch: m.GetSourceEpoch()}
 	pulling, cancel := context.WithTimeout(ctx, patience(from))
 	defer cancel()
-	snapshot, err := states.puller.Pull(pulling, identity.Worker, from)
+	snapshot, err := states.pullToHold(pulling, from)
 	if err == nil {
 		err = states.store.Put(l.key(from.GetSession(), true), snapshot, longestKeep)
 	}
