@@ -260,9 +260,12 @@ func (c *cluster) instance(t *testing.T, name string) string {
 	return all[name].Instance
 }
 
+// newInstance waits for a worker's next process. One that was drained stays so.
 func (c *cluster) newInstance(t *testing.T, name, before string) {
 	t.Helper()
-	c.workerIs(t, name, "is back", func(w workerStatusLine) bool { return w.Instance != before && w.Connected && w.Available })
+	c.workerIs(t, name, "is back", func(w workerStatusLine) bool {
+		return w.Instance != before && w.Connected && (w.Available || w.Draining)
+	})
 }
 
 // cut takes a node off the network.
