@@ -21,11 +21,11 @@ type Director struct {
 	WorkerWait         time.Duration `envconfig:"DIRECTOR_WORKER_WAIT" default:"60s" desc:"how long a stream waits for an available worker before it ends in an error"`
 	ClientStall        time.Duration `envconfig:"DIRECTOR_CLIENT_STALL" default:"5m" desc:"how long a client may read nothing from a stream that has tokens for it"`
 	MaxSwapsPerMinute  int           `envconfig:"DIRECTOR_MAX_SWAPS_PER_MINUTE" default:"30" desc:"swaps of one stream within a minute; beyond it the stream ends in an error"`
-	MaxConcurrentSwaps int           `envconfig:"DIRECTOR_MAX_CONCURRENT_SWAPS" default:"256" desc:"failovers under way at once; the rest wait in order of their age"`
+	MaxConcurrentSwaps int           `envconfig:"DIRECTOR_MAX_CONCURRENT_SWAPS" default:"256" desc:"failovers under way at once, and as many planned swaps; the rest wait in order of their age"`
 	MaxWorkerDeaths    int           `envconfig:"DIRECTOR_MAX_WORKER_DEATHS" default:"3" desc:"workers that may die in a row under one stream before it made progress; then the stream ends in an error"`
 	Confirm            string        `envconfig:"DIRECTOR_CONFIRM" default:"auto" desc:"planned swaps: auto confirms them by itself, operator waits for client confirm or client veto"`
 	ConfirmTimeout     time.Duration `envconfig:"DIRECTOR_CONFIRM_TIMEOUT" default:"5m" desc:"how long a planned swap waits for the operator before it is given up"`
-	MaxSwapsPerTarget  int           `envconfig:"DIRECTOR_MAX_SWAPS_PER_TARGET" default:"128" desc:"swaps under way to one worker at once"`
+	MaxSwapsPerTarget  int           `envconfig:"DIRECTOR_MAX_SWAPS_PER_TARGET" default:"128" desc:"swaps under way to one worker at once; failovers do not wait for planned ones"`
 	MaxTransfers       int           `envconfig:"DIRECTOR_MAX_CONCURRENT_TRANSFERS" default:"16" desc:"planned swaps under way at once, of one drain or rebalancing, if an engine's state moves with the stream"`
 	TransferTimeout    time.Duration `envconfig:"DIRECTOR_TRANSFER_TIMEOUT" default:"60s" desc:"how long an engine's state may take to be captured, and again to be transferred, before a planned swap is given up"`
 	RebalancePace      int           `envconfig:"DIRECTOR_REBALANCE_PACE" default:"50" desc:"swaps that client rebalance begins per second"`
