@@ -29,10 +29,21 @@ type checkpoint struct {
 	peer     *pool.Link // of the worker that keeps it; nil if the director does
 
 	captures uint64        // requests made so far, for planned swaps too
+	turn     *Turn         // that the next checkpoint waits for, or that the one under way has; nil if there is none
 	asked    uint64        // number of the request that a checkpoint waits for; 0 if none is under way
+	source   uint64        // epoch of the worker that was asked
 	since    time.Duration // lived time of that request
 	place    *pool.Link    // where that one goes; nil for the director
 	trouble  bool          // the last one failed, and that was logged
+}
+
+// stop ends the checkpoint that is under way, if there is one, or gives up its turn.
+func (k *checkpoint) stop() {
+	k.asked = 0
+	if k.turn != nil {
+		k.turn.End()
+		k.turn = nil
+	}
 }
 
 // askForState asks the session's worker for a snapshot, to be kept for a time, and returns the request's number.
@@ -51,22 +62,39 @@ func (s *Session) discard(l *pool.Link) {
 	}
 }
 
-// checkpointIfDue begins a checkpoint when it is time. One that takes longer than a transfer may is given up.
+// checkpointIfDue asks for the turn to make a checkpoint when it is time. One that takes longer than a transfer may is
+// given up.
 func (s *Session) checkpointIfDue() {
 	k := &s.keep
-	if k.asked != 0 && k.place != nil && !k.place.Up() {
+	switch since := s.deps.Clock.Since(k.since); {
+	case k.asked != 0 && k.source != s.wish.Epoch:
+		k.stop() // the worker that was asked has been left
+	case k.asked != 0 && k.place != nil && !k.place.Up():
 		s.noCheckpoint(wire.Errorf(wire.CodeLost, "the peer is gone"))
+	case k.asked != 0 && since >= s.cfg.TransferTimeout:
+		s.noCheckpoint(wire.Errorf(wire.CodeUnavailable, "it took more than %v", s.cfg.TransferTimeout))
+	case k.turn == nil && s.checkpoints() && since >= s.cfg.CheckpointInterval:
+		k.turn = s.deps.Turns.Ask(func(t *Turn) { s.inbox.put(turnCome{t}) })
 	}
-	wait := s.cfg.CheckpointInterval
-	if k.asked != 0 {
-		wait = max(wait, s.cfg.TransferTimeout)
-	}
+}
+
+// checkpoints reports whether a checkpoint of the session can be made now.
+func (s *Session) checkpoints() bool {
 	streaming := s.plan == nil && s.swap == nil && s.link != nil
-	if wait == 0 || !streaming || !s.link.Stateful() || s.link.Version() < 2 || s.deps.Clock.Since(k.since) < wait {
-		return
+	return s.cfg.CheckpointInterval > 0 && streaming && s.link.Stateful() && s.link.Version() >= 2
+}
+
+// onTurn begins a checkpoint.
+func (s *Session) onTurn(turn *Turn) {
+	k := &s.keep
+	switch {
+	case turn != k.turn: // it was given up
+	case !s.checkpoints():
+		k.stop()
+	default:
+		k.since, k.source = s.deps.Clock.Now(), s.wish.Epoch
+		k.asked = s.askForState(s.cfg.TransferTimeout)
 	}
-	k.since = s.deps.Clock.Now()
-	k.asked = s.askForState(s.cfg.TransferTimeout)
 }
 
 // onCaptured hears that there is a snapshot: for the planned swap, or for a checkpoint.
@@ -141,7 +169,8 @@ func (s *Session) onHeld(e held) {
 	if k.peer != nil && k.peer != k.place {
 		k.peer.Discard(s.who.ID)
 	}
-	k.epoch, k.sequence, k.peer, k.asked, k.trouble = e.source, e.sequence, k.place, 0, false
+	k.epoch, k.sequence, k.peer, k.trouble = e.source, e.sequence, k.place, false
+	k.stop()
 }
 
 // cutAt forgets a checkpoint that is beyond the end of its worker's tokens: what the worker made after them is no part of
@@ -157,7 +186,8 @@ func (s *Session) noCheckpoint(err error) {
 	if !s.keep.trouble {
 		s.log.Warn("no checkpoint of the engine's state; trying again", zap.Error(err))
 	}
-	s.keep.trouble, s.keep.asked = true, 0
+	s.keep.trouble = true
+	s.keep.stop()
 }
 
 // checkpointFor returns where a new worker finds the engine's state, or nil where there is none.
@@ -184,6 +214,7 @@ func (s *Session) checkpointFor(l *pool.Link) *wirepb.Fetch {
 // forgetCheckpoint gives back what a checkpoint holds.
 func (s *Session) forgetCheckpoint() {
 	k := &s.keep
+	k.stop()
 	if k.captures > 0 {
 		s.deps.Checkpoints.Drop(s.who.ID)
 	}

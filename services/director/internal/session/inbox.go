@@ -54,6 +54,7 @@ type (
 		sequence uint64
 		err      error
 	}
+	turnCome struct{ turn *Turn } // to make a checkpoint
 )
 
 // inbox is the owner's queue. It is not bounded by itself: each attempt puts a handful of events there at most,

@@ -70,7 +70,7 @@ func (s *Session) begin(p *Plan) {
 	s.mu.Unlock()
 	s.plan = &plan{Plan: p, wish: wish, swap: migration.NewSwap(migration.Planned, from, p.Cause, time.Now())}
 	s.plan.swap.Epoch = wish.Epoch
-	s.keep.asked = 0 // its token would lead to a later epoch than the swap's, and make that useless
+	s.keep.stop() // its token would lead to a later epoch than the swap's, and make that useless
 	s.advance(migration.Start)
 }
 
@@ -169,6 +169,8 @@ func (s *Session) reactToPlan(event any) {
 		}
 	case held:
 		s.onHeld(e)
+	case turnCome:
+		s.onTurn(e.turn)
 	}
 }
 

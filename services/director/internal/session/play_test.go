@@ -59,7 +59,7 @@ func inPlay(t *testing.T, sc script, test func(p *play)) {
 			sc.cfg(&p.s.cfg)
 		}
 		p.s.deps = Deps{
-			Pool: p.pool, Clock: clock, Log: zap.NewNop(), Swaps: p.swapOver, Checkpoints: p.keeper,
+			Pool: p.pool, Clock: clock, Log: zap.NewNop(), Swaps: p.swapOver, Checkpoints: p.keeper, Turns: NewTurns(),
 			Tokens: token.NewIssuer(token.Config{Director: "d", Rate: cmp.Or(sc.rate, 1000), TTL: 30 * time.Second, KeyLife: time.Hour}),
 		}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -46,6 +46,7 @@ type Deps struct {
 
 	Tokens      *token.Issuer
 	Checkpoints Checkpoints
+	Turns       *Turns // of checkpoints
 }
 
 // Stream is the client's stream, as far as a session uses it. *quic.Stream is one.
