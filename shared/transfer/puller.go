@@ -29,8 +29,11 @@ const (
 	maxFrame = chunkSize + overhead + 1<<10
 )
 
-// Puller fetches snapshots from other nodes. It is safe for concurrent use.
-type Puller struct {
+// pullsAtOnce bounds what states that arrive cost a process in memory and time, however many are on their way.
+const pullsAtOnce = 4
+
+// PullerConfig says who pulls, and how.
+type PullerConfig struct {
 	Network quicnet.Network
 	// TLS returns a client's configuration for wire.ALPNMgmt and a peer of that role; see identity.ClientTLS.
 	TLS      func(peer identity.Role) *tls.Config
@@ -39,13 +42,36 @@ type Puller struct {
 	Log      *zap.Logger
 }
 
+// Puller fetches snapshots from other nodes, a few at a time, with one connection to each. It is safe for concurrent use.
+type Puller struct {
+	cfg   PullerConfig
+	lines lines
+	turns chan struct{} // full while pullsAtOnce attempts are under way
+}
+
+// NewPuller returns a Puller. Close it once all calls of Pull have returned.
+func NewPuller(cfg PullerConfig) *Puller {
+	p := &Puller{cfg: cfg, turns: make(chan struct{}, pullsAtOnce)}
+	p.lines = lines{dial: p.dial, to: make(map[peer]*line)}
+	return p
+}
+
+// Close closes the connections.
+func (p *Puller) Close() { p.lines.Close() }
+
+func (p *Puller) dial(ctx context.Context, to peer) (*quicnet.Conn, error) {
+	conf := quicnet.MgmtConfig(pullIdle)
+	conf.HandshakeIdleTimeout = pullIdle
+	return quicnet.Dial(ctx, p.cfg.Network, to.addr, p.cfg.TLS(to.role), conf)
+}
+
 // Pull fetches the snapshot that fetch tells of from a node of the given role. It goes on after a lost connection
 // for as long as ctx lives. Whatever another attempt would not change is a *wire.Error: a refusal, as the source
 // sent it, CodeLimit for a state that is too large, CodeProtocol for one that is not right.
 //
 // Whether the snapshot is of the sequence that was expected is for the caller to see.
 func (p *Puller) Pull(ctx context.Context, from identity.Role, fetch *wirepb.Fetch) (*Snapshot, error) {
-	d, err := newDownload(fetch.GetToken(), p.MaxState)
+	d, err := newDownload(fetch.GetToken(), p.cfg.MaxState)
 	if err == nil {
 		err = p.persist(ctx, from, fetch, d)
 	}
@@ -71,28 +97,36 @@ func (p *Puller) persist(ctx context.Context, from identity.Role, fetch *wirepb.
 		if !retry.Sleep(ctx, again.Next()) {
 			return fmt.Errorf("%w (the last attempt: %w)", context.Cause(ctx), err)
 		}
-		p.Log.Info("pulling a state again", zap.String("addr", fetch.GetAddr()), zap.Uint64("session", fetch.GetSession()),
+		p.cfg.Log.Info("pulling a state again", zap.String("addr", fetch.GetAddr()), zap.Uint64("session", fetch.GetSession()),
 			zap.Uint32("chunk", d.next()), zap.Error(err))
 	}
 }
 
-// attempt fetches with one connection what d has not yet.
+// attempt fetches with one stream, when it is its turn, what d has not yet.
 func (p *Puller) attempt(ctx context.Context, from identity.Role, fetch *wirepb.Fetch, d *download) error {
-	conf := quicnet.MgmtConfig(pullIdle)
-	conf.HandshakeIdleTimeout = pullIdle
-	conn, err := quicnet.Dial(ctx, p.Network, fetch.GetAddr(), p.TLS(from), conf)
+	select {
+	case p.turns <- struct{}{}:
+		defer func() { <-p.turns }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	to := peer{from, fetch.GetAddr()}
+	line, err := p.lines.take(ctx, to)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(wire.QUICOk, "") //nolint:errcheck // all is here, or a better error
-	defer context.AfterFunc(ctx, func() {
-		_ = conn.CloseWithError(wire.QUICOk, "") // unblocks the reads below; always nil
-	})()
-	stream, err := conn.OpenStreamSync(ctx)
+	defer p.lines.give(to, line)
+	stream, err := line.conn.OpenStreamSync(ctx)
 	if err != nil {
 		return err
 	}
-	ask := &wirepb.Pull{Token: fetch.GetToken(), Puller: wire.Text(p.Name), FirstChunk: d.next()}
+	giveUp := func() { // has no effect on what is over; unblocks the reads below
+		stream.CancelRead(wire.StreamCancel)
+		stream.CancelWrite(wire.StreamCancel)
+	}
+	defer giveUp()
+	defer context.AfterFunc(ctx, giveUp)()
+	ask := &wirepb.Pull{Token: fetch.GetToken(), Puller: wire.Text(p.cfg.Name), FirstChunk: d.next()}
 	if _, err := stream.Write(wire.Append(nil, ask)); err != nil {
 		return err
 	}

@@ -49,6 +49,7 @@ type sending struct {
 func (s *Server) Serve(ctx context.Context, stream mgmt.Stream, ask *wirepb.Pull) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	defer context.AfterFunc(stream.Context(), func() { cancel(errUnwanted) })()
 	out, err := s.admit(ask, cancel)
 	if err != nil {
 		return err

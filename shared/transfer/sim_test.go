@@ -141,6 +141,7 @@ func simulate(t *testing.T, path simtest.Path, test func(p *pair)) {
 		defer n.Close()
 		p := newPair(t, n)
 		defer func() { p.server.Store.Close() }()
+		defer p.puller.Close()
 		var serving sync.WaitGroup
 		defer serving.Wait()
 		ctx, stop := context.WithCancel(t.Context())
@@ -156,7 +157,9 @@ func newPair(t *testing.T, n *simtest.Net) *pair {
 	require.NoError(t, err)
 	p := &pair{T: t, net: n, source: n.Host("source"), target: n.Host("target"), sources: sources}
 	p.newServer()
-	p.puller = &Puller{Network: p.target, TLS: clientTLS(sources), Name: "target", MaxState: 64 * mib, Log: zap.NewNop()}
+	p.puller = NewPuller(PullerConfig{
+		Network: p.target, TLS: clientTLS(sources), Name: "target", MaxState: 64 * mib, Log: zap.NewNop(),
+	})
 	return p
 }
 
@@ -220,10 +223,10 @@ func (p *pair) asked() []uint32 {
 	return first
 }
 
-// requireClosed waits until the source has heard that the puller's connections are closed.
+// requireClosed waits until the puller has closed its connections, and the source has heard of it.
 func (p *pair) requireClosed() {
 	p.Helper()
-	time.Sleep(10 * time.Millisecond)
+	time.Sleep(lineIdle + 10*time.Millisecond)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, conn := range p.conns {

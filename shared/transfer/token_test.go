@@ -121,10 +121,10 @@ func TestTokens(t *testing.T) {
 		_, err = p.pull(2)
 		requireCode(p, wire.CodeTokenReplayed, err)
 
-		p.puller.Name = "somebody"
+		p.puller.cfg.Name = "somebody"
 		_, err = p.pull(3)
 		requireCode(p, wire.CodeTokenTarget, err)
-		p.puller.Name = "target"
+		p.puller.cfg.Name = "target"
 		_, err = p.pull(3)
 		require.NoError(p, err, "the refusal has not used it up")
 

@@ -12,6 +12,7 @@ import (
 var (
 	errGone       = wire.Errorf(wire.CodeStateGone, "there is no such state here, or no more")
 	errRevoked    = wire.Errorf(wire.CodeTokenRevoked, "the director took the token back")
+	errUnwanted   = errors.New("the puller has given up")
 	errSuperseded = errors.New("the puller goes on with another stream")
 )
 

@@ -44,10 +44,10 @@ func newCheckpoints(cfg config.Director, instance string, keys func() *wirepb.To
 	c := &checkpoints{id: cfg.ID, instance: instance, stop: stop, verifier: token.NewVerifier(), store: transfer.NewStore(cfg.MaxCheckpointBytes)}
 	_, c.mgmtPort, _ = net.SplitHostPort(cfg.MgmtAddr) // was checked with the configuration
 	c.timeout = func() (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, cfg.TransferTimeout) }
-	c.puller = &transfer.Puller{
+	c.puller = transfer.NewPuller(transfer.PullerConfig{
 		Network: nw, Name: cfg.ID, MaxState: cfg.MaxStateBytes, Log: log,
 		TLS: func(peer identity.Role) *tls.Config { return identity.ClientTLS(source, wire.ALPNMgmt, peer) },
-	}
+	})
 	c.server = &transfer.Server{
 		Store: c.store, Limiter: rate.NewLimiter(rate.Limit(cfg.TransferRate), cfg.TransferRate), Log: log,
 		Verify: func(signed *wirepb.SignedToken, puller string, again bool) (*wirepb.Token, error) {
@@ -115,5 +115,6 @@ func (c *checkpoints) Close() {
 	c.mu.Unlock()
 	c.stop()
 	c.running.Wait()
+	c.puller.Close()
 	c.store.Close()
 }

@@ -176,7 +176,9 @@ func (b *bench) pullAs(t *testing.T, role identity.Role, name string, fetch *wir
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	return b.Puller(role, name, b.Net.Host("worker-b")).Pull(ctx, identity.Worker, fetch)
+	puller := b.Puller(role, name, b.Net.Host("worker-b"))
+	defer puller.Close()
+	return puller.Pull(ctx, identity.Worker, fetch)
 }
 
 // spy is an engine with a state that counts how its generations begin, and how many have not ended.

@@ -479,9 +479,9 @@ func TestEndOfAStandbyEndsItsPull(t *testing.T) {
 			run(t, cfg, worker.Deps{}, func(t *testing.T, b *bench) {
 				p := fakedirector.NewPlanner("one")
 				pulling, over := make(chan struct{}), make(chan struct{})
-				b.mgmt.Give(func(ctx context.Context, _ mgmt.Stream, _ *wirepb.Pull) error {
+				b.mgmt.Give(func(_ context.Context, s mgmt.Stream, _ *wirepb.Pull) error {
 					close(pulling)
-					<-ctx.Done()
+					<-s.Context().Done() // the worker reads no more
 					close(over)
 					return nil
 				})

@@ -100,12 +100,12 @@ func Pivot(id, epoch uint64, fed int, tokens [][]byte) *wirepb.Pivot {
 	}
 }
 
-// Puller gets states as a node of a role with a name does.
+// Puller gets states as a node of a role with a name does. It has to be closed.
 func (w *World) Puller(role identity.Role, name string, from quicnet.Network) *transfer.Puller {
-	return &transfer.Puller{
+	return transfer.NewPuller(transfer.PullerConfig{
 		Network: from, Name: name, MaxState: wire.MaxState, Log: zap.NewNop(),
 		TLS: func(peer identity.Role) *tls.Config { return identity.ClientTLS(w.TLS[role], wire.ALPNMgmt, peer) },
-	}
+	})
 }
 
 // Offer makes the director give a session's snapshot to whoever shows a token of p for it.

@@ -21,9 +21,8 @@ import (
 )
 
 const (
-	// capturesAtOnce bounds the copies of engines' states that are being compressed, holdsAtOnce the checkpoints of
-	// others that are being pulled.
-	capturesAtOnce, holdsAtOnce = 2, 4
+	// capturesAtOnce bounds the copies of engines' states that are being compressed.
+	capturesAtOnce = 2
 	// turnTimeout is how long a copy waits for an engine that is in the middle of a token.
 	turnTimeout = 5 * time.Second
 	// pullTimeout bounds what a director that never gives up can cost.
@@ -52,7 +51,6 @@ type States struct {
 	sender    *transfer.Server
 	verifier  *token.Verifier
 	capturing chan struct{} // full while capturesAtOnce states are copied and compressed
-	holding   chan struct{} // full while holdsAtOnce checkpoints are pulled: they are in nobody's account until then
 }
 
 // NewStates returns an empty States. Close gives back what it holds.
@@ -60,12 +58,11 @@ func NewStates(cfg StatesConfig, nw quicnet.Network, source identity.Source, log
 	s := &States{
 		cfg: cfg, store: transfer.NewStore(cfg.MaxSnapshots), verifier: token.NewVerifier(),
 		capturing: make(chan struct{}, capturesAtOnce),
-		holding:   make(chan struct{}, holdsAtOnce),
 	}
-	s.puller = &transfer.Puller{
+	s.puller = transfer.NewPuller(transfer.PullerConfig{
 		Network: nw, Name: cfg.Label, MaxState: cfg.MaxState, Log: log,
 		TLS: func(peer identity.Role) *tls.Config { return identity.ClientTLS(source, wire.ALPNMgmt, peer) },
-	}
+	})
 	s.sender = &transfer.Server{
 		Store: s.store, Limiter: rate.NewLimiter(rate.Limit(cfg.TransferRate), cfg.TransferRate), Log: log,
 		Verify: func(signed *wirepb.SignedToken, puller string, again bool) (*wirepb.Token, error) {
@@ -83,7 +80,10 @@ func (s *States) Serve(ctx context.Context, stream mgmt.Stream, ask *wirepb.Pull
 }
 
 // Close gives back what is held.
-func (s *States) Close() { s.store.Close() }
+func (s *States) Close() {
+	s.puller.Close()
+	s.store.Close()
+}
 
 // Tokens returns the counts of this moment.
 func (s *States) Tokens() token.Counts { return s.verifier.Counts() }
@@ -116,17 +116,6 @@ func patience(m *wirepb.Fetch) time.Duration {
 
 func (l *link) key(session uint64, checkpoint bool) transfer.Key {
 	return transfer.Key{Director: l.instance, Session: session, Checkpoint: checkpoint}
-}
-
-// pullToHold pulls a checkpoint when it is its turn.
-func (s *States) pullToHold(ctx context.Context, from *wirepb.Fetch) (*transfer.Snapshot, error) {
-	select {
-	case s.holding <- struct{}{}:
-		defer func() { <-s.holding }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	return s.puller.Pull(ctx, identity.Worker, from)
 }
 
 // allow checks the token of a standby.
@@ -304,7 +293,7 @@ func (l *link) hold(ctx context.Context, m *wirepb.Hold) {
 	answer := &wirepb.Held{Session: from.GetSession(), SourceEpoch: m.GetSourceEpoch()}
 	pulling, cancel := context.WithTimeout(ctx, patience(from))
 	defer cancel()
-	snapshot, err := states.pullToHold(pulling, from)
+	snapshot, err := states.puller.Pull(pulling, identity.Worker, from)
 	if err == nil {
 		err = states.store.Put(l.key(from.GetSession(), true), snapshot, longestKeep)
 	}
