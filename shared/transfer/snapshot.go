@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -35,6 +36,7 @@ func Compress(sequence uint64, state []byte) (*Snapshot, error) {
 		if s.chunks[n], scratch, err = codec.deflate(plain, scratch); err != nil {
 			return nil, fmt.Errorf("compressing: %w", err)
 		}
+		runtime.Gosched() // tokens first
 	}
 	return s, nil
 }
@@ -46,6 +48,7 @@ func (s *Snapshot) State() ([]byte, error) {
 		if err := codec.inflate(state[n*chunkSize:][:plainSize(s.size, n)], chunk); err != nil {
 			return nil, fmt.Errorf("%w: chunk %d: %w", ErrDamaged, n, err)
 		}
+		runtime.Gosched() // as in Compress
 	}
 	if sha256.Sum256(state) != s.checksum {
 		return nil, fmt.Errorf("%w: its checksum is another one", ErrDamaged)

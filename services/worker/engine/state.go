@@ -9,8 +9,8 @@ import "context"
 // however long it takes: it is what remains when the state is lost.
 type Stateful interface {
 	Engine
-	// Restore prepares to produce what follows after the state was captured. The generation must not keep
-	// state. An error means that it is not one of this engine's, for this request, or is damaged; or that ctx
+	// Restore prepares to produce what follows after the state was captured. The memory of state is the
+	// generation's from then on. An error means that it is not one of this engine's, for this request, or is damaged; or that ctx
 	// ended. Which token the state is behind, and that it is the right one, is for the caller to know.
 	Restore(ctx context.Context, req Request, state []byte) (Generation, error)
 }

@@ -88,6 +88,7 @@ func (s *Service) empty(ctx context.Context, e evacuation, progress func(Moves))
 			progress(m.moves)
 			return m.moves, nil
 		}
+		m.weigh()
 		for _, one := range left {
 			if one.Worker() == e.label {
 				m.start(one, "")

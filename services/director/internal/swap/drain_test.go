@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -31,6 +32,34 @@ func TestDrain(t *testing.T) {
 		w.begin(1)
 		if got := w.on("a", "b"); got != "[0 31]" {
 			t.Errorf("a new stream: %s", got)
+		}
+	})
+}
+
+// TestDrainMovesFewStates has engines with a state: few of them are on their way at once, however many swaps there may
+// be, but swaps whose state has arrived and that wait for their cut are not in the way of others.
+func TestDrainMovesFewStates(t *testing.T) {
+	inWorld(t, Config{AtOnce: 10, Transfers: 3, Pace: 1}, func(w *world) {
+		stateful := func(p *pool.Worker) { p.Stateful, p.MgmtAddr = true, p.Label+":63001" }
+		w.worker("a", 50, stateful)
+		w.begin(40)
+		b := w.worker("b", 50, stateful)
+		most := 0
+		moves, err := w.Drain(w.ctx, "a", 0, false, func(Moves) {
+			workers, _ := w.pool.Workers()
+			most = max(most, workers[1].Incoming)
+		})
+		if err != nil || moves.Moved != 40 || moves.Failed != 0 {
+			t.Errorf("%+v, %v", moves, err)
+		}
+		if got := w.most.Load(); got != 3 {
+			t.Errorf("%d states at once", got)
+		}
+		if most <= 3 || most > 10 {
+			t.Errorf("%d swaps at once", most)
+		}
+		if n := b.asked(); n != 40 {
+			t.Errorf("%d swaps", n)
 		}
 	})
 }

@@ -26,6 +26,7 @@ type mover struct {
 
 	under map[*session.Session]func(reason string) // gives it up
 	rest  map[*session.Session]time.Time           // not to be tried before: the last swap came to nothing
+	heavy int                                      // of those under way, with a state that has not arrived
 	done  chan outcome                             // has room for all under way
 	moves Moves
 	last  string // why the last swap failed
@@ -45,15 +46,25 @@ func (s *Service) newMover(cause string, confirm bool) *mover {
 
 // start begins a swap, if that is possible now.
 func (m *mover) start(s *session.Session, to string) bool {
-	most := m.atOnce
-	if s.Stateful() {
-		most = m.transfers // each costs memory and network on both sides
-	}
-	if !m.ready(s) || len(m.under) >= most {
+	stateful := s.Stateful() // each costs memory and network on both sides
+	if !m.ready(s) || len(m.under) >= m.atOnce || stateful && m.heavy >= m.transfers {
 		return false
+	}
+	if stateful {
+		m.heavy++
 	}
 	m.under[s] = s.Initiate(session.Plan{To: to, Cause: m.cause, Confirm: m.confirm, Done: func(r migration.Record) { m.done <- outcome{s, r} }})
 	return true
+}
+
+// weigh counts the states that are on their way.
+func (m *mover) weigh() {
+	m.heavy = 0
+	for s := range m.under {
+		if s.Stateful() && !s.Pivots() {
+			m.heavy++
+		}
+	}
 }
 
 // ready reports whether a session may be tried now.

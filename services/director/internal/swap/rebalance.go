@@ -47,6 +47,7 @@ func (s *Service) Rebalance(ctx context.Context, progress func(Moves)) (Moves, e
 				return m.moves, wire.Errorf(wire.CodeConflict, "%d swaps failed; the last: %s", m.moves.Failed, m.last)
 			}
 		case <-pace.C:
+			m.weigh()
 			if one := s.candidate(from, m); one != nil && m.start(one, to) {
 				going[one] = to
 			}

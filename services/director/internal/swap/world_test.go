@@ -31,6 +31,8 @@ type world struct {
 	workers  map[string]*worker
 	running  sync.WaitGroup
 	over     atomic.Int64 // swaps
+	moving   atomic.Int64 // states that were captured and have not arrived
+	most     atomic.Int64 // of them at once
 	ctx      context.Context
 }
 
@@ -47,7 +49,8 @@ func inWorld(t *testing.T, cfg Config, test func(w *world)) {
 			ConfirmTimeout: time.Minute, TransferTimeout: time.Minute,
 		}, session.Deps{
 			Pool: w.pool, Clock: clock, Log: zap.NewNop(), Swaps: func(migration.Record) { w.over.Add(1) },
-			Tokens: token.NewIssuer(token.Config{Director: "d", Rate: 10_000, TTL: 30 * time.Second, KeyLife: time.Hour}),
+			Checkpoints: nowhere{},
+			Tokens:      token.NewIssuer(token.Config{Director: "d", Rate: 10_000, TTL: 30 * time.Second, KeyLife: time.Hour}),
 		}, time.Minute)
 		w.Service = New(cfg, w.sessions, w.pool, zap.NewNop())
 		w.running.Go(func() { _ = clock.Run(ctx, func() {}) })
@@ -60,6 +63,11 @@ func inWorld(t *testing.T, cfg Config, test func(w *world)) {
 		test(w)
 	})
 }
+
+// nowhere is where no checkpoints are kept.
+type nowhere struct{ session.Checkpoints }
+
+func (nowhere) Drop(uint64) {}
 
 // wait lets time pass in the bubble.
 func (w *world) wait(d time.Duration) {
@@ -110,8 +118,9 @@ type worker struct {
 	*pool.TestWorker
 
 	mu       sync.Mutex
-	refuses  wire.Code // to be a standby
-	standbys int       // that it was asked to be
+	refuses  wire.Code          // to be a standby
+	standbys int                // that it was asked to be
+	fetching []*wirepb.Prepared // what to say when the states have arrived
 	attempts map[uint64]*attempt
 }
 
@@ -173,12 +182,21 @@ func (o *worker) work(w *world, tokens bool) {
 	}
 	var said bytes.Buffer
 	for _, m := range mail {
-		if answer := o.answer(m, &said); answer != nil {
+		if answer := o.answer(w, m, &said); answer != nil {
 			err = o.Report(answer)
 		}
 		if err != nil {
 			w.Error(err)
 		}
+	}
+	if tokens {
+		for _, m := range o.fetching {
+			w.moving.Add(-1)
+			if err := o.Report(m); err != nil {
+				w.Error(err)
+			}
+		}
+		o.fetching = nil
 	}
 	for id, a := range o.attempts {
 		if tokens && a.serving {
@@ -192,7 +210,7 @@ func (o *worker) work(w *world, tokens bool) {
 }
 
 // answer returns what to report, if anything. What goes to a token stream is written to said.
-func (o *worker) answer(m wire.Message, said *bytes.Buffer) wire.Message {
+func (o *worker) answer(w *world, m wire.Message, said *bytes.Buffer) wire.Message {
 	begin := func(id, next uint64, digest []byte) {
 		a := o.attempts[id]
 		a.next, a.serving = next, true
@@ -215,6 +233,11 @@ func (o *worker) answer(m wire.Message, said *bytes.Buffer) wire.Message {
 	case *wirepb.Feed:
 		last := m.GetFirstSequence() + uint64(len(m.GetLengths())) - 1
 		return &wirepb.Prepared{Session: m.GetSession(), Epoch: m.GetEpoch(), Sequence: last}
+	case *wirepb.Capture:
+		w.most.Store(max(w.most.Load(), w.moving.Add(1)))
+		return &wirepb.Captured{Session: m.GetSession(), Epoch: m.GetEpoch(), Capture: m.GetCapture(), Size: 1 << 20}
+	case *wirepb.Fetch:
+		o.fetching = append(o.fetching, &wirepb.Prepared{Session: m.GetSession(), Epoch: m.GetEpoch()})
 	case *wirepb.Pivot:
 		begin(m.GetRest().GetSession(), m.GetCut()+1, m.GetDigest())
 	case *wirepb.Cancel:

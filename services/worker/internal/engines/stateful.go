@@ -99,7 +99,7 @@ func (s *Stateful) Restore(ctx context.Context, req engine.Request, state []byte
 	if err != nil {
 		return nil, fmt.Errorf("engine stateful: %w", err)
 	}
-	return &mixer{words: s.words, stateHeader: h, state: bytes.Clone(state)}, nil
+	return &mixer{words: s.words, stateHeader: h, state: state}, nil
 }
 
 // seed is all that the text of a request depends on.
