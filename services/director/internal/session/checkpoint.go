@@ -34,7 +34,7 @@ type checkpoint struct {
 	source   uint64        // epoch of the worker that was asked
 	since    time.Duration // lived time of that request
 	place    *pool.Link    // where that one goes; nil for the director
-	trouble  bool          // the last one failed, and that was logged
+	failures int           // in a row, of the same worker
 }
 
 // stop ends the checkpoint that is under way, if there is one, or gives up its turn.
@@ -73,9 +73,20 @@ func (s *Session) checkpointIfDue() {
 		s.noCheckpoint(wire.Errorf(wire.CodeLost, "the peer is gone"))
 	case k.asked != 0 && since >= s.cfg.TransferTimeout:
 		s.noCheckpoint(wire.Errorf(wire.CodeUnavailable, "it took more than %v", s.cfg.TransferTimeout))
-	case k.turn == nil && s.checkpoints() && since >= s.cfg.CheckpointInterval:
+	case k.turn == nil && s.checkpoints() && since >= s.checkpointWait():
 		k.turn = s.deps.Turns.Ask(func(t *Turn) { s.inbox.put(turnCome{t}) })
 	}
+}
+
+// mostDoublings bounds how much rarer checkpoints become where they fail: each has cost a transfer, maybe for nothing.
+const mostDoublings = 6
+
+// checkpointWait is how long to wait after the last one.
+func (s *Session) checkpointWait() time.Duration {
+	if s.keep.source != s.wish.Epoch {
+		return s.cfg.CheckpointInterval
+	}
+	return s.cfg.CheckpointInterval << min(s.keep.failures, mostDoublings)
 }
 
 // checkpoints reports whether a checkpoint of the session can be made now.
@@ -92,6 +103,9 @@ func (s *Session) onTurn(turn *Turn) {
 	case !s.checkpoints():
 		k.stop()
 	default:
+		if k.source != s.wish.Epoch {
+			k.failures = 0
+		}
 		k.since, k.source = s.deps.Clock.Now(), s.wish.Epoch
 		k.asked = s.askForState(s.cfg.TransferTimeout)
 	}
@@ -169,7 +183,7 @@ func (s *Session) onHeld(e held) {
 	if k.peer != nil && k.peer != k.place {
 		k.peer.Discard(s.who.ID)
 	}
-	k.epoch, k.sequence, k.peer, k.trouble = e.source, e.sequence, k.place, false
+	k.epoch, k.sequence, k.peer, k.failures = e.source, e.sequence, k.place, 0
 	k.stop()
 }
 
@@ -183,10 +197,10 @@ func (k *checkpoint) cutAt(sequence uint64) {
 
 // noCheckpoint notes that a checkpoint failed. The one before stays.
 func (s *Session) noCheckpoint(err error) {
-	if !s.keep.trouble {
-		s.log.Warn("no checkpoint of the engine's state; trying again", zap.Error(err))
+	if s.keep.failures == 0 {
+		s.log.Warn("no checkpoint of the engine's state; trying again, less often", zap.Error(err))
 	}
-	s.keep.trouble = true
+	s.keep.failures++
 	s.keep.stop()
 }
 

@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -274,6 +275,39 @@ func TestNoSnapshot(t *testing.T) {
 	})
 }
 
+// TestCheckpointsThatFail become rare, until one succeeds or another worker serves the session.
+func TestCheckpointsThatFail(t *testing.T) {
+	inPlay(t, script{cfg: func(c *Config) { everySecond(c); c.TokenTimeoutMin = time.Hour }}, func(p *play) {
+		begun := time.Now()
+		after := func(a *actor, epoch uint64, want time.Duration, result error) {
+			t.Helper()
+			for a.read(); !slices.ContainsFunc(a.mail, func(m wire.Message) bool { _, ok := m.(*wirepb.Capture); return ok }); a.read() {
+				p.wake(100 * time.Millisecond)
+			}
+			if waited := time.Since(begun).Round(time.Second); waited != want {
+				t.Errorf("after %v, want %v", waited, want)
+			}
+			begun = time.Now()
+			a.captured(epoch, got[*wirepb.Capture](a).GetCapture(), 3)
+			p.keeper.arrive(3, result)
+		}
+		noRoom := errors.New("no room")
+		a := p.worker("a", stateful)
+		a.serve(1, 1, 3)
+		for _, seconds := range []int{1, 2, 4, 8, 16, 32, 64, 64} {
+			after(a, 1, time.Duration(seconds)*time.Second, noRoom)
+		}
+		after(a, 1, 64*time.Second, nil)
+		after(a, 1, time.Second, noRoom)
+		after(a, 1, 2*time.Second, noRoom)
+		a.Lose(pool.CauseTether)
+		b := p.worker("b", stateful)
+		b.serve(2, 4, 6)
+		after(b, 2, time.Second, noRoom)
+		after(b, 2, 2*time.Second, nil)
+	})
+}
+
 // TestPeerKeepsCheckpoints has another worker keep the states.
 func TestPeerKeepsCheckpoints(t *testing.T) {
 	inPlay(t, script{cfg: func(c *Config) { everySecond(c); c.CheckpointAtPeer = true }}, func(p *play) {
@@ -282,7 +316,7 @@ func TestPeerKeepsCheckpoints(t *testing.T) {
 		p.wake(time.Second)
 		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3) // there is no peer
 		peer := p.worker("peer", stateful, func(w *pool.Worker) { w.Fingerprint = "another" })
-		p.wake(time.Second)
+		p.wake(2 * time.Second)
 		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
 		hold := got[*wirepb.Hold](peer)
 		if hold.GetSourceEpoch() != 1 || hold.GetFrom().GetAddr() != "a:63001" || hold.GetFrom().GetSequence() != 3 {

@@ -139,7 +139,7 @@ func (s *Service) stopped(ctx context.Context, label string, moves Moves) error 
 	if moves.Remaining == 0 {
 		return nil
 	}
-	why := "no reason known"
+	why := fmt.Sprintf("nothing is in the way, it needs more time (%d moved so far)", moves.Moved)
 	if len(moves.InTheWay) > 0 {
 		why = strings.Join(moves.InTheWay, "; ")
 	}

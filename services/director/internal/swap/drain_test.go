@@ -64,6 +64,17 @@ func TestDrainMovesFewStates(t *testing.T) {
 	})
 }
 
+// TestDrainNeedsMoreTime is too slow, and nothing else is wrong.
+func TestDrainNeedsMoreTime(t *testing.T) {
+	inWorld(t, Config{AtOnce: 1, Pace: 1}, func(w *world) {
+		w.spread([]spread{{"a", "x", 50, 30, ""}, {"b", "x", 50, 0, ""}})
+		moves, err := w.Drain(w.ctx, "a", time.Second, false, func(Moves) {})
+		if code(err) != wire.CodeConflict || !strings.Contains(err.Error(), "it needs more time") || moves.Moved == 0 || moves.Remaining == 0 {
+			t.Errorf("%+v, %v", moves, err)
+		}
+	})
+}
+
 // TestDrainInVain drains a worker whose sessions can go nowhere, until the time is up.
 func TestDrainInVain(t *testing.T) {
 	inWorld(t, Config{AtOnce: 5, Pace: 1}, func(w *world) {

@@ -10,6 +10,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -38,7 +39,12 @@ type Stateful struct {
 	size        int // of a state, with its header
 	words       [][]byte
 	fingerprint string
+	opening     chan struct{} // full while opensAtOnce states are made
 }
+
+// opensAtOnce leaves the rest of the machine to the generations that go on, and to what keeps the worker in touch with
+// its directors: a thousand streams may come at once, and each costs milliseconds of nothing but computing.
+const opensAtOnce = 1
 
 // NewStateful returns an engine whose states have size bytes, 1024 to wire.MaxState.
 func NewStateful(size int) (*Stateful, error) {
@@ -48,7 +54,10 @@ func NewStateful(size int) (*Stateful, error) {
 	}
 	words := firstWords(corpus, statefulWords)
 	data := fmt.Sprintf("%d %s", size, bytes.Join(words, nil))
-	return &Stateful{size: size, words: words, fingerprint: fingerprint("stateful", statefulVersion, data)}, nil
+	return &Stateful{
+		size: size, words: words, fingerprint: fingerprint("stateful", statefulVersion, data),
+		opening: make(chan struct{}, opensAtOnce),
+	}, nil
 }
 
 // firstWords returns the first n different words of text as tokens.
@@ -74,6 +83,12 @@ func (s *Stateful) Fingerprint() string { return s.fingerprint }
 // Open fills a state and makes the tokens of prefix once more. A prefix that this engine does not make for this
 // request is a *wire.Error with CodeDiverged.
 func (s *Stateful) Open(ctx context.Context, req engine.Request, prefix [][]byte) (engine.Generation, error) {
+	select {
+	case s.opening <- struct{}{}:
+		defer func() { <-s.opening }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	seed := s.seed(req)
 	source := rand.NewChaCha8(seed)
 	m := &mixer{words: s.words, stateHeader: s.header(seed), state: make([]byte, s.size)}
@@ -83,6 +98,7 @@ func (s *Stateful) Open(ctx context.Context, req engine.Request, prefix [][]byte
 			return nil, err
 		}
 		_, _ = source.Read(piece) // never fails
+		runtime.Gosched()
 	}
 	if err := m.replay(ctx, prefix); err != nil {
 		return nil, err

@@ -10,7 +10,9 @@ import (
 	"hash/crc32"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/services/worker/internal/engines"
@@ -345,6 +347,53 @@ func TestContextEnds(t *testing.T) {
 			t.Errorf("%s: went on after the end of its context", c.name)
 		}
 	}
+}
+
+// A thousand streams that come at once are opened one after another, and whoever gives up does not wait.
+func TestOpensTakeTurns(t *testing.T) {
+	e := stateful(t, 64*kib)
+	first := &heldUp{Context: t.Context(), reached: make(chan struct{}), goOn: make(chan struct{})}
+	opened := make(chan engine.Generation)
+	begin := func(ctx context.Context) {
+		g, err := e.Open(ctx, request, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		opened <- g
+	}
+	go begin(first)
+	<-first.reached
+	go begin(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := e.Open(ctx, request, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	select {
+	case <-opened:
+		t.Error("opened beside another one")
+	default:
+	}
+	close(first.goOn)
+	for range 2 {
+		if g := <-opened; next(t, g, 20) != next(t, open(t, e, request), 20) {
+			t.Error("another text")
+		}
+	}
+}
+
+// heldUp stops whoever looks whether it has ended.
+type heldUp struct {
+	context.Context
+
+	once          sync.Once
+	reached, goOn chan struct{}
+}
+
+func (c *heldUp) Err() error {
+	c.once.Do(func() { close(c.reached) })
+	<-c.goOn
+	return c.Context.Err()
 }
 
 // A call that was cut short must not have made half a token.
