@@ -15,7 +15,9 @@ type Plan struct {
 	To      string // label of the worker to move to; empty for any other than the present one
 	Cause   string // why, for people: drain, rebalance, operator …
 	Confirm bool   // an operator has to confirm it
-	// Done is called once, by the session's goroutine, when the swap is over, however it ended. It must not block.
+	// Arrived is called at most once, before Done, when the target has all that it needs; nil for nobody.
+	Arrived func()
+	// Done is called once, by the session's goroutine, when the swap is over, however it ended. Neither may block.
 	Done func(migration.Record)
 }
 
@@ -133,6 +135,9 @@ func (s *Session) carryOut(action migration.Action) {
 		s.mu.Lock()
 		s.flow.armed = true
 		s.mu.Unlock()
+		if p.Arrived != nil {
+			p.Arrived()
+		}
 	case migration.ReleaseTarget:
 		p.link.Cancel(s.who.ID, p.wish.Epoch)
 		s.revoke(p)

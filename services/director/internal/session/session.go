@@ -267,15 +267,6 @@ func (s *Session) Swap() *migration.Record {
 	return &r
 }
 
-// Pivots reports whether a planned swap is at its cut, or beyond: all that the target needs is there. It may be called
-// from any goroutine.
-func (s *Session) Pivots() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m := s.flow.moving
-	return m != nil && (m.State == migration.Pivoting.String() || m.State == migration.Verifying.String())
-}
-
 // publish shows people where a swap stands.
 func (s *Session) publish(swap *migration.Swap) {
 	var shown *migration.Record

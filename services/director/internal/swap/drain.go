@@ -88,7 +88,6 @@ func (s *Service) empty(ctx context.Context, e evacuation, progress func(Moves))
 			progress(m.moves)
 			return m.moves, nil
 		}
-		m.weigh()
 		for _, one := range left {
 			if one.Worker() == e.label {
 				m.start(one, "")
@@ -110,7 +109,7 @@ func (m *mover) wait(ctx context.Context, tick <-chan time.Time) bool {
 	for {
 		select {
 		case o := <-m.done:
-			m.ended(o)
+			m.note(o)
 			if len(m.under) <= m.atOnce/2 { // time to begin more
 				return true
 			}

@@ -26,45 +26,42 @@ type mover struct {
 
 	under map[*session.Session]func(reason string) // gives it up
 	rest  map[*session.Session]time.Time           // not to be tried before: the last swap came to nothing
-	heavy int                                      // of those under way, with a state that has not arrived
-	done  chan outcome                             // has room for all under way
+	heavy map[*session.Session]bool                // of those under way: with a state that has not arrived
+	done  chan outcome                             // has room for two of each under way
 	moves Moves
 	last  string // why the last swap failed
 }
 
+// outcome is how a swap ended, or that its target has all that it needs.
 type outcome struct {
 	session *session.Session
+	arrived bool
 	record  migration.Record
 }
 
 func (s *Service) newMover(cause string, confirm bool) *mover {
 	return &mover{
 		atOnce: s.cfg.AtOnce, transfers: min(s.cfg.Transfers, s.cfg.AtOnce), cause: cause, confirm: confirm,
-		under: map[*session.Session]func(string){}, rest: map[*session.Session]time.Time{}, done: make(chan outcome, s.cfg.AtOnce),
+		under: map[*session.Session]func(string){}, rest: map[*session.Session]time.Time{},
+		heavy: map[*session.Session]bool{}, done: make(chan outcome, 2*s.cfg.AtOnce),
 	}
 }
 
 // start begins a swap, if that is possible now.
 func (m *mover) start(s *session.Session, to string) bool {
 	stateful := s.Stateful() // each costs memory and network on both sides
-	if !m.ready(s) || len(m.under) >= m.atOnce || stateful && m.heavy >= m.transfers {
+	if !m.ready(s) || len(m.under) >= m.atOnce || stateful && len(m.heavy) >= m.transfers {
 		return false
 	}
 	if stateful {
-		m.heavy++
+		m.heavy[s] = true
 	}
-	m.under[s] = s.Initiate(session.Plan{To: to, Cause: m.cause, Confirm: m.confirm, Done: func(r migration.Record) { m.done <- outcome{s, r} }})
+	m.under[s] = s.Initiate(session.Plan{
+		To: to, Cause: m.cause, Confirm: m.confirm,
+		Arrived: func() { m.done <- outcome{session: s, arrived: true} },
+		Done:    func(r migration.Record) { m.done <- outcome{session: s, record: r} },
+	})
 	return true
-}
-
-// weigh counts the states that are on their way.
-func (m *mover) weigh() {
-	m.heavy = 0
-	for s := range m.under {
-		if s.Stateful() && !s.Pivots() {
-			m.heavy++
-		}
-	}
 }
 
 // ready reports whether a session may be tried now.
@@ -77,8 +74,12 @@ func (m *mover) ready(s *session.Session) bool {
 	return !moving
 }
 
-// ended takes note of a swap that is over.
-func (m *mover) ended(o outcome) {
+// note takes note of what became of a swap.
+func (m *mover) note(o outcome) {
+	delete(m.heavy, o.session)
+	if o.arrived {
+		return
+	}
 	delete(m.under, o.session)
 	now := time.Now()
 	maps.DeleteFunc(m.rest, func(_ *session.Session, until time.Time) bool { return now.After(until) })
@@ -100,7 +101,7 @@ func (m *mover) giveUp(why error) {
 		rollBack(why.Error())
 	}
 	for len(m.under) > 0 {
-		m.ended(<-m.done)
+		m.note(<-m.done)
 	}
 }
 

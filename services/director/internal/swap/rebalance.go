@@ -40,14 +40,15 @@ func (s *Service) Rebalance(ctx context.Context, progress func(Moves)) (Moves, e
 			m.giveUp(context.Cause(ctx))
 			return m.moves, wire.Errorf(wire.CodeCancelled, "%v", context.Cause(ctx))
 		case o := <-m.done:
-			m.ended(o)
-			delete(going, o.session)
+			m.note(o)
+			if _, moving := m.under[o.session]; !moving {
+				delete(going, o.session)
+			}
 			if m.moves.Failed > m.moves.Moved+hopeless {
 				m.giveUp(errHopeless)
 				return m.moves, wire.Errorf(wire.CodeConflict, "%d swaps failed; the last: %s", m.moves.Failed, m.last)
 			}
 		case <-pace.C:
-			m.weigh()
 			if one := s.candidate(from, m); one != nil && m.start(one, to) {
 				going[one] = to
 			}
