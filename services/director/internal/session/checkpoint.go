@@ -111,6 +111,19 @@ func (s *Session) onTurn(turn *Turn) {
 	}
 }
 
+// withdrawCheckpoint ends the checkpoint that is under way, and takes its token back: whoever pulls with it, late, would
+// get what a planned swap has captured meanwhile, and use that up. Tokens after it lead to a later epoch.
+func (s *Session) withdrawCheckpoint() {
+	if s.keep.asked != 0 {
+		s.mu.Lock()
+		s.flow.highest++ // that of the token
+		epoch := s.flow.highest
+		s.mu.Unlock()
+		s.link.Send(&wirepb.Revoke{Session: s.who.ID, Epoch: epoch})
+	}
+	s.keep.stop()
+}
+
 // onCaptured hears that there is a snapshot: for the planned swap, or for a checkpoint.
 func (s *Session) onCaptured(m *wirepb.Captured) {
 	switch p := s.plan; {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -196,36 +197,54 @@ func TestCheckpointOfBefore(t *testing.T) {
 	})
 }
 
-// TestPlanComesBeforeCheckpoint begins a planned swap while a checkpoint is under way. Tokens for states lead to ever
-// higher epochs: one for a checkpoint that is made after the swap's would make that useless.
+// TestPlanComesBeforeCheckpoint begins a planned swap while a checkpoint is under way. The token for the checkpoint could
+// get what the swap captures.
 func TestPlanComesBeforeCheckpoint(t *testing.T) {
-	inPlay(t, script{cfg: everySecond}, func(p *play) {
-		a := p.worker("a", stateful)
-		a.serve(1, 1, 3)
-		p.wake(time.Second)
-		capture := got[*wirepb.Capture](a).GetCapture()
-		b := p.worker("b", stateful)
-		p.plan(Plan{})
-		a.captured(1, capture, 3)
-		if len(p.keeper.fetches) != 0 {
-			t.Errorf("the checkpoint is fetched: %v", p.keeper.fetches)
-		}
-		b.prepared(2, 3)
-		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
-		got[*wirepb.Fetch](b)
-		b.prepared(2, 3)
-		a.say(frames(1, 4, 4))
-		got[*wirepb.Pivot](b)
-		b.say(begins(2, 5), frames(2, 5, 5))
-		if r := p.outcome(); r.State != "Completed" {
-			t.Errorf("the swap ended as %+v", r)
-		}
-		got[*wirepb.Discard](a)
-		p.checkpoint(b, 2, 5) // then it is its turn
-		if f := p.keeper.fetches[0]; f.GetAddr() != "b:63001" {
-			t.Errorf("fetched %v", f)
-		}
-	})
+	for _, fetching := range []bool{false, true} {
+		t.Run(fmt.Sprint("fetching ", fetching), func(t *testing.T) {
+			inPlay(t, script{cfg: everySecond}, func(p *play) {
+				a := p.worker("a", stateful)
+				a.serve(1, 1, 3)
+				p.wake(time.Second)
+				capture := got[*wirepb.Capture](a).GetCapture()
+				if fetching {
+					a.captured(1, capture, 3)
+				}
+				b := p.worker("b", stateful)
+				p.plan(Plan{})
+				if !fetching {
+					a.captured(1, capture, 3)
+				}
+				if (len(p.keeper.fetches) != 0) != fetching {
+					t.Errorf("fetched: %v", p.keeper.fetches)
+				}
+				if revoked := got[*wirepb.Revoke](a); revoked.GetSession() != 7 || revoked.GetEpoch() != 2 {
+					t.Errorf("revoked: %v", revoked)
+				}
+				b.prepared(3, 3)
+				a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
+				if f := got[*wirepb.Fetch](b); f.GetEpoch() != 3 {
+					t.Errorf("it was told of %v", f)
+				}
+				if fetching {
+					p.keeper.arrive(0, wire.Errorf(wire.CodeTokenRevoked, "late"))
+				}
+				b.prepared(3, 3)
+				a.say(frames(1, 4, 4))
+				got[*wirepb.Pivot](b)
+				b.say(begins(3, 5), frames(3, 5, 5))
+				if r := p.outcome(); r.State != "Completed" {
+					t.Errorf("the swap ended as %+v", r)
+				}
+				got[*wirepb.Discard](a)
+				before := len(p.keeper.fetches)
+				p.checkpoint(b, 3, 5) // then it is its turn
+				if f := p.keeper.fetches[before]; f.GetAddr() != "b:63001" {
+					t.Errorf("fetched %v", f)
+				}
+			})
+		})
+	}
 }
 
 // TestStateBeforeItsTokens has the target get a state before the tokens that lead to it: the cut waits for them.

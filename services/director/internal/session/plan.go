@@ -62,6 +62,7 @@ func (s *Session) begin(p *Plan) {
 		s.decline(*p, reason)
 		return
 	}
+	s.withdrawCheckpoint()
 	s.mu.Lock()
 	f := &s.flow
 	f.highest++
@@ -72,7 +73,6 @@ func (s *Session) begin(p *Plan) {
 	s.mu.Unlock()
 	s.plan = &plan{Plan: p, wish: wish, swap: migration.NewSwap(migration.Planned, from, p.Cause, time.Now())}
 	s.plan.swap.Epoch = wish.Epoch
-	s.keep.stop() // its token would lead to a later epoch than the swap's, and make that useless
 	s.advance(migration.Start)
 }
 
