@@ -22,7 +22,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.bin, "bin", "bin", "directory with the binaries director and worker")
 	flag.IntVar(&o.faults, "faults", 50, "faults of each class and number of streams")
-	flag.IntVar(&o.moves, "moves", 30, "planned moves of all streams, for each case with one stream; a fifth of that with more")
+	flag.IntVar(&o.moves, "moves", 30, "planned moves of all streams, for each case with one stream; a fifth of that with more, fewer with large states")
 	flag.DurationVar(&o.starve, "starve", time.Minute, "how long to starve all processes of CPU, looking for false swaps; 0 to leave that out")
 	flag.DurationVar(&o.steady, "steady", 0, "how long to measure the CPU time of tokens that flow undisturbed; 0 to leave that out")
 	flag.BoolVar(&o.memory, "memory", true, "measure the memory of planned swaps in flight")

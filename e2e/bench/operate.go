@@ -46,7 +46,7 @@ func (h *history) news() ([]migration.Record, error) {
 }
 
 // drainTimeout is for moving all streams once.
-const drainTimeout = 2 * time.Minute
+const drainTimeout = 10 * time.Minute
 
 // move has all streams moved away from a worker, and waits until the director says that they are. A single swap that
 // was given up is no error: the director's record has it.

@@ -8,8 +8,37 @@ import (
 	"github.com/connswap/connswap/shared/migration"
 )
 
-// plannedDefault is all that two cores and a few GiB of memory carry without measuring only how full they are.
-const plannedDefault = "0/1,0/100,0/1000,64/1000,1024/1,1024/100,16384/1,16384/16"
+// plannedDefault has states of 0, 1 and 16 MiB at 1, 100 and 1,000 streams, and between them a small one.
+const plannedDefault = "0/1,0/100,0/1000,64/1000,1024/1,1024/100,1024/1000,16384/1,16384/100,16384/1000"
+
+const (
+	// large is how many bytes of states make a case that is moved a few times only.
+	large = 1 << 30
+	// huge is how many make one that is moved once. Go lets memory grow to twice of what is in use before it collects,
+	// which such a case cannot afford: there it does at a tenth more.
+	huge = 8 << 30
+)
+
+// moves returns how often all streams of a case are moved.
+func (p planned) moves(of int) int {
+	switch all := p.State * p.Streams; {
+	case all >= huge:
+		return 1
+	case all >= large:
+		return max(1, of/15)
+	case p.Streams > 1:
+		return max(1, of/5)
+	default:
+		return of
+	}
+}
+
+// fits reports whether the machine has the memory: for the states, what is on its way, and checkpoints.
+func (p planned) fits() (need, have int, err error) {
+	have, err = freeMemory()
+	need = p.State * p.Streams * 14 / 10
+	return need, have, err
+}
 
 // planned is one case of planned swaps: a line of two tables.
 type planned struct {
@@ -27,8 +56,9 @@ type planned struct {
 	All   summary            `json:"all_ms"`   // until all streams are moved
 	Times map[string]summary `json:"state_ms"` // by state of the swap
 
-	Lost  int `json:"failed_swaps"` // that were given up, and tried again
-	False int `json:"false_swaps"`  // failovers: nothing failed
+	Lost  int            `json:"failed_swaps"` // that were given up, and tried again
+	Why   map[string]int `json:"failed_why"`
+	False int            `json:"false_swaps"` // failovers: nothing failed
 
 	Director float64 `json:"director_peak_mib"` // resident memory at most, during the moves
 	Worker   float64 `json:"worker_peak_mib"`   // of the worker that had more
@@ -37,7 +67,7 @@ type planned struct {
 
 // parsePlanned reads KiB of state/streams.
 func parsePlanned(text string) (planned, error) {
-	p := planned{Class: "planned", Times: map[string]summary{}, Machine: machine()}
+	p := planned{Class: "planned", Times: map[string]summary{}, Why: map[string]int{}, Machine: machine()}
 	var kib int
 	if _, err := fmt.Sscanf(text, "%d/%d", &kib, &p.Streams); err != nil || kib < 0 || p.Streams < 1 {
 		return p, fmt.Errorf("-planned=%s: want KiB of state/streams", text)
@@ -51,7 +81,11 @@ func (p planned) engine() []string {
 	if p.State == 0 {
 		return []string{"CONNECTION_SWAP_WORKER_ENGINE=markov"}
 	}
-	return []string{"CONNECTION_SWAP_WORKER_ENGINE=stateful", fmt.Sprintf("CONNECTION_SWAP_WORKER_STATE_BYTES=%d", p.State)}
+	env := []string{"CONNECTION_SWAP_WORKER_ENGINE=stateful", fmt.Sprintf("CONNECTION_SWAP_WORKER_STATE_BYTES=%d", p.State)}
+	if p.State*p.Streams >= huge {
+		env = append(env, "GOGC=10")
+	}
+	return env
 }
 
 func (o options) planned(ctx context.Context, r *report, cases []string) error {
@@ -61,10 +95,15 @@ func (o options) planned(ctx context.Context, r *report, cases []string) error {
 		if err != nil {
 			return err
 		}
-		p.Moves = o.moves
-		if p.Streams > 1 {
-			p.Moves = max(1, o.moves/5)
+		need, have, err := p.fits()
+		if err != nil {
+			return err
 		}
+		if need > have {
+			fmt.Printf("planned %9d %7d   left out: it needs %d GiB of memory, %d are free\n", p.State>>10, p.Streams, need>>30, have>>30)
+			continue
+		}
+		p.Moves = p.moves(o.moves)
 		if err := o.shuttle(ctx, &p); err != nil {
 			return fmt.Errorf("planned swaps of %s: %w", text, err)
 		}
@@ -75,6 +114,11 @@ func (o options) planned(ctx context.Context, r *report, cases []string) error {
 	}
 	for _, p := range lines {
 		r.print(timesTitle, p.times())
+	}
+	for _, p := range lines {
+		for why, n := range p.Why {
+			fmt.Printf("failed  %9d %7d   %d × %s\n", p.State>>10, p.Streams, n, why)
+		}
 	}
 	return nil
 }

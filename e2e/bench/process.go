@@ -11,18 +11,28 @@ import (
 
 // peakMemory returns the most memory that a process has had so far, in MiB.
 func peakMemory(cmd *exec.Cmd) (float64, error) {
-	path := fmt.Sprintf("/proc/%d/status", cmd.Process.Pid)
-	status, err := os.ReadFile(path)
+	kib, err := counted(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid), "VmHWM:")
+	return float64(kib) / 1024, err
+}
+
+// freeMemory returns what the machine could still give away, in bytes.
+func freeMemory() (int, error) {
+	kib, err := counted("/proc/meminfo", "MemAvailable:")
+	return kib << 10, err
+}
+
+// counted reads one of Linux's lines in kB.
+func counted(path, name string) (kib int, err error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 64)
-			return kib / 1024, err
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, name); ok {
+			return strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
 		}
 	}
-	return 0, fmt.Errorf("%s: no VmHWM", path)
+	return 0, fmt.Errorf("%s: no %s", path, name)
 }
 
 // ticks is how often Linux counts a second of CPU time (USER_HZ), on every machine that Go runs on.

@@ -62,6 +62,9 @@ func (s *shuttle) run(ctx context.Context, interval time.Duration) error {
 	return nil
 }
 
+// longestRest is enough to see what happens when nothing moves.
+const longestRest = 30 * time.Second
+
 // once moves all streams, and then lets them rest for as long as that took.
 func (s *shuttle) once(ctx context.Context, from string, interval time.Duration) error {
 	s.takePauses(interval)
@@ -81,7 +84,7 @@ func (s *shuttle) once(ctx context.Context, from string, interval time.Duration)
 		}
 	}
 	s.pauses = append(s.pauses, s.takePauses(interval)...)
-	if err := rest(ctx, time.Since(began)); err != nil {
+	if err := rest(ctx, min(time.Since(began), longestRest)); err != nil {
 		return err
 	}
 	s.calm = append(s.calm, s.takePauses(interval)...)
@@ -97,6 +100,7 @@ func (s *shuttle) record() error {
 			s.result.False++
 		case r.State != migration.Completed.String():
 			s.result.Lost++
+			s.result.Why[r.Reason]++
 		default:
 			s.totals = append(s.totals, duration(r.TotalMS))
 			for state := migration.Idle; state < migration.Completed; state++ {
