@@ -84,34 +84,44 @@ func (n *line) dead() bool {
 
 // give gives a line back.
 func (l *lines) give(to peer, n *line) {
+	if l.left(to, n) {
+		n.close()
+	}
+}
+
+// left reports whether that was the last user of a line that nobody will use again.
+func (l *lines) left(to peer, n *line) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n.users--
 	switch {
 	case n.users > 0:
-	case l.closed || n.dead() || l.to[to] != n:
-		l.drop(to, n)
+		return false
+	case l.to[to] != n: // another one has taken its place
+		return true
+	case l.closed || n.dead():
+		delete(l.to, to)
+		return true
 	default:
 		n.idle = time.AfterFunc(lineIdle, func() { l.expire(to, n) })
+		return false
 	}
 }
 
 func (l *lines) expire(to peer, n *line) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if n.users == 0 && l.to[to] == n {
-		l.drop(to, n)
+	unused := n.users == 0 && l.to[to] == n
+	if unused {
+		delete(l.to, to)
+	}
+	l.mu.Unlock()
+	if unused {
+		n.close()
 	}
 }
 
-// drop closes a line that has no users. l.mu is held.
-func (l *lines) drop(to peer, n *line) {
-	if l.to[to] == n {
-		delete(l.to, to)
-	}
-	if n.idle != nil {
-		n.idle.Stop()
-	}
+// close closes a line that is in nobody's hands.
+func (n *line) close() {
 	if n.conn != nil {
 		_ = n.conn.Close(wire.QUICOk, "") // nothing is on it
 	}
@@ -120,11 +130,17 @@ func (l *lines) drop(to peer, n *line) {
 // Close closes all lines, those that have users when they are given back.
 func (l *lines) Close() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.closed = true
+	var unused []*line
 	for to, n := range l.to {
 		if n.users == 0 {
-			l.drop(to, n)
+			n.idle.Stop()
+			delete(l.to, to)
+			unused = append(unused, n)
 		}
+	}
+	l.mu.Unlock()
+	for _, n := range unused {
+		n.close()
 	}
 }

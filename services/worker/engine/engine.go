@@ -29,7 +29,9 @@ type Engine interface {
 	Fingerprint() string
 	// Open prepares to produce what follows after prefix, the tokens that were produced already; it may be
 	// empty. The generation may keep prefix, and must not change it. An error means that this request cannot
-	// be served by this engine. ctx ends the call, not the generation.
+	// be served by this engine. ctx ends the call, not the generation. Many calls may come at once, when another
+	// worker has died: an engine that computes much here has to bound them, or nobody else in the process gets
+	// to run and its directors take it for dead.
 	Open(ctx context.Context, req Request, prefix [][]byte) (Generation, error)
 }
 

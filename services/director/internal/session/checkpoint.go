@@ -73,6 +73,8 @@ func (s *Session) checkpointIfDue() {
 		s.noCheckpoint(wire.Errorf(wire.CodeLost, "the peer is gone"))
 	case k.asked != 0 && since >= s.cfg.TransferTimeout:
 		s.noCheckpoint(wire.Errorf(wire.CodeUnavailable, "it took more than %v", s.cfg.TransferTimeout))
+	case k.asked != 0 && since >= longestTurn:
+		k.turn.End()
 	case k.turn == nil && s.checkpoints() && since >= s.checkpointWait():
 		k.turn = s.deps.Turns.Ask(func(t *Turn) { s.inbox.put(turnCome{t}) })
 	}

@@ -278,6 +278,24 @@ func TestStateBeforeItsTokens(t *testing.T) {
 	})
 }
 
+// TestAnswersOutOfOrder has a worker answer a planned swap's request, and then an older one for a checkpoint, before the
+// owner looks.
+func TestAnswersOutOfOrder(t *testing.T) {
+	s := newTestSession(&fakeStream{}, 8)
+	s.flow.epoch = 1
+	for _, capture := range []uint64{1, 3, 2} {
+		s.Captured(&wirepb.Captured{Session: 7, Epoch: 1, Capture: capture})
+	}
+	if got := s.flow.captured.GetCapture(); got != 3 {
+		t.Errorf("the owner is shown the answer to request %d", got)
+	}
+	s.flow.epoch = 2
+	s.Captured(&wirepb.Captured{Session: 7, Epoch: 2, Capture: 1}) // of another worker
+	if got := s.flow.captured.GetEpoch(); got != 2 {
+		t.Errorf("the owner is shown an answer of epoch %d", got)
+	}
+}
+
 // TestNoSnapshot has the source say that it has none.
 func TestNoSnapshot(t *testing.T) {
 	inPlay(t, script{}, func(p *play) {

@@ -156,7 +156,7 @@ func (s *Session) Prepared(m *wirepb.Prepared) {
 	}
 }
 
-// Captured passes on the newest answer to requests for the engine's state.
+// Captured passes on the answer to the newest request for the engine's state. A worker answers in any order.
 func (s *Session) Captured(m *wirepb.Captured) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,6 +165,9 @@ func (s *Session) Captured(m *wirepb.Captured) {
 		return
 	}
 	waits := f.captured != nil
+	if waits && f.captured.GetEpoch() == m.GetEpoch() && f.captured.GetCapture() > m.GetCapture() {
+		return
+	}
 	f.captured = m
 	if !waits {
 		s.inbox.put(captured{})

@@ -14,6 +14,8 @@ const (
 	// are many or large they become older instead.
 	restFactor  = 3
 	longestRest = 10 * time.Second
+	// longestTurn is when others need not wait any longer: a worker that never answers does not keep them from theirs.
+	longestTurn = 10 * time.Second
 )
 
 // Turns has sessions make their checkpoints a few at a time, in the order in which they ask. It is safe for concurrent

@@ -82,6 +82,7 @@ func TestCheckpointsTakeTurns(t *testing.T) {
 		"fails": func(_ *play, a *actor, capture uint64) {
 			a.report(&wirepb.Captured{Session: 7, Epoch: 1, Capture: capture, Code: string(wire.CodeLimit)})
 		},
+		"takes long":        func(p *play, _ *actor, _ uint64) { p.wake(longestTurn) },
 		"takes too long":    func(p *play, _ *actor, _ uint64) { p.wake(p.s.cfg.TransferTimeout) },
 		"a planned swap":    func(p *play, _ *actor, _ uint64) { p.plan(Plan{}) },
 		"the worker's loss": func(p *play, a *actor, _ uint64) { a.Lose(pool.CauseTether); p.worker("b", stateful); p.wake(0) },
@@ -90,7 +91,11 @@ func TestCheckpointsTakeTurns(t *testing.T) {
 	}
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
-			inPlay(t, script{cfg: everySecond}, func(p *play) {
+			patient := func(c *Config) {
+				everySecond(c)
+				c.TransferTimeout, c.TokenTimeoutMin = 2*longestTurn, time.Hour
+			}
+			inPlay(t, script{cfg: patient}, func(p *play) {
 				q := &queue{turns: p.s.deps.Turns}
 				q.ask(checkpointsAtOnce)
 				a := p.worker("a", stateful)
