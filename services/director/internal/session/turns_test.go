@@ -55,7 +55,7 @@ func TestTurns(t *testing.T) {
 		q.asked[1].End()
 		time.Sleep(restFactor*time.Second - 1)
 		q.require(t)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.require(t, 5)
 		q.asked[1].End() // has no effect again
 		q.asked[4].End()
@@ -65,7 +65,7 @@ func TestTurns(t *testing.T) {
 		q.asked[6].End()
 		time.Sleep(longestRest - 1)
 		q.require(t)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.require(t, 7)
 		q.ask(1)
 		q.require(t) // 0, 2, 3 and 7 have them
