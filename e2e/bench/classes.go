@@ -84,6 +84,9 @@ func (o options) class(ctx context.Context, name string, streams int) (result, e
 		return result{}, err
 	}
 	defer l.end()
+	if o.state > 0 {
+		name += fmt.Sprint(" ", o.state)
+	}
 	r := result{Class: name, Streams: streams, Interval: milliseconds(interval), Machine: machine()}
 	var gaps, outages []time.Duration
 	serving, spare := "a", "b"
@@ -122,8 +125,7 @@ func settings(interval time.Duration, streams int) []string {
 }
 
 func (o options) cluster(mode string, interval time.Duration, streams int) (*cluster, error) {
-	return start(o.bin, append(settings(interval, streams),
-		"CONNECTION_SWAP_WORKER_ENGINE=markov",
+	return start(o.bin, append(append(settings(interval, streams), engine(o.state<<10, streams)...),
 		"CONNECTION_SWAP_WORKER_FAILURE_MODE="+mode, "CONNECTION_SWAP_WORKER_RECOVERY="+recovery.String(),
 		"CONNECTION_SWAP_WORKER_FAILURE_MIN=24h", "CONNECTION_SWAP_WORKER_FAILURE_MAX=24h", // only when told to
 	)...)

@@ -26,6 +26,7 @@ func main() {
 	flag.DurationVar(&o.starve, "starve", time.Minute, "how long to starve all processes of CPU, looking for false swaps; 0 to leave that out")
 	flag.DurationVar(&o.steady, "steady", 0, "how long to measure the CPU time of tokens that flow undisturbed; 0 to leave that out")
 	flag.BoolVar(&o.memory, "memory", true, "measure the memory of planned swaps in flight")
+	flag.IntVar(&o.state, "state", 0, "KiB of state of each stream whose worker fails; 0 for an engine without")
 	streams := flag.String("streams", "1,1000", "numbers of streams for the classes of faults")
 	classes := flag.String("classes", strings.Join(classNames(), ","), "classes of faults; empty for none")
 	cases := flag.String("planned", plannedDefault, "cases of planned swaps: KiB of state/streams; empty for none")
@@ -46,6 +47,7 @@ func main() {
 type options struct {
 	bin    string
 	faults int
+	state  int
 	moves  int
 	starve time.Duration
 	steady time.Duration

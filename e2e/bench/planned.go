@@ -76,13 +76,13 @@ func parsePlanned(text string) (planned, error) {
 	return p, nil
 }
 
-// engine returns the settings for workers whose streams have the case's state.
-func (p planned) engine() []string {
-	if p.State == 0 {
+// engine returns the settings for workers whose streams have so many bytes of state.
+func engine(state, streams int) []string {
+	if state == 0 {
 		return []string{"CONNECTION_SWAP_WORKER_ENGINE=markov"}
 	}
-	env := []string{"CONNECTION_SWAP_WORKER_ENGINE=stateful", fmt.Sprintf("CONNECTION_SWAP_WORKER_STATE_BYTES=%d", p.State)}
-	if p.State*p.Streams >= huge {
+	env := []string{"CONNECTION_SWAP_WORKER_ENGINE=stateful", fmt.Sprintf("CONNECTION_SWAP_WORKER_STATE_BYTES=%d", state)}
+	if state*streams >= huge {
 		env = append(env, "GOGC=10")
 	}
 	return env

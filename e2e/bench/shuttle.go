@@ -23,7 +23,7 @@ type shuttle struct {
 
 func (o options) shuttle(ctx context.Context, p *planned) error {
 	interval := pace(p.Streams)
-	c, err := start(o.bin, append(settings(interval, p.Streams), p.engine()...)...)
+	c, err := start(o.bin, append(settings(interval, p.Streams), engine(p.State, p.Streams)...)...)
 	if err != nil {
 		return err
 	}
