@@ -91,6 +91,9 @@ func (o options) class(ctx context.Context, name string, streams int) (result, e
 	var gaps, outages []time.Duration
 	serving, spare := "a", "b"
 	for range o.faults {
+		if err := rest(ctx, o.calm); err != nil {
+			return r, err
+		}
 		at, err := l.fault(ctx, c, cl, serving)
 		if err != nil {
 			return r, fmt.Errorf("fault %d: %w\n%s", r.Faults+1, err, c.logs())
