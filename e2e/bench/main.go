@@ -27,7 +27,7 @@ func main() {
 	flag.DurationVar(&o.steady, "steady", 0, "how long to measure the CPU time of tokens that flow undisturbed; 0 to leave that out")
 	flag.BoolVar(&o.memory, "memory", true, "measure the memory of planned swaps in flight")
 	flag.IntVar(&o.state, "state", 0, "KiB of state of each stream whose worker fails; 0 for an engine without")
-	flag.DurationVar(&o.calm, "calm", 0, "how long streams run before each fault: with a state, until there are checkpoints")
+	flag.DurationVar(&o.calm, "calm", 0, "how long streams run before each fault, or before their cost is measured: with a state, until there are checkpoints")
 	streams := flag.String("streams", "1,1000", "numbers of streams for the classes of faults")
 	classes := flag.String("classes", strings.Join(classNames(), ","), "classes of faults; empty for none")
 	cases := flag.String("planned", plannedDefault, "cases of planned swaps: KiB of state/streams; empty for none")

@@ -15,16 +15,17 @@ type steady struct {
 	Tokens   int     `json:"tokens"`
 	Director float64 `json:"director_cpu_us"` // of each token
 	Worker   float64 `json:"worker_cpu_us"`
+	Made     float64 `json:"checkpoints_per_s"`
 	Bin      string  `json:"bin"`
 	Machine  string  `json:"machine"`
 }
 
 func (s steady) title() string {
-	return fmt.Sprintf("%-8s %8s %9s %9s | %12s %12s | %s", "steady", "streams", "interval", "tokens", "director µs", "worker µs", "CPU per token")
+	return fmt.Sprintf("%-8s %8s %9s %9s | %12s %12s | %13s | %s", "steady", "streams", "interval", "tokens", "director µs", "worker µs", "checkpoints/s", "CPU per token")
 }
 
 func (s steady) String() string {
-	return fmt.Sprintf("%-8s %8d %7.0fms %9d | %12.3f %12.3f | %s", "", s.Streams, s.Interval, s.Tokens, s.Director, s.Worker, s.Bin)
+	return fmt.Sprintf("%-8s %8d %7.0fms %9d | %12.3f %12.3f | %13.1f | %s", "", s.Streams, s.Interval, s.Tokens, s.Director, s.Worker, s.Made, s.Bin)
 }
 
 // undisturbed lets 1,000 streams run for a while, and counts the CPU time of the director and of their worker.
@@ -42,11 +43,15 @@ func (o options) undisturbed(ctx context.Context) (steady, error) {
 		return s, err
 	}
 	defer l.end()
-	if err := rest(ctx, 2*time.Second); err != nil { // let it get warm
+	if err := rest(ctx, max(2*time.Second, o.calm)); err != nil { // let it get warm
 		return s, err
 	}
 	both := []*exec.Cmd{c.director, c.workers["a"]}
 	tokens := -l.tokens()
+	made, err := c.checkpoints()
+	if err != nil {
+		return s, err
+	}
 	before, err := cpuTimes(both)
 	if err != nil {
 		return s, err
@@ -57,10 +62,20 @@ func (o options) undisturbed(ctx context.Context) (steady, error) {
 	after, err := cpuTimes(both)
 	tokens += l.tokens()
 	each := func(i int) float64 { return float64((after[i] - before[i]).Microseconds()) / float64(tokens) }
-	if err == nil {
-		s.Tokens, s.Director, s.Worker = tokens, each(0), each(1)
+	if err != nil {
+		return s, err
 	}
+	s.Tokens, s.Director, s.Worker = tokens, each(0), each(1)
+	more, err := c.checkpoints()
+	s.Made = float64(more-made) / o.steady.Seconds()
 	return s, err
+}
+
+// checkpoints returns how many were made so far.
+func (c *cluster) checkpoints() (int, error) {
+	var status struct{ Made int }
+	err := c.status("/v1/checkpoints", &status)
+	return status.Made, err
 }
 
 func cpuTimes(processes []*exec.Cmd) (times []time.Duration, err error) {

@@ -30,6 +30,7 @@ type checkpoints struct {
 	puller   *transfer.Puller
 	server   *transfer.Server
 	verifier *token.Verifier
+	turns    *session.Turns
 
 	mu      sync.Mutex
 	closed  bool
@@ -41,7 +42,10 @@ var _ session.Checkpoints = (*checkpoints)(nil)
 
 func newCheckpoints(cfg config.Director, instance string, keys func() *wirepb.TokenKeys, nw quicnet.Network, source identity.Source, log *zap.Logger) *checkpoints {
 	ctx, stop := context.WithCancel(context.Background())
-	c := &checkpoints{id: cfg.ID, instance: instance, stop: stop, verifier: token.NewVerifier(), store: transfer.NewStore(cfg.MaxCheckpointBytes)}
+	c := &checkpoints{
+		id: cfg.ID, instance: instance, stop: stop,
+		verifier: token.NewVerifier(), store: transfer.NewStore(cfg.MaxCheckpointBytes), turns: session.NewTurns(),
+	}
 	_, c.mgmtPort, _ = net.SplitHostPort(cfg.MgmtAddr) // was checked with the configuration
 	c.timeout = func() (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, cfg.TransferTimeout) }
 	c.puller = transfer.NewPuller(transfer.PullerConfig{
@@ -98,14 +102,16 @@ func (c *checkpoints) Addr(l *pool.Link) (addr, keeper string) {
 // Drop forgets a session's state.
 func (c *checkpoints) Drop(id uint64) { c.store.Drop(c.key(id)) }
 
-// checkpointsDocument is what is kept, and what became of the migration tokens that were shown for it.
+// checkpointsDocument is what is kept here, what became of the migration tokens that were shown for it, and how checkpoints
+// go on, wherever they are kept.
 type checkpointsDocument struct {
 	Bytes  int          `json:"bytes"` // compressed
 	Tokens token.Counts `json:"migration_tokens"`
+	session.TurnCounts
 }
 
 func (c *checkpoints) status() checkpointsDocument {
-	return checkpointsDocument{Bytes: c.store.Held(), Tokens: c.verifier.Counts()}
+	return checkpointsDocument{Bytes: c.store.Held(), Tokens: c.verifier.Counts(), TurnCounts: c.turns.Counts()}
 }
 
 // Close ends what is under way and gives everything back.

@@ -199,6 +199,7 @@ func (s *Session) onHeld(e held) {
 		k.peer.Discard(s.who.ID)
 	}
 	k.epoch, k.sequence, k.peer, k.failures = e.source, e.sequence, k.place, 0
+	s.deps.Turns.made.Add(1)
 	k.stop()
 }
 
@@ -216,6 +217,7 @@ func (s *Session) noCheckpoint(err error) {
 		s.log.Warn("no checkpoint of the engine's state; trying again, less often", zap.Error(err))
 	}
 	s.keep.failures++
+	s.deps.Turns.failed.Add(1)
 	s.keep.stop()
 }
 

@@ -342,6 +342,9 @@ func TestCheckpointsThatFail(t *testing.T) {
 		b.serve(2, 4, 6)
 		after(b, 2, time.Second, noRoom)
 		after(b, 2, 2*time.Second, nil)
+		if c := p.s.deps.Turns.Counts(); c != (TurnCounts{Made: 2, Failed: 11}) {
+			t.Errorf("counted %+v", c)
+		}
 	})
 }
 

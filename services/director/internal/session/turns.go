@@ -3,6 +3,7 @@ package session
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,6 +25,22 @@ type Turns struct {
 	mu      sync.Mutex
 	free    int
 	waiting []*Turn
+
+	made, failed atomic.Uint64 // checkpoints
+}
+
+// TurnCounts is how checkpoints go on, for people and programs.
+type TurnCounts struct {
+	Made    uint64 `json:"made"`
+	Failed  uint64 `json:"failed"`
+	Waiting int    `json:"waiting"` // sessions whose checkpoint is due, and not their turn
+}
+
+// Counts returns the counts of this moment.
+func (t *Turns) Counts() TurnCounts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return TurnCounts{Made: t.made.Load(), Failed: t.failed.Load(), Waiting: len(t.waiting)}
 }
 
 // NewTurns returns Turns of which all are free.

@@ -49,6 +49,9 @@ func TestTurns(t *testing.T) {
 		q := &queue{turns: NewTurns()}
 		q.ask(checkpointsAtOnce + 4)
 		q.require(t, 0, 1, 2, 3)
+		if c := q.turns.Counts(); c.Waiting != 4 {
+			t.Errorf("%d wait", c.Waiting)
+		}
 		time.Sleep(time.Second)
 		q.require(t)
 		q.asked[4].End() // it does not want it any more
