@@ -26,7 +26,7 @@ type Director struct {
 	Confirm            string        `envconfig:"DIRECTOR_CONFIRM" default:"auto" desc:"planned swaps: auto confirms them by itself, operator waits for client confirm or client veto"`
 	ConfirmTimeout     time.Duration `envconfig:"DIRECTOR_CONFIRM_TIMEOUT" default:"5m" desc:"how long a planned swap waits for the operator before it is given up"`
 	MaxSwapsPerTarget  int           `envconfig:"DIRECTOR_MAX_SWAPS_PER_TARGET" default:"128" desc:"swaps under way to one worker at once; failovers do not wait for planned ones"`
-	MaxTransfers       int           `envconfig:"DIRECTOR_MAX_CONCURRENT_TRANSFERS" default:"16" desc:"planned swaps under way at once, of one drain or rebalancing, if an engine's state moves with the stream"`
+	MaxTransfers       int           `envconfig:"DIRECTOR_MAX_CONCURRENT_TRANSFERS" default:"16" desc:"engine states on their way at once, of one drain or rebalancing"`
 	TransferTimeout    time.Duration `envconfig:"DIRECTOR_TRANSFER_TIMEOUT" default:"60s" desc:"how long an engine's state may take to be captured, and again to be transferred, before a planned swap is given up"`
 	RebalancePace      int           `envconfig:"DIRECTOR_REBALANCE_PACE" default:"50" desc:"swaps that client rebalance begins per second"`
 	TokenTTL           time.Duration `envconfig:"DIRECTOR_TOKEN_TTL" default:"30s" desc:"how long a migration token is good, at most 30s"`

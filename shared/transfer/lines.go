@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -44,7 +45,14 @@ type lines struct {
 func (l *lines) take(ctx context.Context, to peer) (*line, error) {
 	l.mu.Lock()
 	n, found := l.to[to]
-	if found = found && !n.dead(); !found {
+	if found && n.dead() {
+		if n.users == 0 { // else the last one closes it
+			n.idle.Stop()
+			defer n.close()
+		}
+		found = false
+	}
+	if !found {
 		n = &line{dialled: make(chan struct{})}
 		l.to[to] = n
 	}
@@ -61,7 +69,9 @@ func (l *lines) take(ctx context.Context, to peer) (*line, error) {
 	var err error
 	select {
 	case <-n.dialled:
-		err = n.err
+		if err = n.err; err != nil && found { // its cause may be the end of another pull
+			err = errors.New("the dial of another pull failed: " + err.Error())
+		}
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}

@@ -2,7 +2,9 @@ package transfer
 
 import (
 	"context"
+	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
+	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -76,9 +79,11 @@ func TestPullsLeaveTheConnection(t *testing.T) {
 
 // A peer that starts again is dialled again, whether or not the connection to it is known to be lost.
 func TestPullFromAPeerThatStartedAgain(t *testing.T) {
-	for _, after := range []time.Duration{0, time.Second, time.Minute} {
+	for _, after := range []time.Duration{0, time.Second, lineIdle / 2, time.Minute} {
 		t.Run(after.String(), func(t *testing.T) {
 			simulate(t, near, func(p *pair) {
+				open := &sockets{Network: p.puller.cfg.Network}
+				p.puller.cfg.Network = open
 				p.putAndPull(1)
 				p.source.Kill()
 				time.Sleep(after)
@@ -87,9 +92,37 @@ func TestPullFromAPeerThatStartedAgain(t *testing.T) {
 				p.restart()
 				p.putAndPull(2)
 				require.Equal(p, 2, p.connections())
+				require.Equal(p, 1, int(open.now.Load()), "open sockets")
+				time.Sleep(lineIdle + 10*time.Millisecond)
+				require.Zero(p, open.now.Load(), "open sockets")
 			})
 		})
 	}
+}
+
+// sockets counts those that are open.
+type sockets struct {
+	quicnet.Network
+
+	now atomic.Int64
+}
+
+func (s *sockets) DialPacket(ctx context.Context, addr string) (net.PacketConn, net.Addr, error) {
+	conn, remote, err := s.Network.DialPacket(ctx, addr)
+	if err == nil {
+		s.now.Add(1)
+	}
+	return &socket{conn, s}, remote, err
+}
+
+type socket struct {
+	net.PacketConn
+	of *sockets
+}
+
+func (s *socket) Close() error {
+	s.of.now.Add(-1)
+	return s.PacketConn.Close()
 }
 
 // However many states are on their way, a few come at a time, in the end all, and one that is not wanted any more does

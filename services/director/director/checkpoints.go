@@ -66,19 +66,23 @@ func newCheckpoints(cfg config.Director, instance string, keys func() *wirepb.To
 	return c
 }
 
-// Fetch pulls a session's state from its worker, in the background.
-func (c *checkpoints) Fetch(from *wirepb.Fetch, done func(sequence uint64, err error)) {
+// Fetch pulls a session's state from its worker, in the background, until that is cancelled.
+func (c *checkpoints) Fetch(from *wirepb.Fetch, done func(sequence uint64, err error)) (cancel func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
-		return // whoever waits is being ended too
+	ctx, cancel := c.timeout()
+	if c.closed { // whoever waits is being ended too
+		cancel()
+		return cancel
 	}
-	c.running.Go(func() { done(c.fetch(from)) })
+	c.running.Go(func() {
+		defer cancel()
+		done(c.fetch(ctx, from))
+	})
+	return cancel
 }
 
-func (c *checkpoints) fetch(from *wirepb.Fetch) (uint64, error) {
-	ctx, cancel := c.timeout()
-	defer cancel()
+func (c *checkpoints) fetch(ctx context.Context, from *wirepb.Fetch) (uint64, error) {
 	snapshot, err := c.puller.Pull(ctx, identity.Worker, from)
 	if err != nil {
 		return 0, err

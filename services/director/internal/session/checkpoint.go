@@ -14,8 +14,8 @@ import (
 // Checkpoints keeps engines' states for sessions whose worker dies.
 type Checkpoints interface {
 	// Fetch gets a session's state and keeps it, in place of an older one. It returns at once; done is called once,
-	// from another goroutine, with the token after which the state was taken.
-	Fetch(from *wirepb.Fetch, done func(sequence uint64, err error))
+	// from another goroutine, with the token after which the state was taken. What it returns gives that up.
+	Fetch(from *wirepb.Fetch, done func(sequence uint64, err error)) (cancel func())
 	// Addr returns where the worker behind a link can get it, "host:port", and who keeps it.
 	Addr(l *pool.Link) (addr, keeper string)
 	// Drop forgets a session's state.
@@ -34,12 +34,18 @@ type checkpoint struct {
 	source   uint64        // epoch of the worker that was asked
 	since    time.Duration // lived time of that request
 	place    *pool.Link    // where that one goes; nil for the director
+	cancel   func()        // ends the transfer to the director
+	out      uint64        // number of the request whose token may still be used; 0 if there is none
 	failures int           // in a row, of the same worker
 }
 
 // stop ends the checkpoint that is under way, if there is one, or gives up its turn.
 func (k *checkpoint) stop() {
 	k.asked = 0
+	if k.cancel != nil {
+		k.cancel()
+		k.cancel = nil
+	}
 	if k.turn != nil {
 		k.turn.End()
 		k.turn = nil
@@ -76,7 +82,7 @@ func (s *Session) checkpointIfDue() {
 	case k.asked != 0 && since >= longestTurn:
 		k.turn.End()
 	case k.turn == nil && s.checkpoints() && since >= s.checkpointWait():
-		k.turn = s.deps.Turns.Ask(func(t *Turn) { s.inbox.put(turnCome{t}) })
+		k.turn = s.deps.Turns.Ask(s.link.Worker(), func(t *Turn) { s.inbox.put(turnCome{t}) })
 	}
 }
 
@@ -108,6 +114,9 @@ func (s *Session) onTurn(turn *Turn) {
 		if k.source != s.wish.Epoch {
 			k.failures = 0
 		}
+		if k.place != nil && !k.place.Up() {
+			k.place = nil // what it keeps is lost; this one goes elsewhere
+		}
 		k.since, k.source = s.deps.Clock.Now(), s.wish.Epoch
 		k.asked = s.askForState(s.cfg.TransferTimeout)
 	}
@@ -116,14 +125,15 @@ func (s *Session) onTurn(turn *Turn) {
 // withdrawCheckpoint ends the checkpoint that is under way, and takes its token back: whoever pulls with it, late, would
 // get what a planned swap has captured meanwhile, and use that up. Tokens after it lead to a later epoch.
 func (s *Session) withdrawCheckpoint() {
-	if s.keep.asked != 0 {
+	if k := &s.keep; k.asked != 0 || k.out != 0 {
 		s.mu.Lock()
 		s.flow.highest++ // that of the token
 		epoch := s.flow.highest
 		s.mu.Unlock()
 		s.link.Send(&wirepb.Revoke{Session: s.who.ID, Epoch: epoch})
+		k.out = 0
+		k.stop()
 	}
-	s.keep.stop()
 }
 
 // onCaptured hears that there is a snapshot: for the planned swap, or for a checkpoint.
@@ -170,13 +180,14 @@ func (s *Session) store(m *wirepb.Captured) {
 		Session: s.who.ID, Epoch: next, Addr: s.link.MgmtAddr(), Token: signed, Sequence: m.GetSequence(),
 		TimeoutMs: uint64(s.cfg.TransferTimeout.Milliseconds()),
 	}
+	k.out = k.asked
 	if k.place != nil {
 		k.place.Hold(s, &wirepb.Hold{From: from, SourceEpoch: s.wish.Epoch})
 		return
 	}
-	epoch := s.wish.Epoch
-	s.deps.Checkpoints.Fetch(from, func(sequence uint64, err error) {
-		if !s.inbox.put(held{epoch, sequence, err}) {
+	epoch, request := s.wish.Epoch, k.asked
+	k.cancel = s.deps.Checkpoints.Fetch(from, func(sequence uint64, err error) {
+		if !s.inbox.put(held{epoch, request, sequence, err}) {
 			s.deps.Checkpoints.Drop(s.who.ID) // the session has given back already what it held
 		}
 	})
@@ -185,8 +196,15 @@ func (s *Session) store(m *wirepb.Captured) {
 // onHeld hears that the checkpoint is kept, or why not.
 func (s *Session) onHeld(e held) {
 	k := &s.keep
+	if e.request == 0 {
+		e.request = k.out
+	}
+	awaited := k.asked != 0 && k.asked == e.request
+	if k.out == e.request {
+		k.out = 0
+	}
 	switch present := e.source == s.wish.Epoch; {
-	case e.err != nil && (!present || k.asked == 0):
+	case e.err != nil && !(present && awaited):
 		return // nobody waits for it any more
 	case !present: // it may be beyond the cut, and the one before is lost
 		k.epoch = 0
@@ -200,7 +218,9 @@ func (s *Session) onHeld(e held) {
 	}
 	k.epoch, k.sequence, k.peer, k.failures = e.source, e.sequence, k.place, 0
 	s.deps.Turns.made.Add(1)
-	k.stop()
+	if awaited {
+		k.stop()
+	}
 }
 
 // cutAt forgets a checkpoint that is beyond the end of its worker's tokens: what the worker made after them is no part of

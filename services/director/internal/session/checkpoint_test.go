@@ -378,6 +378,64 @@ func TestPeerKeepsCheckpoints(t *testing.T) {
 	})
 }
 
+// TestPeerDies has the peer die that keeps the states, and a transfer to it with it: the next one goes to another.
+func TestPeerDies(t *testing.T) {
+	inPlay(t, script{cfg: func(c *Config) { everySecond(c); c.CheckpointAtPeer = true }}, func(p *play) {
+		another := func(w *pool.Worker) { w.Fingerprint = "another" }
+		a := p.worker("a", stateful)
+		a.serve(1, 1, 3)
+		first := p.worker("first", stateful, another)
+		p.wake(time.Second)
+		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
+		got[*wirepb.Hold](first)
+		first.report(&wirepb.Held{Session: 7, SourceEpoch: 1, Sequence: 3})
+		first.Lose(pool.CauseTether)
+		second := p.worker("second", stateful, another)
+		p.wake(time.Second)
+		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
+		got[*wirepb.Hold](second)
+		second.Lose(pool.CauseTether) // on the way
+		third := p.worker("third", stateful, another)
+		p.wake(time.Second)
+		time.Sleep(longestRest)
+		p.wake(time.Second)
+		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
+		got[*wirepb.Hold](third)
+		third.report(&wirepb.Held{Session: 7, SourceEpoch: 1, Sequence: 3})
+		a.Lose(pool.CauseTether)
+		if state := got[*wirepb.Attach](p.worker("b", stateful)).GetCheckpoint(); state.GetAddr() != "third:63001" {
+			t.Errorf("the next worker is told of %v", state)
+		}
+	})
+}
+
+// TestLateFailure has a transfer end in an error after it was given up: that says nothing about the next one.
+func TestLateFailure(t *testing.T) {
+	inPlay(t, script{cfg: func(c *Config) { everySecond(c); c.TokenTimeoutMin = time.Hour }}, func(p *play) {
+		a := p.worker("a", stateful)
+		a.serve(1, 1, 3)
+		p.wake(time.Second)
+		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
+		late := p.keeper.done
+		p.wake(p.s.cfg.TransferTimeout)
+		if p.keeper.cancels != 1 {
+			t.Error("the transfer goes on")
+		}
+		time.Sleep(longestRest)
+		p.wake(2 * time.Second)
+		capture := got[*wirepb.Capture](a).GetCapture()
+		late(0, errors.New("cancelled"))
+		a.captured(1, capture, 3)
+		if len(p.keeper.fetches) != 2 {
+			t.Fatalf("fetched %v", p.keeper.fetches)
+		}
+		p.keeper.arrive(3, nil)
+		if c := p.s.deps.Turns.Counts(); c != (TurnCounts{Made: 1, Failed: 1}) {
+			t.Errorf("counted %+v", c)
+		}
+	})
+}
+
 // TestStrayAnswers has workers answer what they were not asked, at bad moments.
 func TestStrayAnswers(t *testing.T) {
 	inPlay(t, script{cfg: everySecond}, func(p *play) {

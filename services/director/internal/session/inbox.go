@@ -51,6 +51,7 @@ type (
 	crossed  struct{ at time.Time } // the token came that the cut waits for
 	held     struct {               // a checkpoint is where it should be, or not
 		source   uint64 // epoch of the worker that it is from
+		request  uint64 // its number; 0 if the peer that keeps it has answered
 		sequence uint64
 		err      error
 	}

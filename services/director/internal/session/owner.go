@@ -279,6 +279,7 @@ func (s *Session) finish(reason string) {
 	s.mu.Unlock()
 	s.ends(Done, reason)
 	s.abandon(migration.Cancelled, hasEnded)
+	s.keep.stop()
 	s.leave()
 	s.log.Info("stream done", zap.String("finish_reason", reason), zap.Uint64("tokens", tokens), zap.Uint32("swaps", swaps))
 }
@@ -291,6 +292,7 @@ func (s *Session) fail(err *wire.Error) {
 	s.ends(Failed, string(err.Code))
 	s.abandon(migration.Cancelled, hasEnded)
 	s.giveUp(hasEnded)
+	s.keep.stop()
 	s.leave()
 	s.log.Warn("stream ended in an error", zap.Error(err))
 }

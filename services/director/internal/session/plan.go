@@ -15,7 +15,7 @@ type Plan struct {
 	To      string // label of the worker to move to; empty for any other than the present one
 	Cause   string // why, for people: drain, rebalance, operator …
 	Confirm bool   // an operator has to confirm it
-	// Arrived is called at most once, before Done, when the target has all that it needs; nil for nobody.
+	// Arrived is called at most once, before Done, when the target has got all that it needs before the cut; nil for nobody.
 	Arrived func()
 	// Done is called once, by the session's goroutine, when the swap is over, however it ended. Neither may block.
 	Done func(migration.Record)
@@ -135,7 +135,7 @@ func (s *Session) carryOut(action migration.Action) {
 		s.mu.Lock()
 		s.flow.armed = true
 		s.mu.Unlock()
-		if p.Arrived != nil {
+		if p.Arrived != nil && s.standby() {
 			p.Arrived()
 		}
 	case migration.ReleaseTarget:

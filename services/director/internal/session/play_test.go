@@ -105,14 +105,20 @@ type keeper struct {
 	mu      sync.Mutex
 	fetches []*wirepb.Fetch
 	done    func(uint64, error)
+	cancels int
 	kept    bool // there is a state
 	drops   int
 }
 
-func (k *keeper) Fetch(from *wirepb.Fetch, done func(uint64, error)) {
+func (k *keeper) Fetch(from *wirepb.Fetch, done func(uint64, error)) (cancel func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.fetches, k.done = append(k.fetches, from), done
+	return func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.cancels++
+	}
 }
 
 func (k *keeper) Addr(*pool.Link) (addr, keeper string) { return "director:61001", "director-1" }

@@ -180,7 +180,7 @@ func (s *Session) Held(m *wirepb.Held) {
 	if m.GetCode() != "" {
 		err = wire.Errorf(wire.Code(m.GetCode()), "%s", m.GetMessage())
 	}
-	s.inbox.put(held{m.GetSourceEpoch(), m.GetSequence(), err})
+	s.inbox.put(held{source: m.GetSourceEpoch(), sequence: m.GetSequence(), err: err})
 }
 
 // Granted passes a place on.

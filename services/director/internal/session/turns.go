@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// checkpointsAtOnce bounds the checkpoints under way in a director.
+	// checkpointsAtOnce is how many sessions of one worker have their turn at once.
 	checkpointsAtOnce = 4
 	// restFactor is how many times longer than a checkpoint took its place stays empty afterwards, up to longestRest:
 	// of what machines and network can carry, checkpoints take a part, and leave the rest to tokens. Where the states
@@ -19,12 +19,11 @@ const (
 	longestTurn = 10 * time.Second
 )
 
-// Turns has sessions make their checkpoints a few at a time, in the order in which they ask. It is safe for concurrent
-// use. It owns no goroutine.
+// Turns has the sessions of each worker make their checkpoints a few at a time, in the order in which they ask. It is safe
+// for concurrent use. It owns no goroutine.
 type Turns struct {
-	mu      sync.Mutex
-	free    int
-	waiting []*Turn
+	mu sync.Mutex
+	at map[string]*lane // by label of the worker; those that somebody waits for, or has, or rests
 
 	made, failed atomic.Uint64 // checkpoints
 }
@@ -40,27 +39,44 @@ type TurnCounts struct {
 func (t *Turns) Counts() TurnCounts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return TurnCounts{Made: t.made.Load(), Failed: t.failed.Load(), Waiting: len(t.waiting)}
+	counts := TurnCounts{Made: t.made.Load(), Failed: t.failed.Load()}
+	for _, l := range t.at {
+		counts.Waiting += len(l.waiting)
+	}
+	return counts
+}
+
+// lane is one worker's.
+type lane struct {
+	free    int
+	waiting []*Turn
 }
 
 // NewTurns returns Turns of which all are free.
-func NewTurns() *Turns { return &Turns{free: checkpointsAtOnce} }
+func NewTurns() *Turns { return &Turns{at: make(map[string]*lane)} }
 
 // Turn is what one session waits for, or has.
 type Turn struct {
 	of    *Turns
+	label string
 	come  func(*Turn)
 	since time.Time // when it came; zero before
 	over  bool
 }
 
-// Ask asks for a turn. come is called when it has come, from any goroutine, maybe before Ask returns; it must not block.
-func (t *Turns) Ask(come func(*Turn)) *Turn {
-	turn := &Turn{of: t, come: come}
+// Ask asks for a turn at a worker. come is called when it has come, from any goroutine, maybe before Ask returns; it must
+// not block.
+func (t *Turns) Ask(label string, come func(*Turn)) *Turn {
+	turn := &Turn{of: t, label: label, come: come}
 	t.mu.Lock()
-	t.waiting = append(t.waiting, turn)
+	l := t.at[label]
+	if l == nil {
+		l = &lane{free: checkpointsAtOnce}
+		t.at[label] = l
+	}
+	l.waiting = append(l.waiting, turn)
 	t.mu.Unlock()
-	t.next(0)
+	t.next(label, 0)
 	return turn
 }
 
@@ -70,27 +86,35 @@ func (turn *Turn) End() {
 	t.mu.Lock()
 	over, since := turn.over, turn.since
 	turn.over = true
-	if since.IsZero() {
-		t.waiting = slices.DeleteFunc(t.waiting, func(other *Turn) bool { return other == turn })
+	if l := t.at[turn.label]; l != nil && since.IsZero() {
+		l.waiting = slices.DeleteFunc(l.waiting, func(other *Turn) bool { return other == turn })
 	}
 	t.mu.Unlock()
 	if over || since.IsZero() {
 		return
 	}
 	if rest := min(restFactor*time.Since(since), longestRest); rest > 0 {
-		time.AfterFunc(rest, func() { t.next(1) })
+		time.AfterFunc(rest, func() { t.next(turn.label, 1) })
 	} else {
-		t.next(1)
+		t.next(turn.label, 1)
 	}
 }
 
-// next lets the first ones come, after so many places became free.
-func (t *Turns) next(freed int) {
+// next lets the first ones come, after so many places at a worker became free.
+func (t *Turns) next(label string, freed int) {
 	t.mu.Lock()
-	t.free += freed
-	come := t.waiting[:min(t.free, len(t.waiting))]
-	t.waiting = t.waiting[len(come):]
-	t.free -= len(come)
+	l := t.at[label]
+	if l == nil { // given up meanwhile, by whoever asked
+		t.mu.Unlock()
+		return
+	}
+	l.free += freed
+	come := l.waiting[:min(l.free, len(l.waiting))]
+	l.waiting = l.waiting[len(come):]
+	l.free -= len(come)
+	if l.free == checkpointsAtOnce && len(l.waiting) == 0 {
+		delete(t.at, label)
+	}
 	for _, turn := range come {
 		turn.since = time.Now()
 	}

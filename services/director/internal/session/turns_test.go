@@ -24,7 +24,7 @@ type queue struct {
 func (q *queue) ask(n int) {
 	for range n {
 		number := len(q.asked)
-		q.asked = append(q.asked, q.turns.Ask(func(*Turn) {
+		q.asked = append(q.asked, q.turns.Ask("a", func(*Turn) {
 			q.mu.Lock()
 			defer q.mu.Unlock()
 			q.came = append(q.came, number)
@@ -52,6 +52,11 @@ func TestTurns(t *testing.T) {
 		if c := q.turns.Counts(); c.Waiting != 4 {
 			t.Errorf("%d wait", c.Waiting)
 		}
+		elsewhere := false
+		q.turns.Ask("b", func(*Turn) { elsewhere = true }).End()
+		if !elsewhere {
+			t.Error("one worker's sessions wait for those of another")
+		}
 		time.Sleep(time.Second)
 		q.require(t)
 		q.asked[4].End() // it does not want it any more
@@ -72,6 +77,14 @@ func TestTurns(t *testing.T) {
 		q.require(t, 7)
 		q.ask(1)
 		q.require(t) // 0, 2, 3 and 7 have them
+		for _, turn := range q.asked {
+			turn.End()
+		}
+		time.Sleep(longestRest)
+		q.require(t, 8) // 7 took no time
+		if len(q.turns.at) != 0 {
+			t.Errorf("left over: %v", q.turns.at)
+		}
 	})
 }
 
@@ -90,6 +103,12 @@ func TestCheckpointsTakeTurns(t *testing.T) {
 		"a planned swap":    func(p *play, _ *actor, _ uint64) { p.plan(Plan{}) },
 		"the worker's loss": func(p *play, a *actor, _ uint64) { a.Lose(pool.CauseTether); p.worker("b", stateful); p.wake(0) },
 		"the stream's end":  func(_ *play, a *actor, _ uint64) { a.say(ends(1, 3)) },
+		"its last words, which nobody reads": func(p *play, a *actor, _ uint64) {
+			p.s.mu.Lock()
+			p.client.full, p.client.unblock, p.client.cancelled = true, make(chan struct{}), make(chan struct{})
+			p.s.mu.Unlock()
+			a.say(ends(1, 3))
+		},
 		"the session's end": func(p *play, _ *actor, _ uint64) { p.end() },
 	}
 	for name, end := range ends {

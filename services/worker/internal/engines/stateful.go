@@ -42,9 +42,9 @@ type Stateful struct {
 	opening     chan struct{} // full while opensAtOnce states are made
 }
 
-// opensAtOnce leaves the rest of the machine to the generations that go on, and to what keeps the worker in touch with
+// opensAtOnce leaves half of the machine to the generations that go on, and to what keeps the worker in touch with
 // its directors: a thousand streams may come at once, and each costs milliseconds of nothing but computing.
-const opensAtOnce = 1
+func opensAtOnce() int { return max(1, runtime.GOMAXPROCS(0)/2) }
 
 // NewStateful returns an engine whose states have size bytes, 1024 to wire.MaxState.
 func NewStateful(size int) (*Stateful, error) {
@@ -56,7 +56,7 @@ func NewStateful(size int) (*Stateful, error) {
 	data := fmt.Sprintf("%d %s", size, bytes.Join(words, nil))
 	return &Stateful{
 		size: size, words: words, fingerprint: fingerprint("stateful", statefulVersion, data),
-		opening: make(chan struct{}, opensAtOnce),
+		opening: make(chan struct{}, opensAtOnce()),
 	}, nil
 }
 

@@ -21,8 +21,9 @@ import (
 )
 
 const (
-	// capturesAtOnce bounds the copies of engines' states that are being compressed.
-	capturesAtOnce = 2
+	// capturesAtOnce bounds the copies of engines' states that are being compressed, holdsAtOnce the checkpoints of
+	// others that are being pulled: fewer than can be, so that states for this worker's own streams come through.
+	capturesAtOnce, holdsAtOnce = 2, 2
 	// turnTimeout is how long a copy waits for an engine that is in the middle of a token.
 	turnTimeout = 5 * time.Second
 	// pullTimeout bounds what a director that never gives up can cost.
@@ -51,13 +52,14 @@ type States struct {
 	sender    *transfer.Server
 	verifier  *token.Verifier
 	capturing chan struct{} // full while capturesAtOnce states are copied and compressed
+	holding   chan struct{} // full while holdsAtOnce checkpoints are pulled
 }
 
 // NewStates returns an empty States. Close gives back what it holds.
 func NewStates(cfg StatesConfig, nw quicnet.Network, source identity.Source, log *zap.Logger) *States {
 	s := &States{
 		cfg: cfg, store: transfer.NewStore(cfg.MaxSnapshots), verifier: token.NewVerifier(),
-		capturing: make(chan struct{}, capturesAtOnce),
+		capturing: make(chan struct{}, capturesAtOnce), holding: make(chan struct{}, holdsAtOnce),
 	}
 	s.puller = transfer.NewPuller(transfer.PullerConfig{
 		Network: nw, Name: cfg.Label, MaxState: cfg.MaxState, Log: log,
@@ -116,6 +118,17 @@ func patience(m *wirepb.Fetch) time.Duration {
 
 func (l *link) key(session uint64, checkpoint bool) transfer.Key {
 	return transfer.Key{Director: l.instance, Session: session, Checkpoint: checkpoint}
+}
+
+// pullToHold pulls a checkpoint when it is its turn.
+func (s *States) pullToHold(ctx context.Context, from *wirepb.Fetch) (*transfer.Snapshot, error) {
+	select {
+	case s.holding <- struct{}{}:
+		defer func() { <-s.holding }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	return s.puller.Pull(ctx, identity.Worker, from)
 }
 
 // allow checks the token of a standby.
@@ -293,7 +306,7 @@ func (l *link) hold(ctx context.Context, m *wirepb.Hold) {
 	answer := &wirepb.Held{Session: from.GetSession(), SourceEpoch: m.GetSourceEpoch()}
 	pulling, cancel := context.WithTimeout(ctx, patience(from))
 	defer cancel()
-	snapshot, err := states.puller.Pull(pulling, identity.Worker, from)
+	snapshot, err := states.pullToHold(pulling, from)
 	if err == nil {
 		err = states.store.Put(l.key(from.GetSession(), true), snapshot, longestKeep)
 	}
