@@ -125,15 +125,19 @@ func (s *Session) onTurn(turn *Turn) {
 // withdrawCheckpoint ends the checkpoint that is under way, and takes its token back: whoever pulls with it, late, would
 // get what a planned swap has captured meanwhile, and use that up. Tokens after it lead to a later epoch.
 func (s *Session) withdrawCheckpoint() {
-	if k := &s.keep; k.asked != 0 || k.out != 0 {
+	k := &s.keep
+	if k.asked == 0 && k.out == 0 {
+		return
+	}
+	if k.source == s.wish.Epoch { // else the worker that would honour the token has been left
 		s.mu.Lock()
 		s.flow.highest++ // that of the token
 		epoch := s.flow.highest
 		s.mu.Unlock()
 		s.link.Send(&wirepb.Revoke{Session: s.who.ID, Epoch: epoch})
-		k.out = 0
-		k.stop()
 	}
+	k.out = 0
+	k.stop()
 }
 
 // onCaptured hears that there is a snapshot: for the planned swap, or for a checkpoint.

@@ -247,6 +247,25 @@ func TestPlanComesBeforeCheckpoint(t *testing.T) {
 	}
 }
 
+// TestWithdrawnFromTheRightWorker begins a planned swap after the worker has died whose state is still on its way to a
+// peer. The next worker has nothing to take back, and may not even know how.
+func TestWithdrawnFromTheRightWorker(t *testing.T) {
+	inPlay(t, script{cfg: func(c *Config) { everySecond(c); c.CheckpointAtPeer = true }}, func(p *play) {
+		a := p.worker("a", stateful)
+		a.serve(1, 1, 3)
+		peer := p.worker("peer", stateful, func(w *pool.Worker) { w.Fingerprint = "another" })
+		p.wake(time.Second)
+		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
+		got[*wirepb.Hold](peer)
+		a.Lose(pool.CauseTether)
+		b := p.worker("b", previous)
+		b.serve(2, 4, 5)
+		p.worker("c", previous)
+		p.plan(Plan{})
+		without[*wirepb.Revoke](b)
+	})
+}
+
 // TestStateBeforeItsTokens has the target get a state before the tokens that lead to it: the cut waits for them.
 func TestStateBeforeItsTokens(t *testing.T) {
 	inPlay(t, script{}, func(p *play) {
