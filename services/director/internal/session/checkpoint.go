@@ -108,7 +108,7 @@ func (s *Session) onTurn(turn *Turn) {
 	k := &s.keep
 	switch {
 	case turn != k.turn: // it was given up
-	case !s.checkpoints():
+	case !s.checkpoints() || turn.label != s.link.Worker(): // it was at the worker that the session has left
 		k.stop()
 	default:
 		if k.source != s.wish.Epoch {

@@ -139,6 +139,27 @@ func TestCheckpointsTakeTurns(t *testing.T) {
 	}
 }
 
+// TestTurnAtAnotherWorker has a session's turn come at the worker that it has left: it does not use that up for the one
+// that it is on.
+func TestTurnAtAnotherWorker(t *testing.T) {
+	inPlay(t, script{cfg: everySecond}, func(p *play) {
+		q := &queue{turns: p.s.deps.Turns}
+		q.ask(checkpointsAtOnce)
+		a := p.worker("a", stateful)
+		a.serve(1, 1, 3)
+		p.wake(time.Second)
+		q.ask(1)
+		a.Lose(pool.CauseTether)
+		b := p.worker("b", stateful)
+		b.serve(2, 4, 5)
+		q.require(t, 0, 1, 2, 3)
+		q.asked[0].End()
+		p.wake(longestRest)
+		q.require(t, 4)
+		got[*wirepb.Capture](b)
+	})
+}
+
 // TestTurnThatComesTooLate finds the session in a planned swap, or gone.
 func TestTurnThatComesTooLate(t *testing.T) {
 	for name, end := range map[string]func(p *play){
