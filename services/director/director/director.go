@@ -12,10 +12,13 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/checkpoint"
+	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/lived"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/services/director/internal/server"
 	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/services/director/internal/swap"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
@@ -80,7 +83,7 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 	d.server = server.New(server.Config{
 		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions,
 		MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
-	}, d.sessions, deps.Log)
+	}, d.sessions, d.clock, deps.Log)
 	d.swapper = swap.New(swap.Config{
 		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, Pace: cfg.RebalancePace, Confirm: cfg.Confirm == "operator",
 	}, d.sessions, d.pool, deps.Log)
@@ -93,12 +96,16 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 
 func sessionConfig(cfg config.Director) session.Config {
 	return session.Config{
-		MaxBytes: cfg.MaxSessionBytes, Window: cfg.WindowTokens,
-		WorkerWait: cfg.WorkerWait, ClientStall: cfg.ClientStall, AttachTimeout: cfg.AttachTimeout,
-		FirstTokenTimeout: cfg.FirstTokenTimeout, TokenTimeoutMin: cfg.TokenTimeoutMin, TokenFactor: cfg.TokenTimeoutFactor,
+		MaxBytes: cfg.MaxSessionBytes, Window: cfg.WindowTokens, ClientStall: cfg.ClientStall,
 		MaxSwapsPerMinute: cfg.MaxSwapsPerMinute, MaxWorkerDeaths: cfg.MaxWorkerDeaths,
-		ConfirmTimeout: cfg.ConfirmTimeout, TransferTimeout: cfg.TransferTimeout,
-		CheckpointInterval: cfg.CheckpointInterval, CheckpointAtPeer: cfg.CheckpointPlace == "peer",
+		Tokens: stream.Timeouts{FirstToken: cfg.FirstTokenTimeout, TokenMin: cfg.TokenTimeoutMin, Factor: cfg.TokenTimeoutFactor},
+		Handover: handover.Config{
+			WorkerWait: cfg.WorkerWait, ConfirmTimeout: cfg.ConfirmTimeout, AttachTimeout: cfg.AttachTimeout,
+			TransferTimeout: cfg.TransferTimeout, FirstTokenTimeout: cfg.FirstTokenTimeout,
+		},
+		Checkpoint: checkpoint.Config{
+			Interval: cfg.CheckpointInterval, TransferTimeout: cfg.TransferTimeout, AtPeer: cfg.CheckpointPlace == "peer",
+		},
 	}
 }
 

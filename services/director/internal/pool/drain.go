@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/connswap/connswap/shared/migration"
@@ -34,9 +35,8 @@ func (p *Pool) Undrain(label string) error {
 		return wire.Errorf(wire.CodeInvalid, "%s is not drained", label)
 	}
 	delete(p.draining, label)
-	after := p.dispatch()
+	p.dispatch()
 	p.mu.Unlock()
-	after()
 	return nil
 }
 
@@ -66,9 +66,9 @@ func (p *Pool) leaving(l *Link) {
 	}
 }
 
-// On returns the sessions that a worker has, or is to get, in the order in which they move. If instance is not empty,
+// On returns the ids of the sessions that a worker has, or is to get, in the order in which they move. If instance is not empty,
 // it has to be that one.
-func (p *Pool) On(label, instance string) []Placed {
+func (p *Pool) On(label, instance string) []uint64 {
 	p.mu.Lock()
 	w := p.workers[label]
 	if w == nil || w.link == nil || instance != "" && w.Instance != instance {
@@ -78,17 +78,13 @@ func (p *Pool) On(label, instance string) []Placed {
 	l := w.link
 	p.mu.Unlock()
 	l.mu.Lock()
-	all := make([]attempt, 0, len(l.attempts))
-	for _, a := range l.attempts {
-		all = append(all, a)
-	}
+	all := slices.SortedFunc(maps.Keys(l.places), (*Waiter).compare)
 	l.mu.Unlock()
-	slices.SortFunc(all, func(a, b attempt) int { return a.wish.compare(b.wish) })
-	placed := make([]Placed, len(all))
-	for i, a := range all {
-		placed[i] = a.session
+	ids := make([]uint64, len(all))
+	for i, w := range all {
+		ids[i] = w.ID
 	}
-	return placed
+	return ids
 }
 
 // Obstacle says in words what keeps a session from leaving a worker, or nothing.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -40,15 +41,10 @@ type Link struct {
 	ready    bool // the worker takes new sessions
 	rested   bool // false for a moment after the worker declined one
 	resting  *time.Timer
-	attempts map[uint64]attempt
-	holding  map[uint64]Placed // sessions whose checkpoint this worker was asked to keep, until it answers
-	progress uint64            // reports so far
-}
-
-// attempt is one session on one worker.
-type attempt struct {
-	session Placed
-	wish    *Waiter // that it was granted for
+	places   map[*Waiter]struct{} // granted
+	attempts map[uint64]Sink      // open ones, by stream
+	holding  map[uint64]Holder    // by stream whose checkpoint this worker was asked to keep, until it answers
+	progress uint64               // reports so far
 }
 
 // lostError carries the cause through a context.
@@ -79,7 +75,7 @@ const tokenStreams = 4
 func newLink(p *Pool, w *Worker) *Link {
 	return &Link{
 		pool: p, worker: w, log: p.log.With(zap.String("worker", w.Label)), control: wire.NewOutbox(),
-		tether: NewID(), attempts: map[uint64]attempt{}, holding: map[uint64]Placed{}, rested: true,
+		tether: NewID(), places: map[*Waiter]struct{}{}, attempts: map[uint64]Sink{}, holding: map[uint64]Holder{}, rested: true,
 	}
 }
 
@@ -188,17 +184,14 @@ func (l *Link) down(err error) {
 		level = zap.InfoLevel
 	}
 	l.log.Log(level, "worker lost", zap.String("cause", string(cause)), zap.Int("sessions", len(orphans)), zap.Error(err))
-	l.pool.orphan(orphans, cause)
+	l.pool.orphan(l, orphans, cause)
 }
 
-// take removes all attempts and returns them, oldest session first. l.mu is held.
-func (l *Link) take() []attempt {
-	all := make([]attempt, 0, len(l.attempts))
-	for _, a := range l.attempts {
-		all = append(all, a)
-	}
+// take removes all places and attempts, and returns the places, oldest stream first. l.mu is held.
+func (l *Link) take() []*Waiter {
+	all := slices.SortedFunc(maps.Keys(l.places), func(a, b *Waiter) int { return cmp.Compare(a.ID, b.ID) })
+	clear(l.places)
 	clear(l.attempts)
-	slices.SortFunc(all, func(a, b attempt) int { return cmp.Compare(a.wish.ID, b.wish.ID) })
 	return all
 }
 
@@ -242,7 +235,7 @@ func (l *Link) classify(err error) error {
 func (l *Link) room() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.up && l.ready && l.rested && len(l.attempts) < l.worker.Capacity
+	return l.up && l.ready && l.rested && len(l.places) < l.worker.Capacity
 }
 
 // Up reports whether the worker can be reached, as far as is known.
@@ -262,10 +255,10 @@ func (l *Link) available() bool {
 func (l *Link) add(w *Waiter) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.up || !l.ready || len(l.attempts) >= l.worker.Capacity {
+	if !l.up || !l.ready || len(l.places) >= l.worker.Capacity {
 		return false
 	}
-	l.attempts[w.ID] = attempt{session: w.Session, wish: w}
+	l.places[w] = struct{}{}
 	return true
 }
 
@@ -273,9 +266,7 @@ func (l *Link) add(w *Waiter) bool {
 func (l *Link) remove(w *Waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.attempts[w.ID].wish == w {
-		delete(l.attempts, w.ID)
-	}
+	delete(l.places, w)
 }
 
 // rest lets a worker that declined a session alone for a moment.
@@ -313,14 +304,29 @@ func (l *Link) MgmtAddr() string { return l.worker.MgmtAddr }
 // LocalAddr is the address of this end of the link, "ip:port".
 func (l *Link) LocalAddr() string { return l.conn.LocalAddr().String() }
 
-// Send sends a message on the control stream, such as those for standbys. Attach, Cancel and Grant have their own.
+// Open says where the worker's words about a stream go, until Close. It replaces what was open before for the stream.
+func (l *Link) Open(stream uint64, to Sink) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.up {
+		l.attempts[stream] = to
+	}
+}
+
+// Close ends what Open began, if nothing has replaced it.
+func (l *Link) Close(stream uint64, to Sink) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.attempts[stream] == to {
+		delete(l.attempts, stream)
+	}
+}
+
+// Send sends a message on the control stream.
 func (l *Link) Send(m wire.Message) { l.control.Send(m) }
 
-// Attach gives a session to the worker. The answers come to the session's Sink.
-func (l *Link) Attach(m *wirepb.Attach) { l.control.Send(m) }
-
 // Hold asks the worker to keep a session's checkpoint. The answer comes to s, unless the link is lost before.
-func (l *Link) Hold(s Placed, m *wirepb.Hold) {
+func (l *Link) Hold(s Holder, m *wirepb.Hold) {
 	l.mu.Lock()
 	l.holding[m.GetFrom().GetSession()] = s
 	l.mu.Unlock()
@@ -345,9 +351,6 @@ func (l *Link) held(m *wirepb.Held) {
 		s.Held(m)
 	}
 }
-
-// Cancel takes a session back from the worker, for one epoch. It does not free its place; see Pool.Release.
-func (l *Link) Cancel(id, epoch uint64) { l.control.Send(&wirepb.Cancel{Session: id, Epoch: epoch}) }
 
 // Grant lets the worker send more.
 func (l *Link) Grant(grants ...*wirepb.Credit_Grant) {

@@ -87,9 +87,8 @@ func (p *Pool) Close() {
 func (p *Pool) Acquire(w *Waiter) {
 	p.mu.Lock()
 	p.enqueue(w)
-	after := p.dispatch()
+	p.dispatch()
 	p.mu.Unlock()
-	after()
 }
 
 // Release takes back a wish, and the place that may have been granted to it.
@@ -99,23 +98,22 @@ func (p *Pool) Release(w *Waiter) {
 		p.untold--
 	}
 	p.queueOf(w).remove(w)
+	w.index = done
 	if w.granted != nil {
 		w.granted.remove(w)
 		w.granted = nil
 	}
 	p.settle(w)
-	after := p.dispatch()
+	p.dispatch()
 	p.mu.Unlock()
-	after()
 }
 
 // Settle says that the swap of w is over: its place is now an ordinary one.
 func (p *Pool) Settle(w *Waiter) {
 	p.mu.Lock()
 	p.settle(w)
-	after := p.dispatch()
+	p.dispatch()
 	p.mu.Unlock()
-	after()
 }
 
 // Alternative reports whether a worker other than avoid could take a session with this engine now.
@@ -168,10 +166,8 @@ func (p *Pool) settle(w *Waiter) {
 	}
 }
 
-// dispatch gives places to waiters, oldest first, and returns what to tell them once p.mu is free. A waiter
-// that fits nowhere does not hold up those that need another engine.
-func (p *Pool) dispatch() (after func()) {
-	var calls []func()
+// dispatch gives places to waiters, oldest first. A waiter that fits nowhere does not hold up those that need another engine.
+func (p *Pool) dispatch() {
 	var passed []*Waiter
 	for w := p.next(); w != nil; w = p.next() {
 		link := p.pick(w)
@@ -180,18 +176,13 @@ func (p *Pool) dispatch() (after func()) {
 			continue
 		}
 		p.grant(w, link)
-		calls = append(calls, func() { w.Session.Granted(w, link) })
+		w.Session.Granted(w, link)
 	}
 	for _, w := range passed {
 		heap.Push(p.queueOf(w), w)
 	}
 	if p.untold > 0 && (len(passed) > 0 || p.pick(&Waiter{}) == nil) {
-		calls = append(calls, p.tellWaiting()...)
-	}
-	return func() {
-		for _, call := range calls {
-			call()
-		}
+		p.tellWaiting()
 	}
 }
 
@@ -208,19 +199,15 @@ func (p *Pool) grant(w *Waiter, link *Link) {
 	p.turn = p.after(link)
 }
 
-// tellWaiting returns the calls that tell each waiter, once, why it waits.
-func (p *Pool) tellWaiting() []func() {
-	var calls []func()
+// tellWaiting tells each waiter, once, why it waits.
+func (p *Pool) tellWaiting() {
 	for _, w := range slices.Concat(p.waiting[:]...) {
-		if w.told {
-			continue
+		if !w.told {
+			w.told = true
+			w.Session.Waiting(w, p.shortage(w))
 		}
-		w.told = true
-		reason := p.shortage(w)
-		calls = append(calls, func() { w.Session.Waiting(w, reason) })
 	}
 	p.untold = 0
-	return calls
 }
 
 // pick returns the next link, round robin, that could take w; a worker to avoid only if there is no other, and never
@@ -309,17 +296,15 @@ func (p *Pool) linkUp(l *Link) {
 	p.mu.Lock()
 	p.links = append(p.links, l)
 	l.worker.link = l
-	after := p.dispatch()
+	p.dispatch()
 	p.mu.Unlock()
-	after()
 }
 
 // changed looks for waiters that fit now.
 func (p *Pool) changed() {
 	p.mu.Lock()
-	after := p.dispatch()
+	p.dispatch()
 	p.mu.Unlock()
-	after()
 }
 
 // linkDown takes a link out, so that nothing more is given to it.
@@ -332,24 +317,21 @@ func (p *Pool) linkDown(l *Link) {
 	p.mu.Unlock()
 }
 
-// orphan finds new places for the sessions of a lost worker. All are fenced and queued before the first place
-// is given, so that they move in order of their age.
-func (p *Pool) orphan(attempts []attempt, cause Cause) {
-	var wishes []*Waiter
-	for _, a := range attempts {
-		if w := a.session.Lost(a.wish.Epoch, cause); w != nil {
-			wishes = append(wishes, w)
+// orphan finds new places for the sessions of a lost worker. All are fenced and queued before the first place is given, so that they move in order of
+// their age.
+func (p *Pool) orphan(l *Link, places []*Waiter, cause Cause) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range places {
+		if w.granted != l { // released meanwhile
+			continue
+		}
+		w.granted = nil
+		p.settle(w)
+		if w.Session.Lost(w, l, cause) {
+			w.index, w.told = fresh, false
+			p.enqueue(w)
 		}
 	}
-	p.mu.Lock()
-	for _, a := range attempts {
-		a.wish.granted = nil
-		p.settle(a.wish)
-	}
-	for _, w := range wishes {
-		p.enqueue(w)
-	}
-	after := p.dispatch()
-	p.mu.Unlock()
-	after()
+	p.dispatch()
 }

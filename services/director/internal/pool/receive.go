@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/quic-go/quic-go"
 	"go.uber.org/zap"
@@ -16,15 +17,15 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// Sink takes what a worker sends for a session. The link's readers call it; it never blocks. What belongs to
-// another epoch than the session's own is dropped there: that is the fence.
+// Sink takes what a worker says of one stream. The link's readers call it; it never blocks. What belongs to another epoch than the one that counts is
+// dropped there: that is the fence.
 type Sink interface {
-	// Token takes one token. Its text is valid during the call.
-	Token(t wire.Token)
-	// Flush hands what Token took to the client, and returns what the worker behind l may send now, or nil.
-	Flush(l *Link) *wirepb.Credit_Grant
-	// Connection tells sessions of the same client apart, so that they are flushed together.
-	Connection() uint64
+	// Token takes one token, which came at a time. Its text is valid during the call.
+	Token(t wire.Token, at time.Time)
+	// Flush hands what Token took to the client, and returns what the worker may send now, or nil.
+	Flush() *wirepb.Credit_Grant
+	// Client tells streams of the same client apart, so that they are flushed together.
+	Client() uint64
 
 	Begun(m *wirepb.Begin)
 	Ended(m *wirepb.End)
@@ -32,8 +33,10 @@ type Sink interface {
 	Refused(m *wirepb.Refused)
 	Prepared(m *wirepb.Prepared)
 	Captured(m *wirepb.Captured)
-	Held(m *wirepb.Held)
 }
+
+// Holder is told whether a worker keeps the checkpoint that it was asked to keep. It never blocks.
+type Holder interface{ Held(m *wirepb.Held) }
 
 // acceptTokens reads each token stream that the worker opens.
 func (l *Link) acceptTokens(ctx context.Context, running *sync.WaitGroup) error {
@@ -48,6 +51,7 @@ func (l *Link) acceptTokens(ctx context.Context, running *sync.WaitGroup) error 
 
 // batch is what one read of a token stream brought.
 type batch struct {
+	at     time.Time // when it came
 	dirty  []Sink
 	grants []*wirepb.Credit_Grant
 }
@@ -90,8 +94,11 @@ func (l *Link) receive(f wire.Frame, b *batch) error {
 			l.fenced.Add(1)
 			return nil
 		}
-		s.Token(t)
-		if last := len(b.dirty) - 1; last < 0 || b.dirty[last] != Sink(s) {
+		if len(b.dirty) == 0 {
+			b.at = time.Now()
+		}
+		s.Token(t, b.at)
+		if last := len(b.dirty) - 1; last < 0 || b.dirty[last] != s {
 			b.dirty = append(b.dirty, s)
 		}
 		return nil
@@ -124,9 +131,9 @@ func (l *Link) flush(b *batch) {
 	if len(b.dirty) == 0 {
 		return
 	}
-	slices.SortStableFunc(b.dirty, func(x, y Sink) int { return cmp.Compare(x.Connection(), y.Connection()) })
+	slices.SortStableFunc(b.dirty, func(x, y Sink) int { return cmp.Compare(x.Client(), y.Client()) })
 	for _, s := range b.dirty {
-		if g := s.Flush(l); g != nil {
+		if g := s.Flush(); g != nil {
 			b.grants = append(b.grants, g)
 		}
 	}
@@ -138,10 +145,10 @@ func (l *Link) flush(b *batch) {
 	b.dirty, b.grants = b.dirty[:0], b.grants[:0]
 }
 
-func (l *Link) session(id uint64) Placed {
+func (l *Link) session(id uint64) Sink {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.attempts[id].session
+	return l.attempts[id]
 }
 
 // readControl reads the control stream until it ends.
@@ -198,14 +205,14 @@ func (l *Link) refused(m *wirepb.Refused) {
 func (l *Link) status(m *wirepb.WorkerStatus) {
 	l.mu.Lock()
 	l.ready = m.GetAvailable()
-	var orphans []attempt
+	var orphans []*Waiter
 	if m.GetFailed() {
 		orphans = l.take()
 	}
 	l.mu.Unlock()
 	if m.GetFailed() {
 		l.log.Warn("worker reported failure", zap.String("reason", m.GetReason()), zap.Int("sessions", len(orphans)))
-		l.pool.orphan(orphans, CauseReported)
+		l.pool.orphan(l, orphans, CauseReported)
 		return
 	}
 	l.log.Info("worker status", zap.Bool("available", m.GetAvailable()), zap.String("reason", m.GetReason()))

@@ -53,5 +53,5 @@ func (p *Pool) Workers() (workers []Snapshot, waiting int) {
 func (l *Link) sessions() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.attempts)
+	return len(l.places)
 }

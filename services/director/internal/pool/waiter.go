@@ -7,19 +7,17 @@ import (
 	"github.com/connswap/connswap/shared/migration"
 )
 
-// Placed is a session as the pool and its links see it.
+// Placed is a session as the pool sees it.
 //
-// All methods are called by the goroutines of links. They never block, and take no lock but the session's own.
+// All methods are called with Pool.mu held, in the order in which things happen. They never block, and take no lock but the session's own.
 type Placed interface {
 	// Granted says that a place was found for w.
 	Granted(w *Waiter, l *Link)
 	// Waiting says that no worker can take w now.
 	Waiting(w *Waiter, reason string)
-	// Lost says that the worker of the given epoch is gone. If that is the one that serves the session it fences the
-	// session at once, and returns its wish for the next worker; otherwise nil.
-	Lost(epoch uint64, cause Cause) *Waiter
-
-	Sink
+	// Lost says that the worker is gone at which w had its place. If that is the one that serves the session, or that it is moving to, it fences the
+	// session at once, makes w fit for the next worker and returns true: then the very same w waits again.
+	Lost(w *Waiter, l *Link, cause Cause) (again bool)
 }
 
 // Waiter is one session's wish for a worker. Make it with NewWaiter.
@@ -28,7 +26,6 @@ type Waiter struct {
 	ID          uint64 // of the session; older sessions have lower ones
 	Started     int64  // when the session began, in seconds: older ones go first,
 	Priority    uint32 // of equally old ones those with the higher priority
-	Epoch       uint64 // that the worker shall serve
 	Kind        migration.Kind
 	Fingerprint string // of the engine; empty if any will do
 	Avoid       string // a worker not to take again; empty if any will do

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/session"
+	streamlog "github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -154,7 +155,7 @@ func (c *connection) serveStream(ctx context.Context, stream *quic.Stream) {
 	}
 	s := c.server.sessions.Create(session.Identity{
 		Connection: c.number, ConnectionID: c.id, StreamID: uint64(stream.StreamID()) / 4,
-	}, request, stream)
+	}, request, func(log *streamlog.Log, tell func(any)) session.Leg { return newLeg(stream, log, c.server.clock, tell) })
 	defer c.server.sessions.Retire(s)
 	s.Run(ctx)
 	var stopped *quic.StreamError

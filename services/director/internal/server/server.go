@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/lived"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
@@ -30,6 +31,7 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	sessions *session.Manager
+	clock    *lived.Clock
 	log      *zap.Logger
 
 	connections atomic.Uint64
@@ -40,8 +42,8 @@ type Server struct {
 }
 
 // New returns a server that serves nobody yet.
-func New(cfg Config, sessions *session.Manager, log *zap.Logger) *Server {
-	return &Server{cfg: cfg, sessions: sessions, log: log, conns: map[*connection]struct{}{}}
+func New(cfg Config, sessions *session.Manager, clock *lived.Clock, log *zap.Logger) *Server {
+	return &Server{cfg: cfg, sessions: sessions, clock: clock, log: log, conns: map[*connection]struct{}{}}
 }
 
 // Serve accepts clients until ctx ends; then it ends their streams, tells them that the director shuts down, and

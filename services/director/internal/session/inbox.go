@@ -2,43 +2,29 @@ package session
 
 import (
 	"sync"
-	"time"
 
+	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/pool"
-	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// Events for the owner of a session.
+// Events for the owner of a session, besides those of package attempt and of the log. A func() is one too: it is called.
 type (
 	granted struct {
-		wish *pool.Waiter
-		link *pool.Link
+		place *pool.Waiter
+		link  *pool.Link
 	}
 	waiting struct {
-		wish   *pool.Waiter
+		place  *pool.Waiter
 		reason string
 	}
-	workerLost struct {
-		epoch uint64
+	lost struct {
+		place *pool.Waiter
+		link  *pool.Link
 		cause pool.Cause
 	}
-	targetLost struct { // of a planned swap, before its cut
-		epoch uint64
-		cause pool.Cause
-	}
-	begun      struct{ m *wirepb.Begin }
-	firstToken struct{ epoch uint64 }
-	ended      struct{ m *wirepb.End }
-	failed     struct{ m *wirepb.Fail }
-	refused    struct{ m *wirepb.Refused }
-	full       struct{ epoch uint64 } // the journal took its last token
-	clientGone struct{ err error }    // the client's stream broke
-	relieved   struct{}               // a stalled client took something
-	drained    struct{}               // all that was for the client is written
-
-	planned  struct{ *Plan }
+	planned  struct{ *handover.Plan }
 	rollback struct {
-		of     *Plan
+		of     *handover.Plan
 		reason string
 	}
 	decided struct {
@@ -46,17 +32,16 @@ type (
 		reason  string
 		answer  func(error)
 	}
-	prepared struct{}               // flow.prepared is new
-	captured struct{}               // flow.captured is new
-	crossed  struct{ at time.Time } // the token came that the cut waits for
-	held     struct {               // a checkpoint is where it should be, or not
-		source   uint64 // epoch of the worker that it is from
-		request  uint64 // its number; 0 if the peer that keeps it has answered
-		sequence uint64
-		err      error
-	}
-	turnCome struct{ turn *Turn } // to make a checkpoint
 )
+
+// ClientLeft says that nothing reaches the client any more.
+type ClientLeft struct {
+	Cancelled bool // by the client; else its stream broke
+	Err       error
+}
+
+// ClientRead says that a client which had let its stream wait has read on.
+type ClientRead struct{}
 
 // inbox is the owner's queue. It is not bounded by itself: each attempt puts a handful of events there at most,
 // whatever its worker sends, and attempts are bounded. What operators ask for is bounded by their connections.

@@ -2,6 +2,7 @@ package session
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -21,7 +22,7 @@ type Manager struct {
 	mu    sync.Mutex
 	given uint64                           // numbers given out
 	live  map[uint64]map[*Session]struct{} // by connection
-	count int                              // live ones
+	byID  map[uint64]*Session              // live ones
 	ended []Listed                         // the oldest end first
 }
 
@@ -36,37 +37,37 @@ const maxEnded = 10_000
 
 // NewManager returns a Manager without sessions. Those that have ended are listed for the given time.
 func NewManager(cfg Config, deps Deps, retention time.Duration) *Manager {
-	return &Manager{cfg: cfg, deps: deps, retention: retention, live: map[uint64]map[*Session]struct{}{}}
+	return &Manager{cfg: cfg, deps: deps, retention: retention, live: map[uint64]map[*Session]struct{}{}, byID: map[uint64]*Session{}}
 }
 
 // Create returns a new session, known from now on, with a number of its own. Its Run begins it; Retire ends it.
-func (m *Manager) Create(who Identity, request *wirepb.Request, stream Stream) *Session {
+func (m *Manager) Create(who Identity, request *wirepb.Request, open Open) *Session {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.given++
 	who.ID = m.given
-	s := New(who, request, stream, m.cfg, m.deps)
+	s := New(who, request, open, m.cfg, m.deps)
 	if m.live[who.Connection] == nil {
 		m.live[who.Connection] = map[*Session]struct{}{}
 	}
 	m.live[who.Connection][s] = struct{}{}
-	m.count++
+	m.byID[who.ID] = s
 	return s
 }
 
 // Retire takes note that a session has ended: what it held is given back, how it ended stays listed for a while.
 func (m *Manager) Retire(s *Session) {
-	last := Listed{s.who.ConnectionID, s.Snapshot()}
+	last := Listed{s.stream.ConnectionID, s.Snapshot()}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.live[s.who.Connection][s]; !ok {
+	if _, ok := m.live[s.stream.Connection][s]; !ok {
 		return
 	}
-	delete(m.live[s.who.Connection], s)
-	if len(m.live[s.who.Connection]) == 0 {
-		delete(m.live, s.who.Connection)
+	delete(m.live[s.stream.Connection], s)
+	if len(m.live[s.stream.Connection]) == 0 {
+		delete(m.live, s.stream.Connection)
 	}
-	m.count--
+	delete(m.byID, s.stream.ID)
 	m.ended = append(m.ended, last)
 	m.forget()
 }
@@ -88,7 +89,20 @@ func (m *Manager) forget() {
 func (m *Manager) Running() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.count
+	return len(m.byID)
+}
+
+// Get returns the running sessions among those with the given ids, in their order.
+func (m *Manager) Get(ids ...uint64) []*Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]*Session, 0, len(ids))
+	for _, id := range ids {
+		if s := m.byID[id]; s != nil {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // Of returns the running sessions of a connection, by stream.
@@ -103,7 +117,7 @@ func byStream(set map[*Session]struct{}) []*Session {
 	for s := range set {
 		all = append(all, s)
 	}
-	slices.SortFunc(all, func(a, b *Session) int { return cmp.Compare(a.who.StreamID, b.who.StreamID) })
+	slices.SortFunc(all, func(a, b *Session) int { return cmp.Compare(a.stream.StreamID, b.stream.StreamID) })
 	return all
 }
 
@@ -113,14 +127,14 @@ func (m *Manager) Find(connectionID string, stream uint64) (*Session, error) {
 	defer m.mu.Unlock()
 	for _, set := range m.live {
 		all := byStream(set)
-		if all[0].who.ConnectionID != connectionID {
+		if all[0].stream.ConnectionID != connectionID {
 			continue
 		}
 		if stream == 0 && len(all) > 1 {
 			return nil, wire.Errorf(wire.CodeInvalid, "%s has %d streams; name one with --stream", connectionID, len(all))
 		}
 		for _, s := range all {
-			if stream == 0 || s.who.StreamID == stream {
+			if stream == 0 || s.stream.StreamID == stream {
 				return s, nil
 			}
 		}
@@ -138,7 +152,7 @@ func (m *Manager) List(states ...State) []Listed {
 	m.mu.Unlock()
 	list := make([]Listed, 0, len(running)+len(ended))
 	for _, s := range running {
-		if l := (Listed{s.who.ConnectionID, s.Snapshot()}); wanted(l) {
+		if l := (Listed{s.stream.ConnectionID, s.Snapshot()}); wanted(l) {
 			list = append(list, l)
 		}
 	}
@@ -167,13 +181,8 @@ func (m *Manager) Swaps() []migration.Record {
 
 // running returns the sessions that run, by age. m.mu is held.
 func (m *Manager) running() []*Session {
-	var all []*Session
-	for _, set := range m.live {
-		for s := range set {
-			all = append(all, s)
-		}
-	}
-	slices.SortFunc(all, func(a, b *Session) int { return cmp.Compare(a.who.ID, b.who.ID) })
+	all := slices.Collect(maps.Values(m.byID))
+	slices.SortFunc(all, func(a, b *Session) int { return cmp.Compare(a.stream.ID, b.stream.ID) })
 	return all
 }
 

@@ -5,64 +5,114 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/attempt"
+	"github.com/connswap/connswap/services/director/internal/handover"
+	"github.com/connswap/connswap/services/director/internal/lived"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/shared/migration"
-	"github.com/connswap/connswap/shared/session"
 	"github.com/connswap/connswap/shared/wire"
-	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// minProgress is how many tokens an attempt must have delivered for the death of its worker not to be blamed
-// on the request.
-const minProgress = 4
+// This file is how a stream comes from one worker to the next.
 
-// lose gives up the present attempt and moves on. avoid is a worker not to come back to.
-func (s *Session) lose(cause pool.Cause, avoid string) {
-	s.abandon(migration.SourceLost, string(cause))
-	s.blame(cause)
-	moved := s.swap == nil
+// move begins a handover from a worker that is lost for a cause, or from nobody.
+func (s *Session) move(place *pool.Waiter, cause string) {
+	s.depends.on(place, nil)
+	s.handover = handover.New(s.view.worker(), cause, place, s.unassigned, s.cfg.Handover, s.handoverDeps())
+	s.handover.Start()
+	s.settle()
+}
+
+func (s *Session) handoverDeps() handover.Deps {
+	return handover.Deps{Stream: s.stream, States: s.states, Places: s.deps.Pool, Owner: (*owner)(s), Clock: s.deps.Clock, Log: s.log}
+}
+
+// place returns a wish for a worker other than avoid, if there is another.
+func (s *Session) place(avoid string) *pool.Waiter {
+	return s.want(pool.Waiter{Kind: s.depends.kind, Avoid: avoid})
+}
+
+func (s *Session) want(w pool.Waiter) *pool.Waiter {
+	w.Session, w.ID, w.Started, w.Priority = &s.depends, s.stream.ID, s.started.Unix(), s.stream.Request.GetPriority()
+	w.Fingerprint = s.view.fingerprint()
+	return pool.NewWaiter(w)
+}
+
+// lose gives up the attempt that the stream depends on, and moves on. If the worker's link is lost, queued is the place that has been asked for again
+// already; else it is nil, and the worker is not to be taken again if there is another.
+func (s *Session) lose(cause pool.Cause, queued *pool.Waiter) {
+	s.record.Fence()
+	moved := s.serving != nil
 	left := string(cause) // why the worker that the client knows was left
-	if s.swap != nil {
-		left = s.swap.Cause
-		s.swap.Reason = string(cause)
-		s.step(undone(cause))
+	if moved {
+		s.loseSource(cause)
+	}
+	gone := s.serving
+	if gone == nil {
+		gone = s.handover.Target()
+	}
+	s.blame.lost(cause, s.record.Len(), s.record.Exhausted())
+	if moved {
+		s.leaveServing(queued)
+		s.unassigned, s.told = s.deps.Clock.Now(), false
+		s.log.Warn("worker failed - initiating connection migration", zap.String("worker", gone.Link.Worker()), zap.String("cause", string(cause)))
 	} else {
-		s.homeless, s.told = s.deps.Clock.Now(), false
-		s.log.Warn("worker failed - initiating connection migration", zap.String("worker", s.worker()), zap.String("cause", string(cause)))
+		left = s.handover.Cause()
+		if queued != nil {
+			s.handover.TargetLost(string(cause))
+		} else {
+			s.handover.End(undone(cause), string(cause))
+		}
+		s.settle()
 	}
+	if s.goesOn(moved, cause) {
+		if queued == nil {
+			queued = s.place(gone.Link.Worker())
+		}
+		s.move(queued, left)
+	}
+}
+
+// loseSource ends a planned handover whose source is lost.
+func (s *Session) loseSource(cause pool.Cause) {
+	if s.handover != nil {
+		s.handover.End(migration.SourceLost, string(cause))
+		s.settle()
+	}
+}
+
+// leaveServing takes the stream back from the worker that serves it, and its place unless that is queued again.
+func (s *Session) leaveServing(queued *pool.Waiter) {
+	s.serving.Leave()
+	if queued == nil {
+		s.deps.Pool.Release(s.serving.Place)
+	}
+	s.serving = nil
+	s.states.Cut(s.record.Len())
+}
+
+// goesOn reports whether a stream that has no worker is to get another; if not it has been ended.
+func (s *Session) goesOn(moved bool, cause pool.Cause) bool {
 	switch {
-	case s.deaths >= s.cfg.MaxWorkerDeaths:
-		s.fail(wire.Errorf(wire.CodePoison, "stopped after %d workers in a row died serving this stream; the last: %s", s.deaths, cause))
-	case moved && s.tooManySwaps():
+	case s.record.Len() == uint64(s.stream.Request.GetMaxTokens()):
+		s.finish("length") // there is nothing left to generate; only the worker's last word is missing
+	case s.blame.deaths >= s.cfg.MaxWorkerDeaths:
+		s.fail(wire.Errorf(wire.CodePoison, "stopped after %d workers in a row died serving this stream; the last: %s", s.blame.deaths, cause))
+	case moved && s.blame.moved() > s.cfg.MaxSwapsPerMinute:
 		s.fail(wire.Errorf(wire.CodeSwapLimit, "the stream was moved %d times within a minute", s.cfg.MaxSwapsPerMinute))
-	case s.deps.Clock.Since(s.homeless) >= s.cfg.WorkerWait:
-		s.failHomeless()
+	case s.deps.Clock.Since(s.unassigned) >= s.cfg.Handover.WorkerWait:
+		s.failUnassigned()
 	default:
-		s.move(left, avoid)
+		return true
 	}
+	return false
 }
 
-// blame counts the workers that died in a row because of this request, as far as one can tell: before it made
-// progress, though it could have.
-func (s *Session) blame(cause pool.Cause) {
-	s.mu.Lock()
-	progress := s.flow.journal.Len() - s.attemptAt
-	exhausted := s.flow.journal.Len() >= s.flow.client.granted
-	s.mu.Unlock()
-	if progress >= minProgress {
-		s.deaths = 0
-	}
-	if progress >= 4*minProgress {
-		s.patience = 1
-	}
-	switch {
-	case s.link == nil: // the worker died before it was given the request
-	case cause == pool.CauseStuck && progress == 0, cause.Deadly() && progress < minProgress && !exhausted:
-		s.deaths++
-	}
+func (s *Session) failUnassigned() {
+	s.fail(wire.Errorf(wire.CodeNoWorker, "no worker took the stream within %v", s.cfg.Handover.WorkerWait))
 }
 
-// undone returns the event that ends a swap whose target is given up.
+// undone returns the event that ends a handover whose target is given up.
 func undone(cause pool.Cause) migration.Event {
 	switch cause { //nolint:exhaustive // all others mean that the target is gone
 	case pool.CauseDiverged:
@@ -73,227 +123,120 @@ func undone(cause pool.Cause) migration.Event {
 	return migration.TargetLost
 }
 
-func (s *Session) worker() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.flow.worker
+// owner is a Session as its handovers see it.
+type owner Session
+
+// Cut moves the stream's dependence from source to target.
+func (o *owner) Cut(source, target *attempt.Attempt) (credit, cut uint64, ok bool) {
+	s := (*Session)(o)
+	if credit, cut, ok = s.depends.cut(source, target); ok {
+		s.serving = nil
+		s.states.Cut(cut)
+		s.unassigned, s.told, s.blame.began = s.deps.Clock.Now(), false, cut
+	}
+	return credit, cut, ok
 }
 
-// tooManySwaps counts the swap that is about to begin.
-func (s *Session) tooManySwaps() bool {
-	now := time.Now()
-	for len(s.recent) > 0 && now.Sub(s.recent[0]) > time.Minute {
-		s.recent = s.recent[1:]
-	}
-	s.recent = append(s.recent, now)
-	return len(s.recent) > s.cfg.MaxSwapsPerMinute
-}
+// Show shows people where the handover stands.
+func (o *owner) Show(h *handover.Handover) { (*Session)(o).view.moves(h) }
 
-// move begins a swap: to the first worker, or from one that is lost.
-func (s *Session) move(cause, avoid string) {
-	s.leave()
-	s.mu.Lock()
-	s.fence()
-	from := s.flow.worker
-	if s.flow.wish == nil || s.flow.wish == s.wish {
-		s.wishFor(avoid)
-	}
-	s.wish = s.flow.wish
-	s.mu.Unlock()
-	kind := migration.Failover
-	if from == "" {
-		kind = migration.Placement
-	}
-	s.swap = migration.NewSwap(kind, from, cause, time.Now())
-	s.swap.Epoch, s.swap.Cut = s.wish.Epoch, s.length()
-	s.keep.cutAt(s.swap.Cut)
-	s.step(migration.Start)
-}
-
-// leave gives the present attempt up: its place in the pool, and the worker's part. If the session is over, that
-// goes for the attempt too that Lost may have asked for meanwhile.
-func (s *Session) leave() {
-	if s.link != nil {
-		s.link.Cancel(s.who.ID, s.wish.Epoch)
-		s.link = nil
-	}
-	if s.wish != nil {
-		s.deps.Pool.Release(s.wish)
-	}
-	s.releaseSource()
-	s.mu.Lock()
-	newest, closed := s.flow.wish, s.flow.closed
-	s.mu.Unlock()
-	if closed && newest != nil && newest != s.wish {
-		s.deps.Pool.Release(newest)
-	}
-}
-
-// step feeds the swap one event and carries out what follows from it.
-func (s *Session) step(event migration.Event) {
-	if s.swap == nil {
+// settle accounts for a handover that is over.
+func (s *Session) settle() {
+	h := s.handover
+	if h == nil || !h.Over() {
 		return
 	}
-	actions, err := s.swap.Apply(event, time.Now())
-	if err != nil {
-		s.log.Error("swap", zap.Error(err))
-		return
-	}
-	s.entered = s.deps.Clock.Now()
-	swap := s.swap
-	s.publish(swap)
-	for _, action := range actions {
-		s.act(action)
-	}
-	if s.swap == swap && swap.State().Final() {
-		s.swapOver()
-	}
-}
-
-func (s *Session) act(action migration.Action) {
-	switch action {
-	case migration.Pick:
-		s.deps.Pool.Acquire(s.wish)
-	case migration.Open:
-		s.log.Debug("opening attempt", zap.String("worker", s.link.Worker()), zap.Uint64("epoch", s.wish.Epoch))
-		s.step(migration.Opened)
-	case migration.Capture:
-		s.attemptAt = s.swap.Cut // the journal is the state; fenced, it does not grow
-		s.step(migration.Captured)
-	case migration.Transfer:
-		s.link.Attach(s.attachment())
-	case migration.Pivot:
-		s.step(migration.Pivoted) // the source was fenced when it was lost
-	case migration.Verify:
-		s.deps.Pool.Settle(s.wish) // what is left takes the engine's time, and nobody else's
-		s.mu.Lock()
-		ready := len(s.flow.held) > 0
-		s.mu.Unlock()
-		if ready && s.swap.Kind != migration.Planned { // of which the Begin has not been looked at yet
-			s.step(migration.Verified)
-		}
-	case migration.Tell:
-		if s.tell() {
-			s.step(migration.Told)
-		}
-	case migration.ReleaseSource:
-		s.releaseSource()
-	case migration.Confirm, migration.ReleaseTarget:
-		// What is beyond its cut, or never had one, needs no confirmation. The target is left by leave, which follows.
-	}
-}
-
-// releaseSource takes the session back from the worker that a planned swap leaves.
-func (s *Session) releaseSource() {
-	if s.source.link == nil {
-		return
-	}
-	s.source.link.Cancel(s.who.ID, s.source.wish.Epoch)
-	s.discard(s.source.link)
-	s.deps.Pool.Release(s.source.wish)
-	s.source = attempt{}
-}
-
-// attachment returns what the target needs to go on, and opens the session for its answer.
-func (s *Session) attachment() *wirepb.Attach {
-	s.mu.Lock()
-	s.expect(s.wish.Epoch)
-	attach := s.attach(s.wish.Epoch)
-	s.mu.Unlock()
-	attach.Checkpoint = s.checkpointFor(s.link)
-	return attach
-}
-
-// expect opens the session for the answer of an attempt, which is verified before it counts. s.mu is held.
-func (s *Session) expect(epoch uint64) {
-	f := &s.flow
-	f.pending, f.begun, f.held = epoch, false, nil
-	// One token at least, even to a client that reads nothing: without it the target could not be verified.
-	f.client.granted = max(f.client.sent+uint64(s.cfg.Window), f.journal.Len()+1)
-}
-
-// attach is called with s.mu held.
-func (s *Session) attach(epoch uint64) *wirepb.Attach {
-	f := &s.flow
-	text, lengths := f.journal.Prefix()
-	digest := f.journal.Digest()
-	return &wirepb.Attach{
-		Session: s.who.ID, Epoch: epoch, ConnectionId: s.who.ConnectionID, StreamId: s.who.StreamID,
-		Request: s.request, Credit: f.client.granted,
-		Prefix: &wirepb.Prefix{Text: text, Lengths: lengths, Digest: digest[:]},
-	}
-}
-
-func (s *Session) digest() session.Digest {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.flow.journal.Digest()
-}
-
-// tell makes the target the session's worker: the client is told, and gets the tokens held so far. It reports
-// false if the target was lost meanwhile; the event that says so is on its way.
-func (s *Session) tell() bool {
-	s.mu.Lock()
-	f := &s.flow
-	if f.pending != s.wish.Epoch {
-		s.mu.Unlock()
-		return false
-	}
-	if s.swap.Kind == migration.Placement {
-		f.client.put(&wirepb.Assigned{Worker: s.swap.To, Epoch: s.swap.Epoch})
-	} else {
-		f.swaps++
-		f.client.put(&wirepb.Swapped{
-			FromWorker: s.swap.From, ToWorker: s.swap.To, Kind: s.swap.Kind.String(), Cause: s.swap.Cause,
-			Epoch: s.swap.Epoch, LastSequence: s.swap.Cut,
-		})
-	}
-	s.swap.Gap = s.gap()
-	f.waiting = false
-	f.worker, f.fingerprint, f.link = s.swap.To, s.link.Fingerprint(), s.link
-	f.epoch, f.pending, f.begun = f.pending, 0, false
-	held := f.held
-	f.held = nil
-	f.pace.restart(s.deps.Clock.Now())
-	for i, text := range held {
-		s.accept(wire.Token{Epoch: f.epoch, Sequence: s.swap.Cut + uint64(i) + 1, Text: text})
-	}
-	s.push()
-	grant := s.credit()
-	s.mu.Unlock()
-	if grant != nil {
-		s.link.Grant(grant)
-	}
-	return true
-}
-
-// gap returns how long no token came, beyond the stream's usual interval. The planned swaps measure it exactly, all
-// others in ticks of the lived clock. s.mu is held.
-func (s *Session) gap() time.Duration {
-	p := &s.flow.pace
-	silence := s.deps.Clock.Since(p.last)
-	if s.swap.Kind == migration.Planned {
-		silence = time.Since(s.last)
-	}
-	return max(0, silence-p.mean)
-}
-
-// swapOver accounts for a swap that has ended.
-func (s *Session) swapOver() {
-	swap := s.swap
-	s.swap = nil
-	s.deps.Pool.Settle(s.wish)
+	s.handover = nil
+	s.depends.plans(nil)
+	r := h.Record()
 	switch {
-	case swap.State() == migration.Completed && swap.Kind == migration.Placement:
-		s.log.Info("worker assigned", zap.String("worker", swap.To), zap.Uint64("epoch", swap.Epoch))
-	case swap.State() == migration.Completed:
-		s.log.Info("migrating connection to new worker", zap.String("from_worker", swap.From), zap.String("to_worker", swap.To),
-			zap.Stringer("kind", swap.Kind), zap.Uint64("sequence", swap.Cut+1), zap.Uint64("epoch", swap.Epoch))
+	case h.State() == migration.Completed:
+		s.deps.Pool.Settle(h.Place())
+		s.serves(h)
+	case s.serving != nil: // it stays where it was
+		s.states.Serving(s.serving)
+		s.log.Info("planned swap ended before its cut", zap.String("from_worker", r.From), zap.String("to_worker", r.To),
+			zap.String("state", r.State), zap.String("reason", r.Reason))
 	}
-	if swap.Kind == migration.Placement {
+	if h.Kind() != migration.Placement {
+		s.deps.Swaps(r)
+	}
+	if plan := h.Plan(); plan != nil && plan.Done != nil {
+		plan.Done(r)
+	}
+}
+
+// serves takes note that the target of a handover serves the stream, as the client has been told.
+func (s *Session) serves(h *handover.Handover) {
+	s.serving = h.Target()
+	s.states.Serving(s.serving)
+	s.depends.served()
+	s.view.serve(s.serving.Link, h.Kind())
+	r := h.Record()
+	if h.Kind() == migration.Placement {
+		s.log.Info("worker assigned", zap.String("worker", r.To), zap.Uint64("epoch", r.Epoch))
 		return
 	}
-	done := s.planned
-	s.planned = nil
-	s.report(swap, done)
+	s.log.Info("migrating connection to new worker", zap.String("from_worker", r.From), zap.String("to_worker", r.To),
+		zap.Stringer("kind", h.Kind()), zap.Uint64("sequence", r.Cut+1), zap.Uint64("epoch", r.Epoch))
+}
+
+// checkTime ends what took too long. Time that this process did not live does not count.
+func (s *Session) checkTime() {
+	if s.over {
+		return
+	}
+	if s.handover != nil && s.handover.SourceServes() {
+		s.handover.Check()
+		s.settle()
+	}
+	s.states.Check()
+	if s.over || s.remaining() > 0 {
+		return
+	}
+	switch h := s.handover; {
+	case s.serving != nil:
+		s.stuck()
+	case h.State() == migration.Initiating:
+		h.End(migration.TimedOut, "no worker in time")
+		s.settle()
+		s.failUnassigned()
+	case h.State() == migration.Verifying:
+		s.lose(pool.CauseStuck, nil)
+	default:
+		s.lose(pool.CauseAttach, nil)
+	}
+}
+
+// stuck moves a stream whose worker is healthy but produces nothing for it. If there is nowhere to go it waits
+// where it is, for as long as it would wait for a worker; then it begins anew, on the same one if need be.
+func (s *Session) stuck() {
+	if s.deps.Pool.Alternative(s.view.fingerprint(), s.serving.Link.Worker()) || -s.remaining() >= s.cfg.Handover.WorkerWait {
+		s.blame.stuck()
+		s.lose(pool.CauseStuck, nil)
+	}
+}
+
+// remaining returns how much stall-proof time is left for what the session waits for.
+func (s *Session) remaining() time.Duration {
+	switch {
+	case s.over:
+		return time.Hour
+	case s.serving == nil:
+		return s.handover.Remaining()
+	}
+	return s.record.Silence(s.cfg.Tokens, s.blame.factor)
+}
+
+// nextCheck returns when to look at the time again: tokens move the deadline without waking the owner, and the
+// first ones bring it nearer. A deadline that has passed without effect is looked at again now and then.
+func (s *Session) nextCheck() time.Duration {
+	left := s.remaining()
+	if left <= 0 {
+		left = s.cfg.Tokens.TokenMin
+	}
+	if !s.over && s.handover != nil && s.handover.SourceServes() {
+		left = min(left, s.handover.Remaining(), handover.TokenPause)
+	}
+	return max(lived.Tick, min(left, s.cfg.Tokens.TokenMin))
 }

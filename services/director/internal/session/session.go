@@ -1,292 +1,399 @@
-// Package session is one generate call of one client: its journal, the epoch that may write to it, and the
-// swaps that move it from worker to worker.
+// Package session is the owner of one stream: it decides what happens next, and never touches a token. Tokens go from the link's reader into the
+// stream's log, and from there to the client's leg; how the stream moves from worker to worker is the affair of package handover.
 package session
 
 import (
 	"context"
-	"sync"
 	"time"
 
-	"github.com/quic-go/quic-go"
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/attempt"
+	"github.com/connswap/connswap/services/director/internal/checkpoint"
+	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/lived"
 	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/migration/token"
-	"github.com/connswap/connswap/shared/session"
+	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// Config bounds what a session may cost and how long it waits.
+// Config bounds what a session may cost and how long it waits. All times are stall-proof.
 type Config struct {
 	MaxBytes          int // of text, of the whole stream
 	Window            int // tokens that a worker may send ahead of what the client took
-	WorkerWait        time.Duration
 	ClientStall       time.Duration
-	AttachTimeout     time.Duration
-	FirstTokenTimeout time.Duration
-	TokenTimeoutMin   time.Duration
-	TokenFactor       float64
+	Tokens            stream.Timeouts
 	MaxSwapsPerMinute int
 	MaxWorkerDeaths   int
-
-	ConfirmTimeout     time.Duration // for an operator to confirm a planned swap
-	TransferTimeout    time.Duration // of an engine's state
-	CheckpointInterval time.Duration // between checkpoints of an engine's state; 0 for none
-	CheckpointAtPeer   bool          // kept by another worker, not by this director
+	Handover          handover.Config
+	Checkpoint        checkpoint.Config
 }
 
 // Deps is what a session needs from outside.
 type Deps struct {
-	Pool  *pool.Pool
-	Clock *lived.Clock
-	Log   *zap.Logger
-	Swaps func(migration.Record) // called once for each swap that is over
-
+	Pool        *pool.Pool
+	Clock       *lived.Clock
+	Log         *zap.Logger
+	Swaps       func(migration.Record) // called once for each handover that is over, placements aside
 	Tokens      *token.Issuer
-	Checkpoints Checkpoints
-	Turns       *Turns // of checkpoints
+	Checkpoints checkpoint.Store
+	Turns       *checkpoint.Turns
 }
 
-// Stream is the client's stream, as far as a session uses it. *quic.Stream is one.
-type Stream interface {
-	TryWriteAll(p []byte) error
-	Write(p []byte) (int, error)
-	CancelWrite(code quic.StreamErrorCode)
-	Close() error
-	Context() context.Context
+// Leg carries a stream to its client, from the stream's log. It tells the session ClientLeft and ClientRead.
+type Leg interface {
+	// Push hands what is new in the log to the client. It never blocks.
+	Push()
+	// Stalled returns for how long the client has taken nothing of what waits for it, in stall-proof time.
+	Stalled() time.Duration
+	// Close ends the leg: in order if err is nil, since all has been taken; else the client's stream breaks off. Nothing of the leg runs any more when it
+	// returns.
+	Close(err error)
 }
 
-// Identity says whose stream it is.
-type Identity struct {
-	ID           uint64 // unique in this director, rising with age
-	Connection   uint64 // number of the client's connection in this director
-	ConnectionID string
-	StreamID     uint64
-}
+// Open returns the leg of a new stream. What it tells goes to the function.
+type Open func(log *stream.Log, tell func(event any)) Leg
 
-// Session is one stream. Run is its owner: it alone decides what happens next, and it sees events, never
-// tokens. Tokens pass through the methods of pool.Sink on the links' goroutines, under mu, which is never
-// held across anything that blocks.
+// ErrClientStalled closes the leg to a client that read nothing for too long: an error frame could not be written.
+var ErrClientStalled = wire.Errorf(wire.CodeClientStall, "client read nothing for too long")
+
+// errLeft closes the leg to a client that nothing reaches any more.
+var errLeft = wire.Errorf(wire.CodeCancelled, "the client has gone")
+
+// Session is one stream. Run is its owner.
 type Session struct {
-	who     Identity
 	cfg     Config
 	deps    Deps
 	log     *zap.Logger
-	request *wirepb.Request
 	started time.Time
 	inbox   inbox
+	stream  *attempt.Stream
+	record  *stream.Log
+	leg     Leg
+	depends dependence
+	view    view
 
-	// Owned by Run.
-	swap      *migration.Swap // under way, or nil
-	wish      *pool.Waiter    // the attempt that the session has, or wants
-	link      *pool.Link      // that the wish was granted; nil until then
-	homeless  time.Duration   // lived time at which the session was left without a worker
-	told      bool            // the client knows that it waits
-	entered   time.Duration   // lived time at which the swap entered its state
-	patience  time.Duration   // factor on the token deadline, doubled each time that it was missed
-	deaths    int             // workers in a row that died before progress
-	attemptAt uint64          // length of the journal when the attempt began
-	recent    []time.Time     // swaps of the last minute
-	over      bool            // the last frame is queued, or nobody wants it
-	plan      *plan           // a planned swap before its cut, or nil
-	source    attempt         // that a planned swap leaves, between its cut and its end
-	planned   func(migration.Record)
-	last      time.Time // when the token before the cut came
-	keep      checkpoint
-
-	writers sync.WaitGroup // writeSlowly, at most one
-
-	mu   sync.Mutex
-	flow flow
-}
-
-// flow is what the links' goroutines and the owner share, guarded by Session.mu.
-type flow struct {
-	journal     *session.Journal
-	worker      string       // that the client was told last
-	link        *pool.Link   // of the epoch below
-	fingerprint string       // of the engine that the stream began with
-	wish        *pool.Waiter // the newest for the session's own worker; the owner follows
-	plan        *pool.Waiter // for the target of a planned swap before its cut, or nil
-	armed       bool         // the owner waits for the next token, to cut after it
-	highest     uint64       // epoch ever given out
-	epoch       uint64       // of the attempt that may write; 0 while fenced
-	pending     uint64       // of the attempt that is being verified; its tokens are held
-	begun       bool         // the pending attempt has begun
-	held        [][]byte
-	fenced      uint64
-	heard       uint64           // epoch of which the last word (End, Fail, Refused) is in the inbox
-	planHeard   uint64           // the same for plan
-	prepared    *wirepb.Prepared // the newest, unless the owner has seen it
-	captured    *wirepb.Captured // likewise
-	swaps       uint32
-	closed      bool              // nothing more is wanted from any worker
-	waiting     bool              // the client was told that there is no worker
-	moving      *migration.Record // the swap under way, as it entered its state, for people; nil if there is none
-	end         End
-
-	client clientLeg
-	pace   pace
-}
-
-// attempt is a place at a worker.
-type attempt struct {
-	wish *pool.Waiter
-	link *pool.Link
+	// Owned by Run. Without serving and handover the stream is over.
+	serving    *attempt.Attempt   // nil while none serves the stream
+	handover   *handover.Handover // under way, or nil
+	states     *checkpoint.Keeper
+	blame      blame
+	unassigned time.Duration // stall-proof time at which the stream was left without a worker
+	told       bool          // the client knows that it waits
+	over       bool          // the last frame is in the log, or nobody wants it
+	delivered  bool          // and the client's connection has taken it
 }
 
 // New returns a session that has not begun. Run begins it.
-func New(who Identity, request *wirepb.Request, stream Stream, cfg Config, deps Deps) *Session {
+func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps) *Session {
 	s := &Session{
-		who: who, cfg: cfg, deps: deps, request: request, started: time.Now(), inbox: newInbox(), patience: 1,
+		cfg: cfg, deps: deps, started: time.Now(), inbox: newInbox(), blame: blame{factor: 1},
 		log: deps.Log.With(zap.String("connection.id", who.ConnectionID), zap.Uint64("stream.id", who.StreamID)),
 	}
-	s.flow.journal = session.NewJournal(cfg.MaxBytes)
-	s.flow.client = clientLeg{stream: stream}
+	s.record = stream.New(stream.Config{MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Window: cfg.Window},
+		deps.Clock, func(n stream.Notice) { s.inbox.put(n) })
+	s.leg = open(s.record, s.tell)
+	s.depends.log, s.depends.post = s.record, s.inbox.put
+	s.stream = &attempt.Stream{
+		ID: who.ID, Connection: who.Connection, ConnectionID: who.ConnectionID, StreamID: who.StreamID, Request: request,
+		Log: s.record, Tokens: deps.Tokens, Push: s.leg.Push, Post: s.tell,
+	}
+	s.states = checkpoint.NewKeeper(s.stream, cfg.Checkpoint, checkpoint.Deps{
+		Store: deps.Checkpoints, Turns: deps.Turns, Peer: deps.Pool.Peer, Clock: deps.Clock, Log: s.log,
+	}, func(f func()) bool { return s.inbox.put(f) })
 	return s
 }
 
-// Connection tells the sessions of different clients apart.
-func (s *Session) Connection() uint64 { return s.who.Connection }
+// tell tells the owner, if there still is one.
+func (s *Session) tell(event any) { s.inbox.put(event) }
 
-// State is where a session stands, for people and programs.
-type State string
-
-// States. The last three are those of a session that has ended.
-const (
-	Streaming State = "streaming"
-	Moving    State = "moving"  // from one worker to another
-	Waiting   State = "waiting" // for a worker
-	Done      State = "done"
-	Failed    State = "failed"
-	Cancelled State = "cancelled" // by its client, or with its connection
-)
-
-// States lists them all.
-var States = []State{Streaming, Moving, Waiting, Done, Failed, Cancelled}
-
-// End is how a session ended.
-type End struct {
-	State  State
-	Reason string
-	At     time.Time
+// Run serves the stream to its end. It returns when nothing of the session runs any more.
+func (s *Session) Run(ctx context.Context) {
+	timer := time.NewTimer(lived.Tick)
+	defer timer.Stop()
+	s.unassigned = s.deps.Clock.Now()
+	s.move(s.place(""), "")
+	err := s.serve(ctx, timer)
+	s.release()
+	s.leg.Close(err)
 }
 
-// Snapshot is a session as it is shown to people and programs.
-type Snapshot struct {
-	StreamID uint64     `json:"stream_id"`
-	State    State      `json:"state"`
-	Reason   string     `json:"reason,omitempty"` // why it ended
-	Worker   string     `json:"worker"`
-	Epoch    uint64     `json:"epoch"`    // of its worker, or of the one that it moves to
-	Sequence uint64     `json:"sequence"` // last token accepted
-	Sent     uint64     `json:"sent"`     // last token handed to the client's connection
-	Swaps    uint32     `json:"swaps"`
-	Fenced   uint64     `json:"fenced"` // tokens refused because their epoch was over
-	Priority uint32     `json:"priority,omitempty"`
-	Started  time.Time  `json:"started"`
-	Ended    *time.Time `json:"ended,omitempty"`
+// serve is the loop of the owner. Its error is that for the leg.
+func (s *Session) serve(ctx context.Context, timer *time.Timer) error {
+	for !s.over || !s.delivered {
+		select {
+		case <-ctx.Done():
+			s.view.end(Cancelled, "the connection ended")
+			return errLeft
+		case <-s.inbox.ready:
+			left := false
+			for _, event := range s.inbox.take() { // all: some wait for an answer
+				left = s.handle(event) || left
+			}
+			if left {
+				return errLeft
+			}
+		case <-timer.C:
+			if s.leg.Stalled() >= s.cfg.ClientStall {
+				s.log.Warn("client read nothing for too long", zap.Duration("limit", s.cfg.ClientStall))
+				s.view.end(Failed, string(wire.CodeClientStall))
+				return ErrClientStalled
+			}
+		}
+		s.checkTime()
+		timer.Reset(s.nextCheck())
+	}
+	return nil
 }
 
-// Snapshot may be called from any goroutine.
-func (s *Session) Snapshot() Snapshot {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f := &s.flow
-	snapshot := Snapshot{
-		StreamID: s.who.StreamID, State: s.state(), Reason: f.end.Reason, Worker: f.worker, Epoch: f.highest,
-		Sequence: f.journal.Len(), Sent: f.client.sent, Swaps: f.swaps, Fenced: f.fenced,
-		Priority: s.request.GetPriority(), Started: s.started,
+// release takes the session back from wherever it is.
+func (s *Session) release() {
+	s.record.Fence()
+	s.view.end(Cancelled, "the connection ended")
+	s.over = true
+	s.leave()
+	s.states.Gone()
+	for _, event := range s.inbox.close() { // what came too late is answered
+		switch e := event.(type) {
+		case planned:
+			s.begin(e.Plan)
+		case decided:
+			s.decide(e)
+		}
 	}
-	if f.epoch != 0 {
-		snapshot.Epoch = f.epoch
-	}
-	if f.end.State != "" {
-		snapshot.Ended = &f.end.At
-	}
-	return snapshot
 }
 
-// state is called with s.mu held.
-func (s *Session) state() State {
-	switch f := &s.flow; {
-	case f.end.State != "":
-		return f.end.State
-	case f.epoch != 0:
-		return Streaming
-	case f.waiting:
-		return Waiting
+// leave ends the handover under way, and takes the stream back from its worker.
+func (s *Session) leave() {
+	s.depends.close()
+	if s.handover != nil {
+		s.handover.End(migration.Cancelled, hasEnded)
+		s.settle()
+	}
+	s.states.Stop()
+	if s.serving != nil {
+		s.serving.Leave()
+		s.serving = nil
+	}
+	if s.depends.own != nil { // the owner alone changes it
+		s.deps.Pool.Release(s.depends.own)
+	}
+}
+
+// handle acts on one event, and reports whether the client is gone.
+func (s *Session) handle(event any) (left bool) {
+	switch e := event.(type) {
+	case ClientLeft:
+		return s.clientLeft(e)
+	case ClientRead:
+		if s.serving != nil {
+			s.serving.Grant()
+		}
+	case planned:
+		s.begin(e.Plan)
+	case decided:
+		s.decide(e)
+	case stream.Notice:
+		s.notice(e)
 	default:
-		return Moving
+		if !s.over {
+			s.react(event)
+		}
+	}
+	s.settle()
+	return false
+}
+
+// react acts on what happened to a stream that goes on.
+func (s *Session) react(event any) {
+	switch e := event.(type) {
+	case granted:
+		s.granted(e)
+	case waiting:
+		s.waiting(e)
+	case lost:
+		s.lost(e)
+	case attempt.Begun:
+		if s.targets(e.Attempt) && !s.handover.Begun(e.M) {
+			s.lose(pool.CauseDiverged, nil)
+		}
+	case attempt.Ended:
+		s.ended(e)
+	case attempt.Failed:
+		s.failed(e)
+	case attempt.Prepared:
+		if m := e.TakePrepared(); s.targets(e.Attempt) {
+			s.handover.Prepared(m)
+		}
+	case attempt.Captured:
+		m := e.TakeCaptured()
+		if s.handover == nil || e.Attempt != s.serving || !s.handover.Captured(m) {
+			s.states.Captured(e.Attempt, m)
+		}
+	case rollback:
+		if s.handover != nil && s.handover.SourceServes() && s.handover.Plan() == e.of {
+			s.handover.End(migration.Cancelled, e.reason)
+		}
+	case func():
+		e()
 	}
 }
 
-// State may be called from any goroutine.
-func (s *Session) State() State {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state()
-}
-
-// Worker returns the label of the worker that serves the session, or empty while none does. It may be called from
-// any goroutine.
-func (s *Session) Worker() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.flow.epoch == 0 {
-		return ""
+// notice acts on what the log says.
+func (s *Session) notice(n stream.Notice) {
+	if n.Kind == stream.Delivered {
+		s.delivered = true
+		return
 	}
-	return s.flow.worker
-}
-
-// Fingerprint returns that of the engine that the stream began with. It may be called from any goroutine.
-func (s *Session) Fingerprint() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.flow.fingerprint
-}
-
-// Stateful reports whether an engine's state moves with the session. It may be called from any goroutine.
-func (s *Session) Stateful() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.flow.link != nil && s.flow.link.Stateful()
-}
-
-// Swap returns the swap under way, or nil; a placement is none. It may be called from any goroutine.
-func (s *Session) Swap() *migration.Record {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.flow.moving == nil {
-		return nil
+	current := s.present()
+	if s.over || current == nil || current.Epoch != n.Epoch {
+		return
 	}
-	r := *s.flow.moving
-	r.TotalMS = float64(time.Since(r.Started)) / float64(time.Millisecond)
-	return &r
+	switch n.Kind { //nolint:exhaustive // see above
+	case stream.Broken:
+		s.lose(pool.CauseProtocol, nil)
+	case stream.Full:
+		s.finish("length")
+	case stream.First:
+		if s.targets(current) {
+			s.handover.Verified()
+		}
+	case stream.Awaited:
+		if s.handover != nil {
+			s.handover.Cut()
+		}
+	}
 }
 
-// publish shows people where a swap stands.
-func (s *Session) publish(swap *migration.Swap) {
-	var shown *migration.Record
-	if swap.Kind != migration.Placement && !swap.State().Final() {
-		r := s.record(swap)
-		shown = &r
+// present returns the attempt that the stream depends on: the serving one, or the one that it is moving to; nil if there is none.
+func (s *Session) present() *attempt.Attempt {
+	if s.serving == nil && s.handover != nil {
+		return s.handover.Target()
 	}
-	s.mu.Lock()
-	s.flow.moving = shown
-	s.mu.Unlock()
+	return s.serving
 }
 
-// Who says whose stream it is.
-func (s *Session) Who() Identity { return s.who }
+// targets reports whether an attempt is the target of the handover under way.
+func (s *Session) targets(a *attempt.Attempt) bool {
+	return s.handover != nil && s.handover.Target() == a
+}
 
-// ends notes how the session ended; the first word counts.
-func (s *Session) ends(state State, reason string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.flow.end.State == "" {
-		s.flow.end = End{State: state, Reason: reason, At: time.Now()}
+func (s *Session) clientLeft(e ClientLeft) bool {
+	if e.Cancelled {
+		s.log.Info("stream cancelled by the client", zap.Uint64("sequence", s.record.Len()))
+		s.view.end(Cancelled, "cancelled by the client")
+	} else {
+		s.log.Info("client gone", zap.Error(e.Err))
+		s.view.end(Cancelled, "the client is gone")
 	}
+	s.over = true
+	return true
+}
+
+func (s *Session) granted(e granted) {
+	h := s.handover
+	if h == nil || h.Place() != e.place || h.State() != migration.Initiating || !e.link.Up() {
+		return // what was released meanwhile is free already; the loss of what is lost already is on its way
+	}
+	if !h.SourceServes() {
+		s.depends.on(e.place, e.link)
+		s.blame.began = s.record.Len()
+	}
+	h.Granted(e.link)
+}
+
+func (s *Session) waiting(e waiting) {
+	h := s.handover
+	if s.told || h == nil || h.Place() != e.place || h.SourceServes() || h.State() != migration.Initiating {
+		return
+	}
+	s.told = true
+	s.log.Info("waiting for a worker", zap.String("reason", e.reason))
+	s.view.wait()
+	s.record.Mark(&wirepb.Waiting{Reason: e.reason, TimeoutMs: uint64(max(0, h.Remaining()).Milliseconds())})
+	s.leg.Push()
+}
+
+// lost acts on the loss of a worker's link.
+func (s *Session) lost(e lost) {
+	switch h := s.handover; {
+	case s.serving != nil && s.serving.Place == e.place:
+		s.lose(e.cause, e.place)
+	case h == nil || h.Place() != e.place:
+	case h.SourceServes():
+		h.TargetLost(string(e.cause))
+	case h.Target() != nil:
+		s.lose(e.cause, e.place)
+	}
+}
+
+// ended ends the stream, if the worker ended it where the log ends.
+func (s *Session) ended(e attempt.Ended) {
+	if s.targets(e.Attempt) {
+		if s.handover.SourceServes() {
+			s.handover.End(migration.TargetLost, "the target ended the stream before it had it")
+			return
+		}
+		s.handover.Verified() // there was nothing left to generate
+		s.settle()
+	}
+	if s.present() != e.Attempt {
+		return
+	}
+	digest, tokens := s.record.Digest()
+	if s.serving == nil || e.M.GetTokens() != tokens || !digest.Equal(e.M.GetDigest()) {
+		s.log.Error("worker's end differs from the journal", zap.Uint64("tokens", e.M.GetTokens()), zap.Uint64("sequence", tokens))
+		s.lose(pool.CauseDiverged, nil)
+		return
+	}
+	s.finish(e.M.GetFinishReason())
+}
+
+// failed acts on a worker's word that it cannot go on, or does not want to begin.
+func (s *Session) failed(e attempt.Failed) {
+	if s.targets(e.Attempt) && s.handover.SourceServes() {
+		s.handover.Failed(e.Code, e.Message)
+		return
+	}
+	if s.present() != e.Attempt {
+		return
+	}
+	level, what, cause := zap.InfoLevel, "worker declined", pool.CauseDeclined
+	if !e.Declined {
+		level, what, cause = zap.WarnLevel, "engine failed", pool.CauseEngine
+	} else if e.Code == wire.CodeDiverged {
+		cause = pool.CauseDiverged
+	}
+	s.log.Log(level, what, zap.String("worker", e.Link.Worker()), zap.String("code", string(e.Code)), zap.String("reason", e.Message))
+	if e.Code == wire.CodeInvalid {
+		s.fail(wire.Errorf(e.Code, "%s", e.Message))
+		return
+	}
+	s.lose(cause, nil)
+}
+
+// finish ends the stream in completion.
+func (s *Session) finish(reason string) {
+	digest, tokens := s.record.Digest()
+	swaps := s.view.swapped()
+	s.end(&wirepb.Done{FinishReason: wire.Text(reason), Tokens: tokens, Swaps: swaps, Digest: digest[:]}, Done, reason)
+	s.log.Info("stream done", zap.String("finish_reason", reason), zap.Uint64("tokens", tokens), zap.Uint32("swaps", swaps))
+}
+
+// fail ends the stream in an explicit error.
+func (s *Session) fail(err *wire.Error) {
+	s.end(err.Proto(), Failed, string(err.Code))
+	s.log.Warn("stream ended in an error", zap.Error(err))
+}
+
+// end ends the stream with its last frame.
+func (s *Session) end(last wire.Message, state State, reason string) {
+	s.over = true
+	s.record.Close(last)
+	s.leg.Push()
+	s.view.end(state, reason)
+	s.leave()
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/migration"
 )
@@ -56,7 +57,7 @@ func (m *mover) start(s *session.Session, to string) bool {
 	if stateful {
 		m.heavy[s] = true
 	}
-	m.under[s] = s.Initiate(session.Plan{
+	m.under[s] = s.Initiate(handover.Plan{
 		To: to, Cause: m.cause, Confirm: m.confirm,
 		Arrived: func() { m.done <- outcome{session: s, arrived: true} },
 		Done:    func(r migration.Record) { m.done <- outcome{session: s, record: r} },

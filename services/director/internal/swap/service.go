@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/migration"
@@ -69,7 +70,7 @@ func (s *Service) Swap(ctx context.Context, connectionID string, stream uint64, 
 	}
 	s.log.Info("operator moves a stream", zap.String("connection.id", connectionID), zap.Uint64("stream.id", found.Who().StreamID))
 	over := make(chan migration.Record, 1)
-	rollBack := found.Initiate(session.Plan{To: to, Cause: "operator", Confirm: s.cfg.Confirm, Done: func(r migration.Record) { over <- r }})
+	rollBack := found.Initiate(handover.Plan{To: to, Cause: "operator", Confirm: s.cfg.Confirm, Done: func(r migration.Record) { over <- r }})
 	defer context.AfterFunc(ctx, func() { rollBack("the operator gave it up") })()
 	r := <-over
 	if r.State == migration.Idle.String() {

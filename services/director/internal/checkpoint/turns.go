@@ -1,4 +1,4 @@
-package session
+package checkpoint
 
 import (
 	"slices"
@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// checkpointsAtOnce is how many sessions of one worker have their turn at once.
+	// checkpointsAtOnce is how many streams of one worker have their turn at once.
 	checkpointsAtOnce = 4
 	// restFactor is how many times longer than a checkpoint took its place stays empty afterwards, up to longestRest:
 	// of what machines and network can carry, checkpoints take a part, and leave the rest to tokens. Where the states
@@ -19,7 +19,7 @@ const (
 	longestTurn = 10 * time.Second
 )
 
-// Turns has the sessions of each worker make their checkpoints a few at a time, in the order in which they ask. It is safe
+// Turns has the streams of each worker make their checkpoints a few at a time, in the order in which they ask. It is safe
 // for concurrent use. It owns no goroutine.
 type Turns struct {
 	mu sync.Mutex
@@ -32,7 +32,7 @@ type Turns struct {
 type TurnCounts struct {
 	Made    uint64 `json:"made"`
 	Failed  uint64 `json:"failed"`
-	Waiting int    `json:"waiting"` // sessions whose checkpoint is due, and not their turn
+	Waiting int    `json:"waiting"` // streams whose checkpoint is due, and not their turn
 }
 
 // Counts returns the counts of this moment.

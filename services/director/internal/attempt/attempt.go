@@ -1,0 +1,240 @@
+// Package attempt is one worker serving one stream in one epoch: what a director tells the worker about the stream, and what the worker answers.
+//
+// The source and the target of a handover are two attempts of the same type. An attempt is made when a place at a worker has been granted, by the owner
+// of the stream, who draws its epoch; it ends with Leave.
+package attempt
+
+import (
+	"sync"
+	"time"
+
+	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/stream"
+	"github.com/connswap/connswap/shared/migration/token"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// Stream is what all attempts at a stream have in common.
+type Stream struct {
+	ID           uint64 // that workers know it by
+	Connection   uint64 // number of its client's connection in this director
+	ConnectionID string
+	StreamID     uint64
+	Request      *wirepb.Request
+	Log          *stream.Log
+	Tokens       *token.Issuer
+	Push         func()          // hands what is new in the log to the client; never blocks
+	Post         func(event any) // tells the owner of the stream; never blocks
+
+	epoch uint64 // drawn last; owned by the owner of the stream
+}
+
+// NextEpoch draws an epoch: for a place that was granted, or to make all tokens useless that lead to it or to one before it.
+func (s *Stream) NextEpoch() uint64 {
+	s.epoch++
+	return s.epoch
+}
+
+// LastEpoch returns the epoch that was drawn last.
+func (s *Stream) LastEpoch() uint64 { return s.epoch }
+
+// Sign makes a migration token for this stream.
+func (s *Stream) Sign(purpose wirepb.Purpose, source, target string, from, to uint64) (*wirepb.SignedToken, error) {
+	signed, _, err := s.Tokens.Issue(token.Claims{
+		Purpose: purpose, Session: s.ID, ConnectionID: s.ConnectionID, StreamID: s.StreamID,
+		Source: source, Target: target, FromEpoch: from, ToEpoch: to,
+	})
+	return signed, err
+}
+
+// What the worker of an attempt has said, for the owner of the stream. However often a worker says something, each of these waits for the owner once.
+type (
+	// Begun says that the worker begins, and where.
+	Begun struct {
+		*Attempt
+		M *wirepb.Begin
+	}
+	// Ended says that the generation has come to its end.
+	Ended struct {
+		*Attempt
+		M *wirepb.End
+	}
+	// Failed says that the attempt could not be made, or not be brought to its end.
+	Failed struct {
+		*Attempt
+		Declined bool // the worker has not even begun
+		Code     wire.Code
+		Message  string
+	}
+	// Prepared says that the attempt's Prepared has something new.
+	Prepared struct{ *Attempt }
+	// Captured says that the attempt's Captured has something new.
+	Captured struct{ *Attempt }
+)
+
+// Attempt is safe for concurrent use: the goroutines of the link call what the worker said, the owner of the stream calls the rest.
+type Attempt struct {
+	*Stream
+	Place *pool.Waiter // at the worker
+	Link  *pool.Link   // to the worker
+	Epoch uint64
+
+	mu       sync.Mutex
+	over     bool             // the worker's last word has come
+	prepared *wirepb.Prepared // newest, unless the owner has taken it
+	captured *wirepb.Captured // likewise
+}
+
+var _ pool.Sink = (*Attempt)(nil)
+
+// New returns an attempt that the worker does not know of yet; from now on its words come here.
+func New(s *Stream, place *pool.Waiter, link *pool.Link, epoch uint64) *Attempt {
+	a := &Attempt{Stream: s, Place: place, Link: link, Epoch: epoch}
+	link.Open(s.ID, a)
+	return a
+}
+
+// Leave takes the stream back from the worker. The place is given back by whoever was granted it.
+func (a *Attempt) Leave() {
+	a.Link.Close(a.ID, a)
+	a.Link.Send(&wirepb.Cancel{Session: a.ID, Epoch: a.Epoch})
+}
+
+// Attach gives the worker the request and the accepted prefix, behind which it begins, and opens the log for it. checkpoint says where the engine's state
+// is; nil if there is none.
+func (a *Attempt) Attach(checkpoint *wirepb.Fetch) {
+	credit := a.Log.Expect(a.Epoch)
+	m := a.attach()
+	m.Credit, m.Checkpoint = credit, checkpoint
+	a.Link.Send(m)
+}
+
+// Standby has the worker prepare the attempt, and generate nothing before Pivot.
+func (a *Attempt) Standby(token *wirepb.SignedToken) {
+	m := a.attach()
+	m.Standby, m.Token = true, token
+	a.Link.Send(m)
+}
+
+func (a *Attempt) attach() *wirepb.Attach {
+	text, lengths, digest := a.Log.Since(0)
+	return &wirepb.Attach{
+		Session: a.ID, Epoch: a.Epoch, ConnectionId: a.ConnectionID, StreamId: a.StreamID, Request: a.Request,
+		Prefix: &wirepb.Prefix{Text: text, Lengths: lengths, Digest: digest[:]},
+	}
+}
+
+// Feed brings a standby the tokens after a sequence.
+func (a *Attempt) Feed(sequence uint64) { a.Link.Send(a.feed(sequence)) }
+
+func (a *Attempt) feed(sequence uint64) *wirepb.Feed {
+	text, lengths, _ := a.Log.Since(sequence)
+	return &wirepb.Feed{Session: a.ID, Epoch: a.Epoch, FirstSequence: sequence + 1, Text: text, Lengths: lengths}
+}
+
+// Pivot makes a standby, which has the tokens up to a sequence, the owner of what follows the cut. The log has to be opened for it before.
+func (a *Attempt) Pivot(sequence, credit uint64) {
+	rest := a.feed(sequence)
+	digest, cut := a.Log.Digest()
+	a.Link.Send(&wirepb.Pivot{Rest: rest, Cut: cut, Digest: digest[:], Credit: credit})
+}
+
+// Grant lets the worker send more, if there is more that it may send.
+func (a *Attempt) Grant() {
+	if g := a.credit(); g != nil {
+		a.Link.Grant(g)
+	}
+}
+
+func (a *Attempt) credit() *wirepb.Credit_Grant {
+	sequence, ok := a.Log.Credit(a.Epoch)
+	if !ok {
+		return nil
+	}
+	return &wirepb.Credit_Grant{Session: a.ID, Epoch: a.Epoch, Sequence: sequence}
+}
+
+// Client tells the streams of different clients apart.
+func (a *Attempt) Client() uint64 { return a.Connection }
+
+// Token takes one token of the worker's, which came at a time.
+func (a *Attempt) Token(t wire.Token, at time.Time) { a.Log.Append(t, at) }
+
+// Flush hands to the client what has come, and returns what the worker may send now, or nil.
+func (a *Attempt) Flush() *wirepb.Credit_Grant {
+	a.Push()
+	return a.credit()
+}
+
+// Begun takes the worker's word that it begins, once.
+func (a *Attempt) Begun(m *wirepb.Begin) {
+	if m.GetEpoch() == a.Epoch && a.Log.Begun(a.Epoch) {
+		a.Post(Begun{a, m})
+	}
+}
+
+// Ended takes the worker's word that the generation is over.
+func (a *Attempt) Ended(m *wirepb.End) { a.terminal(m.GetEpoch(), Ended{a, m}) }
+
+// Failed takes the worker's word that the generation failed.
+func (a *Attempt) Failed(m *wirepb.Fail) {
+	a.terminal(m.GetEpoch(), Failed{a, false, wire.Code(m.GetCode()), m.GetMessage()})
+}
+
+// Refused takes the worker's word that it does not take the stream.
+func (a *Attempt) Refused(m *wirepb.Refused) {
+	a.terminal(m.GetEpoch(), Failed{a, true, wire.Code(m.GetCode()), m.GetMessage()})
+}
+
+// terminal passes on what ends the attempt, once.
+func (a *Attempt) terminal(epoch uint64, event any) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if epoch == a.Epoch && !a.over {
+		a.over = true
+		a.Post(event)
+	}
+}
+
+// Prepared takes the worker's word how far its standby is.
+func (a *Attempt) Prepared(m *wirepb.Prepared) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if m.GetEpoch() != a.Epoch {
+		return
+	}
+	if a.prepared == nil {
+		a.Post(Prepared{a})
+	}
+	a.prepared = m
+}
+
+// TakePrepared returns the newest word on how far the standby is.
+func (a *Attempt) TakePrepared() (m *wirepb.Prepared) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m, a.prepared = a.prepared, nil
+	return m
+}
+
+// Captured takes the worker's answer to a request for the engine's state. A worker may answer in any order; the newest request counts.
+func (a *Attempt) Captured(m *wirepb.Captured) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if m.GetEpoch() != a.Epoch || a.captured != nil && a.captured.GetCapture() > m.GetCapture() {
+		return
+	}
+	if a.captured == nil {
+		a.Post(Captured{a})
+	}
+	a.captured = m
+}
+
+// TakeCaptured returns the newest answer.
+func (a *Attempt) TakeCaptured() (m *wirepb.Captured) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m, a.captured = a.captured, nil
+	return m
+}

@@ -1,0 +1,350 @@
+// Package handover moves one stream from one attempt to the next: to its first worker, away from a worker that is lost, or away from one that still
+// serves it. The twelve states are those of package migration, which decides; the one interpreter here carries out, for all three kinds.
+//
+// The client knows of a handover when it is told, in the step to Completing. A planned handover leaves the source as it was up to its cut.
+package handover
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/attempt"
+	"github.com/connswap/connswap/services/director/internal/checkpoint"
+	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// Config bounds how long a handover waits, in stall-proof time.
+type Config struct {
+	WorkerWait        time.Duration // for a place at a worker
+	ConfirmTimeout    time.Duration // for an operator
+	AttachTimeout     time.Duration // for the target to take the stream
+	TransferTimeout   time.Duration // the same, where an engine's state moves too
+	FirstTokenTimeout time.Duration // for the target to go on
+}
+
+// Places is where a handover gets its place at a worker.
+type Places interface {
+	Acquire(w *pool.Waiter)
+	Release(w *pool.Waiter)
+	Settle(w *pool.Waiter)
+}
+
+// Owner is the owner of the stream, whose goroutine calls the handover.
+type Owner interface {
+	// Cut makes the target the attempt that the stream depends on, in place of the source, and opens the log for it: see stream.Log. It reports false if
+	// one of the two has been lost in this moment; then the event that says so is on its way.
+	Cut(source, target *attempt.Attempt) (credit, cut uint64, ok bool)
+	// Show shows people where the handover stands.
+	Show(h *Handover)
+}
+
+// Deps is what a handover needs from outside.
+type Deps struct {
+	Stream *attempt.Stream
+	States *checkpoint.Keeper
+	Places Places
+	Owner  Owner
+	Clock  *lived.Clock
+	Log    *zap.Logger
+}
+
+// Plan is the wish to move a stream while its worker still serves it.
+type Plan struct {
+	To      string // label of the worker to move to; empty for any other than the present one
+	Cause   string // why, for people: drain, rebalance, operator …
+	Confirm bool   // an operator has to confirm it
+	// Arrived is called at most once, before Done, when the target has got all that it needs before the cut; nil for nobody.
+	Arrived func()
+	// Done is called once, by the goroutine of the stream's owner, when the handover is over, however it ended. Neither may block.
+	Done func(migration.Record)
+}
+
+// Handover is one handover. The goroutine of the stream's owner calls all its methods.
+type Handover struct {
+	cfg  Config
+	deps Deps
+	swap *migration.Swap
+
+	place      *pool.Waiter     // at the target, or the wish for it
+	source     *attempt.Attempt // of a planned handover, else nil
+	target     *attempt.Attempt // nil until the place is granted
+	plan       *Plan            // of a planned handover, else nil
+	unassigned time.Duration    // stall-proof time at which the stream was left without a worker, for all other kinds
+	entered    time.Duration    // stall-proof time at which the present state was entered
+	lost       bool             // the target's worker is gone, and its place with it
+	cut        bool             // the source of a planned handover is fenced
+	released   bool             // and has been left
+	standby    standby
+}
+
+// New returns a handover from nobody, or from a worker of that label which is lost for a cause. The stream is without a worker since a moment of the
+// stall-proof clock. Start begins it.
+func New(from, cause string, place *pool.Waiter, unassigned time.Duration, cfg Config, deps Deps) *Handover {
+	kind := migration.Failover
+	if from == "" {
+		kind = migration.Placement
+	}
+	return &Handover{
+		cfg: cfg, deps: deps, place: place, unassigned: unassigned, swap: migration.NewSwap(kind, from, cause, time.Now()),
+	}
+}
+
+// NewPlanned returns a handover from an attempt that serves the stream.
+func NewPlanned(source *attempt.Attempt, place *pool.Waiter, plan *Plan, cfg Config, deps Deps) *Handover {
+	h := &Handover{cfg: cfg, deps: deps, place: place, source: source, plan: plan}
+	h.swap = migration.NewSwap(migration.Planned, source.Link.Worker(), plan.Cause, time.Now())
+	return h
+}
+
+// Start begins the handover.
+func (h *Handover) Start() {
+	if h.source == nil { // fenced, the log does not grow
+		h.swap.Cut = h.log().Len()
+	}
+	h.take(migration.Start)
+}
+
+// take steps the handover with an event, carries out what follows from it, and takes what that brings as the next event.
+func (h *Handover) take(event migration.Event) {
+	for more := true; more; {
+		actions, err := h.swap.Apply(event, time.Now())
+		if err != nil {
+			h.deps.Log.Error("handover", zap.Error(err))
+			return
+		}
+		h.entered, h.standby.asked, h.standby.late = h.deps.Clock.Now(), false, false
+		h.deps.Owner.Show(h)
+		more = false
+		for _, action := range actions { // at most one of them brings an event
+			if next, ok := h.act(action); ok {
+				event, more = next, true
+			}
+		}
+	}
+	if h.Over() {
+		h.clear()
+	}
+}
+
+// clear gives back what a handover that is over has no use for.
+func (h *Handover) clear() {
+	if h.State() != migration.Completed && !h.lost {
+		h.deps.Places.Release(h.place)
+	}
+	if h.cut {
+		h.releaseSource()
+	}
+}
+
+// act carries out one action, and returns the event that it brings at once, if it does.
+func (h *Handover) act(action migration.Action) (event migration.Event, ok bool) {
+	switch action {
+	case migration.Pick:
+		h.deps.Places.Acquire(h.place)
+	case migration.Confirm:
+		if !h.plan.Confirm {
+			return migration.Confirmed, true
+		}
+		h.deps.Log.Info("planned swap waits for confirmation", zap.String("from_worker", h.swap.From), zap.String("to_worker", h.swap.To))
+	case migration.Open:
+		return h.open()
+	case migration.Capture:
+		return h.capture()
+	case migration.Transfer:
+		return h.transfer()
+	case migration.Pivot:
+		return h.pivot()
+	case migration.Verify:
+		h.deps.Places.Settle(h.place)           // what is left takes the engine's time, and nobody else's
+		if h.source == nil && h.log().Waits() { // for a planned handover the target has yet to say where it begins
+			return migration.Verified, true
+		}
+	case migration.Tell:
+		return h.tell()
+	case migration.ReleaseSource:
+		h.releaseSource()
+	case migration.ReleaseTarget:
+		h.releaseTarget()
+	}
+	return 0, false
+}
+
+// open opens the attempt on the target: as a standby, if the source still serves.
+func (h *Handover) open() (migration.Event, bool) {
+	if h.source == nil {
+		return migration.Opened, true
+	}
+	h.openStandby()
+	return 0, false
+}
+
+// capture takes what the target goes on from. Of a stream that nobody serves that is the log; fenced, it does not grow.
+func (h *Handover) capture() (migration.Event, bool) {
+	if h.source == nil || !h.target.Link.Stateful() {
+		return migration.Captured, true
+	}
+	h.standby.capture = h.deps.States.Request(h.source)
+	return 0, false
+}
+
+// transfer gives it to the target.
+func (h *Handover) transfer() (migration.Event, bool) {
+	switch {
+	case h.source == nil:
+		h.target.Attach(h.deps.States.For(h.target))
+		return 0, false
+	case h.target.Link.Stateful():
+		h.fetch()
+		return 0, false
+	}
+	return h.follow()
+}
+
+// pivot leaves the source. One that is lost was fenced then; one that serves is left right behind its next token, so that the target has the whole
+// interval to the one after it.
+func (h *Handover) pivot() (migration.Event, bool) {
+	if h.source == nil {
+		return migration.Pivoted, true
+	}
+	h.log().Await()
+	if h.plan.Arrived != nil {
+		h.plan.Arrived()
+	}
+	return 0, false
+}
+
+// tell makes the target the worker of the stream. If it was lost meanwhile, the event that says so is on its way.
+func (h *Handover) tell() (migration.Event, bool) {
+	var m wire.Message = &wirepb.Assigned{Worker: h.swap.To, Epoch: h.swap.Epoch}
+	if h.swap.Kind != migration.Placement {
+		m = &wirepb.Swapped{
+			FromWorker: h.swap.From, ToWorker: h.swap.To, Kind: h.swap.Kind.String(), Cause: h.swap.Cause,
+			Epoch: h.swap.Epoch, LastSequence: h.swap.Cut,
+		}
+	}
+	gap, ok := h.log().Serve(h.target.Epoch, m)
+	if !ok {
+		return 0, false
+	}
+	h.swap.Gap = gap
+	h.deps.Stream.Push()
+	h.target.Grant()
+	return migration.Told, true
+}
+
+// releaseSource takes the stream back from the worker that a planned handover leaves.
+func (h *Handover) releaseSource() {
+	if h.released {
+		return
+	}
+	h.released = true
+	h.source.Leave()
+	h.deps.States.Forget(h.source)
+	h.deps.Places.Release(h.source.Place)
+}
+
+func (h *Handover) releaseTarget() {
+	h.target.Leave()
+	if h.source != nil {
+		for _, a := range []*attempt.Attempt{h.source, h.target} {
+			a.Link.Send(&wirepb.Revoke{Session: a.ID, Epoch: h.target.Epoch})
+		}
+		h.deps.States.Forget(h.source)
+	}
+}
+
+// Granted gives the handover its place.
+func (h *Handover) Granted(link *pool.Link) {
+	h.target = attempt.New(h.deps.Stream, h.place, link, h.deps.Stream.NextEpoch())
+	h.swap.To, h.swap.Epoch = link.Worker(), h.target.Epoch
+	h.deps.Log.Debug("opening attempt", zap.String("worker", h.swap.To), zap.Uint64("epoch", h.swap.Epoch))
+	h.take(migration.Granted)
+}
+
+// Begun takes the target's word where it begins. It reports false if that is not where the log ends.
+func (h *Handover) Begun(m *wirepb.Begin) bool {
+	digest, tokens := h.log().Digest()
+	if m.GetNextSequence() != h.swap.Cut+1 || tokens != h.swap.Cut || !digest.Equal(m.GetDigest()) {
+		h.deps.Log.Error("target's prefix differs", zap.String("worker", h.swap.To), zap.Uint64("sequence", m.GetNextSequence()), zap.Uint64("cut", h.swap.Cut))
+		return false
+	}
+	if h.State() == migration.TransferringState {
+		h.take(migration.Accepted)
+	}
+	return true
+}
+
+// Verified says that the target's first token is there, or that there was nothing left for it to make.
+func (h *Handover) Verified() {
+	if h.State() == migration.Verifying {
+		h.take(migration.Verified)
+	}
+}
+
+// End ends the handover with the event that says why it does not come to its end. It does nothing if the handover is over.
+func (h *Handover) End(event migration.Event, reason string) {
+	if !h.Over() {
+		h.swap.Reason = reason
+		h.take(event)
+	}
+}
+
+// TargetLost ends the handover because the worker of the target is gone, and the place there with it.
+func (h *Handover) TargetLost(reason string) {
+	h.lost = true
+	h.End(migration.TargetLost, reason)
+}
+
+// Remaining returns how much stall-proof time is left for the present state.
+func (h *Handover) Remaining() time.Duration {
+	since := h.deps.Clock.Since(h.entered)
+	switch state := h.State(); {
+	case h.SourceServes():
+		return h.remainingStandby(state) - since
+	case state == migration.Initiating:
+		return h.cfg.WorkerWait - h.deps.Clock.Since(h.unassigned)
+	case state == migration.Verifying:
+		return h.cfg.FirstTokenTimeout - since
+	case h.target.Link.Stateful():
+		return h.cfg.TransferTimeout - since // it gets the state, or computes everything again
+	}
+	return h.cfg.AttachTimeout - since
+}
+
+func (h *Handover) log() *log { return h.deps.Stream.Log }
+
+// SourceServes reports whether the source still serves the stream: the handover is planned, and its cut is not made.
+func (h *Handover) SourceServes() bool { return h.source != nil && h.State() <= migration.Pivoting }
+
+// State returns where the handover stands.
+func (h *Handover) State() migration.State { return h.swap.State() }
+
+// Over reports whether the handover has ended.
+func (h *Handover) Over() bool { return h.State().Final() }
+
+// Kind returns why the stream is given to another worker.
+func (h *Handover) Kind() migration.Kind { return h.swap.Kind }
+
+// Plan returns the plan of a planned handover, else nil.
+func (h *Handover) Plan() *Plan { return h.plan }
+
+// Place returns the place at the target, or the wish for it.
+func (h *Handover) Place() *pool.Waiter { return h.place }
+
+// Target returns the attempt that the handover leads to; nil until it has a place.
+func (h *Handover) Target() *attempt.Attempt { return h.target }
+
+// Cause returns why the worker was left that the client knows.
+func (h *Handover) Cause() string { return h.swap.Cause }
+
+// Record returns the handover as it is shown to people and programs.
+func (h *Handover) Record() migration.Record {
+	r := h.swap.Record(time.Now())
+	r.ConnectionID, r.StreamID = h.deps.Stream.ConnectionID, h.deps.Stream.StreamID
+	return r
+}

@@ -1,0 +1,146 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/stream"
+	"github.com/connswap/connswap/shared/wire"
+)
+
+// quicStream is a client's stream, as far as a leg uses it. *quic.Stream is one.
+type quicStream interface {
+	TryWriteAll(p []byte) error
+	Write(p []byte) (int, error)
+	CancelWrite(code quic.StreamErrorCode)
+	Close() error
+	Context() context.Context
+}
+
+const (
+	// batchMost is how much a leg hands to the connection at once, in bytes.
+	batchMost = 64 << 10
+	// pieceMost is the same while the client's window is full: each piece that is taken shows that the client reads.
+	pieceMost = 4 << 10
+)
+
+// leg carries one stream to its client: it reads the stream's log at a cursor of its own. As long as the client's connection takes everything at once
+// that costs no goroutine; one that is blocked writes what remains as the client's window opens, and what has not been written is in the log only.
+type leg struct {
+	stream quicStream
+	log    *stream.Log
+	clock  *lived.Clock
+	tell   func(event any)
+	stop   func() bool // of waiting for the client to cancel
+
+	writer sync.WaitGroup // at most one goroutine, see writeSlowly
+
+	mu      sync.Mutex
+	cursor  stream.Cursor // what the connection has taken
+	batch   []byte        // scratch
+	writing bool          // a goroutine writes
+	took    time.Duration // stall-proof time at which the client last took something of that
+	closed  bool          // nothing is written any more
+}
+
+var _ session.Leg = (*leg)(nil)
+
+// newLeg returns the leg over a client's stream.
+func newLeg(s quicStream, log *stream.Log, clock *lived.Clock, tell func(event any)) *leg {
+	g := &leg{stream: s, log: log, clock: clock, tell: tell}
+	g.stop = context.AfterFunc(s.Context(), func() { tell(session.ClientLeft{Cancelled: true}) })
+	return g
+}
+
+// Push hands what is new in the log to the connection, if that takes it at once; otherwise a goroutine does, as the client's window opens.
+func (g *leg) Push() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for !g.writing && !g.closed {
+		var next stream.Cursor
+		g.batch, next = g.log.Read(g.cursor, g.batch[:0], batchMost)
+		if len(g.batch) == 0 {
+			return
+		}
+		switch err := g.stream.TryWriteAll(g.batch); {
+		case err == nil:
+			g.cursor = next
+			g.log.Taken(next)
+		case errors.Is(err, quic.ErrWouldBlock):
+			g.writing, g.took = true, g.clock.Now()
+			g.writer.Go(g.writeSlowly)
+		default:
+			g.fail(err)
+		}
+	}
+}
+
+// writeSlowly writes until nothing is left.
+func (g *leg) writeSlowly() {
+	var piece []byte
+	for {
+		g.mu.Lock()
+		var next stream.Cursor
+		piece, next = g.log.Read(g.cursor, piece[:0], pieceMost)
+		if g.closed || len(piece) == 0 {
+			g.writing = false
+			g.mu.Unlock()
+			return
+		}
+		g.mu.Unlock()
+
+		_, err := g.stream.Write(piece)
+
+		g.mu.Lock()
+		if err != nil {
+			g.fail(err)
+		} else {
+			g.cursor, g.took = next, g.clock.Now()
+			g.log.Taken(next)
+			g.tell(session.ClientRead{})
+		}
+		g.mu.Unlock()
+	}
+}
+
+// fail takes note that nothing reaches the client any more. g.mu is held.
+func (g *leg) fail(err error) {
+	if !g.closed {
+		g.closed = true
+		g.tell(session.ClientLeft{Err: err})
+	}
+}
+
+// Stalled returns for how long the client has taken nothing of what waits for it.
+func (g *leg) Stalled() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.writing {
+		return 0
+	}
+	return g.clock.Since(g.took)
+}
+
+// Close ends the leg: with the end of the stream if err is nil, else by resetting it, if there is something that the client has not taken.
+func (g *leg) Close(err error) {
+	g.stop()
+	g.mu.Lock()
+	g.closed = true
+	writing := g.writing
+	g.mu.Unlock()
+	switch {
+	case errors.Is(err, session.ErrClientStalled):
+		g.stream.CancelWrite(wire.StreamStalled)
+	case err == nil:
+		_ = g.stream.Close() // an error here means that the client is gone
+	case writing:
+		g.stream.CancelWrite(wire.StreamCancel)
+	}
+	g.writer.Wait()
+}

@@ -1,0 +1,95 @@
+package session
+
+import (
+	"sync"
+
+	"github.com/connswap/connswap/services/director/internal/attempt"
+	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/stream"
+	"github.com/connswap/connswap/shared/migration"
+)
+
+// dependence is on which worker a stream depends, so that it can be fenced on the spot when that is lost. It takes what placement says, and passes it on
+// to the owner. It is safe for concurrent use; its lock is taken after placement's and before the log's.
+type dependence struct {
+	log  *stream.Log
+	post func(event any) bool
+
+	mu     sync.Mutex
+	own    *pool.Waiter // place of the attempt that serves the stream, or that it is moving to; nil before the first
+	link   *pool.Link   // at which own is, as far as the owner has acted on it; nil while it is nowhere
+	target *pool.Waiter // of a planned handover before its cut; nil if there is none
+	kind   migration.Kind
+	closed bool // nothing more is wanted from any worker
+}
+
+var _ pool.Placed = (*dependence)(nil)
+
+// Granted passes a place on.
+func (d *dependence) Granted(place *pool.Waiter, l *pool.Link) { d.post(granted{place, l}) }
+
+// Waiting passes on that there is no place.
+func (d *dependence) Waiting(place *pool.Waiter, reason string) { d.post(waiting{place, reason}) }
+
+// Lost fences the stream at once if it depends on the place that is lost, which then is wanted again. The target of a planned handover before its cut is
+// no loss to the stream.
+func (d *dependence) Lost(place *pool.Waiter, l *pool.Link, cause pool.Cause) (again bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || place != d.own && place != d.target {
+		return false
+	}
+	if place == d.own {
+		if l == d.link {
+			d.log.Fence()
+			d.link = nil
+		}
+		place.Kind, place.Avoid, place.Want = d.kind, "", ""
+		again = true
+	} else {
+		d.target = nil
+	}
+	d.post(lost{place, l, cause})
+	return again
+}
+
+// on says which place the stream depends on, and the link at which it is; nil for none yet.
+func (d *dependence) on(place *pool.Waiter, l *pool.Link) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.own, d.link = place, l
+}
+
+// served says that the client knows a worker: what comes now is no placement.
+func (d *dependence) served() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.kind = migration.Failover
+}
+
+// plans says which place a planned handover wants; nil for none.
+func (d *dependence) plans(place *pool.Waiter) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.target = place
+}
+
+// cut moves the dependence from source to target, and opens the log for the target, unless one of them is lost.
+func (d *dependence) cut(source, target *attempt.Attempt) (credit, cut uint64, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.link != source.Link || d.own != source.Place || d.target != target.Place {
+		return 0, 0, false
+	}
+	if credit, cut, ok = d.log.Cut(source.Epoch, target.Epoch); ok {
+		d.own, d.link, d.target = target.Place, target.Link, nil
+	}
+	return credit, cut, ok
+}
+
+// close wants nothing more from any worker.
+func (d *dependence) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+}

@@ -1,0 +1,51 @@
+package session
+
+import (
+	"time"
+
+	"github.com/connswap/connswap/services/director/internal/pool"
+)
+
+const (
+	// minProgress is how many tokens an attempt must have delivered for the death of its worker not to be blamed on the request.
+	minProgress = 4
+	// maxFactor bounds how far a stream follows workers that have all become slow.
+	maxFactor = 64
+)
+
+// blame counts what speaks against a stream: workers that died in a row because of its request, as far as one can tell, and how often it was moved.
+type blame struct {
+	deaths int           // in a row, before progress
+	began  uint64        // length of the log when the present attempt began
+	factor time.Duration // on the token timeout, doubled each time that it was missed
+	moves  []time.Time   // of the last minute
+}
+
+// lost takes note that a worker is lost, after length tokens. exhausted says that it had sent all that it might. It reports whether the worker had made
+// progress.
+func (b *blame) lost(cause pool.Cause, length uint64, exhausted bool) (progressed bool) {
+	progress := length - b.began
+	if progress >= minProgress {
+		b.deaths = 0
+	}
+	if progress >= 4*minProgress {
+		b.factor = 1
+	}
+	if cause == pool.CauseStuck && progress == 0 || cause.Deadly() && progress < minProgress && !exhausted {
+		b.deaths++
+	}
+	return progress >= minProgress
+}
+
+// stuck takes note that the token timeout was missed.
+func (b *blame) stuck() { b.factor = min(2*b.factor, maxFactor) }
+
+// moved counts a move that is about to begin, and returns how many there were within a minute.
+func (b *blame) moved() int {
+	now := time.Now()
+	for len(b.moves) > 0 && now.Sub(b.moves[0]) > time.Minute {
+		b.moves = b.moves[1:]
+	}
+	b.moves = append(b.moves, now)
+	return len(b.moves)
+}

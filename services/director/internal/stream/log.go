@@ -1,0 +1,301 @@
+package stream
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/shared/session"
+	"github.com/connswap/connswap/shared/wire"
+)
+
+// Config bounds a Log.
+type Config struct {
+	MaxBytes  int    // of text, of the whole stream
+	MaxTokens uint64 // that the request asks for
+	Window    int    // tokens that a worker may send ahead of what the client's connection took
+}
+
+// Notice is what the owner of a stream has to know of its log.
+type Notice struct {
+	Kind  Kind
+	Epoch uint64
+}
+
+// Kind says what a Notice is about.
+type Kind uint8
+
+// Kinds of notices.
+const (
+	Broken    Kind = iota // the worker of the epoch broke the protocol; the log is fenced
+	Full                  // the worker of the epoch sent what no longer fits; the log is fenced
+	First                 // the epoch that is being verified has its first token
+	Awaited               // the token came that the owner waits for, see Await
+	Delivered             // the client's connection has taken the last frame
+)
+
+// Log is one stream. It is safe for concurrent use.
+type Log struct {
+	cfg   Config
+	clock *lived.Clock
+	told  func(Notice) // called with mu held: it must not block, nor call the log
+
+	mu      sync.Mutex
+	journal journal
+	cadence cadence
+
+	// The fence. At most one of epoch and pending is not zero.
+	epoch   uint64 // that may append; 0 while fenced
+	pending uint64 // that is being verified: its tokens wait
+	begun   bool   // the worker of the pending epoch has said where it begins
+	waiting [][]byte
+	highest uint64 // that ever was pending
+	fenced  uint64 // tokens refused because their epoch was over
+	awaited bool   // the owner is told of the next token
+
+	granted uint64 // highest sequence that the worker may send
+	taken   uint64 // sequence up to which the client's connection has taken the stream
+
+	marks  []mark // that the leg has not read yet
+	read   int    // marks that it has read
+	closed bool   // the last mark is there
+}
+
+// mark is something that happened to the stream between two tokens, as its client is told.
+type mark struct {
+	after uint64 // sequence
+	epoch uint64 // of the tokens that follow; 0 if that does not change
+	frame []byte
+}
+
+// New returns a Log without tokens, fenced.
+func New(cfg Config, clock *lived.Clock, told func(Notice)) *Log {
+	return &Log{cfg: cfg, clock: clock, told: told, journal: journal{limit: cfg.MaxBytes}}
+}
+
+// Append takes one token, which came at a time, if its epoch may append. The tokens of an epoch that is being verified wait; all others are dropped,
+// that is the fence.
+func (l *Log) Append(t wire.Token, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case t.Epoch == 0 || t.Epoch != l.epoch && t.Epoch != l.pending:
+		l.fenced++
+	case len(t.Text) == 0 || t.Sequence > l.cfg.MaxTokens || t.Sequence > l.granted:
+		l.breaks(Broken, t.Epoch) // more than was asked for, or tokens that no bound would ever stop
+	case t.Epoch == l.epoch:
+		l.accept(t, at)
+	case !l.begun || t.Sequence != l.journal.tokens+uint64(len(l.waiting))+1:
+		l.breaks(Broken, t.Epoch)
+	default:
+		l.waiting = append(l.waiting, append([]byte(nil), t.Text...))
+		if len(l.waiting) == 1 {
+			l.told(Notice{First, t.Epoch})
+		}
+	}
+}
+
+// accept takes a token of the present epoch. l.mu is held.
+func (l *Log) accept(t wire.Token, at time.Time) {
+	switch err := l.journal.append(t.Sequence, t.Text); {
+	case errors.Is(err, errFull):
+		l.breaks(Full, t.Epoch)
+		return
+	case err != nil:
+		l.breaks(Broken, t.Epoch)
+		return
+	}
+	l.cadence.token(l.clock.Now(), at)
+	if l.awaited {
+		l.awaited = false
+		l.told(Notice{Awaited, t.Epoch})
+	}
+}
+
+// breaks fences the log because of what the worker of an epoch sent. l.mu is held.
+func (l *Log) breaks(kind Kind, epoch uint64) {
+	l.fence()
+	l.told(Notice{kind, epoch})
+}
+
+// Begun takes note that the worker of the pending epoch has said where it begins. It reports false for any other epoch, and for a second time.
+func (l *Log) Begun(epoch uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if epoch == 0 || epoch != l.pending || l.begun {
+		return false
+	}
+	l.begun = true
+	return true
+}
+
+// Fence makes sure that nothing is accepted any more, from anybody.
+func (l *Log) Fence() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fence()
+}
+
+func (l *Log) fence() { l.epoch, l.pending, l.waiting, l.begun, l.awaited = 0, 0, nil, false, false }
+
+// Expect fences the log, and opens it for the tokens of an epoch, which are verified before they count. It returns the highest sequence that the
+// worker may send.
+func (l *Log) Expect(epoch uint64) (credit uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.expect(epoch)
+}
+
+func (l *Log) expect(epoch uint64) (credit uint64) {
+	l.fence()
+	l.pending, l.highest = epoch, max(l.highest, epoch)
+	// One token at least, even to a client that reads nothing: without it the worker could not be verified.
+	l.granted = max(l.taken+uint64(l.cfg.Window), l.journal.tokens+1)
+	return l.granted
+}
+
+// Cut does what Expect does, if the epoch from is the present one, and reports whether it is. The cut is behind the last token of that.
+func (l *Log) Cut(from, epoch uint64) (credit, cut uint64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if from == 0 || l.epoch != from {
+		return 0, 0, false
+	}
+	return l.expect(epoch), l.journal.tokens, true
+}
+
+// Waits reports whether a token of the pending epoch waits.
+func (l *Log) Waits() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting) > 0
+}
+
+// Serve makes the pending epoch the present one: the client is told with m, and gets the tokens that waited. It returns how long no token had come,
+// beyond the usual interval; false if another epoch is pending, or none.
+func (l *Log) Serve(epoch uint64, m wire.Message) (gap time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if epoch == 0 || l.pending != epoch {
+		return 0, false
+	}
+	now := time.Now()
+	gap = l.cadence.gap(now)
+	l.mark(mark{epoch: epoch, frame: wire.Append(nil, m)})
+	first, waiting := l.journal.tokens+1, l.waiting
+	l.fence()
+	l.epoch = epoch
+	l.cadence.restart(l.clock.Now())
+	for i, text := range waiting {
+		l.accept(wire.Token{Epoch: epoch, Sequence: first + uint64(i), Text: text}, now)
+	}
+	return gap, true
+}
+
+// Mark tells the client something, after all tokens that are there.
+func (l *Log) Mark(m wire.Message) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mark(mark{frame: wire.Append(nil, m)})
+}
+
+func (l *Log) mark(m mark) {
+	if !l.closed {
+		m.after = l.journal.tokens
+		l.marks = append(l.marks, m)
+	}
+}
+
+// Close fences the log for ever and ends it with the last thing that the client is told.
+func (l *Log) Close(last wire.Message) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fence()
+	l.mark(mark{frame: wire.Append(nil, last)})
+	l.closed = true
+}
+
+// Await has the owner told of the next token that is accepted in the present epoch; it is forgotten with the next fence.
+func (l *Log) Await() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.awaited = l.epoch != 0
+}
+
+// Credit returns the highest sequence that the worker of an epoch may send, when half a window or more has become free since it was told last, and
+// takes note that it is told. Otherwise, or if the epoch is not the present one, it returns false.
+func (l *Log) Credit(epoch uint64) (sequence uint64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	window := uint64(l.cfg.Window)
+	if epoch == 0 || l.epoch != epoch || l.taken+window < l.granted+(window+1)/2 {
+		return 0, false
+	}
+	l.granted = l.taken + window
+	l.cadence.allow(l.clock.Now())
+	return l.granted, true
+}
+
+// Len returns the number of tokens, which is also the sequence of the last one.
+func (l *Log) Len() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.journal.tokens
+}
+
+// Digest returns the digest over all tokens, and how many there are.
+func (l *Log) Digest() (digest session.Digest, tokens uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.journal.digest.Digest(), l.journal.tokens
+}
+
+// Since returns copies of the tokens after a sequence, one after the other, the length of each, and the digest over all tokens, also those before.
+func (l *Log) Since(sequence uint64) (text []byte, lengths []uint32, digest session.Digest) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text, lengths = l.journal.since(sequence)
+	return text, lengths, l.journal.digest.Digest()
+}
+
+// Exhausted reports whether the worker has sent all that it may. Its silence then says nothing.
+func (l *Log) Exhausted() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.journal.tokens >= l.granted
+}
+
+// Silence returns how much longer the worker may produce nothing, in stall-proof time, allowing factor times the usual; negative when it is overdue.
+func (l *Log) Silence(t Timeouts, factor time.Duration) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.clock.Now()
+	if l.journal.tokens >= l.granted {
+		l.cadence.allow(now)
+	}
+	return factor*l.cadence.timeout(t) - (now - l.cadence.last)
+}
+
+// Interval returns the usual time between two tokens; 0 if it is not known.
+func (l *Log) Interval() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cadence.mean
+}
+
+// Status is a log as it is shown to people and programs.
+type Status struct {
+	Epoch    uint64 // present one; 0 while fenced
+	Highest  uint64 // newest that was opened
+	Sequence uint64 // last token accepted
+	Taken    uint64 // last token that the client's connection took
+	Fenced   uint64 // tokens refused because their epoch was over
+}
+
+// Status returns the log's numbers of this moment.
+func (l *Log) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Status{Epoch: l.epoch, Highest: l.highest, Sequence: l.journal.tokens, Taken: l.taken, Fenced: l.fenced}
+}
