@@ -22,6 +22,7 @@ type Director struct {
 	ClientStall        time.Duration `envconfig:"DIRECTOR_CLIENT_STALL" default:"5m" desc:"how long a client may read nothing from a stream that has tokens for it"`
 	MaxSwapsPerMinute  int           `envconfig:"DIRECTOR_MAX_SWAPS_PER_MINUTE" default:"30" desc:"swaps of one stream within a minute; beyond it the stream ends in an error"`
 	MaxConcurrentSwaps int           `envconfig:"DIRECTOR_MAX_CONCURRENT_SWAPS" default:"256" desc:"failovers under way at once, and as many planned swaps; the rest wait in order of their age"`
+	Routing            string        `envconfig:"DIRECTOR_ROUTING" default:"round_robin" desc:"how one of several workers with room is chosen: round_robin in turn, least_loaded the emptiest by its capacity, p2c of two at random the better one by load, time between tokens and failures"`
 	MaxWorkerDeaths    int           `envconfig:"DIRECTOR_MAX_WORKER_DEATHS" default:"3" desc:"workers that may die in a row under one stream before it made progress; then the stream ends in an error"`
 	Confirm            string        `envconfig:"DIRECTOR_CONFIRM" default:"auto" desc:"planned swaps: auto confirms them by itself, operator waits for client confirm or client veto"`
 	ConfirmTimeout     time.Duration `envconfig:"DIRECTOR_CONFIRM_TIMEOUT" default:"5m" desc:"how long a planned swap waits for the operator before it is given up"`

@@ -53,6 +53,7 @@ func (d *Director) validateLimits(p *Problems) {
 	p.positive("DIRECTOR_CLIENT_STALL", d.ClientStall)
 	p.atLeast("DIRECTOR_MAX_SWAPS_PER_MINUTE", d.MaxSwapsPerMinute, 1)
 	p.atLeast("DIRECTOR_MAX_CONCURRENT_SWAPS", d.MaxConcurrentSwaps, 1)
+	p.oneOf("DIRECTOR_ROUTING", d.Routing, "round_robin", "least_loaded", "p2c")
 	p.atLeast("DIRECTOR_MAX_WORKER_DEATHS", d.MaxWorkerDeaths, 1)
 	p.positive("DIRECTOR_SESSION_RETENTION", d.SessionRetention)
 }

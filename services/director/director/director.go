@@ -12,13 +12,12 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/checkpoint"
-	"github.com/connswap/connswap/services/director/internal/handover"
-	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/fleet"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/services/director/internal/server"
 	"github.com/connswap/connswap/services/director/internal/session"
-	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/services/director/internal/swap"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
@@ -42,8 +41,9 @@ type Director struct {
 	cfg         config.Director
 	version     uint32
 	log         *zap.Logger
-	clock       *lived.Clock
+	clock       *clock.StallProof
 	tokens      *token.Issuer
+	fleet       *fleet.Fleet
 	pool        *pool.Pool
 	checkpoints *checkpoints
 	sessions    *session.Manager
@@ -65,17 +65,18 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 		nw = quicnet.Impair(nw, cfg.PacketLoss)
 	}
 	d := &Director{
-		cfg: cfg, version: cmp.Or(deps.Version, wire.PeerVersion()), log: deps.Log, clock: &lived.Clock{}, swaps: newHistory(),
+		cfg: cfg, version: cmp.Or(deps.Version, wire.PeerVersion()), log: deps.Log, clock: &clock.StallProof{}, swaps: newHistory(),
 	}
-	instance := pool.NewID()
+	instance := link.NewID()
 	d.tokens = token.NewIssuer(token.Config{Director: instance, TTL: cfg.TokenTTL, KeyLife: cfg.TokenKeyLife, Rate: cfg.TokenRate})
-	d.pool = pool.New(pool.Config{
-		DirectorID: cfg.ID, Instance: instance, Version: d.version, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
-		ProgressTimeout: cfg.ProgressTimeout, MaxSwaps: cfg.MaxConcurrentSwaps, MaxPerTarget: cfg.MaxSwapsPerTarget,
-	}, pool.Deps{
-		Network: nw, TLS: deps.TLS, Clock: d.clock, Log: deps.Log, TokenKeys: d.tokens.Keys,
+	d.fleet = fleet.New(link.Config{
+		DirectorID: cfg.ID, Instance: instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
+		ProgressTimeout: cfg.ProgressTimeout, TokenKeys: d.tokens.Keys,
+	}, fleet.Deps{
+		Dialer: link.QUIC{Network: nw, TLS: deps.TLS, KeepAlive: cfg.LinkKeepAlive}, Clock: d.clock, Log: deps.Log,
 		Draining: func(label, instance string) { d.swapper.Leaving(label, instance) },
 	})
+	d.pool = pool.New(pool.Config{MaxSwaps: cfg.MaxConcurrentSwaps, MaxPerTarget: cfg.MaxSwapsPerTarget}, d.fleet)
 	d.checkpoints = newCheckpoints(cfg, instance, d.tokens.Keys, nw, deps.TLS, deps.Log)
 	d.sessions = session.NewManager(sessionConfig(cfg), session.Deps{
 		Pool: d.pool, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add, Tokens: d.tokens, Checkpoints: d.checkpoints, Turns: d.checkpoints.turns,
@@ -83,10 +84,10 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 	d.server = server.New(server.Config{
 		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions,
 		MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
-	}, d.sessions, d.clock, deps.Log)
+	}, d.sessions, deps.Log)
 	d.swapper = swap.New(swap.Config{
 		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, Pace: cfg.RebalancePace, Confirm: cfg.Confirm == "operator",
-	}, d.sessions, d.pool, deps.Log)
+	}, d.sessions, d.pool, d.fleet, deps.Log)
 	if err := d.bind(nw, deps.TLS); err != nil {
 		d.checkpoints.Close()
 		return nil, errors.Join(err, d.unbind())
@@ -96,16 +97,12 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 
 func sessionConfig(cfg config.Director) session.Config {
 	return session.Config{
-		MaxBytes: cfg.MaxSessionBytes, Window: cfg.WindowTokens, ClientStall: cfg.ClientStall,
+		MaxBytes: cfg.MaxSessionBytes, Window: cfg.WindowTokens,
+		WorkerWait: cfg.WorkerWait, ClientStall: cfg.ClientStall, AttachTimeout: cfg.AttachTimeout,
+		FirstTokenTimeout: cfg.FirstTokenTimeout, TokenTimeoutMin: cfg.TokenTimeoutMin, TokenFactor: cfg.TokenTimeoutFactor,
 		MaxSwapsPerMinute: cfg.MaxSwapsPerMinute, MaxWorkerDeaths: cfg.MaxWorkerDeaths,
-		Tokens: stream.Timeouts{FirstToken: cfg.FirstTokenTimeout, TokenMin: cfg.TokenTimeoutMin, Factor: cfg.TokenTimeoutFactor},
-		Handover: handover.Config{
-			WorkerWait: cfg.WorkerWait, ConfirmTimeout: cfg.ConfirmTimeout, AttachTimeout: cfg.AttachTimeout,
-			TransferTimeout: cfg.TransferTimeout, FirstTokenTimeout: cfg.FirstTokenTimeout,
-		},
-		Checkpoint: checkpoint.Config{
-			Interval: cfg.CheckpointInterval, TransferTimeout: cfg.TransferTimeout, AtPeer: cfg.CheckpointPlace == "peer",
-		},
+		ConfirmTimeout: cfg.ConfirmTimeout, TransferTimeout: cfg.TransferTimeout,
+		CheckpointInterval: cfg.CheckpointInterval, CheckpointAtPeer: cfg.CheckpointPlace == "peer",
 	}
 }
 
@@ -157,7 +154,7 @@ func (d *Director) Run(ctx context.Context) error {
 	})
 	g.Add("workers", func(ctx context.Context) error {
 		<-ctx.Done()
-		d.pool.Close()
+		d.fleet.Close()
 		return nil
 	})
 	g.Add("mgmt", func(ctx context.Context) error {
@@ -179,10 +176,10 @@ func (d *Director) Run(ctx context.Context) error {
 
 // tick is called at every tick of the clock.
 func (d *Director) tick() {
-	d.pool.Watch()
+	d.fleet.Watch()
 	if d.tokens.Rotate() {
 		d.log.Info("new key for migration tokens")
-		d.pool.Announce(2, d.tokens.Keys())
+		d.fleet.Announce(2, d.tokens.Keys())
 	}
 }
 

@@ -8,7 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration/token"
 	"github.com/connswap/connswap/shared/wire"
@@ -76,8 +77,8 @@ type (
 // Attempt is safe for concurrent use: the goroutines of the link call what the worker said, the owner of the stream calls the rest.
 type Attempt struct {
 	*Stream
-	Place *pool.Waiter // at the worker
-	Link  *pool.Link   // to the worker
+	Place *placement.Request // at the worker
+	Link  *link.Link         // to the worker
 	Epoch uint64
 
 	mu       sync.Mutex
@@ -86,20 +87,15 @@ type Attempt struct {
 	captured *wirepb.Captured // likewise
 }
 
-var _ pool.Sink = (*Attempt)(nil)
+var _ link.Sink = (*Attempt)(nil)
 
-// New returns an attempt that the worker does not know of yet; from now on its words come here.
-func New(s *Stream, place *pool.Waiter, link *pool.Link, epoch uint64) *Attempt {
-	a := &Attempt{Stream: s, Place: place, Link: link, Epoch: epoch}
-	link.Open(s.ID, a)
-	return a
+// New returns an attempt that the worker does not know of yet.
+func New(s *Stream, place *placement.Request, l *link.Link, epoch uint64) *Attempt {
+	return &Attempt{Stream: s, Place: place, Link: l, Epoch: epoch}
 }
 
 // Leave takes the stream back from the worker. The place is given back by whoever was granted it.
-func (a *Attempt) Leave() {
-	a.Link.Close(a.ID, a)
-	a.Link.Send(&wirepb.Cancel{Session: a.ID, Epoch: a.Epoch})
-}
+func (a *Attempt) Leave() { a.Link.Cancel(a.ID, a.Epoch) }
 
 // Attach gives the worker the request and the accepted prefix, behind which it begins, and opens the log for it. checkpoint says where the engine's state
 // is; nil if there is none.
@@ -107,14 +103,14 @@ func (a *Attempt) Attach(checkpoint *wirepb.Fetch) {
 	credit := a.Log.Expect(a.Epoch)
 	m := a.attach()
 	m.Credit, m.Checkpoint = credit, checkpoint
-	a.Link.Send(m)
+	a.Link.Attach(m, a)
 }
 
 // Standby has the worker prepare the attempt, and generate nothing before Pivot.
 func (a *Attempt) Standby(token *wirepb.SignedToken) {
 	m := a.attach()
 	m.Standby, m.Token = true, token
-	a.Link.Send(m)
+	a.Link.Attach(m, a)
 }
 
 func (a *Attempt) attach() *wirepb.Attach {

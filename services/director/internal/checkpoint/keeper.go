@@ -9,8 +9,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/attempt"
-	"github.com/connswap/connswap/services/director/internal/lived"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -21,7 +21,7 @@ type Store interface {
 	// from another goroutine, with the token after which the state was taken. What it returns gives that up.
 	Fetch(from *wirepb.Fetch, done func(sequence uint64, err error)) (cancel func())
 	// Addr returns where the worker behind a link can get it, "host:port", and who keeps it.
-	Addr(l *pool.Link) (addr, keeper string)
+	Addr(l *link.Link) (addr, keeper string)
 	// Drop forgets a stream's state.
 	Drop(stream uint64)
 }
@@ -37,8 +37,8 @@ type Config struct {
 type Deps struct {
 	Store Store
 	Turns *Turns
-	Peer  func(label string) *pool.Link // a worker other than the one named that can keep states; nil if there is none
-	Clock *lived.Clock
+	Peer  func(label string) *link.Link // a worker other than the one named that can keep states; nil if there is none
+	Clock *clock.StallProof
 	Log   *zap.Logger
 }
 
@@ -56,7 +56,7 @@ type Keeper struct {
 	// The newest checkpoint.
 	epoch    uint64     // of the attempt whose state it was; 0 if there is none
 	sequence uint64     // the state is that after this token
-	peer     *pool.Link // of the worker that keeps it; nil if the director does
+	peer     *link.Link // of the worker that keeps it; nil if the director does
 
 	// The one under way.
 	requests uint64        // for the engine's state made so far, for handovers too
@@ -64,7 +64,7 @@ type Keeper struct {
 	asked    uint64        // number of its request; 0 if none is under way
 	source   uint64        // epoch of the attempt that was asked
 	since    time.Duration // stall-proof time of that request
-	place    *pool.Link    // where it goes; nil for the director
+	place    *link.Link    // where it goes; nil for the director
 	cancel   func()        // ends the transfer to the director
 	out      uint64        // number of the request whose token may still be used; 0 if there is none
 	failures int           // in a row, of the same worker
@@ -107,7 +107,7 @@ func (k *Keeper) Gone() {
 	if k.requests > 0 {
 		k.deps.Store.Drop(k.ID)
 	}
-	for _, keeper := range []*pool.Link{k.peer, k.place} {
+	for _, keeper := range []*link.Link{k.peer, k.place} {
 		if keeper != nil {
 			keeper.Discard(k.ID)
 		}
@@ -235,7 +235,7 @@ func (k *Keeper) store(m *wirepb.Captured) {
 	}
 	k.out = k.asked
 	if k.place != nil {
-		k.place.Hold(k, &wirepb.Hold{From: from, SourceEpoch: source.Epoch})
+		k.place.Hold(&wirepb.Hold{From: from, SourceEpoch: source.Epoch}, k)
 		return
 	}
 	epoch, request := source.Epoch, k.asked

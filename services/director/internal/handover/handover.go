@@ -11,8 +11,9 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/attempt"
 	"github.com/connswap/connswap/services/director/internal/checkpoint"
-	"github.com/connswap/connswap/services/director/internal/lived"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -29,9 +30,9 @@ type Config struct {
 
 // Places is where a handover gets its place at a worker.
 type Places interface {
-	Acquire(w *pool.Waiter)
-	Release(w *pool.Waiter)
-	Settle(w *pool.Waiter)
+	Queue(r *placement.Request)
+	Release(r *placement.Request)
+	Settled(r *placement.Request)
 }
 
 // Owner is the owner of the stream, whose goroutine calls the handover.
@@ -49,7 +50,7 @@ type Deps struct {
 	States *checkpoint.Keeper
 	Places Places
 	Owner  Owner
-	Clock  *lived.Clock
+	Clock  *clock.StallProof
 	Log    *zap.Logger
 }
 
@@ -70,21 +71,21 @@ type Handover struct {
 	deps Deps
 	swap *migration.Swap
 
-	place      *pool.Waiter     // at the target, or the wish for it
-	source     *attempt.Attempt // of a planned handover, else nil
-	target     *attempt.Attempt // nil until the place is granted
-	plan       *Plan            // of a planned handover, else nil
-	unassigned time.Duration    // stall-proof time at which the stream was left without a worker, for all other kinds
-	entered    time.Duration    // stall-proof time at which the present state was entered
-	lost       bool             // the target's worker is gone, and its place with it
-	cut        bool             // the source of a planned handover is fenced
-	released   bool             // and has been left
+	place      *placement.Request // at the target, or the wish for it
+	source     *attempt.Attempt   // of a planned handover, else nil
+	target     *attempt.Attempt   // nil until the place is granted
+	plan       *Plan              // of a planned handover, else nil
+	unassigned time.Duration      // stall-proof time at which the stream was left without a worker, for all other kinds
+	entered    time.Duration      // stall-proof time at which the present state was entered
+	lost       bool               // the target's worker is gone, and its place with it
+	cut        bool               // the source of a planned handover is fenced
+	released   bool               // and has been left
 	standby    standby
 }
 
 // New returns a handover from nobody, or from a worker of that label which is lost for a cause. The stream is without a worker since a moment of the
 // stall-proof clock. Start begins it.
-func New(from, cause string, place *pool.Waiter, unassigned time.Duration, cfg Config, deps Deps) *Handover {
+func New(from, cause string, place *placement.Request, unassigned time.Duration, cfg Config, deps Deps) *Handover {
 	kind := migration.Failover
 	if from == "" {
 		kind = migration.Placement
@@ -95,7 +96,7 @@ func New(from, cause string, place *pool.Waiter, unassigned time.Duration, cfg C
 }
 
 // NewPlanned returns a handover from an attempt that serves the stream.
-func NewPlanned(source *attempt.Attempt, place *pool.Waiter, plan *Plan, cfg Config, deps Deps) *Handover {
+func NewPlanned(source *attempt.Attempt, place *placement.Request, plan *Plan, cfg Config, deps Deps) *Handover {
 	h := &Handover{cfg: cfg, deps: deps, place: place, source: source, plan: plan}
 	h.swap = migration.NewSwap(migration.Planned, source.Link.Worker(), plan.Cause, time.Now())
 	return h
@@ -145,7 +146,7 @@ func (h *Handover) clear() {
 func (h *Handover) act(action migration.Action) (event migration.Event, ok bool) {
 	switch action {
 	case migration.Pick:
-		h.deps.Places.Acquire(h.place)
+		h.deps.Places.Queue(h.place)
 	case migration.Confirm:
 		if !h.plan.Confirm {
 			return migration.Confirmed, true
@@ -160,7 +161,7 @@ func (h *Handover) act(action migration.Action) (event migration.Event, ok bool)
 	case migration.Pivot:
 		return h.pivot()
 	case migration.Verify:
-		h.deps.Places.Settle(h.place)           // what is left takes the engine's time, and nobody else's
+		h.deps.Places.Settled(h.place)          // what is left takes the engine's time, and nobody else's
 		if h.source == nil && h.log().Waits() { // for a planned handover the target has yet to say where it begins
 			return migration.Verified, true
 		}
@@ -259,9 +260,9 @@ func (h *Handover) releaseTarget() {
 }
 
 // Granted gives the handover its place.
-func (h *Handover) Granted(link *pool.Link) {
-	h.target = attempt.New(h.deps.Stream, h.place, link, h.deps.Stream.NextEpoch())
-	h.swap.To, h.swap.Epoch = link.Worker(), h.target.Epoch
+func (h *Handover) Granted(l *link.Link) {
+	h.target = attempt.New(h.deps.Stream, h.place, l, h.deps.Stream.NextEpoch())
+	h.swap.To, h.swap.Epoch = l.Worker(), h.target.Epoch
 	h.deps.Log.Debug("opening attempt", zap.String("worker", h.swap.To), zap.Uint64("epoch", h.swap.Epoch))
 	h.take(migration.Granted)
 }
@@ -334,7 +335,7 @@ func (h *Handover) Kind() migration.Kind { return h.swap.Kind }
 func (h *Handover) Plan() *Plan { return h.plan }
 
 // Place returns the place at the target, or the wish for it.
-func (h *Handover) Place() *pool.Waiter { return h.place }
+func (h *Handover) Place() *placement.Request { return h.place }
 
 // Target returns the attempt that the handover leads to; nil until it has a place.
 func (h *Handover) Target() *attempt.Attempt { return h.target }

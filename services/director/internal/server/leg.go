@@ -8,7 +8,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
-	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/wire"
@@ -35,7 +35,7 @@ const (
 type leg struct {
 	stream quicStream
 	log    *stream.Log
-	clock  *lived.Clock
+	clock  *clock.StallProof
 	tell   func(event any)
 	stop   func() bool // of waiting for the client to cancel
 
@@ -52,7 +52,7 @@ type leg struct {
 var _ session.Leg = (*leg)(nil)
 
 // newLeg returns the leg over a client's stream.
-func newLeg(s quicStream, log *stream.Log, clock *lived.Clock, tell func(event any)) *leg {
+func newLeg(s quicStream, log *stream.Log, clock *clock.StallProof, tell func(event any)) *leg {
 	g := &leg{stream: s, log: log, clock: clock, tell: tell}
 	g.stop = context.AfterFunc(s.Context(), func() { tell(session.ClientLeft{Cancelled: true}) })
 	return g

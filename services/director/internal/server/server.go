@@ -12,7 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
@@ -31,7 +31,7 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	sessions *session.Manager
-	clock    *lived.Clock
+	clock    *clock.StallProof
 	log      *zap.Logger
 
 	connections atomic.Uint64
@@ -42,7 +42,7 @@ type Server struct {
 }
 
 // New returns a server that serves nobody yet.
-func New(cfg Config, sessions *session.Manager, clock *lived.Clock, log *zap.Logger) *Server {
+func New(cfg Config, sessions *session.Manager, clock *clock.StallProof, log *zap.Logger) *Server {
 	return &Server{cfg: cfg, sessions: sessions, clock: clock, log: log, conns: map[*connection]struct{}{}}
 }
 

@@ -4,7 +4,8 @@ import (
 	"sync"
 
 	"github.com/connswap/connswap/services/director/internal/attempt"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration"
 )
@@ -16,24 +17,24 @@ type dependence struct {
 	post func(event any) bool
 
 	mu     sync.Mutex
-	own    *pool.Waiter // place of the attempt that serves the stream, or that it is moving to; nil before the first
-	link   *pool.Link   // at which own is, as far as the owner has acted on it; nil while it is nowhere
-	target *pool.Waiter // of a planned handover before its cut; nil if there is none
+	own    *placement.Request // place of the attempt that serves the stream, or that it is moving to; nil before the first
+	link   *link.Link         // at which own is, as far as the owner has acted on it; nil while it is nowhere
+	target *placement.Request // of a planned handover before its cut; nil if there is none
 	kind   migration.Kind
 	closed bool // nothing more is wanted from any worker
 }
 
-var _ pool.Placed = (*dependence)(nil)
+var _ placement.Session = (*dependence)(nil)
 
 // Granted passes a place on.
-func (d *dependence) Granted(place *pool.Waiter, l *pool.Link) { d.post(granted{place, l}) }
+func (d *dependence) Granted(place *placement.Request, l *link.Link) { d.post(granted{place, l}) }
 
 // Waiting passes on that there is no place.
-func (d *dependence) Waiting(place *pool.Waiter, reason string) { d.post(waiting{place, reason}) }
+func (d *dependence) Waiting(place *placement.Request, reason string) { d.post(waiting{place, reason}) }
 
 // Lost fences the stream at once if it depends on the place that is lost, which then is wanted again. The target of a planned handover before its cut is
 // no loss to the stream.
-func (d *dependence) Lost(place *pool.Waiter, l *pool.Link, cause pool.Cause) (again bool) {
+func (d *dependence) Lost(place *placement.Request, l *link.Link, cause link.Cause) (again bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed || place != d.own && place != d.target {
@@ -44,7 +45,7 @@ func (d *dependence) Lost(place *pool.Waiter, l *pool.Link, cause pool.Cause) (a
 			d.log.Fence()
 			d.link = nil
 		}
-		place.Kind, place.Avoid, place.Want = d.kind, "", ""
+		place.Kind, place.Need.Avoid, place.Need.Only = d.kind, "", ""
 		again = true
 	} else {
 		d.target = nil
@@ -54,7 +55,7 @@ func (d *dependence) Lost(place *pool.Waiter, l *pool.Link, cause pool.Cause) (a
 }
 
 // on says which place the stream depends on, and the link at which it is; nil for none yet.
-func (d *dependence) on(place *pool.Waiter, l *pool.Link) {
+func (d *dependence) on(place *placement.Request, l *link.Link) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.own, d.link = place, l
@@ -68,7 +69,7 @@ func (d *dependence) served() {
 }
 
 // plans says which place a planned handover wants; nil for none.
-func (d *dependence) plans(place *pool.Waiter) {
+func (d *dependence) plans(place *placement.Request) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.target = place

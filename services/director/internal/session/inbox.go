@@ -4,23 +4,24 @@ import (
 	"sync"
 
 	"github.com/connswap/connswap/services/director/internal/handover"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/services/director/internal/placement"
 )
 
 // Events for the owner of a session, besides those of package attempt and of the log. A func() is one too: it is called.
 type (
 	granted struct {
-		place *pool.Waiter
-		link  *pool.Link
+		place *placement.Request
+		link  *link.Link
 	}
 	waiting struct {
-		place  *pool.Waiter
+		place  *placement.Request
 		reason string
 	}
 	lost struct {
-		place *pool.Waiter
-		link  *pool.Link
-		cause pool.Cause
+		place *placement.Request
+		link  *link.Link
+		cause link.Cause
 	}
 	planned  struct{ *handover.Plan }
 	rollback struct {

@@ -6,9 +6,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/attempt"
+	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/handover"
-	"github.com/connswap/connswap/services/director/internal/lived"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/services/director/internal/placement"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -16,7 +18,7 @@ import (
 // This file is how a stream comes from one worker to the next.
 
 // move begins a handover from a worker that is lost for a cause, or from nobody.
-func (s *Session) move(place *pool.Waiter, cause string) {
+func (s *Session) move(place *placement.Request, cause string) {
 	s.depends.on(place, nil)
 	s.handover = handover.New(s.view.worker(), cause, place, s.unassigned, s.cfg.Handover, s.handoverDeps())
 	s.handover.Start()
@@ -24,23 +26,23 @@ func (s *Session) move(place *pool.Waiter, cause string) {
 }
 
 func (s *Session) handoverDeps() handover.Deps {
-	return handover.Deps{Stream: s.stream, States: s.states, Places: s.deps.Pool, Owner: (*owner)(s), Clock: s.deps.Clock, Log: s.log}
+	return handover.Deps{Stream: s.stream, States: s.states, Places: s.deps.Placement, Owner: (*owner)(s), Clock: s.deps.Clock, Log: s.log}
 }
 
 // place returns a wish for a worker other than avoid, if there is another.
-func (s *Session) place(avoid string) *pool.Waiter {
-	return s.want(pool.Waiter{Kind: s.depends.kind, Avoid: avoid})
+func (s *Session) place(avoid string) *placement.Request {
+	return s.want(placement.Request{Kind: s.depends.kind, Need: routing.Need{Avoid: avoid}})
 }
 
-func (s *Session) want(w pool.Waiter) *pool.Waiter {
-	w.Session, w.ID, w.Started, w.Priority = &s.depends, s.stream.ID, s.started.Unix(), s.stream.Request.GetPriority()
-	w.Fingerprint = s.view.fingerprint()
-	return pool.NewWaiter(w)
+func (s *Session) want(r placement.Request) *placement.Request {
+	r.Session, r.ID, r.Started, r.Priority = &s.depends, s.stream.ID, s.started.Unix(), s.stream.Request.GetPriority()
+	r.Need.Fingerprint = s.view.fingerprint()
+	return &r
 }
 
 // lose gives up the attempt that the stream depends on, and moves on. If the worker's link is lost, queued is the place that has been asked for again
 // already; else it is nil, and the worker is not to be taken again if there is another.
-func (s *Session) lose(cause pool.Cause, queued *pool.Waiter) {
+func (s *Session) lose(cause link.Cause, queued *placement.Request) {
 	s.record.Fence()
 	moved := s.serving != nil
 	left := string(cause) // why the worker that the client knows was left
@@ -51,7 +53,7 @@ func (s *Session) lose(cause pool.Cause, queued *pool.Waiter) {
 	if gone == nil {
 		gone = s.handover.Target()
 	}
-	s.blame.lost(cause, s.record.Len(), s.record.Exhausted())
+	s.judge(gone, cause, queued == nil)
 	if moved {
 		s.leaveServing(queued)
 		s.unassigned, s.told = s.deps.Clock.Now(), false
@@ -73,8 +75,21 @@ func (s *Session) lose(cause pool.Cause, queued *pool.Waiter) {
 	}
 }
 
+// judge says what the end of an attempt tells of its worker and of the stream. alive says that the worker still has its link: then it matters whether it
+// has served anything before.
+func (s *Session) judge(a *attempt.Attempt, cause link.Cause, alive bool) {
+	excused := cause != link.CauseStuck && s.record.Exhausted()
+	if alive && !s.deps.Placement.Proven(a.Link) {
+		excused = excused || s.blame.suspect(a.Link.Worker())
+	}
+	s.blame.lost(cause, s.record.Len(), excused)
+	if alive && s.serving == nil && cause != link.CauseDeclined { // it never made progress
+		s.deps.Placement.Report(a.Place, a.Link, false)
+	}
+}
+
 // loseSource ends a planned handover whose source is lost.
-func (s *Session) loseSource(cause pool.Cause) {
+func (s *Session) loseSource(cause link.Cause) {
 	if s.handover != nil {
 		s.handover.End(migration.SourceLost, string(cause))
 		s.settle()
@@ -82,17 +97,17 @@ func (s *Session) loseSource(cause pool.Cause) {
 }
 
 // leaveServing takes the stream back from the worker that serves it, and its place unless that is queued again.
-func (s *Session) leaveServing(queued *pool.Waiter) {
+func (s *Session) leaveServing(queued *placement.Request) {
 	s.serving.Leave()
 	if queued == nil {
-		s.deps.Pool.Release(s.serving.Place)
+		s.deps.Placement.Release(s.serving.Place)
 	}
 	s.serving = nil
 	s.states.Cut(s.record.Len())
 }
 
 // goesOn reports whether a stream that has no worker is to get another; if not it has been ended.
-func (s *Session) goesOn(moved bool, cause pool.Cause) bool {
+func (s *Session) goesOn(moved bool, cause link.Cause) bool {
 	switch {
 	case s.record.Len() == uint64(s.stream.Request.GetMaxTokens()):
 		s.finish("length") // there is nothing left to generate; only the worker's last word is missing
@@ -113,11 +128,11 @@ func (s *Session) failUnassigned() {
 }
 
 // undone returns the event that ends a handover whose target is given up.
-func undone(cause pool.Cause) migration.Event {
+func undone(cause link.Cause) migration.Event {
 	switch cause { //nolint:exhaustive // all others mean that the target is gone
-	case pool.CauseDiverged:
+	case link.CauseDiverged:
 		return migration.Mismatch
-	case pool.CauseAttach, pool.CauseStuck:
+	case link.CauseAttach, link.CauseStuck:
 		return migration.TimedOut
 	}
 	return migration.TargetLost
@@ -151,7 +166,8 @@ func (s *Session) settle() {
 	r := h.Record()
 	switch {
 	case h.State() == migration.Completed:
-		s.deps.Pool.Settle(h.Place())
+		s.deps.Placement.Settled(h.Place())
+		s.deps.Placement.Report(h.Place(), h.Target().Link, true)
 		s.serves(h)
 	case s.serving != nil: // it stays where it was
 		s.states.Serving(s.serving)
@@ -202,19 +218,24 @@ func (s *Session) checkTime() {
 		s.settle()
 		s.failUnassigned()
 	case h.State() == migration.Verifying:
-		s.lose(pool.CauseStuck, nil)
+		s.lose(link.CauseStuck, nil)
 	default:
-		s.lose(pool.CauseAttach, nil)
+		s.lose(link.CauseAttach, nil)
 	}
 }
 
 // stuck moves a stream whose worker is healthy but produces nothing for it. If there is nowhere to go it waits
 // where it is, for as long as it would wait for a worker; then it begins anew, on the same one if need be.
 func (s *Session) stuck() {
-	if s.deps.Pool.Alternative(s.view.fingerprint(), s.serving.Link.Worker()) || -s.remaining() >= s.cfg.Handover.WorkerWait {
+	if s.alternative() || -s.remaining() >= s.cfg.Handover.WorkerWait {
 		s.blame.stuck()
-		s.lose(pool.CauseStuck, nil)
+		s.lose(link.CauseStuck, nil)
 	}
+}
+
+// alternative reports whether there is a worker to move to.
+func (s *Session) alternative() bool {
+	return s.deps.Placement.Alternative(routing.Need{Fingerprint: s.view.fingerprint(), Avoid: s.serving.Link.Worker()})
 }
 
 // remaining returns how much stall-proof time is left for what the session waits for.
@@ -238,5 +259,5 @@ func (s *Session) nextCheck() time.Duration {
 	if !s.over && s.handover != nil && s.handover.SourceServes() {
 		left = min(left, s.handover.Remaining(), handover.TokenPause)
 	}
-	return max(lived.Tick, min(left, s.cfg.Tokens.TokenMin))
+	return max(clock.Tick, min(left, s.cfg.Tokens.TokenMin))
 }

@@ -4,7 +4,8 @@ import (
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/handover"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/placement"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -37,7 +38,7 @@ func (s *Session) begin(p *handover.Plan) {
 		return
 	}
 	s.states.Pause()
-	place := s.want(pool.Waiter{Kind: migration.Planned, Avoid: s.serving.Link.Worker(), Want: p.To})
+	place := s.want(placement.Request{Kind: migration.Planned, Need: routing.Need{Avoid: s.serving.Link.Worker(), Only: p.To}})
 	s.depends.plans(place)
 	s.handover = handover.NewPlanned(s.serving, place, p, s.cfg.Handover, s.handoverDeps())
 	s.handover.Start()

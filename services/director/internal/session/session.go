@@ -10,9 +10,10 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/attempt"
 	"github.com/connswap/connswap/services/director/internal/checkpoint"
+	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/handover"
-	"github.com/connswap/connswap/services/director/internal/lived"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/migration/token"
@@ -34,8 +35,8 @@ type Config struct {
 
 // Deps is what a session needs from outside.
 type Deps struct {
-	Pool        *pool.Pool
-	Clock       *lived.Clock
+	Placement   *placement.Placement
+	Clock       *clock.StallProof
 	Log         *zap.Logger
 	Swaps       func(migration.Record) // called once for each handover that is over, placements aside
 	Tokens      *token.Issuer
@@ -102,7 +103,7 @@ func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps
 		Log: s.record, Tokens: deps.Tokens, Push: s.leg.Push, Post: s.tell,
 	}
 	s.states = checkpoint.NewKeeper(s.stream, cfg.Checkpoint, checkpoint.Deps{
-		Store: deps.Checkpoints, Turns: deps.Turns, Peer: deps.Pool.Peer, Clock: deps.Clock, Log: s.log,
+		Store: deps.Checkpoints, Turns: deps.Turns, Peer: deps.Placement.Peer, Clock: deps.Clock, Log: s.log,
 	}, func(f func()) bool { return s.inbox.put(f) })
 	return s
 }
@@ -112,7 +113,7 @@ func (s *Session) tell(event any) { s.inbox.put(event) }
 
 // Run serves the stream to its end. It returns when nothing of the session runs any more.
 func (s *Session) Run(ctx context.Context) {
-	timer := time.NewTimer(lived.Tick)
+	timer := time.NewTimer(clock.Tick)
 	defer timer.Stop()
 	s.unassigned = s.deps.Clock.Now()
 	s.move(s.place(""), "")
@@ -179,7 +180,7 @@ func (s *Session) leave() {
 		s.serving = nil
 	}
 	if s.depends.own != nil { // the owner alone changes it
-		s.deps.Pool.Release(s.depends.own)
+		s.deps.Placement.Release(s.depends.own)
 	}
 }
 
@@ -218,7 +219,7 @@ func (s *Session) react(event any) {
 		s.lost(e)
 	case attempt.Begun:
 		if s.targets(e.Attempt) && !s.handover.Begun(e.M) {
-			s.lose(pool.CauseDiverged, nil)
+			s.lose(link.CauseDiverged, nil)
 		}
 	case attempt.Ended:
 		s.ended(e)
@@ -254,7 +255,7 @@ func (s *Session) notice(n stream.Notice) {
 	}
 	switch n.Kind { //nolint:exhaustive // see above
 	case stream.Broken:
-		s.lose(pool.CauseProtocol, nil)
+		s.lose(link.CauseProtocol, nil)
 	case stream.Full:
 		s.finish("length")
 	case stream.First:
@@ -346,7 +347,7 @@ func (s *Session) ended(e attempt.Ended) {
 	digest, tokens := s.record.Digest()
 	if s.serving == nil || e.M.GetTokens() != tokens || !digest.Equal(e.M.GetDigest()) {
 		s.log.Error("worker's end differs from the journal", zap.Uint64("tokens", e.M.GetTokens()), zap.Uint64("sequence", tokens))
-		s.lose(pool.CauseDiverged, nil)
+		s.lose(link.CauseDiverged, nil)
 		return
 	}
 	s.finish(e.M.GetFinishReason())
@@ -361,11 +362,11 @@ func (s *Session) failed(e attempt.Failed) {
 	if s.present() != e.Attempt {
 		return
 	}
-	level, what, cause := zap.InfoLevel, "worker declined", pool.CauseDeclined
+	level, what, cause := zap.InfoLevel, "worker declined", link.CauseDeclined
 	if !e.Declined {
-		level, what, cause = zap.WarnLevel, "engine failed", pool.CauseEngine
+		level, what, cause = zap.WarnLevel, "engine failed", link.CauseEngine
 	} else if e.Code == wire.CodeDiverged {
-		cause = pool.CauseDiverged
+		cause = link.CauseDiverged
 	}
 	s.log.Log(level, what, zap.String("worker", e.Link.Worker()), zap.String("code", string(e.Code)), zap.String("reason", e.Message))
 	if e.Code == wire.CodeInvalid {

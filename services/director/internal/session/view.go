@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/handover"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/migration"
 )
 
@@ -52,7 +52,7 @@ type Snapshot struct {
 // view is what others are shown of a session: the owner writes it, anybody reads it. What is in the log is read there.
 type view struct {
 	mu      sync.Mutex
-	link    *pool.Link // of the worker that the client was told last
+	link    *link.Link // of the worker that the client was told last
 	swaps   uint32
 	waits   bool              // the client was told that there is no worker
 	swap    *migration.Record // the handover under way, as it entered its state; nil if there is none, or it is a placement
@@ -71,7 +71,7 @@ func (v *view) end(state State, reason string) {
 }
 
 // serve says which worker serves the session now, after a handover of some kind.
-func (v *view) serve(l *pool.Link, kind migration.Kind) {
+func (v *view) serve(l *link.Link, kind migration.Kind) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.link, v.waits = l, false

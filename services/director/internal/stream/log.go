@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/shared/session"
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -38,7 +38,7 @@ const (
 // Log is one stream. It is safe for concurrent use.
 type Log struct {
 	cfg   Config
-	clock *lived.Clock
+	clock *clock.StallProof
 	told  func(Notice) // called with mu held: it must not block, nor call the log
 
 	mu      sync.Mutex
@@ -70,7 +70,7 @@ type mark struct {
 }
 
 // New returns a Log without tokens, fenced.
-func New(cfg Config, clock *lived.Clock, told func(Notice)) *Log {
+func New(cfg Config, clock *clock.StallProof, told func(Notice)) *Log {
 	return &Log{cfg: cfg, clock: clock, told: told, journal: journal{limit: cfg.MaxBytes}}
 }
 

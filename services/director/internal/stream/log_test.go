@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/session"
 	"github.com/connswap/connswap/shared/wire"
@@ -28,7 +28,7 @@ type record struct {
 
 func newRecord(cfg stream.Config) *record {
 	r := &record{}
-	r.Log = stream.New(cfg, &lived.Clock{}, func(n stream.Notice) { r.notices = append(r.notices, n) })
+	r.Log = stream.New(cfg, &clock.StallProof{}, func(n stream.Notice) { r.notices = append(r.notices, n) })
 	return r
 }
 
@@ -233,7 +233,7 @@ func TestAwait(t *testing.T) {
 // TestCadence learns a rhythm by the stall-proof clock and measures gaps with the wall clock.
 func TestCadence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		clock := &lived.Clock{}
+		clock := &clock.StallProof{}
 		go clock.Run(t.Context(), func() {}) //nolint:errcheck // it ends with the bubble
 		limits := stream.Timeouts{FirstToken: 30 * time.Second, TokenMin: time.Second, Factor: 4}
 		l := stream.New(stream.Config{MaxBytes: 1000, MaxTokens: 1000, Window: 1000}, clock, func(stream.Notice) {})

@@ -9,7 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/handover"
+	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/migration"
@@ -29,6 +29,7 @@ type Service struct {
 	cfg      Config
 	sessions *session.Manager
 	pool     *pool.Pool
+	fleet    *fleet.Fleet
 	log      *zap.Logger
 
 	ctx     context.Context
@@ -41,8 +42,8 @@ type Service struct {
 }
 
 // New returns a Service. Close ends it.
-func New(cfg Config, sessions *session.Manager, workers *pool.Pool, log *zap.Logger) *Service {
-	s := &Service{cfg: cfg, sessions: sessions, pool: workers, log: log, leaving: map[string]bool{}}
+func New(cfg Config, sessions *session.Manager, p *pool.Pool, f *fleet.Fleet, log *zap.Logger) *Service {
+	s := &Service{cfg: cfg, sessions: sessions, pool: p, fleet: f, log: log, leaving: map[string]bool{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -70,7 +71,7 @@ func (s *Service) Swap(ctx context.Context, connectionID string, stream uint64, 
 	}
 	s.log.Info("operator moves a stream", zap.String("connection.id", connectionID), zap.Uint64("stream.id", found.Who().StreamID))
 	over := make(chan migration.Record, 1)
-	rollBack := found.Initiate(handover.Plan{To: to, Cause: "operator", Confirm: s.cfg.Confirm, Done: func(r migration.Record) { over <- r }})
+	rollBack := found.Initiate(session.Plan{To: to, Cause: "operator", Confirm: s.cfg.Confirm, Done: func(r migration.Record) { over <- r }})
 	defer context.AfterFunc(ctx, func() { rollBack("the operator gave it up") })()
 	r := <-over
 	if r.State == migration.Idle.String() {
@@ -97,7 +98,7 @@ func (s *Service) Decide(connectionID string, stream uint64, confirm bool, reaso
 
 // Undrain puts a worker back into use.
 func (s *Service) Undrain(label string) error {
-	err := s.pool.Undrain(label)
+	err := s.fleet.Undrain(label)
 	if err == nil {
 		s.log.Info("worker is back in use", zap.String("worker", label))
 	}

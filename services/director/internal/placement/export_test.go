@@ -1,0 +1,4 @@
+package placement
+
+// DeclinedFor is for tests.
+const DeclinedFor = declinedFor

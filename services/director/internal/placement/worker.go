@@ -1,0 +1,211 @@
+package placement
+
+import (
+	"maps"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/fleet"
+	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/services/director/internal/routing"
+	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/wire"
+)
+
+// worker is a link that is up, with the requests that have a place there. It is guarded by Placement.mu.
+type worker struct {
+	routing.Candidate
+	breaker
+
+	link     *link.Link
+	requests map[*Request]struct{}
+}
+
+// Up makes a link one of those that get streams.
+func (p *Placement) Up(l *link.Link) {
+	p.mu.Lock()
+	defer p.unlock()
+	w := &worker{link: l, requests: map[*Request]struct{}{}}
+	w.Candidate = routing.Candidate{
+		Label: l.Worker(), Fingerprint: l.Fingerprint(), Capacity: l.Peer().Capacity,
+		MaxHandovers: p.cfg.MaxPerTarget, Latency: &routing.Latency{},
+	}
+	p.refresh(w)
+	p.remember(w)
+	p.workers, p.candidates, p.byLink[l] = append(p.workers, w), append(p.candidates, &w.Candidate), w
+	p.improved(w)
+}
+
+// refresh asks whether a worker takes streams.
+func (p *Placement) refresh(w *worker) {
+	w.Available, w.Drained = w.link.Available(), p.fleet.Drained(w.Label)
+}
+
+// Down takes a link out, and puts its requests back.
+func (p *Placement) Down(l *link.Link, cause link.Cause) {
+	p.mu.Lock()
+	defer p.unlock()
+	w := p.byLink[l]
+	if w == nil {
+		return
+	}
+	i := slices.Index(p.workers, w)
+	p.workers, p.candidates = slices.Delete(p.workers, i, i+1), slices.Delete(p.candidates, i, i+1)
+	delete(p.byLink, l)
+	p.suspect(w, cause)
+	w.stop()
+	p.lose(w, cause)
+}
+
+// Failed says that a worker has let go of all its streams. Its link stays.
+func (p *Placement) Failed(l *link.Link) {
+	p.mu.Lock()
+	defer p.unlock()
+	if w := p.byLink[l]; w != nil {
+		p.refresh(w)
+		p.lose(w, link.CauseReported)
+	}
+}
+
+// lose takes the places of all requests at a worker away, and has their sessions told.
+func (p *Placement) lose(w *worker, cause link.Cause) {
+	p.changes++
+	all := w.inOrder()
+	if len(all) == 0 {
+		return
+	}
+	gone := &loss{requests: all, link: w.link, cause: cause}
+	for _, r := range all {
+		if r.onTrial {
+			r.badTries++
+		}
+		p.vacate(r)
+		r.state, r.loss = losing, gone
+	}
+	p.notices.add(notice{kind: loses, loss: gone})
+}
+
+// inOrder returns the requests at a worker in the order in which they move.
+func (w *worker) inOrder() []*Request {
+	return slices.SortedFunc(maps.Keys(w.requests), (*Request).compare)
+}
+
+// Changed says that a worker takes streams which it did not take before, or no longer does: by its own word, or an operator's.
+func (p *Placement) Changed(l *link.Link) { p.change(l, p.refresh) }
+
+// Reported takes note of how many streams a worker has by its own count. Those that this director did not give it are other directors'.
+func (p *Placement) Reported(l *link.Link, streams int) {
+	p.change(l, func(w *worker) { w.Foreign = max(0, streams-w.Granted) })
+}
+
+// change changes a worker, if its link is up, and looks for requests that fit now.
+func (p *Placement) change(l *link.Link, change func(w *worker)) {
+	p.mu.Lock()
+	defer p.unlock()
+	if w := p.byLink[l]; w != nil {
+		change(w)
+		p.improved(w)
+	}
+}
+
+// On returns the sessions that have a place at a worker, in the order in which they move. If instance is not empty, it has to be that one.
+func (p *Placement) On(label, instance string) []Session {
+	l, err := p.fleet.Link(label)
+	if err != nil || l == nil || instance != "" && l.Peer().Instance != instance {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.byLink[l]
+	if w == nil {
+		return nil
+	}
+	var sessions []Session
+	for _, r := range w.inOrder() {
+		sessions = append(sessions, r.Session)
+	}
+	return sessions
+}
+
+// Blocker says in words what keeps a stream from leaving a worker now, or nothing.
+func (p *Placement) Blocker(fingerprint, label string) string {
+	n := routing.Need{Kind: migration.Planned, Fingerprint: fingerprint, Avoid: label}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return routing.Unschedulable(n, p.candidates).Words(n)
+}
+
+// Alternative reports whether a worker other than the one to avoid, and sound as far as is known, could take a stream now.
+func (p *Placement) Alternative(n routing.Need) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.candidates, func(c *routing.Candidate) bool {
+		return routing.Fit(n, c) == "" && routing.RankOf(n, c).Class < routing.Avoided
+	})
+}
+
+// Check says why a stream with this engine cannot be moved to a worker, whether it has room or not; or nil.
+func (p *Placement) Check(label, fingerprint string) error {
+	l, err := p.fleet.Link(label)
+	switch {
+	case err != nil:
+		return err
+	case l == nil:
+		return wire.Errorf(wire.CodeConflict, "%s is not connected", label)
+	case p.fleet.Drained(label):
+		return wire.Errorf(wire.CodeConflict, "%s is drained", label)
+	case routing.Fit(routing.Need{Fingerprint: fingerprint}, &routing.Candidate{Fingerprint: l.Fingerprint()}) == routing.OtherEngine:
+		return wire.Errorf(wire.CodeInvalid, "%s runs %s, the stream began with %s", label, l.Fingerprint(), fingerprint)
+	}
+	return nil
+}
+
+// Peer returns the link of a worker other than the one named that knows states and takes streams; nil if there is none. Where there are
+// several, those with the fewest streams keep the most.
+func (p *Placement) Peer(label string) *link.Link {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var best *worker
+	for _, w := range p.workers {
+		if w.Label != label && w.link.Version() >= 2 && w.link.Stateful() && w.Available && !w.Drained && (best == nil || w.Granted < best.Granted) {
+			best = w
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	return best.link
+}
+
+// Workers returns the registered workers by label, and how many streams without a worker wait for one.
+func (p *Placement) Workers() (workers []fleet.Snapshot, waiting int) {
+	workers = p.fleet.Workers()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := map[string]*worker{}
+	for _, w := range p.workers {
+		at[w.Label] = w
+	}
+	for i := range workers {
+		if w := at[workers[i].Worker]; w != nil {
+			workers[i].Sessions, workers[i].Incoming, workers[i].Cooldown = w.Granted, w.Failovers+w.Planned, w.Cooling
+		}
+	}
+	for _, q := range p.queues.all {
+		if q.need.Kind != migration.Planned {
+			waiting += len(q.waiting)
+		}
+	}
+	return workers, waiting
+}
+
+// Examined is how many workers routing has looked at so far: the work of placing.
+func (p *Placement) Examined() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.router.Examined()
+}
+
+// log returns the logger of a worker.
+func (p *Placement) logOf(w *worker) *zap.Logger { return p.log.With(zap.String("worker", w.Label)) }
