@@ -12,24 +12,34 @@ import (
 // not taken away.
 func (f *Fleet) Drain(label string, force bool) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	if f.workers[label] == nil && !f.drained[label] {
+		f.mu.Unlock()
 		return unknown(label)
 	}
 	if !force && !f.spare(label) {
+		f.mu.Unlock()
 		return wire.Errorf(wire.CodeNoWorker, "%s is the last worker that takes sessions; start another one first, or force it", label)
 	}
 	f.drained[label] = true
+	f.mu.Unlock()
+	f.changed(label)
 	return nil
 }
 
 // Undrain puts a worker back into use.
 func (f *Fleet) Undrain(label string) error {
-	if err := f.unmark(label); err != nil {
-		return err
+	err := f.unmark(label)
+	if err == nil {
+		f.changed(label)
 	}
-	f.placement.Changed()
-	return nil
+	return err
+}
+
+// changed tells the placement, if the worker's link is up.
+func (f *Fleet) changed(label string) {
+	if l, _ := f.Link(label); l != nil {
+		f.placement.Changed(l)
+	}
 }
 
 func (f *Fleet) unmark(label string) error {

@@ -20,8 +20,10 @@ import (
 type Placement interface {
 	// Up says that a link can be given streams.
 	Up(l *link.Link)
-	// Changed says that a worker may take streams which it did not take before.
-	Changed()
+	// Changed says that a worker takes streams which it did not take before, or no longer does.
+	Changed(l *link.Link)
+	// Reported passes on how many streams a worker has by its own count, those of other directors among them.
+	Reported(l *link.Link, streams int)
 	// Declined says that a worker refused a stream because it has no room, or is not ready.
 	Declined(l *link.Link)
 	// Failed says that a worker has let go of all its streams. Its link stays.
@@ -145,7 +147,7 @@ func (o owner) Status(l *link.Link, m *wirepb.WorkerStatus) {
 		o.placement.Failed(l)
 		return
 	}
-	o.placement.Changed()
+	o.placement.Changed(l)
 	// That a worker asks to be emptied is over with its process: the label is free for the next.
 	if m.GetDraining() && o.deps.Draining != nil {
 		o.deps.Draining(o.worker.Label, o.worker.Instance)

@@ -68,11 +68,16 @@ func (f *Fleet) add(peer link.Peer) *worker {
 // order with everything else there. It is false if this registration counts no longer: the worker has been
 // replaced, and has to register anew.
 func (r *Registration) Heartbeat(sessions int) bool {
-	r.fleet.mu.Lock()
-	defer r.fleet.mu.Unlock()
+	f := r.fleet
+	f.mu.Lock()
 	r.worker.heartbeat = time.Now()
 	r.worker.reported = sessions
-	return !r.worker.leaving
+	l, leaving := r.worker.link, r.worker.leaving
+	f.mu.Unlock()
+	if l != nil {
+		f.placement.Reported(l, sessions)
+	}
+	return !leaving
 }
 
 // Close says that the MGMT connection is gone. The worker stays while its link is up: losing the control

@@ -25,6 +25,7 @@ type Snapshot struct {
 	Version     uint32    `json:"version"` // of the protocol that it is spoken with
 	Build       string    `json:"build"`
 	Incoming    int       `json:"incoming"` // swaps under way to it; the placement's part
+	Cooldown    bool      `json:"cooldown"` // gets nothing while others have room, since its attempts fail; the placement's part
 }
 
 // Workers returns the registered workers by label. What the placement knows of them is left out.

@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"maps"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,7 +30,8 @@ type breaker struct {
 	trials    int         // places whose attempts have neither made progress nor failed; planned handovers do not count
 	failed    uint64      // session whose attempt failed last
 	cooldowns int         // in a row
-	cooldown  *time.Timer // runs while the worker is Cooling
+	cooldown  *time.Timer // runs while the worker is Cooling,
+	warmAt    time.Time   // until then
 	declined  *time.Timer // runs while it is Declined
 }
 
@@ -115,11 +117,48 @@ func (p *Placement) failed(w *worker, r *Request) {
 func (p *Placement) cool(w *worker) {
 	d := min(firstCooldown<<min(w.cooldowns, 10), lastCooldown)
 	d = d/2 + time.Duration(p.random.Int64N(int64(d/2)))
-	w.Proven, w.Cooling = false, true
 	w.cooldowns++
-	p.changes++
-	w.cooldown = time.AfterFunc(d, func() { p.warm(w) })
+	p.coolFor(w, d)
 	p.logOf(w).Warn("worker gets no streams for a while: its attempts fail", zap.Int("failures", w.Failures), zap.Duration("cooldown", d))
+}
+
+func (p *Placement) coolFor(w *worker, d time.Duration) {
+	w.Proven, w.Cooling, w.warmAt = false, true, time.Now().Add(d)
+	w.cooldown = time.AfterFunc(d, func() { p.warm(w) })
+	p.changes++
+}
+
+// suspect is what is remembered of a worker that died in cooldown, or under the first streams that it was given: a crash loop must not cost
+// streams in every round.
+type suspect struct {
+	cooldowns, failures int
+	warmAt, until       time.Time
+}
+
+// suspect remembers a worker that is lost, if there is a reason. What has not come back for long is forgotten.
+func (p *Placement) suspect(w *worker, cause link.Cause) {
+	if !w.Proven && !w.Cooling && w.trials > 0 && cause.Deadly() {
+		w.Failures++
+		p.cool(w)
+	}
+	now := time.Now()
+	maps.DeleteFunc(p.suspects, func(_ string, s suspect) bool { return now.After(s.until) })
+	if w.cooldowns > 0 {
+		p.suspects[w.Label] = suspect{w.cooldowns, w.Failures, w.warmAt, now.Add(2 * lastCooldown)}
+	}
+}
+
+// remember goes on with the cooldown that a worker was in when its link was lost.
+func (p *Placement) remember(w *worker) {
+	s, known := p.suspects[w.Label]
+	if !known || time.Now().After(s.until) {
+		return
+	}
+	delete(p.suspects, w.Label)
+	w.cooldowns, w.Failures = s.cooldowns, s.failures
+	if d := time.Until(s.warmAt); d > 0 {
+		p.coolFor(w, d)
+	}
 }
 
 // warm ends a cooldown: the next stream is a probe.

@@ -82,15 +82,15 @@ func TestFailoversDoNotHoldUpNewStreams(t *testing.T) {
 // TestPlannedNeverStays offers a planned handover nothing but the worker that the stream is on.
 func TestPlannedNeverStays(t *testing.T) {
 	inWorld(t, usual, func(w *world) {
-		a := w.worker("a", 2, runs("x"))
+		w.worker("a", 2, runs("x"))
 		w.session(1, request{Kind: migration.Planned, Need: need{Avoid: "a", Fingerprint: "x"}})
 		w.expect("1 waits: no other connected worker runs the engine that this stream began with;")
 		w.worker("b", 1, runs("y"))
 		w.expect("")
-		c := w.worker("c", 1, runs("x"))
+		w.worker("c", 1, runs("x"))
 		w.expect("1→c")
 		w.sessions[1].release()
-		w.empty(a, c)
+		w.empty()
 	})
 }
 
@@ -128,7 +128,7 @@ func TestHandoversPerTarget(t *testing.T) {
 			w.sessions[2].release()
 			w.sessions[2].settled()
 			w.expect("4→a")
-			if load := w.Load(a.Link); load.Incoming != 2 {
+			if load := w.load("a"); load.Incoming != 2 {
 				t.Errorf("%s: %+v", kind, load)
 			}
 			b := w.worker("b", 100)
@@ -139,14 +139,14 @@ func TestHandoversPerTarget(t *testing.T) {
 			for _, one := range []*fleettest.Fake{a, b} {
 				one.Lose(link.CauseTether)
 			}
-			c := w.worker("c", 100)
+			w.worker("c", 100)
 			for id := uint64(11); id <= 12; id++ {
 				w.session(id, request{Kind: kind, Need: need{Avoid: "x"}})
 			}
 			w.expect("11→c 12→c") // nothing is left of those that were lost
 			w.sessions[11].release()
 			w.sessions[12].release()
-			w.empty(c)
+			w.empty()
 		})
 	}
 }
@@ -177,7 +177,7 @@ func TestPlannedHoldsUpNoFailover(t *testing.T) {
 // TestKindsAreCountedApart allows one failover and one planned handover at once.
 func TestKindsAreCountedApart(t *testing.T) {
 	inWorld(t, placement.Config{MaxHandovers: 1, MaxPerTarget: 10}, func(w *world) {
-		a := w.worker("a", 100)
+		w.worker("a", 100)
 		w.session(1, request{Kind: migration.Planned, Need: need{Avoid: "x"}})
 		w.session(2, request{Kind: migration.Planned, Need: need{Avoid: "x"}})
 		w.ask(3, migration.Failover)
@@ -189,7 +189,7 @@ func TestKindsAreCountedApart(t *testing.T) {
 		w.expect("4→a 2→a")
 		w.sessions[4].release()
 		w.sessions[2].release()
-		w.empty(a)
+		w.empty()
 	})
 }
 
@@ -199,12 +199,12 @@ func TestReleaseWhileWaiting(t *testing.T) {
 		w.session(1, request{Kind: migration.Planned, Need: need{Avoid: "x"}})
 		w.expect("1 waits: no worker is connected;")
 		w.sessions[1].release()
-		a := w.worker("a", 9)
+		w.worker("a", 9)
 		w.ask(2, migration.Failover)
 		w.ask(3, migration.Failover) // beyond the limit, not told
 		w.sessions[3].release()
 		w.sessions[2].release()
 		w.expect("2→a")
-		w.empty(a)
+		w.empty()
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/shared/migration"
@@ -23,12 +24,12 @@ type Config struct {
 	Policy       string // one of routing.Policies
 }
 
-// Placement is safe for concurrent use. It has one lock, which is held across nothing that blocks, and while it is held no session
-// and no link is called: sessions are told afterwards, in the order in which things happened (see notices). It owns no goroutine but
+// Placement is safe for concurrent use. It has one lock, which is held across nothing that blocks; it asks the fleet while it has it, and
+// the fleet calls it without its own. No session is called while the lock is held: sessions are told afterwards, in the order in which things happened (see notices). It owns no goroutine but
 // the timers of cooldowns, which Close stops.
 type Placement struct {
 	cfg   Config
-	fleet Fleet
+	fleet *fleet.Fleet
 	log   *zap.Logger
 
 	mu         sync.Mutex
@@ -37,6 +38,7 @@ type Placement struct {
 	workers    []*worker            // whose links are up, in the order in which they came up
 	candidates []*routing.Candidate // theirs, by the same index
 	byLink     map[*link.Link]*worker
+	suspects   map[string]suspect // by label: workers that died in cooldown or on trial; see breaker
 	queues     queues
 	underWay   [3]int // handovers, by migration.Kind; placements do not count
 	changes    uint64 // of candidates so far: what was concluded from them before may be wrong
@@ -44,16 +46,8 @@ type Placement struct {
 	closed     bool
 }
 
-// Fleet is the workers, as placement sees them. It calls with its lock held.
-type Fleet interface {
-	// Link returns the link to a worker, or nil while it is down. The error says that there is no such worker.
-	Link(label string) (*link.Link, error)
-	// Drained reports whether an operator has taken a worker out of use.
-	Drained(label string) bool
-}
-
-// New returns a Placement without workers: the fleet tells it of them. Close ends it.
-func New(cfg Config, fleet Fleet, log *zap.Logger) (*Placement, error) {
+// New returns the Placement that f tells of its workers, before the first one registers. Close ends it.
+func New(cfg Config, f *fleet.Fleet, log *zap.Logger) (*Placement, error) {
 	var seed [32]byte
 	_, _ = crypto.Read(seed[:]) // never fails (crypto/rand)
 	source := rand.NewChaCha8(seed)
@@ -61,10 +55,12 @@ func New(cfg Config, fleet Fleet, log *zap.Logger) (*Placement, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Placement{
-		cfg: cfg, fleet: fleet, log: log, router: router, random: rand.New(source), queues: queues{byNeed: map[routing.Need]*queue{}},
-		byLink: map[*link.Link]*worker{},
-	}, nil
+	p := &Placement{
+		cfg: cfg, fleet: f, log: log, router: router, random: rand.New(source), queues: queues{byNeed: map[routing.Need]*queue{}},
+		byLink: map[*link.Link]*worker{}, suspects: map[string]suspect{},
+	}
+	f.Serve(p)
+	return p, nil
 }
 
 // Close stops the timers. Nothing is placed any more.
@@ -173,7 +169,7 @@ func (p *Placement) reason(q *queue) routing.Reason {
 		return routing.Limit
 	}
 	if q.reasonAt != p.changes || q.reason == "" {
-		q.reason, q.reasonAt = routing.Unschedulable(q.need, p.candidates), p.changes
+		q.reason, q.reasonAt = p.router.Unschedulable(q.need, p.candidates), p.changes
 	}
 	return q.reason
 }
@@ -249,6 +245,6 @@ func (p *Placement) count(r *Request, n int) {
 func (p *Placement) improved(w *worker) {
 	p.changes++
 	for _, q := range p.queues.all {
-		q.blocked = q.blocked && routing.Fit(q.need, &w.Candidate) != ""
+		q.blocked = q.blocked && p.router.Fit(q.need, &w.Candidate) != ""
 	}
 }

@@ -8,6 +8,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/fleet"
+	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/routing"
@@ -24,7 +26,7 @@ type (
 var usual = placement.Config{MaxHandovers: 10}
 
 func TestUnknownPolicy(t *testing.T) {
-	if _, err := placement.New(placement.Config{Policy: "any"}, nil, zap.NewNop()); err == nil {
+	if _, err := placement.New(placement.Config{Policy: "any"}, fleettest.New(fleet.Deps{}).Fleet, zap.NewNop()); err == nil {
 		t.Error("no error")
 	}
 }
@@ -60,7 +62,7 @@ func TestReasonsForWaiting(t *testing.T) {
 		w.expect("3 waits: no connected worker runs the engine that this stream began with; 4 waits: all workers are full;")
 		w.session(5, request{Kind: migration.Planned, Need: need{Only: "z"}})
 		w.expect("5 waits: z is not connected;")
-		if n := w.Waiting(); n != 3 {
+		if _, n := w.Workers(); n != 3 {
 			t.Errorf("%d without a worker wait, beside a planned handover", n)
 		}
 	})
@@ -117,7 +119,8 @@ func TestDeadWorkerIsEmptiedInOrder(t *testing.T) {
 		for id := uint64(1); id <= sessions; id++ {
 			w.ask(id, migration.Placement)
 		}
-		b, c := w.worker("b", places/2), w.worker("c", places/2)
+		w.worker("b", places/2)
+		w.worker("c", places/2)
 		w.said()
 		dying.Lose(link.CauseTether)
 		var moved []uint64
@@ -137,12 +140,12 @@ func TestDeadWorkerIsEmptiedInOrder(t *testing.T) {
 		for i := 0; i < len(moved) && len(moved) < places; i++ {
 			w.sessions[moved[i]].settled()
 			collect()
-			if n := w.Load(b.Link).Incoming + w.Load(c.Link).Incoming; n > atOnce {
+			if n := w.load("b").Incoming + w.load("c").Incoming; n > atOnce {
 				t.Fatalf("%d handovers under way", n)
 			}
 		}
-		if len(moved) != places || w.Load(b.Link).Sessions != places/2 || w.Load(c.Link).Sessions != places/2 {
-			t.Fatalf("%d moved, %+v and %+v are on the others", len(moved), w.Load(b.Link), w.Load(c.Link))
+		if len(moved) != places || w.load("b").Sessions != places/2 || w.load("c").Sessions != places/2 {
+			t.Fatalf("%d moved, %+v and %+v are on the others", len(moved), w.load("b"), w.load("c"))
 		}
 		if !slices.IsSorted(moved) || moved[0] != 1 {
 			t.Fatalf("moved out of order: %v", moved)
@@ -150,7 +153,7 @@ func TestDeadWorkerIsEmptiedInOrder(t *testing.T) {
 		for _, id := range moved {
 			w.sessions[id].settled()
 		}
-		d := w.worker("d", sessions)
+		w.worker("d", sessions)
 		for len(moved) < sessions {
 			if collect() == 0 {
 				t.Fatalf("only %d of %d moved in the end", len(moved), sessions)
@@ -159,8 +162,8 @@ func TestDeadWorkerIsEmptiedInOrder(t *testing.T) {
 				w.sessions[id].settled()
 			}
 		}
-		if !slices.IsSorted(moved) || w.Load(d.Link).Sessions != sessions-places {
-			t.Fatalf("the rest moved out of order, or not to d (%+v)", w.Load(d.Link))
+		if !slices.IsSorted(moved) || w.load("d").Sessions != sessions-places {
+			t.Fatalf("the rest moved out of order, or not to d (%+v)", w.load("d"))
 		}
 	})
 }
@@ -200,7 +203,7 @@ func TestWorkerReportsFailure(t *testing.T) {
 		w.expect("1→a 2→a 1 waits: no worker is available;")
 		w.available(a, true)
 		w.expect("1→a")
-		if load := w.Load(a.Link); load.Sessions != 1 || load.Incoming != 1 {
+		if load := w.load("a"); load.Sessions != 1 || load.Incoming != 1 {
 			t.Errorf("%+v", load)
 		}
 	})
@@ -215,8 +218,8 @@ func TestReleasedWhileItIsLost(t *testing.T) {
 		w.Queue(&s.Request)
 		a.Lose(link.CauseTether)
 		w.worker("b", 1)
-		if s.granted != 1 || w.Waiting() != 0 {
-			t.Errorf("granted %d times, %d wait", s.granted, w.Waiting())
+		if _, waiting := w.Workers(); s.granted != 1 || waiting != 0 {
+			t.Errorf("granted %d times, %d wait", s.granted, waiting)
 		}
 	})
 }
@@ -254,7 +257,7 @@ func TestDeclined(t *testing.T) {
 
 func TestNothingNewGoesToADrainedWorker(t *testing.T) {
 	inWorld(t, usual, func(w *world) {
-		a := w.worker("a", 9)
+		w.worker("a", 9)
 		w.worker("b", 1)
 		w.ask(1, migration.Placement)
 		if err := w.fleet.Drain("a", false); err != nil {
@@ -269,7 +272,7 @@ func TestNothingNewGoesToADrainedWorker(t *testing.T) {
 		if w.Alternative(need{Avoid: "b"}) {
 			t.Error("a drained worker is an alternative")
 		}
-		if load := w.Load(a.Link); load.Sessions != 1 {
+		if load := w.load("a"); load.Sessions != 1 {
 			t.Errorf("%+v on a, which loses none by being drained", load)
 		}
 		if err := w.fleet.Undrain("a"); err != nil {

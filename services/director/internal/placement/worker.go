@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/shared/migration"
@@ -31,6 +32,7 @@ func (p *Placement) Up(l *link.Link) {
 		MaxHandovers: p.cfg.MaxPerTarget, Latency: &routing.Latency{},
 	}
 	p.refresh(w)
+	p.remember(w)
 	p.workers, p.candidates, p.byLink[l] = append(p.workers, w), append(p.candidates, &w.Candidate), w
 	p.improved(w)
 }
@@ -51,6 +53,7 @@ func (p *Placement) Down(l *link.Link, cause link.Cause) {
 	i := slices.Index(p.workers, w)
 	p.workers, p.candidates = slices.Delete(p.workers, i, i+1), slices.Delete(p.candidates, i, i+1)
 	delete(p.byLink, l)
+	p.suspect(w, cause)
 	w.stop()
 	p.lose(w, cause)
 }
@@ -175,35 +178,26 @@ func (p *Placement) Peer(label string) *link.Link {
 	return best.link
 }
 
-// Load is what goes on at a worker, for people and programs.
-type Load struct {
-	Sessions int  // that have a place there, from this director
-	Incoming int  // handovers under way to it
-	Cooldown bool // it gets nothing while others have room: too many attempts failed
-}
-
-// Load returns that of the worker behind a link.
-func (p *Placement) Load(l *link.Link) Load {
+// Workers returns the registered workers by label, and how many streams without a worker wait for one.
+func (p *Placement) Workers() (workers []fleet.Snapshot, waiting int) {
+	workers = p.fleet.Workers()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	w := p.byLink[l]
-	if w == nil {
-		return Load{}
+	at := map[string]*worker{}
+	for _, w := range p.workers {
+		at[w.Label] = w
 	}
-	return Load{Sessions: w.Granted, Incoming: w.Failovers + w.Planned, Cooldown: w.Cooling}
-}
-
-// Waiting returns how many streams without a worker wait for one.
-func (p *Placement) Waiting() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := 0
-	for _, q := range p.queues.all {
-		if q.need.Kind != migration.Planned {
-			n += len(q.waiting)
+	for i := range workers {
+		if w := at[workers[i].Worker]; w != nil {
+			workers[i].Sessions, workers[i].Incoming, workers[i].Cooldown = w.Granted, w.Failovers+w.Planned, w.Cooling
 		}
 	}
-	return n
+	for _, q := range p.queues.all {
+		if q.need.Kind != migration.Planned {
+			waiting += len(q.waiting)
+		}
+	}
+	return workers, waiting
 }
 
 // Examined is how many workers routing has looked at so far: the work of placing.

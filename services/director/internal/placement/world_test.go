@@ -2,6 +2,7 @@ package placement_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -48,10 +49,9 @@ func newWorld(t testing.TB, cfg placement.Config) *world {
 	}
 	w := &world{TB: t, fleet: fleettest.New(fleet.Deps{}), sessions: map[uint64]*session{}}
 	var err error
-	if w.Placement, err = placement.New(cfg, w.fleet, zap.NewNop()); err != nil {
+	if w.Placement, err = placement.New(cfg, w.fleet.Fleet, zap.NewNop()); err != nil {
 		t.Fatal(err)
 	}
-	w.fleet.Serve(w.Placement)
 	return w
 }
 
@@ -159,16 +159,28 @@ func (s *session) Lost(_ *placement.Request, l *link.Link, _ link.Cause) bool {
 func (s *session) release() { s.world.Release(&s.Request) }
 func (s *session) settled() { s.world.Settled(&s.Request) }
 
-// empty fails unless no handover is under way, and nobody waits.
-func (w *world) empty(workers ...*fleettest.Fake) {
+// load returns what is known of a worker.
+func (w *world) load(label string) fleet.Snapshot {
 	w.Helper()
+	workers, _ := w.Workers()
+	i := slices.IndexFunc(workers, func(s fleet.Snapshot) bool { return s.Worker == label })
+	if i < 0 {
+		w.Fatalf("no worker %s among %+v", label, workers)
+	}
+	return workers[i]
+}
+
+// empty fails unless no handover is under way, and nobody waits.
+func (w *world) empty() {
+	w.Helper()
+	workers, waiting := w.Workers()
 	for _, one := range workers {
-		if load := w.Load(one.Link); load.Incoming != 0 {
-			w.Errorf("%s: %+v", one.Link.Worker(), load)
+		if one.Incoming != 0 {
+			w.Errorf("%+v", one)
 		}
 	}
-	if n := w.Waiting(); n != 0 {
-		w.Errorf("%d wait", n)
+	if waiting != 0 {
+		w.Errorf("%d wait", waiting)
 	}
 }
 

@@ -46,8 +46,7 @@ func (r *Router) Pick(n Need, all []*Candidate) int {
 	r.shortlist = r.shortlist[:0]
 	var best Rank
 	for i := range all {
-		r.examined++
-		if Fit(n, all[i]) != "" {
+		if r.Fit(n, all[i]) != "" {
 			continue
 		}
 		rank := RankOf(n, all[i])
@@ -64,7 +63,19 @@ func (r *Router) Pick(n Need, all []*Candidate) int {
 	return r.policy.choose(all, r.shortlist)
 }
 
-// Examined is how many candidates have been looked at so far: the work of routing.
+// Fit is Fit, and counts.
+func (r *Router) Fit(n Need, c *Candidate) Reason {
+	r.examined++
+	return Fit(n, c)
+}
+
+// Unschedulable is Unschedulable, and counts.
+func (r *Router) Unschedulable(n Need, all []*Candidate) Reason {
+	r.examined += uint64(len(all))
+	return Unschedulable(n, all)
+}
+
+// Examined is how often a worker has been looked at so far: the work of routing.
 func (r *Router) Examined() uint64 { return r.examined }
 
 // roundRobin takes the workers in turn.
