@@ -9,8 +9,8 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/connswap/connswap/services/director/internal/checkpoint"
 	"github.com/connswap/connswap/services/director/internal/link"
-	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/migration/token"
@@ -30,7 +30,7 @@ type checkpoints struct {
 	puller   *transfer.Puller
 	server   *transfer.Server
 	verifier *token.Verifier
-	turns    *session.Turns
+	turns    *checkpoint.Turns
 
 	mu      sync.Mutex
 	closed  bool
@@ -38,13 +38,13 @@ type checkpoints struct {
 	stop    context.CancelFunc
 }
 
-var _ session.Checkpoints = (*checkpoints)(nil)
+var _ checkpoint.Store = (*checkpoints)(nil)
 
 func newCheckpoints(cfg config.Director, instance string, keys func() *wirepb.TokenKeys, nw quicnet.Network, source identity.Source, log *zap.Logger) *checkpoints {
 	ctx, stop := context.WithCancel(context.Background())
 	c := &checkpoints{
 		id: cfg.ID, instance: instance, stop: stop,
-		verifier: token.NewVerifier(), store: transfer.NewStore(cfg.MaxCheckpointBytes), turns: session.NewTurns(),
+		verifier: token.NewVerifier(), store: transfer.NewStore(cfg.MaxCheckpointBytes), turns: checkpoint.NewTurns(),
 	}
 	_, c.mgmtPort, _ = net.SplitHostPort(cfg.MgmtAddr) // was checked with the configuration
 	c.timeout = func() (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, cfg.TransferTimeout) }
@@ -111,7 +111,7 @@ func (c *checkpoints) Drop(id uint64) { c.store.Drop(c.key(id)) }
 type checkpointsDocument struct {
 	Bytes  int          `json:"bytes"` // compressed
 	Tokens token.Counts `json:"migration_tokens"`
-	session.TurnCounts
+	checkpoint.TurnCounts
 }
 
 func (c *checkpoints) status() checkpointsDocument {

@@ -12,12 +12,15 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/checkpoint"
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/fleet"
+	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/link"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/server"
 	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/services/director/internal/swap"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
@@ -44,7 +47,7 @@ type Director struct {
 	clock       *clock.StallProof
 	tokens      *token.Issuer
 	fleet       *fleet.Fleet
-	pool        *pool.Pool
+	placement   *placement.Placement
 	checkpoints *checkpoints
 	sessions    *session.Manager
 	server      *server.Server
@@ -59,12 +62,12 @@ type Director struct {
 }
 
 // New binds the ports. The error names the variable of an address that cannot be bound.
-func New(cfg config.Director, deps Deps) (*Director, error) {
+func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	nw := deps.Network
 	if cfg.PacketLoss > 0 {
 		nw = quicnet.Impair(nw, cfg.PacketLoss)
 	}
-	d := &Director{
+	d = &Director{
 		cfg: cfg, version: cmp.Or(deps.Version, wire.PeerVersion()), log: deps.Log, clock: &clock.StallProof{}, swaps: newHistory(),
 	}
 	instance := link.NewID()
@@ -76,20 +79,26 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 		Dialer: link.QUIC{Network: nw, TLS: deps.TLS, KeepAlive: cfg.LinkKeepAlive}, Clock: d.clock, Log: deps.Log,
 		Draining: func(label, instance string) { d.swapper.Leaving(label, instance) },
 	})
-	d.pool = pool.New(pool.Config{MaxSwaps: cfg.MaxConcurrentSwaps, MaxPerTarget: cfg.MaxSwapsPerTarget}, d.fleet)
+	d.placement, err = placement.New(placement.Config{
+		MaxHandovers: cfg.MaxConcurrentSwaps, MaxPerTarget: cfg.MaxSwapsPerTarget, Policy: cfg.Routing,
+	}, d.fleet, deps.Log)
+	if err != nil {
+		return nil, err
+	}
 	d.checkpoints = newCheckpoints(cfg, instance, d.tokens.Keys, nw, deps.TLS, deps.Log)
 	d.sessions = session.NewManager(sessionConfig(cfg), session.Deps{
-		Pool: d.pool, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add, Tokens: d.tokens, Checkpoints: d.checkpoints, Turns: d.checkpoints.turns,
+		Placement: d.placement, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add, Tokens: d.tokens, Checkpoints: d.checkpoints, Turns: d.checkpoints.turns,
 	}, cfg.SessionRetention)
 	d.server = server.New(server.Config{
 		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions,
 		MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
-	}, d.sessions, deps.Log)
+	}, d.sessions, d.clock, deps.Log)
 	d.swapper = swap.New(swap.Config{
 		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, Pace: cfg.RebalancePace, Confirm: cfg.Confirm == "operator",
-	}, d.sessions, d.pool, d.fleet, deps.Log)
+	}, d.sessions, d.placement, d.fleet, deps.Log)
 	if err := d.bind(nw, deps.TLS); err != nil {
 		d.checkpoints.Close()
+		d.placement.Close()
 		return nil, errors.Join(err, d.unbind())
 	}
 	return d, nil
@@ -97,12 +106,16 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 
 func sessionConfig(cfg config.Director) session.Config {
 	return session.Config{
-		MaxBytes: cfg.MaxSessionBytes, Window: cfg.WindowTokens,
-		WorkerWait: cfg.WorkerWait, ClientStall: cfg.ClientStall, AttachTimeout: cfg.AttachTimeout,
-		FirstTokenTimeout: cfg.FirstTokenTimeout, TokenTimeoutMin: cfg.TokenTimeoutMin, TokenFactor: cfg.TokenTimeoutFactor,
+		MaxBytes: cfg.MaxSessionBytes, Window: cfg.WindowTokens, ClientStall: cfg.ClientStall,
 		MaxSwapsPerMinute: cfg.MaxSwapsPerMinute, MaxWorkerDeaths: cfg.MaxWorkerDeaths,
-		ConfirmTimeout: cfg.ConfirmTimeout, TransferTimeout: cfg.TransferTimeout,
-		CheckpointInterval: cfg.CheckpointInterval, CheckpointAtPeer: cfg.CheckpointPlace == "peer",
+		Tokens: stream.Timeouts{FirstToken: cfg.FirstTokenTimeout, TokenMin: cfg.TokenTimeoutMin, Factor: cfg.TokenTimeoutFactor},
+		Handover: handover.Config{
+			WorkerWait: cfg.WorkerWait, ConfirmTimeout: cfg.ConfirmTimeout, AttachTimeout: cfg.AttachTimeout,
+			TransferTimeout: cfg.TransferTimeout, FirstTokenTimeout: cfg.FirstTokenTimeout,
+		},
+		Checkpoint: checkpoint.Config{
+			Interval: cfg.CheckpointInterval, TransferTimeout: cfg.TransferTimeout, AtPeer: cfg.CheckpointPlace == "peer",
+		},
 	}
 }
 
@@ -141,7 +154,7 @@ func (d *Director) unbind() error {
 }
 
 // Run serves until ctx ends. It stops in the reverse order of this list: first the clients, so that no stream
-// begins that the pool could not serve; MGMT last, so that it can be seen how the rest goes.
+// begins that no worker could serve; MGMT last, so that it can be seen how the rest goes.
 func (d *Director) Run(ctx context.Context) error {
 	d.log.Info("director serves", zap.String("director", d.cfg.ID), zap.Stringer("user", d.user.Addr()), zap.Stringer("mgmt", d.mgmt.Addr()))
 	var g run.Group
@@ -155,6 +168,7 @@ func (d *Director) Run(ctx context.Context) error {
 	g.Add("workers", func(ctx context.Context) error {
 		<-ctx.Done()
 		d.fleet.Close()
+		d.placement.Close()
 		return nil
 	})
 	g.Add("mgmt", func(ctx context.Context) error {

@@ -109,8 +109,8 @@ func (p *Placement) change(l *link.Link, change func(w *worker)) {
 	}
 }
 
-// On returns the sessions that have a place at a worker, in the order in which they move. If instance is not empty, it has to be that one.
-func (p *Placement) On(label, instance string) []Session {
+// On returns the ids of the sessions that have a place at a worker, in the order in which they move. If instance is not empty, it has to be that one.
+func (p *Placement) On(label, instance string) []uint64 {
 	l, err := p.fleet.Link(label)
 	if err != nil || l == nil || instance != "" && l.Peer().Instance != instance {
 		return nil
@@ -121,11 +121,11 @@ func (p *Placement) On(label, instance string) []Session {
 	if w == nil {
 		return nil
 	}
-	var sessions []Session
+	var ids []uint64
 	for _, r := range w.inOrder() {
-		sessions = append(sessions, r.Session)
+		ids = append(ids, r.ID)
 	}
-	return sessions
+	return ids
 }
 
 // Blocker says in words what keeps a stream from leaving a worker now, or nothing.

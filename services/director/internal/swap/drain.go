@@ -123,7 +123,7 @@ func (m *mover) wait(ctx context.Context, tick <-chan time.Time) bool {
 
 // on returns the sessions that a worker has, or is to get.
 func (s *Service) on(label, instance string) []*session.Session {
-	return s.sessions.Get(s.pool.On(label, instance)...)
+	return s.sessions.Get(s.placement.On(label, instance)...)
 }
 
 // stopped is why a worker was not emptied.
