@@ -159,7 +159,7 @@ func (k *Keeper) Check() {
 		k.fail(wire.Errorf(wire.CodeLost, "the peer is gone"))
 	case k.asked != 0 && since >= k.cfg.TransferTimeout:
 		k.fail(wire.Errorf(wire.CodeUnavailable, "it took more than %v", k.cfg.TransferTimeout))
-	case k.asked != 0 && since >= longestTurn:
+	case k.asked != 0 && since >= LongestTurn:
 		k.turn.End()
 	case k.turn == nil && k.possible() && since >= k.wait():
 		k.turn = k.deps.Turns.Ask(k.serving.Link.Worker(), func(t *Turn) { k.post(func() { k.begin(t) }) })

@@ -8,15 +8,15 @@ import (
 )
 
 const (
-	// checkpointsAtOnce is how many streams of one worker have their turn at once.
-	checkpointsAtOnce = 4
-	// restFactor is how many times longer than a checkpoint took its place stays empty afterwards, up to longestRest:
+	// AtOnce is how many streams of one worker have their turn at once.
+	AtOnce = 4
+	// RestFactor is how many times longer than a checkpoint took its place stays empty afterwards, up to LongestRest:
 	// of what machines and network can carry, checkpoints take a part, and leave the rest to tokens. Where the states
 	// are many or large they become older instead.
-	restFactor  = 3
-	longestRest = 10 * time.Second
-	// longestTurn is when others need not wait any longer: a worker that never answers does not keep them from theirs.
-	longestTurn = 10 * time.Second
+	RestFactor  = 3
+	LongestRest = 10 * time.Second
+	// LongestTurn is when others need not wait any longer: a worker that never answers does not keep them from theirs.
+	LongestTurn = 10 * time.Second
 )
 
 // Turns has the streams of each worker make their checkpoints a few at a time, in the order in which they ask. It is safe
@@ -71,7 +71,7 @@ func (t *Turns) Ask(label string, come func(*Turn)) *Turn {
 	t.mu.Lock()
 	l := t.at[label]
 	if l == nil {
-		l = &lane{free: checkpointsAtOnce}
+		l = &lane{free: AtOnce}
 		t.at[label] = l
 	}
 	l.waiting = append(l.waiting, turn)
@@ -93,7 +93,7 @@ func (turn *Turn) End() {
 	if over || since.IsZero() {
 		return
 	}
-	if rest := min(restFactor*time.Since(since), longestRest); rest > 0 {
+	if rest := min(RestFactor*time.Since(since), LongestRest); rest > 0 {
 		time.AfterFunc(rest, func() { t.next(turn.label, 1) })
 	} else {
 		t.next(turn.label, 1)
@@ -112,7 +112,7 @@ func (t *Turns) next(label string, freed int) {
 	come := l.waiting[:min(l.free, len(l.waiting))]
 	l.waiting = l.waiting[len(come):]
 	l.free -= len(come)
-	if l.free == checkpointsAtOnce && len(l.waiting) == 0 {
+	if l.free == AtOnce && len(l.waiting) == 0 {
 		delete(t.at, label)
 	}
 	for _, turn := range come {

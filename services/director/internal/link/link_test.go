@@ -62,16 +62,16 @@ type sink struct {
 	name string
 }
 
-func (s sink) Token(wire.Token)                      { s.note(s.name + " token") }
-func (s sink) Flush(*link.Link) *wirepb.Credit_Grant { s.note(s.name + " flush"); return nil }
-func (s sink) Connection() uint64                    { return uint64(s.name[0]) }
-func (s sink) Begun(*wirepb.Begin)                   { s.note(s.name + " begun") }
-func (s sink) Ended(*wirepb.End)                     { s.note(s.name + " ended") }
-func (s sink) Failed(*wirepb.Fail)                   { s.note(s.name + " failed") }
-func (s sink) Refused(*wirepb.Refused)               { s.note(s.name + " refused") }
-func (s sink) Prepared(*wirepb.Prepared)             { s.note(s.name + " prepared") }
-func (s sink) Captured(*wirepb.Captured)             { s.note(s.name + " captured") }
-func (s sink) Held(*wirepb.Held)                     { s.note(s.name + " held") }
+func (s sink) Token(wire.Token, time.Time) { s.note(s.name + " token") }
+func (s sink) Flush() *wirepb.Credit_Grant { s.note(s.name + " flush"); return nil }
+func (s sink) Client() uint64              { return uint64(s.name[0]) }
+func (s sink) Begun(*wirepb.Begin)         { s.note(s.name + " begun") }
+func (s sink) Ended(*wirepb.End)           { s.note(s.name + " ended") }
+func (s sink) Failed(*wirepb.Fail)         { s.note(s.name + " failed") }
+func (s sink) Refused(*wirepb.Refused)     { s.note(s.name + " refused") }
+func (s sink) Prepared(*wirepb.Prepared)   { s.note(s.name + " prepared") }
+func (s sink) Captured(*wirepb.Captured)   { s.note(s.name + " captured") }
+func (s sink) Held(*wirepb.Held)           { s.note(s.name + " held") }
 
 // config is that of all links here.
 var config = link.Config{

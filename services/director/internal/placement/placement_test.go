@@ -363,7 +363,7 @@ func TestOn(t *testing.T) {
 			t.Helper()
 			got := ""
 			for _, s := range w.On(label, instance) {
-				got += fmt.Sprint(s.(*session).ID)
+				got += fmt.Sprint(s)
 			}
 			if got != want {
 				t.Errorf("on %s %s: %s, want %s", label, instance, got, want)

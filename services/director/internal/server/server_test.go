@@ -15,10 +15,12 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/fleet"
+	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/placement"
-	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/quicnet"
@@ -60,8 +62,12 @@ func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
 		host := w.net.Host("director")
 		f := fleet.New(link.Config{}, fleet.Deps{Clock: clock, Log: zap.NewNop()})
 		defer f.Close()
-		workers := pool.New(pool.Config{MaxSwaps: 1}, f)
-		w.server = New(cfg, sessions(workers, clock), zap.NewNop())
+		workers, err := placement.New(placement.Config{MaxHandovers: 1, MaxPerTarget: 1, Policy: routing.RoundRobin}, f, zap.NewNop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer workers.Close()
+		w.server = New(cfg, sessions(workers, clock), clock, zap.NewNop())
 		l, err := quicnet.Listen(host, ":61000", identity.ServerTLS(sources[identity.Director], []string{wire.ALPNClient}, nil),
 			quicnet.ServeClientsConfig(maxStreams))
 		if err != nil {
@@ -83,10 +89,10 @@ func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
 
 func sessions(workers *placement.Placement, clock *clock.StallProof) *session.Manager {
 	return session.NewManager(session.Config{
-		MaxBytes: 1 << 20, Window: 16, WorkerWait: time.Hour, ClientStall: time.Minute,
-		AttachTimeout: time.Second, FirstTokenTimeout: time.Second, TokenTimeoutMin: time.Second, TokenFactor: 4,
-		MaxSwapsPerMinute: 10, MaxWorkerDeaths: 3,
-	}, session.Deps{Pool: workers, Clock: clock, Log: zap.NewNop(), Swaps: func(migration.Record) {}}, time.Minute)
+		MaxBytes: 1 << 20, Window: 16, ClientStall: time.Minute, MaxSwapsPerMinute: 10, MaxWorkerDeaths: 3,
+		Tokens:   stream.Timeouts{FirstToken: time.Second, TokenMin: time.Second, Factor: 4},
+		Handover: handover.Config{WorkerWait: time.Hour, AttachTimeout: time.Second, FirstTokenTimeout: time.Second},
+	}, session.Deps{Placement: workers, Clock: clock, Log: zap.NewNop(), Swaps: func(migration.Record) {}}, time.Minute)
 }
 
 // dial connects without a word; window is what it gives each stream, or 0 for what clients give.

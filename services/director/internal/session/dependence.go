@@ -6,6 +6,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/attempt"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/placement"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration"
 )
@@ -21,7 +22,8 @@ type dependence struct {
 	link   *link.Link         // at which own is, as far as the owner has acted on it; nil while it is nowhere
 	target *placement.Request // of a planned handover before its cut; nil if there is none
 	kind   migration.Kind
-	closed bool // nothing more is wanted from any worker
+	engine string // fingerprint of the one that the stream began with; empty before that
+	closed bool   // nothing more is wanted from any worker
 }
 
 var _ placement.Session = (*dependence)(nil)
@@ -45,7 +47,7 @@ func (d *dependence) Lost(place *placement.Request, l *link.Link, cause link.Cau
 			d.log.Fence()
 			d.link = nil
 		}
-		place.Kind, place.Need.Avoid, place.Need.Only = d.kind, "", ""
+		place.Kind, place.Need = d.kind, routing.Need{Fingerprint: d.engine}
 		again = true
 	} else {
 		d.target = nil
@@ -61,11 +63,11 @@ func (d *dependence) on(place *placement.Request, l *link.Link) {
 	d.own, d.link = place, l
 }
 
-// served says that the client knows a worker: what comes now is no placement.
-func (d *dependence) served() {
+// served says that the client knows a worker, with an engine of that fingerprint: what comes now is no placement.
+func (d *dependence) served(engine string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.kind = migration.Failover
+	d.kind, d.engine = migration.Failover, engine
 }
 
 // plans says which place a planned handover wants; nil for none.

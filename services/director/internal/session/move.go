@@ -186,7 +186,7 @@ func (s *Session) settle() {
 func (s *Session) serves(h *handover.Handover) {
 	s.serving = h.Target()
 	s.states.Serving(s.serving)
-	s.depends.served()
+	s.depends.served(s.serving.Link.Fingerprint())
 	s.view.serve(s.serving.Link, h.Kind())
 	r := h.Record()
 	if h.Kind() == migration.Placement {

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
@@ -118,7 +119,7 @@ func TestRebalanceAroundWhatIsBusy(t *testing.T) {
 	inWorld(t, Config{AtOnce: 5, Pace: 50}, func(w *world) {
 		w.spread([]spread{{"a", "x", 9, 6, ""}, {"b", "x", 9, 0, ""}})
 		oldest := w.Service.on("a", "")[0]
-		oldest.Initiate(session.Plan{Confirm: true, Done: func(migration.Record) {}})
+		oldest.Initiate(handover.Plan{Confirm: true, Done: func(migration.Record) {}})
 		synctest.Wait()
 		if moves, err := w.Rebalance(w.ctx, func(Moves) {}); err != nil || moves.Moved != 3 {
 			t.Errorf("%+v, %v", moves, err)

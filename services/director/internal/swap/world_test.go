@@ -10,15 +10,19 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/quic-go/quic-go"
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/checkpoint"
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
+	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/link"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/placement"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/session/sessiontest"
+	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/migration/token"
 	"github.com/connswap/connswap/shared/wire"
@@ -30,7 +34,6 @@ type world struct {
 	*testing.T
 	*Service
 	fleet    *fleettest.Fleet
-	pool     *pool.Pool
 	sessions *session.Manager
 	workers  map[string]*worker
 	running  sync.WaitGroup
@@ -38,6 +41,7 @@ type world struct {
 	moving   atomic.Int64 // states that were captured and have not arrived
 	most     atomic.Int64 // of them at once
 	ctx      context.Context
+	clock    *clock.StallProof
 }
 
 func inWorld(t *testing.T, cfg Config, test func(w *world)) {
@@ -45,32 +49,39 @@ func inWorld(t *testing.T, cfg Config, test func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		clock := &clock.StallProof{}
 		ctx, stop := context.WithCancel(t.Context())
-		w := &world{T: t, workers: map[string]*worker{}, ctx: ctx}
+		w := &world{T: t, workers: map[string]*worker{}, ctx: ctx, clock: clock}
 		w.fleet = fleettest.New(fleet.Deps{Clock: clock})
-		w.pool = pool.New(pool.Config{MaxSwaps: 100, MaxPerTarget: 100}, w.fleet.Fleet)
+		places, err := placement.New(placement.Config{MaxHandovers: 100, MaxPerTarget: 100, Policy: routing.RoundRobin}, w.fleet.Fleet, zap.NewNop())
+		if err != nil {
+			t.Fatal(err)
+		}
 		w.sessions = session.NewManager(session.Config{
-			MaxBytes: 1 << 20, Window: 1000, WorkerWait: time.Minute, ClientStall: time.Minute, AttachTimeout: 2 * time.Second,
-			FirstTokenTimeout: 30 * time.Second, TokenTimeoutMin: time.Second, TokenFactor: 4, MaxSwapsPerMinute: 30, MaxWorkerDeaths: 3,
-			ConfirmTimeout: time.Minute, TransferTimeout: time.Minute,
+			MaxBytes: 1 << 20, Window: 1000, ClientStall: time.Minute, MaxSwapsPerMinute: 30, MaxWorkerDeaths: 3,
+			Tokens: stream.Timeouts{FirstToken: 30 * time.Second, TokenMin: time.Second, Factor: 4},
+			Handover: handover.Config{
+				WorkerWait: time.Minute, AttachTimeout: 2 * time.Second, FirstTokenTimeout: 30 * time.Second, ConfirmTimeout: time.Minute,
+				TransferTimeout: time.Minute,
+			},
 		}, session.Deps{
-			Pool: w.pool, Clock: clock, Log: zap.NewNop(), Swaps: func(migration.Record) { w.over.Add(1) },
+			Placement: places, Clock: clock, Log: zap.NewNop(), Swaps: func(migration.Record) { w.over.Add(1) },
 			Checkpoints: nowhere{},
 			Tokens:      token.NewIssuer(token.Config{Director: "d", Rate: 10_000, TTL: 30 * time.Second, KeyLife: time.Hour}),
 		}, time.Minute)
-		w.Service = New(cfg, w.sessions, w.pool, w.fleet.Fleet, zap.NewNop())
+		w.Service = New(cfg, w.sessions, places, w.fleet.Fleet, zap.NewNop())
 		w.running.Go(func() { _ = clock.Run(ctx, func() {}) })
 		defer func() {
 			w.Close()
 			stop()
 			w.running.Wait()
 			w.fleet.Close()
+			places.Close()
 		}()
 		test(w)
 	})
 }
 
 // nowhere is where no checkpoints are kept.
-type nowhere struct{ session.Checkpoints }
+type nowhere struct{ checkpoint.Store }
 
 func (nowhere) Drop(uint64) {}
 
@@ -80,21 +91,14 @@ func (w *world) wait(d time.Duration) {
 	synctest.Wait()
 }
 
-// client is a client's stream that takes everything.
-type client struct{ done atomic.Bool }
-
-func (c *client) TryWriteAll([]byte) error         { return nil }
-func (c *client) Write(p []byte) (int, error)      { return len(p), nil }
-func (c *client) CancelWrite(quic.StreamErrorCode) {}
-func (c *client) Close() error                     { c.done.Store(true); return nil }
-func (c *client) Context() context.Context         { return context.Background() }
-
 // begin begins streams, each on a connection of its own: conn-1 and so on.
 func (w *world) begin(streams int) {
 	for range streams {
 		n := uint64(w.sessions.Running() + 1)
 		who := session.Identity{Connection: n, ConnectionID: fmt.Sprintf("conn-%d", n), StreamID: 1}
-		s := w.sessions.Create(who, &wirepb.Request{MaxTokens: 1 << 30}, &client{})
+		s := w.sessions.Create(who, &wirepb.Request{MaxTokens: 1 << 30}, func(log *stream.Log, tell func(any)) session.Leg {
+			return sessiontest.New(log, tell, w.clock)
+		})
 		w.running.Go(func() {
 			defer w.sessions.Retire(s)
 			s.Run(w.ctx)

@@ -1,0 +1,26 @@
+package session
+
+import (
+	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// What is below brings sessions into states, for tests of whoever lists them.
+
+// MaxEnded bounds what is remembered of sessions that have ended.
+const MaxEnded = maxEnded
+
+func (s *Session) End(state State) { s.view.end(state, "") }
+
+func (s *Session) Waits() { s.view.wait() }
+
+func (s *Session) Moves(r migration.Record) { s.view.swap = &r }
+
+func (s *Session) Streams() {
+	s.record.Expect(1)
+	s.record.Serve(1, &wirepb.Assigned{})
+}
+
+func (m *Manager) Remembered() int { return len(m.ended) }
+
+func (m *Manager) LiveConnections() int { return len(m.live) }
