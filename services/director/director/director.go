@@ -5,7 +5,10 @@ package director
 import (
 	"cmp"
 	"context"
+	crypto "crypto/rand"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -15,7 +18,8 @@ import (
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/link"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/placement"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/server"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/swap"
@@ -44,7 +48,7 @@ type Director struct {
 	clock       *clock.StallProof
 	tokens      *token.Issuer
 	fleet       *fleet.Fleet
-	pool        *pool.Pool
+	placement   *placement.Placement
 	checkpoints *checkpoints
 	sessions    *session.Manager
 	server      *server.Server
@@ -76,10 +80,13 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 		Dialer: link.QUIC{Network: nw, TLS: deps.TLS, KeepAlive: cfg.LinkKeepAlive}, Clock: d.clock, Log: deps.Log,
 		Draining: func(label, instance string) { d.swapper.Leaving(label, instance) },
 	})
-	d.pool = pool.New(pool.Config{MaxSwaps: cfg.MaxConcurrentSwaps, MaxPerTarget: cfg.MaxSwapsPerTarget}, d.fleet)
+	var err error
+	if d.placement, err = newPlacement(cfg, d.fleet, deps.Log); err != nil {
+		return nil, err
+	}
 	d.checkpoints = newCheckpoints(cfg, instance, d.tokens.Keys, nw, deps.TLS, deps.Log)
 	d.sessions = session.NewManager(sessionConfig(cfg), session.Deps{
-		Pool: d.pool, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add, Tokens: d.tokens, Checkpoints: d.checkpoints, Turns: d.checkpoints.turns,
+		Placement: d.placement, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add, Tokens: d.tokens, Checkpoints: d.checkpoints, Turns: d.checkpoints.turns,
 	}, cfg.SessionRetention)
 	d.server = server.New(server.Config{
 		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions,
@@ -87,12 +94,23 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 	}, d.sessions, deps.Log)
 	d.swapper = swap.New(swap.Config{
 		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, Pace: cfg.RebalancePace, Confirm: cfg.Confirm == "operator",
-	}, d.sessions, d.pool, d.fleet, deps.Log)
+	}, d.sessions, d.placement, d.fleet, deps.Log)
 	if err := d.bind(nw, deps.TLS); err != nil {
 		d.checkpoints.Close()
 		return nil, errors.Join(err, d.unbind())
 	}
 	return d, nil
+}
+
+func newPlacement(cfg config.Director, f *fleet.Fleet, log *zap.Logger) (*placement.Placement, error) {
+	var seed [32]byte
+	_, _ = crypto.Read(seed[:]) // never fails (crypto/rand)
+	random := rand.NewChaCha8(seed)
+	router, err := routing.New(cfg.Routing, random)
+	if err != nil {
+		return nil, fmt.Errorf("CONNECTION_SWAP_DIRECTOR_ROUTING: %w", err)
+	}
+	return placement.New(placement.Config{MaxHandovers: cfg.MaxConcurrentSwaps, MaxPerTarget: cfg.MaxSwapsPerTarget}, router, random, f, log), nil
 }
 
 func sessionConfig(cfg config.Director) session.Config {
@@ -141,7 +159,7 @@ func (d *Director) unbind() error {
 }
 
 // Run serves until ctx ends. It stops in the reverse order of this list: first the clients, so that no stream
-// begins that the pool could not serve; MGMT last, so that it can be seen how the rest goes.
+// begins that no worker could serve; MGMT last, so that it can be seen how the rest goes.
 func (d *Director) Run(ctx context.Context) error {
 	d.log.Info("director serves", zap.String("director", d.cfg.ID), zap.Stringer("user", d.user.Addr()), zap.Stringer("mgmt", d.mgmt.Addr()))
 	var g run.Group
@@ -155,6 +173,7 @@ func (d *Director) Run(ctx context.Context) error {
 	g.Add("workers", func(ctx context.Context) error {
 		<-ctx.Done()
 		d.fleet.Close()
+		d.placement.Close()
 		return nil
 	})
 	g.Add("mgmt", func(ctx context.Context) error {

@@ -23,7 +23,7 @@ import (
 
 // health answers a HealthRequest on the MGMT port.
 func (d *Director) health() *wirepb.HealthReply {
-	workers, _ := d.pool.Workers()
+	workers, _ := d.placement.Workers()
 	reply := &wirepb.HealthReply{Role: string(identity.Director), Name: d.cfg.ID, Ready: d.ready() == nil}
 	for _, w := range workers {
 		reply.Sessions += uint32(w.Sessions)

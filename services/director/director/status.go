@@ -19,7 +19,7 @@ import (
 func (d *Director) routes() http.Handler {
 	mux := mgmt.Mux(func() error { return nil }, d.ready)
 	mux.HandleFunc("GET /v1/workers", func(w http.ResponseWriter, _ *http.Request) {
-		workers, waiting := d.pool.Workers()
+		workers, waiting := d.placement.Workers()
 		mgmt.WriteJSON(w, workersDocument{workers, waiting})
 	})
 	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, _ *http.Request) {
@@ -70,7 +70,7 @@ type statusDocument struct {
 }
 
 func (d *Director) statusDocument() statusDocument {
-	workers, waiting := d.pool.Workers()
+	workers, waiting := d.placement.Workers()
 	return statusDocument{
 		Director: d.cfg.ID, Build: wire.Build, Time: time.Now(),
 		workersDocument: workersDocument{workers, waiting}, connectionsDocument: connectionsDocument{d.server.Connections(), d.sessions.Count()},

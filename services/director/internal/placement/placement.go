@@ -4,7 +4,6 @@
 package placement
 
 import (
-	crypto "crypto/rand"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -19,9 +18,8 @@ import (
 
 // Config bounds what goes on at once.
 type Config struct {
-	MaxHandovers int    // failovers under way at once, and as many planned handovers
-	MaxPerTarget int    // handovers under way to one worker
-	Policy       string // one of routing.Policies
+	MaxHandovers int // failovers under way at once, and as many planned handovers
+	MaxPerTarget int // handovers under way to one worker
 }
 
 // Placement is safe for concurrent use. It has one lock, which is held across nothing that blocks; it asks the fleet while it has it, and
@@ -46,21 +44,14 @@ type Placement struct {
 	closed     bool
 }
 
-// New returns the Placement that f tells of its workers, before the first one registers. Close ends it.
-func New(cfg Config, f *fleet.Fleet, log *zap.Logger) (*Placement, error) {
-	var seed [32]byte
-	_, _ = crypto.Read(seed[:]) // never fails (crypto/rand)
-	source := rand.NewChaCha8(seed)
-	router, err := routing.New(cfg.Policy, source)
-	if err != nil {
-		return nil, err
-	}
+// New returns the Placement that f tells of its workers, before the first one registers. It uses up random. Close ends it.
+func New(cfg Config, router *routing.Router, random rand.Source, f *fleet.Fleet, log *zap.Logger) *Placement {
 	p := &Placement{
-		cfg: cfg, fleet: f, log: log, router: router, random: rand.New(source), queues: queues{byNeed: map[routing.Need]*queue{}},
+		cfg: cfg, fleet: f, log: log, router: router, random: rand.New(random), queues: queues{byNeed: map[routing.Need]*queue{}},
 		byLink: map[*link.Link]*worker{}, suspects: map[string]suspect{},
 	}
 	f.Serve(p)
-	return p, nil
+	return p
 }
 
 // Close stops the timers. Nothing is placed any more.

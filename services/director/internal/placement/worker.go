@@ -29,7 +29,7 @@ func (p *Placement) Up(l *link.Link) {
 	w := &worker{link: l, requests: map[*Request]struct{}{}}
 	w.Candidate = routing.Candidate{
 		Label: l.Worker(), Fingerprint: l.Fingerprint(), Capacity: l.Peer().Capacity,
-		MaxHandovers: p.cfg.MaxPerTarget, Latency: &routing.Latency{},
+		MaxHandovers: p.cfg.MaxPerTarget, Latency: p.router.NewLatency(),
 	}
 	p.refresh(w)
 	p.remember(w)
@@ -107,6 +107,16 @@ func (p *Placement) change(l *link.Link, change func(w *worker)) {
 		change(w)
 		p.improved(w)
 	}
+}
+
+// Latency is where the times between tokens of a worker's streams go, as the streams measure them; nil if nobody needs them.
+func (p *Placement) Latency(l *link.Link) *routing.Latency {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w := p.byLink[l]; w != nil {
+		return w.Candidate.Latency
+	}
+	return nil
 }
 
 // On returns the sessions that have a place at a worker, in the order in which they move. If instance is not empty, it has to be that one.

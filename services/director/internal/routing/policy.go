@@ -63,6 +63,14 @@ func (r *Router) Pick(n Need, all []*Candidate) int {
 	return r.policy.choose(all, r.shortlist)
 }
 
+// NewLatency returns what a worker's times between tokens are to be observed with; nil if the policy does not ask for them.
+func (r *Router) NewLatency() *Latency {
+	if _, ok := r.policy.(p2c); ok {
+		return &Latency{}
+	}
+	return nil
+}
+
 // Fit is Fit, and counts.
 func (r *Router) Fit(n Need, c *Candidate) Reason {
 	r.examined++

@@ -16,7 +16,8 @@ import (
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/link"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/placement"
+	"github.com/connswap/connswap/services/director/internal/placement/placementtest"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/migration"
@@ -59,7 +60,7 @@ func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
 		host := w.net.Host("director")
 		f := fleet.New(link.Config{}, fleet.Deps{Clock: clock, Log: zap.NewNop()})
 		defer f.Close()
-		workers := pool.New(pool.Config{MaxSwaps: 1}, f)
+		workers := placementtest.New(t, 1, f)
 		w.server = New(cfg, sessions(workers, clock), zap.NewNop())
 		l, err := quicnet.Listen(host, ":61000", identity.ServerTLS(sources[identity.Director], []string{wire.ALPNClient}, nil),
 			quicnet.ServeClientsConfig(maxStreams))
@@ -80,12 +81,12 @@ func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
 	})
 }
 
-func sessions(workers *pool.Pool, clock *clock.StallProof) *session.Manager {
+func sessions(workers *placement.Placement, clock *clock.StallProof) *session.Manager {
 	return session.NewManager(session.Config{
 		MaxBytes: 1 << 20, Window: 16, WorkerWait: time.Hour, ClientStall: time.Minute,
 		AttachTimeout: time.Second, FirstTokenTimeout: time.Second, TokenTimeoutMin: time.Second, TokenFactor: 4,
 		MaxSwapsPerMinute: 10, MaxWorkerDeaths: 3,
-	}, session.Deps{Pool: workers, Clock: clock, Log: zap.NewNop(), Swaps: func(migration.Record) {}}, time.Minute)
+	}, session.Deps{Placement: workers, Clock: clock, Log: zap.NewNop(), Swaps: func(migration.Record) {}}, time.Minute)
 }
 
 // dial connects without a word; window is what it gives each stream, or 0 for what clients give.

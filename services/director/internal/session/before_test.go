@@ -101,7 +101,7 @@ func (a *actor) refuse(code wire.Code) {
 // released fails unless the target has been told to let go, if it still can be, and has no part of the session.
 func released(p *play, target *actor) {
 	p.Helper()
-	workers, _ := p.pool.Workers()
+	workers, _ := p.placement.Workers()
 	for _, w := range workers {
 		if w.Worker != target.Worker() {
 			continue

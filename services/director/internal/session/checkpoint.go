@@ -166,7 +166,7 @@ func (s *Session) store(m *wirepb.Captured) {
 	_, keeper := s.deps.Checkpoints.Addr(s.link)
 	k.place = nil
 	if s.cfg.CheckpointAtPeer {
-		if k.place = s.deps.Pool.Peer(s.link.Worker()); k.place == nil {
+		if k.place = s.deps.Placement.Peer(s.link.Worker()); k.place == nil {
 			s.noCheckpoint(wire.Errorf(wire.CodeNoWorker, "no peer to keep it"))
 			return
 		}

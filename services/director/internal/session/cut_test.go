@@ -8,7 +8,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
 	"github.com/connswap/connswap/services/director/internal/link"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/placement/placementtest"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -92,13 +92,13 @@ func TestHeldUntilVerified(t *testing.T) {
 		stream := &fakeStream{}
 		s := newTestSession(stream, 8)
 		f := fleettest.New(fleet.Deps{Clock: s.deps.Clock})
-		p := pool.New(pool.Config{MaxSwaps: 1, MaxPerTarget: 1}, f.Fleet)
+		p := placementtest.New(t, 1, f.Fleet)
 		target, err := f.Connect(link.Peer{Label: "b", Version: 2})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var over []migration.Record
-		s.deps.Pool, s.deps.Swaps = p, func(r migration.Record) { over = append(over, r) }
+		s.deps.Placement, s.deps.Swaps = p, func(r migration.Record) { over = append(over, r) }
 		s.swap = migration.NewSwap(migration.Planned, "a", "drain", time.Now())
 		for event := migration.Start; event <= migration.Accepted; event++ {
 			if _, err := s.swap.Apply(event, time.Now()); err != nil {

@@ -5,18 +5,17 @@ import (
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/link"
-	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // Events for the owner of a session.
 type (
 	granted struct {
-		wish *pool.Waiter
+		wish *wish
 		link *link.Link
 	}
 	waiting struct {
-		wish   *pool.Waiter
+		wish   *wish
 		reason string
 	}
 	workerLost struct {
@@ -29,6 +28,7 @@ type (
 	}
 	begun      struct{ m *wirepb.Begin }
 	firstToken struct{ epoch uint64 }
+	progressed struct{ epoch uint64 } // enough for the worker to be trusted
 	ended      struct{ m *wirepb.End }
 	failed     struct{ m *wirepb.Fail }
 	refused    struct{ m *wirepb.Refused }

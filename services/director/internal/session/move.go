@@ -20,6 +20,9 @@ const minProgress = 4
 func (s *Session) lose(cause link.Cause, avoid string) {
 	s.abandon(migration.SourceLost, string(cause))
 	s.blame(cause)
+	if failing(cause) {
+		s.reportAttempt(false)
+	}
 	moved := s.swap == nil
 	left := string(cause) // why the worker that the client knows was left
 	if s.swap != nil {
@@ -55,11 +58,39 @@ func (s *Session) blame(cause link.Cause) {
 	if progress >= 4*minProgress {
 		s.patience = 1
 	}
+	if progress == 0 && s.suspected < maxSuspected && failing(cause) && s.link != nil && !s.deps.Placement.Proven(s.link) {
+		s.suspected++ // the worker's fault, as far as one can tell
+		return
+	}
 	switch {
 	case s.link == nil: // the worker died before it was given the request
 	case cause == link.CauseStuck && progress == 0, cause.Deadly() && progress < minProgress && !exhausted:
 		s.deaths++
 	}
+}
+
+// maxSuspected is how often in a row a worker that has never served anything may fail without its being the request's fault.
+const maxSuspected = 16
+
+// failing reports whether a cause says that a worker which lives is of no use to its streams.
+func failing(cause link.Cause) bool {
+	switch cause { //nolint:exhaustive // at all others the worker is gone, or declines
+	case link.CauseEngine, link.CauseStuck, link.CauseAttach, link.CauseDiverged:
+		return true
+	}
+	return false
+}
+
+// reportAttempt tells the placement, once, how the attempt went.
+func (s *Session) reportAttempt(ok bool) {
+	if s.link == nil || s.reported {
+		return
+	}
+	s.reported = true
+	if ok {
+		s.suspected = 0
+	}
+	s.deps.Placement.Report(s.wish.Request, s.link, ok)
 }
 
 // undone returns the event that ends a swap whose target is given up.
@@ -98,7 +129,7 @@ func (s *Session) move(cause, avoid string) {
 	if s.flow.wish == nil || s.flow.wish == s.wish {
 		s.wishFor(avoid)
 	}
-	s.wish = s.flow.wish
+	s.wish, s.reported = s.flow.wish, false
 	s.mu.Unlock()
 	kind := migration.Failover
 	if from == "" {
@@ -110,23 +141,20 @@ func (s *Session) move(cause, avoid string) {
 	s.step(migration.Start)
 }
 
-// leave gives the present attempt up: its place in the pool, and the worker's part. If the session is over, that
-// goes for the attempt too that Lost may have asked for meanwhile.
+// leave gives the present attempt up: its place, and the worker's part. Unless the session is over it keeps what Lost has asked for
+// meanwhile.
 func (s *Session) leave() {
 	if s.link != nil {
 		s.link.Cancel(s.who.ID, s.wish.Epoch)
 		s.link = nil
 	}
-	if s.wish != nil {
-		s.deps.Pool.Release(s.wish)
-	}
-	s.releaseSource()
 	s.mu.Lock()
 	newest, closed := s.flow.wish, s.flow.closed
 	s.mu.Unlock()
-	if closed && newest != nil && newest != s.wish {
-		s.deps.Pool.Release(newest)
+	if newest != nil && (closed || newest == s.wish) {
+		s.deps.Placement.Release(newest.Request)
 	}
+	s.releaseSource()
 }
 
 // step feeds the swap one event and carries out what follows from it.
@@ -153,7 +181,7 @@ func (s *Session) step(event migration.Event) {
 func (s *Session) act(action migration.Action) {
 	switch action {
 	case migration.Pick:
-		s.deps.Pool.Acquire(s.wish)
+		s.deps.Placement.Queue(s.wish.Request)
 	case migration.Open:
 		s.log.Debug("opening attempt", zap.String("worker", s.link.Worker()), zap.Uint64("epoch", s.wish.Epoch))
 		s.step(migration.Opened)
@@ -165,7 +193,7 @@ func (s *Session) act(action migration.Action) {
 	case migration.Pivot:
 		s.step(migration.Pivoted) // the source was fenced when it was lost
 	case migration.Verify:
-		s.deps.Pool.Settle(s.wish) // what is left takes the engine's time, and nobody else's
+		s.deps.Placement.Settled(s.wish.Request) // what is left takes the engine's time, and nobody else's
 		s.mu.Lock()
 		ready := len(s.flow.held) > 0
 		s.mu.Unlock()
@@ -190,7 +218,7 @@ func (s *Session) releaseSource() {
 	}
 	s.source.link.Cancel(s.who.ID, s.source.wish.Epoch)
 	s.discard(s.source.link)
-	s.deps.Pool.Release(s.source.wish)
+	s.deps.Placement.Release(s.source.wish.Request)
 	s.source = attempt{}
 }
 
@@ -233,6 +261,7 @@ func (s *Session) digest() session.Digest {
 // tell makes the target the session's worker: the client is told, and gets the tokens held so far. It reports
 // false if the target was lost meanwhile; the event that says so is on its way.
 func (s *Session) tell() bool {
+	latency := s.deps.Placement.Latency(s.link)
 	s.mu.Lock()
 	f := &s.flow
 	if f.pending != s.wish.Epoch {
@@ -255,6 +284,7 @@ func (s *Session) tell() bool {
 	held := f.held
 	f.held = nil
 	f.pace.restart(s.deps.Clock.Now())
+	f.proof, f.latency = s.swap.Cut+minProgress, latency
 	for i, text := range held {
 		s.accept(wire.Token{Epoch: f.epoch, Sequence: s.swap.Cut + uint64(i) + 1, Text: text})
 	}
@@ -282,7 +312,7 @@ func (s *Session) gap() time.Duration {
 func (s *Session) swapOver() {
 	swap := s.swap
 	s.swap = nil
-	s.deps.Pool.Settle(s.wish)
+	s.deps.Placement.Settled(s.wish.Request)
 	switch {
 	case swap.State() == migration.Completed && swap.Kind == migration.Placement:
 		s.log.Info("worker assigned", zap.String("worker", swap.To), zap.Uint64("epoch", swap.Epoch))

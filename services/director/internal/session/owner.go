@@ -8,6 +8,7 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -131,6 +132,10 @@ func (s *Session) react(event any) {
 		if s.current(e.epoch) && s.in(migration.Verifying) {
 			s.step(migration.Verified)
 		}
+	case progressed:
+		if s.current(e.epoch) && s.link != nil {
+			s.reportAttempt(true)
+		}
 	case ended:
 		s.onEnded(e.m)
 	case full:
@@ -157,6 +162,9 @@ func (s *Session) current(epoch uint64) bool { return s.wish != nil && s.wish.Ep
 func (s *Session) in(state migration.State) bool { return s.swap != nil && s.swap.State() == state }
 
 func (s *Session) onGranted(e granted) {
+	if !s.deps.Placement.Holds(e.wish.Request, e.link) {
+		return // it is lost, or was taken back, already
+	}
 	if s.plan != nil && e.wish == s.plan.wish {
 		s.plan.link, s.plan.swap.To = e.link, e.link.Worker()
 		s.advance(migration.Granted)
@@ -280,6 +288,7 @@ func (s *Session) finish(reason string) {
 	s.ends(Done, reason)
 	s.abandon(migration.Cancelled, hasEnded)
 	s.keep.stop()
+	s.reportAttempt(true)
 	s.leave()
 	s.log.Info("stream done", zap.String("finish_reason", reason), zap.Uint64("tokens", tokens), zap.Uint32("swaps", swaps))
 }
@@ -342,7 +351,7 @@ func (s *Session) stuck() {
 	fingerprint := s.flow.fingerprint
 	s.mu.Unlock()
 	label := s.link.Worker()
-	if s.deps.Pool.Alternative(fingerprint, label) || -s.nextDeadline() >= s.cfg.WorkerWait {
+	if s.deps.Placement.Alternative(routing.Need{Fingerprint: fingerprint, Avoid: label}) || -s.nextDeadline() >= s.cfg.WorkerWait {
 		s.patience = min(2*s.patience, maxPatience)
 		s.lose(link.CauseStuck, label)
 	}

@@ -6,7 +6,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/link"
-	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -27,7 +26,7 @@ type Plan struct {
 type plan struct {
 	*Plan
 	swap     *migration.Swap
-	wish     *pool.Waiter
+	wish     *wish
 	link     *link.Link    // of the target; nil until granted
 	entered  time.Duration // time, by the stall-proof clock, at which the swap entered its state
 	prepared uint64        // the target has the tokens up to this one
@@ -66,9 +65,8 @@ func (s *Session) begin(p *Plan) {
 	s.withdrawCheckpoint()
 	s.mu.Lock()
 	f := &s.flow
-	f.highest++
-	wish := s.newWish(migration.Planned, f.highest)
-	wish.Avoid, wish.Want = f.worker, p.To
+	wish := s.newWish()
+	wish.Kind, wish.Need.Avoid, wish.Need.Only = migration.Planned, f.worker, p.To
 	f.plan = wish
 	from := f.worker
 	s.mu.Unlock()
@@ -121,7 +119,7 @@ func (s *Session) carryOut(action migration.Action) {
 	p := s.plan
 	switch action {
 	case migration.Pick:
-		s.deps.Pool.Acquire(p.wish)
+		s.deps.Placement.Queue(p.wish.Request)
 	case migration.Confirm:
 		if !p.Confirm {
 			s.advance(migration.Confirmed)
@@ -246,7 +244,7 @@ func (s *Session) unplan() {
 	}
 	s.flow.armed = false
 	s.mu.Unlock()
-	s.deps.Pool.Release(p.wish)
+	s.deps.Placement.Release(p.wish.Request)
 	s.discard(s.link)
 	s.log.Info("planned swap ended before its cut", zap.String("from_worker", p.swap.From), zap.String("to_worker", p.swap.To),
 		zap.Stringer("state", p.swap.State()), zap.String("reason", p.swap.Reason))

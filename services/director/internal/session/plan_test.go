@@ -52,7 +52,7 @@ func TestPlannedSwap(t *testing.T) {
 		if r.State != "Completed" || r.From != "a" || r.To != "b" || r.Cut != 6 || r.Epoch != 2 || r.Cause != "drain" || r.Reason != "" {
 			t.Errorf("the record is %+v", r)
 		}
-		if workers, _ := p.pool.Workers(); workers[0].Sessions != 0 || workers[1].Sessions != 1 || workers[1].Incoming != 0 {
+		if workers, _ := p.placement.Workers(); workers[0].Sessions != 0 || workers[1].Sessions != 1 || workers[1].Incoming != 0 {
 			t.Errorf("the workers are %+v", workers)
 		}
 		a.Lose(link.CauseTether) // who cares
@@ -207,7 +207,7 @@ func TestTokensOfThisSecond(t *testing.T) {
 func TestBrokenWorkersCostNothing(t *testing.T) {
 	s := newTestSession(&fakeStream{}, 8)
 	s.flow.epoch = 1
-	s.flow.plan = s.newWish(migration.Planned, 2)
+	s.flow.plan = s.newWish()
 	for range 10_000 {
 		s.Prepared(&wirepb.Prepared{Session: 7, Epoch: 2, Sequence: 1})
 		s.Captured(&wirepb.Captured{Session: 7, Epoch: 1, Capture: 1})

@@ -17,7 +17,8 @@ import (
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
 	"github.com/connswap/connswap/services/director/internal/link"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/placement"
+	"github.com/connswap/connswap/services/director/internal/placement/placementtest"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/migration/token"
 	"github.com/connswap/connswap/shared/session"
@@ -28,12 +29,12 @@ import (
 // play is a session that runs in a bubble, with workers that do what the test says.
 type play struct {
 	*testing.T
-	fleet  *fleettest.Fleet
-	pool   *pool.Pool
-	s      *Session
-	client *fakeStream
-	keeper *keeper
-	heard  int // bytes that the client has read
+	fleet     *fleettest.Fleet
+	placement *placement.Placement
+	s         *Session
+	client    *fakeStream
+	keeper    *keeper
+	heard     int // bytes that the client has read
 
 	mu    sync.Mutex
 	over  []migration.Record // swaps
@@ -55,7 +56,7 @@ func inPlay(t *testing.T, sc script, test func(p *play)) {
 	synctest.Test(t, func(t *testing.T) {
 		clock := &clock.StallProof{}
 		p := &play{T: t, fleet: fleettest.New(fleet.Deps{Clock: clock}), client: &fakeStream{}, keeper: &keeper{}}
-		p.pool = pool.New(pool.Config{MaxSwaps: 10, MaxPerTarget: 10}, p.fleet.Fleet)
+		p.placement = placementtest.New(t, 10, p.fleet.Fleet)
 		p.s = newTestSession(p.client, 8)
 		p.s.flow.wish, p.s.flow.highest, p.s.flow.client.granted = nil, 0, 0
 		p.s.cfg.ConfirmTimeout, p.s.cfg.TransferTimeout, p.s.cfg.TokenTimeoutMin = time.Minute, 10*time.Second, 30*time.Second
@@ -63,7 +64,7 @@ func inPlay(t *testing.T, sc script, test func(p *play)) {
 			sc.cfg(&p.s.cfg)
 		}
 		p.s.deps = Deps{
-			Pool: p.pool, Clock: clock, Log: zap.NewNop(), Swaps: p.swapOver, Checkpoints: p.keeper, Turns: NewTurns(),
+			Placement: p.placement, Clock: clock, Log: zap.NewNop(), Swaps: p.swapOver, Checkpoints: p.keeper, Turns: NewTurns(),
 			Tokens: token.NewIssuer(token.Config{Director: "d", Rate: cmp.Or(sc.rate, 1000), TTL: 30 * time.Second, KeyLife: time.Hour}),
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -93,7 +94,7 @@ func (p *play) swapOver(r migration.Record) {
 // empty fails if a session that has ended still holds something.
 func (p *play) empty() {
 	p.Helper()
-	workers, waiting := p.pool.Workers()
+	workers, waiting := p.placement.Workers()
 	for _, w := range workers {
 		if w.Sessions != 0 || w.Incoming != 0 {
 			p.Errorf("after the session's end: %+v", w)

@@ -12,7 +12,8 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/link"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/placement"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/migration/token"
 	"github.com/connswap/connswap/shared/session"
@@ -40,10 +41,10 @@ type Config struct {
 
 // Deps is what a session needs from outside.
 type Deps struct {
-	Pool  *pool.Pool
-	Clock *clock.StallProof
-	Log   *zap.Logger
-	Swaps func(migration.Record) // called once for each swap that is over
+	Placement *placement.Placement
+	Clock     *clock.StallProof
+	Log       *zap.Logger
+	Swaps     func(migration.Record) // called once for each swap that is over
 
 	Tokens      *token.Issuer
 	Checkpoints Checkpoints
@@ -81,7 +82,7 @@ type Session struct {
 
 	// Owned by Run.
 	swap      *migration.Swap // under way, or nil
-	wish      *pool.Waiter    // the attempt that the session has, or wants
+	wish      *wish           // the attempt that the session has, or wants
 	link      *link.Link      // that the wish was granted; nil until then
 	homeless  time.Duration   // time, by the stall-proof clock, at which the session was left without a worker
 	told      bool            // the client knows that it waits
@@ -89,6 +90,8 @@ type Session struct {
 	patience  time.Duration   // factor on the token deadline, doubled each time that it was missed
 	deaths    int             // workers in a row that died before progress
 	attemptAt uint64          // length of the journal when the attempt began
+	reported  bool            // the placement knows how the attempt went
+	suspected int             // attempts in a row that failed at workers which had not proved themselves
 	recent    []time.Time     // swaps of the last minute
 	over      bool            // the last frame is queued, or nobody wants it
 	plan      *plan           // a planned swap before its cut, or nil
@@ -106,16 +109,18 @@ type Session struct {
 // flow is what the links' goroutines and the owner share, guarded by Session.mu.
 type flow struct {
 	journal     *session.Journal
-	worker      string       // that the client was told last
-	link        *link.Link   // of the epoch below
-	fingerprint string       // of the engine that the stream began with
-	wish        *pool.Waiter // the newest for the session's own worker; the owner follows
-	plan        *pool.Waiter // for the target of a planned swap before its cut, or nil
-	armed       bool         // the owner waits for the next token, to cut after it
-	highest     uint64       // epoch ever given out
-	epoch       uint64       // of the attempt that may write; 0 while fenced
-	pending     uint64       // of the attempt that is being verified; its tokens are held
-	begun       bool         // the pending attempt has begun
+	worker      string           // that the client was told last
+	link        *link.Link       // of the epoch below
+	fingerprint string           // of the engine that the stream began with
+	wish        *wish            // the newest for the session's own worker; the owner follows
+	plan        *wish            // for the target of a planned swap before its cut, or nil
+	latency     *routing.Latency // of the worker's streams; nil if nobody asks for it
+	proof       uint64           // the token with which the attempt has made progress
+	armed       bool             // the owner waits for the next token, to cut after it
+	highest     uint64           // epoch ever given out
+	epoch       uint64           // of the attempt that may write; 0 while fenced
+	pending     uint64           // of the attempt that is being verified; its tokens are held
+	begun       bool             // the pending attempt has begun
 	held        [][]byte
 	fenced      uint64
 	heard       uint64           // epoch of which the last word (End, Fail, Refused) is in the inbox
@@ -134,7 +139,7 @@ type flow struct {
 
 // attempt is a place at a worker.
 type attempt struct {
-	wish *pool.Waiter
+	wish *wish
 	link *link.Link
 }
 

@@ -5,14 +5,18 @@ import (
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/link"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/placement"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/session"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-var _ pool.Placed = (*Session)(nil)
+var (
+	_ placement.Session = (*Session)(nil)
+	_ link.Sink         = (*Session)(nil)
+)
 
 // Token journals one token and queues it for the client, if its epoch is the session's own. The tokens of an
 // attempt that is being verified are held; all others are dropped, that is the fence.
@@ -34,6 +38,9 @@ func (s *Session) Token(t wire.Token) {
 	}
 }
 
+// observeEvery is after how many tokens the placement hears of the stream's rhythm.
+const observeEvery = 16
+
 // accept takes a token of the present epoch. s.mu is held.
 func (s *Session) accept(t wire.Token) {
 	f := &s.flow
@@ -53,9 +60,15 @@ func (s *Session) accept(t wire.Token) {
 		return
 	}
 	f.pace.token(s.deps.Clock.Now())
+	if t.Sequence%observeEvery == 0 && f.pace.known {
+		f.latency.Observe(f.pace.mean, time.Now())
+	}
 	f.client.queued = t.Sequence
 	if !f.client.gone {
 		f.client.out = wire.AppendToken(f.client.out, t)
+	}
+	if t.Sequence == f.proof {
+		s.inbox.put(progressed{t.Epoch})
 	}
 	if f.armed {
 		f.armed = false
@@ -185,47 +198,77 @@ func (s *Session) Held(m *wirepb.Held) {
 }
 
 // Granted passes a place on.
-func (s *Session) Granted(w *pool.Waiter, l *link.Link) { s.inbox.put(granted{w, l}) }
+func (s *Session) Granted(r *placement.Request, l *link.Link) {
+	if w := s.wishOf(r); w != nil {
+		s.inbox.put(granted{w, l})
+	}
+}
 
 // Waiting passes on that there is no place.
-func (s *Session) Waiting(w *pool.Waiter, reason string) { s.inbox.put(waiting{w, reason}) }
+func (s *Session) Waiting(r *placement.Request, reason string) {
+	if w := s.wishOf(r); w != nil {
+		s.inbox.put(waiting{w, reason})
+	}
+}
 
-// Lost fences the session at once if the lost epoch is its present one, or the one that it is moving to. The target of
-// a planned swap before its cut is no loss to the session.
-func (s *Session) Lost(epoch uint64, cause link.Cause) *pool.Waiter {
+// wishOf returns the wish that a request stands for now, or nil.
+func (s *Session) wishOf(r *placement.Request) *wish {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range []*wish{s.flow.wish, s.flow.plan} {
+		if w != nil && w.Request == r {
+			return w
+		}
+	}
+	return nil
+}
+
+// Lost fences the session at once if r is the place that it has, or is moving to. The target of a planned swap before its
+// cut is no loss to the session.
+func (s *Session) Lost(r *placement.Request, _ *link.Link, cause link.Cause) (again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := &s.flow
-	if f.plan != nil && epoch == f.plan.Epoch {
+	switch {
+	case f.plan != nil && f.plan.Request == r:
+		s.inbox.put(targetLost{f.plan.Epoch, cause})
 		f.plan = nil
-		s.inbox.put(targetLost{epoch, cause})
-		return nil
-	}
-	if f.closed || epoch != f.wish.Epoch {
-		return nil
+		return false
+	case f.closed || f.wish == nil || f.wish.Request != r:
+		return false
 	}
 	s.fence()
-	s.inbox.put(workerLost{epoch, cause})
-	return s.wishFor("")
+	s.inbox.put(workerLost{f.wish.Epoch, cause})
+	s.wishFor("")
+	return true
 }
 
-// wishFor makes the wish for the session's next worker. s.mu is held.
-func (s *Session) wishFor(avoid string) *pool.Waiter {
+// wish is what a request stands for in one epoch: the same one is queued again when its worker is lost.
+type wish struct {
+	*placement.Request
+
+	Epoch uint64
+}
+
+// wishFor makes the wish for the session's next worker. s.mu is held, and the request neither waits nor has a place.
+func (s *Session) wishFor(avoid string) {
 	f := &s.flow
-	kind := migration.Failover
-	if f.worker == "" {
-		kind = migration.Placement
+	next := s.newWish()
+	if f.wish != nil {
+		next.Request = f.wish.Request
 	}
-	f.highest++
-	f.wish = s.newWish(kind, f.highest)
-	f.wish.Avoid = avoid
-	return f.wish
+	next.Kind, next.Need = migration.Failover, routing.Need{Fingerprint: f.fingerprint, Avoid: avoid}
+	if f.worker == "" {
+		next.Kind = migration.Placement
+	}
+	f.wish = next
 }
 
-// newWish is called with s.mu held.
-func (s *Session) newWish(kind migration.Kind, epoch uint64) *pool.Waiter {
-	return pool.NewWaiter(pool.Waiter{
+// newWish returns a wish for the next epoch. s.mu is held.
+func (s *Session) newWish() *wish {
+	s.flow.highest++
+	return &wish{Epoch: s.flow.highest, Request: &placement.Request{
 		Session: s, ID: s.who.ID, Started: s.started.Unix(), Priority: s.request.GetPriority(),
-		Epoch: epoch, Kind: kind, Fingerprint: s.flow.fingerprint,
-	})
+		Need: routing.Need{Fingerprint: s.flow.fingerprint},
+	}}
 }

@@ -14,7 +14,8 @@ import (
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
 	"github.com/connswap/connswap/services/director/internal/link"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/placement"
+	"github.com/connswap/connswap/services/director/internal/placement/placementtest"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -93,21 +94,18 @@ func TestFence(t *testing.T) {
 
 func TestLostFencesAtOnce(t *testing.T) {
 	s := newTestSession(&fakeStream{}, 10)
-	epoch := s.flow.wish.Epoch
+	first := s.flow.wish
+	epoch := first.Epoch
 	s.flow.epoch = epoch
-	if w := s.Lost(epoch+1, link.CauseTether); w != nil || s.flow.epoch != epoch {
-		t.Fatalf("the loss of an epoch that is not its own fenced the session: %+v", w)
+	if s.Lost(&placement.Request{}, nil, link.CauseTether) || s.flow.epoch != epoch {
+		t.Fatal("the loss of a place that is not its own fenced the session")
 	}
-	w := s.Lost(epoch, link.CauseTether)
-	if w == nil || w.Epoch != epoch+1 || s.flow.epoch != 0 {
-		t.Fatalf("wish %+v, epoch %d", w, s.flow.epoch)
+	if again := s.Lost(first.Request, nil, link.CauseTether); !again || s.flow.epoch != 0 || s.flow.wish.Epoch != epoch+1 || s.flow.wish.Request != first.Request {
+		t.Fatalf("wish %+v after %+v, epoch %d", s.flow.wish, first, s.flow.epoch)
 	}
 	s.Token(made(epoch, 1))
 	if s.flow.journal.Len() != 0 || s.flow.fenced != 1 {
 		t.Error("a token of the lost worker was taken")
-	}
-	if again := s.Lost(epoch, link.CauseIdle); again != nil {
-		t.Error("lost twice")
 	}
 }
 
@@ -223,7 +221,7 @@ func TestPace(t *testing.T) {
 // TestFlushOfAnotherLink flushes through a link that the session has left: the credit is not lost with it.
 func TestFlushOfAnotherLink(t *testing.T) {
 	f := fleettest.New(fleet.Deps{})
-	pool.New(pool.Config{}, f.Fleet)
+	placementtest.New(t, 1, f.Fleet)
 	defer f.Close()
 	connect := func(label string) *link.Link {
 		fake, err := f.Connect(link.Peer{Label: label})
@@ -247,10 +245,10 @@ func TestFlushOfAnotherLink(t *testing.T) {
 }
 
 // run runs s with a pool that has no workers; what it returns ends it.
-func run(t *testing.T, s *Session) (p *pool.Pool, stop func()) {
+func run(t *testing.T, s *Session) (p *placement.Placement, stop func()) {
 	clock := s.deps.Clock
-	p = pool.New(pool.Config{MaxSwaps: 1}, fleet.New(link.Config{}, fleet.Deps{Log: zap.NewNop(), Clock: clock}))
-	s.deps.Pool, s.deps.Swaps = p, func(migration.Record) {}
+	p = placementtest.New(t, 1, fleet.New(link.Config{}, fleet.Deps{Log: zap.NewNop(), Clock: clock}))
+	s.deps.Placement, s.deps.Swaps = p, func(migration.Record) {}
 	s.flow.wish, s.flow.highest = nil, 0
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -267,8 +265,8 @@ func TestEndedSessionWantsNoWorker(t *testing.T) {
 		s.cfg.WorkerWait = 0 // any loss ends it
 		p, stop := run(t, s)
 		defer stop()
-		if wish := s.Lost(1, link.CauseTether); wish != nil {
-			p.Acquire(wish)
+		if r := s.flow.wish.Request; s.Lost(r, nil, link.CauseTether) {
+			p.Queue(r)
 		}
 		synctest.Wait()
 		time.Sleep(10 * time.Second)

@@ -180,6 +180,7 @@ func (s *Session) cut(last time.Time) {
 	s.keep.cutAt(p.swap.Cut)
 	s.source, s.last = attempt{s.wish, s.link}, last
 	s.wish, s.link, s.swap, s.plan, s.planned = p.wish, p.link, p.swap, nil, p.Done
+	s.reported = false
 	s.homeless, s.told, s.attemptAt = s.deps.Clock.Now(), false, p.swap.Cut
 	if attach, ok := message.(*wirepb.Attach); ok {
 		s.link.Attach(attach, s)

@@ -123,7 +123,7 @@ func (m *mover) wait(ctx context.Context, tick <-chan time.Time) bool {
 
 // on returns the sessions that a worker has, or is to get.
 func (s *Service) on(label, instance string) []*session.Session {
-	placed := s.pool.On(label, instance)
+	placed := s.placement.On(label, instance)
 	all := make([]*session.Session, 0, len(placed))
 	for _, p := range placed {
 		if one, ok := p.(*session.Session); ok {

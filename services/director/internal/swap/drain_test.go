@@ -20,7 +20,7 @@ func TestDrain(t *testing.T) {
 			if m.Moved < last.Moved || m.Remaining > last.Remaining {
 				t.Errorf("after %+v comes %+v", last, m)
 			}
-			workers, _ := w.pool.Workers()
+			workers, _ := w.placement.Workers()
 			last, most = m, max(most, workers[1].Incoming)
 		})
 		if err != nil || moves.Moved != 30 || moves.Remaining != 0 || moves.Failed != 0 || moves.InTheWay != nil {
@@ -46,7 +46,7 @@ func TestDrainMovesFewStates(t *testing.T) {
 		b := w.worker("b", 50, stateful)
 		most := 0
 		moves, err := w.Drain(w.ctx, "a", 0, false, func(Moves) {
-			workers, _ := w.pool.Workers()
+			workers, _ := w.placement.Workers()
 			most = max(most, workers[1].Incoming)
 		})
 		if err != nil || moves.Moved != 40 || moves.Failed != 0 {

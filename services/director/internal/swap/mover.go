@@ -109,7 +109,7 @@ func (m *mover) giveUp(why error) {
 func (s *Service) obstacles(m *mover, left []*session.Session, label string) []string {
 	var words []string
 	for _, one := range left {
-		word := s.pool.Obstacle(one.Fingerprint(), label)
+		word := s.placement.Blocker(one.Fingerprint(), label)
 		if word != "" && !slices.Contains(words, word) {
 			words = append(words, word)
 		}

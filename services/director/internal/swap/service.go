@@ -10,7 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/fleet"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
@@ -26,11 +26,11 @@ type Config struct {
 
 // Service is safe for concurrent use.
 type Service struct {
-	cfg      Config
-	sessions *session.Manager
-	pool     *pool.Pool
-	fleet    *fleet.Fleet
-	log      *zap.Logger
+	cfg       Config
+	sessions  *session.Manager
+	placement *placement.Placement
+	fleet     *fleet.Fleet
+	log       *zap.Logger
 
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -42,8 +42,8 @@ type Service struct {
 }
 
 // New returns a Service. Close ends it.
-func New(cfg Config, sessions *session.Manager, p *pool.Pool, f *fleet.Fleet, log *zap.Logger) *Service {
-	s := &Service{cfg: cfg, sessions: sessions, pool: p, fleet: f, log: log, leaving: map[string]bool{}}
+func New(cfg Config, sessions *session.Manager, p *placement.Placement, f *fleet.Fleet, log *zap.Logger) *Service {
+	s := &Service{cfg: cfg, sessions: sessions, placement: p, fleet: f, log: log, leaving: map[string]bool{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -65,7 +65,7 @@ func (s *Service) Swap(ctx context.Context, connectionID string, stream uint64, 
 		return migration.Record{}, err
 	}
 	if to != "" {
-		if err := s.pool.Check(to, found.Fingerprint()); err != nil {
+		if err := s.placement.Check(to, found.Fingerprint()); err != nil {
 			return migration.Record{}, err
 		}
 	}

@@ -17,7 +17,8 @@ import (
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
 	"github.com/connswap/connswap/services/director/internal/link"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/placement"
+	"github.com/connswap/connswap/services/director/internal/placement/placementtest"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/migration/token"
@@ -29,15 +30,15 @@ import (
 type world struct {
 	*testing.T
 	*Service
-	fleet    *fleettest.Fleet
-	pool     *pool.Pool
-	sessions *session.Manager
-	workers  map[string]*worker
-	running  sync.WaitGroup
-	over     atomic.Int64 // swaps
-	moving   atomic.Int64 // states that were captured and have not arrived
-	most     atomic.Int64 // of them at once
-	ctx      context.Context
+	fleet     *fleettest.Fleet
+	placement *placement.Placement
+	sessions  *session.Manager
+	workers   map[string]*worker
+	running   sync.WaitGroup
+	over      atomic.Int64 // swaps
+	moving    atomic.Int64 // states that were captured and have not arrived
+	most      atomic.Int64 // of them at once
+	ctx       context.Context
 }
 
 func inWorld(t *testing.T, cfg Config, test func(w *world)) {
@@ -47,17 +48,17 @@ func inWorld(t *testing.T, cfg Config, test func(w *world)) {
 		ctx, stop := context.WithCancel(t.Context())
 		w := &world{T: t, workers: map[string]*worker{}, ctx: ctx}
 		w.fleet = fleettest.New(fleet.Deps{Clock: clock})
-		w.pool = pool.New(pool.Config{MaxSwaps: 100, MaxPerTarget: 100}, w.fleet.Fleet)
+		w.placement = placementtest.New(t, 100, w.fleet.Fleet)
 		w.sessions = session.NewManager(session.Config{
 			MaxBytes: 1 << 20, Window: 1000, WorkerWait: time.Minute, ClientStall: time.Minute, AttachTimeout: 2 * time.Second,
 			FirstTokenTimeout: 30 * time.Second, TokenTimeoutMin: time.Second, TokenFactor: 4, MaxSwapsPerMinute: 30, MaxWorkerDeaths: 3,
 			ConfirmTimeout: time.Minute, TransferTimeout: time.Minute,
 		}, session.Deps{
-			Pool: w.pool, Clock: clock, Log: zap.NewNop(), Swaps: func(migration.Record) { w.over.Add(1) },
+			Placement: w.placement, Clock: clock, Log: zap.NewNop(), Swaps: func(migration.Record) { w.over.Add(1) },
 			Checkpoints: nowhere{},
 			Tokens:      token.NewIssuer(token.Config{Director: "d", Rate: 10_000, TTL: 30 * time.Second, KeyLife: time.Hour}),
 		}, time.Minute)
-		w.Service = New(cfg, w.sessions, w.pool, w.fleet.Fleet, zap.NewNop())
+		w.Service = New(cfg, w.sessions, w.placement, w.fleet.Fleet, zap.NewNop())
 		w.running.Go(func() { _ = clock.Run(ctx, func() {}) })
 		defer func() {
 			w.Close()
