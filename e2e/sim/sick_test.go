@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,11 +20,11 @@ import (
 func TestSickWorkers(t *testing.T) {
 	const timeout = 5 * time.Second
 	for name, c := range map[string]struct {
-		sick  engine.Engine
-		first time.Duration // to a stream's first token, at most
+		silent bool
+		first  time.Duration // to a stream's first token, at most
 	}{
-		"engine errors": {failing{mustEngine(t, "counter")}, time.Second},
-		"silence":       {silent{mustEngine(t, "counter")}, timeout + time.Second},
+		"engine errors": {false, time.Second},
+		"silence":       {true, timeout + time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -31,9 +32,10 @@ func TestSickWorkers(t *testing.T) {
 				opts.Path.Delay = time.Millisecond
 				cl := newCluster(t, 1, opts, t.Logf)
 				defer cl.close()
+				ill := &sick{Engine: mustEngine(t, "counter"), silent: c.silent}
 				cl.direct(func(cfg *config.Director) { cfg.FirstTokenTimeout = timeout })
 				for n := range 12 {
-					if cl.engine = c.sick; n >= 10 {
+					if cl.engine = ill; n >= 10 {
 						cl.engine = nil
 					}
 					cl.work(func(cfg *config.Worker) {
@@ -57,6 +59,10 @@ func TestSickWorkers(t *testing.T) {
 					if err := <-done; err != nil {
 						t.Errorf("stream %d: %v", n, err)
 					}
+				}
+				// In turn, without a rest for those that fail, it would be five streams of six.
+				if n := ill.tries.Load(); n < 10 || n > 60 {
+					t.Errorf("%d tries for 100 streams at sick workers", n)
 				}
 			})
 		})
@@ -94,17 +100,19 @@ func firstToken(c *cluster, conn *connswap.Conn, within time.Duration, n int) <-
 	return done
 }
 
-// failing is an engine that opens nothing.
-type failing struct{ engine.Engine }
+// sick is an engine that fails to open a stream, or makes no token of it.
+type sick struct {
+	engine.Engine
 
-func (failing) Open(context.Context, engine.Request, [][]byte) (engine.Generation, error) {
-	return nil, errors.New("CUDA driver version is insufficient")
+	silent bool
+	tries  atomic.Int64
 }
 
-// silent is an engine that makes no token.
-type silent struct{ engine.Engine }
-
-func (e silent) Open(ctx context.Context, req engine.Request, prefix [][]byte) (engine.Generation, error) {
+func (e *sick) Open(ctx context.Context, req engine.Request, prefix [][]byte) (engine.Generation, error) {
+	e.tries.Add(1)
+	if !e.silent {
+		return nil, errors.New("CUDA driver version is insufficient")
+	}
 	g, err := e.Engine.Open(ctx, req, prefix)
 	return silence{g}, err
 }
