@@ -9,7 +9,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
@@ -95,7 +95,7 @@ func (c *checkpoints) key(id uint64) transfer.Key {
 }
 
 // Addr is the address from which the director talks to the worker, with the MGMT port.
-func (c *checkpoints) Addr(l *pool.Link) (addr, keeper string) {
+func (c *checkpoints) Addr(l *link.Link) (addr, keeper string) {
 	host, _, err := net.SplitHostPort(l.LocalAddr())
 	if err != nil {
 		host = ""

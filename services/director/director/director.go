@@ -12,7 +12,9 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/fleet"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/services/director/internal/server"
 	"github.com/connswap/connswap/services/director/internal/session"
@@ -39,8 +41,9 @@ type Director struct {
 	cfg         config.Director
 	version     uint32
 	log         *zap.Logger
-	clock       *lived.Clock
+	clock       *clock.StallProof
 	tokens      *token.Issuer
+	fleet       *fleet.Fleet
 	pool        *pool.Pool
 	checkpoints *checkpoints
 	sessions    *session.Manager
@@ -62,17 +65,18 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 		nw = quicnet.Impair(nw, cfg.PacketLoss)
 	}
 	d := &Director{
-		cfg: cfg, version: cmp.Or(deps.Version, wire.PeerVersion()), log: deps.Log, clock: &lived.Clock{}, swaps: newHistory(),
+		cfg: cfg, version: cmp.Or(deps.Version, wire.PeerVersion()), log: deps.Log, clock: &clock.StallProof{}, swaps: newHistory(),
 	}
-	instance := pool.NewID()
+	instance := link.NewID()
 	d.tokens = token.NewIssuer(token.Config{Director: instance, TTL: cfg.TokenTTL, KeyLife: cfg.TokenKeyLife, Rate: cfg.TokenRate})
-	d.pool = pool.New(pool.Config{
-		DirectorID: cfg.ID, Instance: instance, Version: d.version, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
-		ProgressTimeout: cfg.ProgressTimeout, MaxSwaps: cfg.MaxConcurrentSwaps, MaxPerTarget: cfg.MaxSwapsPerTarget,
-	}, pool.Deps{
-		Network: nw, TLS: deps.TLS, Clock: d.clock, Log: deps.Log, TokenKeys: d.tokens.Keys,
+	d.fleet = fleet.New(link.Config{
+		DirectorID: cfg.ID, Instance: instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
+		ProgressTimeout: cfg.ProgressTimeout, TokenKeys: d.tokens.Keys,
+	}, fleet.Deps{
+		Dialer: link.QUIC{Network: nw, TLS: deps.TLS, KeepAlive: cfg.LinkKeepAlive}, Clock: d.clock, Log: deps.Log,
 		Draining: func(label, instance string) { d.swapper.Leaving(label, instance) },
 	})
+	d.pool = pool.New(pool.Config{MaxSwaps: cfg.MaxConcurrentSwaps, MaxPerTarget: cfg.MaxSwapsPerTarget}, d.fleet)
 	d.checkpoints = newCheckpoints(cfg, instance, d.tokens.Keys, nw, deps.TLS, deps.Log)
 	d.sessions = session.NewManager(sessionConfig(cfg), session.Deps{
 		Pool: d.pool, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add, Tokens: d.tokens, Checkpoints: d.checkpoints, Turns: d.checkpoints.turns,
@@ -83,7 +87,7 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 	}, d.sessions, deps.Log)
 	d.swapper = swap.New(swap.Config{
 		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, Pace: cfg.RebalancePace, Confirm: cfg.Confirm == "operator",
-	}, d.sessions, d.pool, deps.Log)
+	}, d.sessions, d.pool, d.fleet, deps.Log)
 	if err := d.bind(nw, deps.TLS); err != nil {
 		d.checkpoints.Close()
 		return nil, errors.Join(err, d.unbind())
@@ -150,7 +154,7 @@ func (d *Director) Run(ctx context.Context) error {
 	})
 	g.Add("workers", func(ctx context.Context) error {
 		<-ctx.Done()
-		d.pool.Close()
+		d.fleet.Close()
 		return nil
 	})
 	g.Add("mgmt", func(ctx context.Context) error {
@@ -172,10 +176,10 @@ func (d *Director) Run(ctx context.Context) error {
 
 // tick is called at every tick of the clock.
 func (d *Director) tick() {
-	d.pool.Watch()
+	d.fleet.Watch()
 	if d.tokens.Rotate() {
 		d.log.Info("new key for migration tokens")
-		d.pool.Announce(2, d.tokens.Keys())
+		d.fleet.Announce(2, d.tokens.Keys())
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/fleet"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
@@ -62,9 +63,9 @@ func (d *Director) turnAway(s mgmt.Stream, role identity.Role, what string) erro
 // serveWorker registers a worker and takes its heartbeats until one is overdue or its connection ends.
 func (d *Director) serveWorker(ctx context.Context, s mgmt.Stream, register *wirepb.Register) error {
 	info, err := described(register, s.Conn.RemoteAddr(), d.version)
-	var registration *pool.Registration
+	var registration *fleet.Registration
 	if err == nil {
-		registration, err = d.pool.Register(info)
+		registration, err = d.fleet.Register(info)
 	}
 	if err != nil {
 		d.log.Warn("registration refused", zap.String("worker", wire.Text(register.GetWorker())),
@@ -78,7 +79,7 @@ func (d *Director) serveWorker(ctx context.Context, s mgmt.Stream, register *wir
 	return d.heartbeats(ctx, s, registration)
 }
 
-func (d *Director) heartbeats(ctx context.Context, s mgmt.Stream, registration *pool.Registration) error {
+func (d *Director) heartbeats(ctx context.Context, s mgmt.Stream, registration *fleet.Registration) error {
 	defer context.AfterFunc(ctx, func() { s.CancelRead(wire.StreamOk) })()
 	for {
 		if err := s.SetReadDeadline(time.Now().Add(d.cfg.HeartbeatInterval + d.cfg.HeartbeatTimeout)); err != nil {
@@ -101,35 +102,35 @@ func (d *Director) heartbeats(ctx context.Context, s mgmt.Stream, registration *
 }
 
 // described checks what a worker says of itself.
-func described(r *wirepb.Register, from net.Addr, own uint32) (pool.Worker, error) {
+func described(r *wirepb.Register, from net.Addr, own uint32) (link.Peer, error) {
 	version := wire.Common(own, r.GetOldestVersion(), r.GetVersion())
 	if version == 0 {
-		return pool.Worker{}, wire.Errorf(wire.CodeVersion, "worker speaks version %d to %d, this director %d to %d",
+		return link.Peer{}, wire.Errorf(wire.CodeVersion, "worker speaks version %d to %d, this director %d to %d",
 			cmp.Or(r.GetOldestVersion(), r.GetVersion()), r.GetVersion(), wire.OldestPeerVersion, own)
 	}
 	user, err := reachable(r.GetUserAddr(), from)
 	if err != nil {
-		return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_ADVERTISE_USER_ADDR: %v", err)
+		return link.Peer{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_ADVERTISE_USER_ADDR: %v", err)
 	}
 	mgmtAddr, err := reachable(r.GetMgmtAddr(), from)
 	if err != nil {
-		return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_ADVERTISE_MGMT_ADDR: %v", err)
+		return link.Peer{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_ADVERTISE_MGMT_ADDR: %v", err)
 	}
 	if err := config.CheckName(r.GetWorker()); err != nil {
-		return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_LABEL=%.80q: %v", r.GetWorker(), err)
+		return link.Peer{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_LABEL=%.80q: %v", r.GetWorker(), err)
 	}
 	if err := config.CheckName(r.GetInstance()); err != nil {
-		return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "instance %.80q: %v", r.GetInstance(), err)
+		return link.Peer{}, wire.Errorf(wire.CodeInvalid, "instance %.80q: %v", r.GetInstance(), err)
 	}
 	if r.GetCapacity() == 0 {
-		return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_CAPACITY=0: a worker needs room for a stream")
+		return link.Peer{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_CAPACITY=0: a worker needs room for a stream")
 	}
 	for _, text := range []string{user, mgmtAddr, r.GetEngine(), r.GetEngineFingerprint(), r.GetBuild()} {
 		if len(text) > longestText || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
-			return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "%.80q: allowed are %d bytes of what can be printed", text, longestText)
+			return link.Peer{}, wire.Errorf(wire.CodeInvalid, "%.80q: allowed are %d bytes of what can be printed", text, longestText)
 		}
 	}
-	return pool.Worker{
+	return link.Peer{
 		Label: r.GetWorker(), Instance: r.GetInstance(), UserAddr: user, MgmtAddr: mgmtAddr,
 		Engine: r.GetEngine(), Fingerprint: r.GetEngineFingerprint(), Capacity: int(r.GetCapacity()),
 		Stateful: r.GetStateful(), Version: version, Build: r.GetBuild(),

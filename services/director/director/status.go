@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/server"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/mgmt"
@@ -50,8 +50,8 @@ func (d *Director) routes() http.Handler {
 }
 
 type workersDocument struct {
-	Workers []pool.Snapshot `json:"workers"`
-	Waiting int             `json:"waiting_streams"`
+	Workers []fleet.Snapshot `json:"workers"`
+	Waiting int              `json:"waiting_streams"`
 }
 
 type connectionsDocument struct {

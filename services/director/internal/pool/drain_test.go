@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
-	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // code is the code of an error, or nothing.
@@ -20,14 +20,14 @@ func code(err error) wire.Code {
 
 func (w *world) drain(label string, force bool, want wire.Code) {
 	w.t.Helper()
-	if err := w.Drain(label, force); code(err) != want || (err == nil) != (want == "") {
+	if err := w.fleet.Drain(label, force); code(err) != want || (err == nil) != (want == "") {
 		w.t.Errorf("draining %s: %v, want %q", label, err, want)
 	}
 }
 
 func (w *world) undrain(label string, want wire.Code) {
 	w.t.Helper()
-	if err := w.Undrain(label); code(err) != want || (err == nil) != (want == "") {
+	if err := w.fleet.Undrain(label); code(err) != want || (err == nil) != (want == "") {
 		w.t.Errorf("undraining %s: %v, want %q", label, err, want)
 	}
 }
@@ -47,8 +47,8 @@ func TestNothingNewGoesToADrainedWorker(t *testing.T) {
 	if w.Alternative("", "b") {
 		t.Error("a drained worker is an alternative")
 	}
-	if len(a.attempts) != 1 {
-		t.Errorf("%d sessions on a, which loses none by being drained", len(a.attempts))
+	if a.has() != 1 {
+		t.Errorf("%d sessions on a, which loses none by being drained", a.has())
 	}
 	w.undrain("a", "")
 	w.expect("3→a 4→a 5→a")
@@ -60,9 +60,9 @@ func TestTheLastWorkerIsNotDrained(t *testing.T) {
 	w.link("a", 1, "")
 	w.drain("a", false, wire.CodeNoWorker)
 	b := w.link("b", 1, "")
-	b.ready = false // there, but takes nothing
+	b.available(false) // there, but takes nothing
 	w.drain("a", false, wire.CodeNoWorker)
-	b.ready = true
+	b.available(true)
 	w.drain("a", false, "")
 	w.drain("a", false, "") // twice is no mistake
 	w.drain("b", false, wire.CodeNoWorker)
@@ -75,34 +75,12 @@ func TestTheLastWorkerIsNotDrained(t *testing.T) {
 	w.undrain("b", wire.CodeInvalid)
 }
 
-// TestDrainedLabelStaysDrained has the drained worker's process replaced: its label is out of use, not its process.
-func TestDrainedLabelStaysDrained(t *testing.T) {
-	inPool(t, func(t *testing.T, p *Pool) {
-		first := register(t, p, "1")
-		if err := p.Drain("a", true); err != nil {
-			t.Fatal(err)
-		}
-		first.Close()
-		register(t, p, "2")
-		if workers, _ := p.Workers(); len(workers) != 1 || workers[0].Instance != "2" || !workers[0].Draining {
-			t.Errorf("after it registered anew: %+v", workers)
-		}
-		if err := p.Undrain("a"); err != nil {
-			t.Error(err)
-		}
-		if workers, _ := p.Workers(); workers[0].Draining {
-			t.Error("still drained")
-		}
-	})
-}
-
 // TestUndrainWhoIsGone puts a label back into use of which there is no worker.
 func TestUndrainWhoIsGone(t *testing.T) {
 	w := newWorld(t, 10)
 	a := w.link("a", 1, "")
 	w.drain("a", true, "")
-	w.lose(a)
-	delete(w.workers, "a")
+	a.lose()
 	w.drain("a", true, "")
 	w.undrain("a", "")
 	w.undrain("a", wire.CodeNotFound)
@@ -124,9 +102,9 @@ func TestObstacles(t *testing.T) {
 	says("no other connected worker runs the engine that this stream began with")
 	b := w.link("b", 2, "x")
 	says("")
-	b.ready = false
+	b.available(false)
 	says("no worker is available")
-	b.ready = true
+	b.available(true)
 	w.drain("b", false, "")
 	says("no worker is available")
 	w.undrain("b", "")
@@ -143,8 +121,9 @@ func TestCheck(t *testing.T) {
 	w.link("a", 1, "x")
 	w.link("b", 1, "x")
 	w.drain("b", false, "")
-	gone := w.link("c", 1, "x")
-	w.lose(gone)
+	gone := w.link("c", 1, "x") // but still registered
+	gone.Link.Lose(link.Lost(link.CauseTether, nil))
+	<-gone.Closed()
 	w.link("d", 1, "y")
 	for label, want := range map[string]wire.Code{
 		"a": "", "b": wire.CodeConflict, "c": wire.CodeConflict, "d": wire.CodeInvalid, "e": wire.CodeNotFound,
@@ -160,8 +139,7 @@ func TestCheck(t *testing.T) {
 
 func TestOn(t *testing.T) {
 	w := newWorld(t, 10)
-	a := w.link("a", 9, "")
-	a.worker.Instance = "1"
+	a := w.connect(link.Peer{Label: "a", Instance: "1", Capacity: 9})
 	w.session(1).want(Waiter{Started: 2})
 	w.session(2).want(Waiter{Started: 2, Priority: 1})
 	w.session(3).want(Waiter{Started: 1})
@@ -181,46 +159,18 @@ func TestOn(t *testing.T) {
 	on("b", "", "")
 	w.Release(w.sessions[2].wish)
 	on("a", "1", "31")
-	w.lose(a)
+	a.lose()
 	on("a", "", "")
-}
-
-// TestWorkerAsksToBeEmptied says so on the link, with and without somebody to hear it.
-func TestWorkerAsksToBeEmptied(t *testing.T) {
-	w := newWorld(t, 10)
-	a := w.link("a", 9, "")
-	a.worker.Instance = "1"
-	a.status(&wirepb.WorkerStatus{Draining: true})
-	var asked []string
-	w.deps.Draining = func(label, instance string) { asked = append(asked, label+"/"+instance) }
-	a.status(&wirepb.WorkerStatus{})
-	a.status(&wirepb.WorkerStatus{Available: true})
-	a.status(&wirepb.WorkerStatus{Failed: true, Draining: true}) // its sessions are gone already
-	if len(asked) != 0 {
-		t.Errorf("%v asked", asked)
-	}
-	w.session(1).ask(migration.Placement)
-	w.said()
-	a.status(&wirepb.WorkerStatus{Draining: true, Reason: "shutting down"})
-	if len(asked) != 1 || asked[0] != "a/1" {
-		t.Errorf("%v asked", asked)
-	}
-	if workers, _ := w.Workers(); workers[0].Draining || workers[0].Available {
-		t.Errorf("its label is drained, or it takes sessions: %+v", workers[0])
-	}
-	w.link("a", 9, "") // the next one under this label
-	w.expect("1→a")
 }
 
 // TestPeer keeps checkpoints where they are of use: not on the worker itself, nor on one that leaves.
 func TestPeer(t *testing.T) {
 	w := newWorld(t, 10)
-	a, old, stateless, b := w.link("a", 9, ""), w.link("old", 9, ""), w.link("stateless", 9, ""), w.link("b", 9, "")
-	for _, l := range []*Link{a, old, stateless, b} {
-		l.worker.Version, l.worker.Stateful = 2, true
-	}
-	old.worker.Version, stateless.worker.Stateful = 1, false
-	if got := w.Peer("a"); got != b {
+	w.connect(link.Peer{Label: "a", Capacity: 9, Version: 2, Stateful: true})
+	w.connect(link.Peer{Label: "old", Capacity: 9, Version: 1, Stateful: true})
+	w.connect(link.Peer{Label: "stateless", Capacity: 9, Version: 2})
+	b := w.connect(link.Peer{Label: "b", Capacity: 9, Version: 2, Stateful: true})
+	if got := w.Peer("a"); got != b.Link {
 		t.Errorf("got %+v", got)
 	}
 	w.drain("b", false, "")
@@ -228,36 +178,8 @@ func TestPeer(t *testing.T) {
 		t.Errorf("got %s, which is drained", got.Worker())
 	}
 	w.undrain("b", "")
-	b.ready = false
+	b.available(false)
 	if got := w.Peer("a"); got != nil {
 		t.Errorf("got %s, which takes nothing", got.Worker())
 	}
 }
-
-// TestHold asks a worker to keep something. Who has asked is forgotten with the answer, or when it is not wanted any more.
-func TestHold(t *testing.T) {
-	w := newWorld(t, 10)
-	a := w.link("a", 9, "")
-	hold := &wirepb.Hold{From: &wirepb.Fetch{Session: 1}}
-	s := &holder{}
-	a.held(&wirepb.Held{Session: 1})
-	a.Hold(s, hold)
-	a.held(&wirepb.Held{Session: 2})
-	a.held(&wirepb.Held{Session: 1})
-	a.held(&wirepb.Held{Session: 1})
-	a.Hold(s, hold)
-	a.Discard(1)
-	a.held(&wirepb.Held{Session: 1})
-	if s.answers != 1 || len(a.holding) != 0 {
-		t.Errorf("%d answers, %d are waited for", s.answers, len(a.holding))
-	}
-}
-
-// holder is a session that counts answers.
-type holder struct {
-	Placed
-
-	answers int
-}
-
-func (h *holder) Held(*wirepb.Held) { h.answers++ }

@@ -1,86 +1,40 @@
-// Package pool knows the workers: who is registered, which links are up, who has room; it gives waiting
-// sessions to them, and takes sessions away from those that are lost.
+// Package pool gives waiting sessions to workers, and finds other workers for those of one that is lost.
 package pool
 
 import (
 	"container/heap"
-	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"slices"
 	"sync"
-	"time"
 
-	"go.uber.org/zap"
-
-	"github.com/connswap/connswap/services/director/internal/lived"
-	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/shared/migration"
-	"github.com/connswap/connswap/shared/quicnet"
-	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// Config says how a Pool reaches and judges workers.
+// Config bounds the swaps that are under way.
 type Config struct {
-	DirectorID      string
-	Instance        string        // of this process: it tells workers its links and sessions from those before it
-	KeepAlive       time.Duration // ping a silent worker, and let it report progress, this often
-	IdleTimeout     time.Duration // without any packet
-	ProgressTimeout time.Duration // without progress, while packets come
-	MaxSwaps        int           // failovers under way at once, and as many planned swaps
-	MaxPerTarget    int           // swaps under way to one worker
-	Version         uint32        // highest protocol version to speak with workers
+	MaxSwaps     int // failovers under way at once, and as many planned swaps
+	MaxPerTarget int // swaps under way to one worker
 }
 
-// Deps is what a Pool needs from outside.
-type Deps struct {
-	Network quicnet.Network
-	TLS     identity.Source
-	Clock   *lived.Clock
-	Log     *zap.Logger
-
-	TokenKeys func() *wirepb.TokenKeys     // of migration tokens, for workers
-	Draining  func(label, instance string) // called when a worker asks to be emptied; must not block
-}
-
-// Pool is safe for concurrent use. Lock order: Pool.mu, then Link.mu, then a session's own.
+// Pool is safe for concurrent use. It calls sessions and asks the fleet; the fleet calls it with no lock held. Lock
+// order: Pool.mu, then the fleet's and its links'. Sessions are called with none of them held.
 type Pool struct {
-	cfg  Config
-	deps Deps
-	log  *zap.Logger
+	cfg   Config
+	fleet *fleet.Fleet
 
-	keepers sync.WaitGroup // one goroutine per worker
-	ctx     context.Context
-	stop    context.CancelCauseFunc
-
-	mu       sync.Mutex
-	workers  map[string]*Worker // by label
-	links    []*Link            // up, in the order in which they came up
-	turn     int                // round robin: index of the link to try first
-	waiting  [3]queue           // by migration.Kind
-	under    [3]int             // swaps under way, by migration.Kind; placements do not count
-	untold   int                // how many waiters have not been told that they wait
-	draining map[string]bool    // labels of workers that get nothing new
+	mu      sync.Mutex
+	targets []*target // workers whose link is up, in the order in which they came up
+	turn    int       // round robin: index of the target to try first
+	waiting [3]queue  // by migration.Kind
+	under   [3]int    // swaps under way, by migration.Kind; placements do not count
+	untold  int       // how many waiters have not been told that they wait
 }
 
-// NewID returns 16 hex digits, random.
-func NewID() string {
-	id := make([]byte, 8)
-	_, _ = rand.Read(id) // never fails (crypto/rand)
-	return hex.EncodeToString(id)
-}
-
-// New returns an empty pool. Close ends it.
-func New(cfg Config, deps Deps) *Pool {
-	p := &Pool{cfg: cfg, deps: deps, log: deps.Log, workers: map[string]*Worker{}, draining: map[string]bool{}}
-	p.ctx, p.stop = context.WithCancelCause(context.Background())
+// New returns a pool that places sessions on the workers of f.
+func New(cfg Config, f *fleet.Fleet) *Pool {
+	p := &Pool{cfg: cfg, fleet: f}
+	f.Serve(p)
 	return p
-}
-
-// Close leaves all workers and waits until nothing of the pool runs any more.
-func (p *Pool) Close() {
-	p.stop(errShutdown)
-	p.keepers.Wait()
 }
 
 // Acquire asks for a worker. The answer comes through w.Session. Asking twice with the same w is asking once.
@@ -101,7 +55,6 @@ func (p *Pool) Release(w *Waiter) {
 	p.queueOf(w).remove(w)
 	if w.granted != nil {
 		w.granted.remove(w)
-		w.granted = nil
 	}
 	p.settle(w)
 	after := p.dispatch()
@@ -122,8 +75,8 @@ func (p *Pool) Settle(w *Waiter) {
 func (p *Pool) Alternative(fingerprint, avoid string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	link := p.pick(&Waiter{Fingerprint: fingerprint, Avoid: avoid})
-	return link != nil && link.worker.Label != avoid
+	t := p.pick(&Waiter{Fingerprint: fingerprint, Avoid: avoid})
+	return t != nil && t.Worker() != avoid
 }
 
 func (p *Pool) enqueue(w *Waiter) {
@@ -174,13 +127,13 @@ func (p *Pool) dispatch() (after func()) {
 	var calls []func()
 	var passed []*Waiter
 	for w := p.next(); w != nil; w = p.next() {
-		link := p.pick(w)
-		if link == nil || !link.add(w) {
+		t := p.pick(w)
+		if t == nil {
 			passed = append(passed, w)
 			continue
 		}
-		p.grant(w, link)
-		calls = append(calls, func() { w.Session.Granted(w, link) })
+		p.grant(w, t)
+		calls = append(calls, func() { w.Session.Granted(w, t.Link) })
 	}
 	for _, w := range passed {
 		heap.Push(p.queueOf(w), w)
@@ -195,17 +148,17 @@ func (p *Pool) dispatch() (after func()) {
 	}
 }
 
-func (p *Pool) grant(w *Waiter, link *Link) {
+func (p *Pool) grant(w *Waiter, t *target) {
 	if !w.told {
 		p.untold--
 	}
 	if w.Kind != migration.Placement {
-		w.target = link
-		link.incoming[w.Kind]++
+		w.target = t
+		t.incoming[w.Kind]++
 		p.under[w.Kind]++
 	}
-	w.granted = link
-	p.turn = p.after(link)
+	t.placed[w.ID], w.granted = w, t
+	p.turn = p.after(t)
 }
 
 // tellWaiting returns the calls that tell each waiter, once, why it waits.
@@ -223,69 +176,62 @@ func (p *Pool) tellWaiting() []func() {
 	return calls
 }
 
-// pick returns the next link, round robin, that could take w; a worker to avoid only if there is no other, and never
+// pick returns the next target, round robin, that could take w; a worker to avoid only if there is no other, and never
 // for a planned swap: the session is on it.
-func (p *Pool) pick(w *Waiter) *Link {
-	var avoided *Link
-	for i := range p.links {
-		link := p.links[(p.turn+i)%len(p.links)]
+func (p *Pool) pick(w *Waiter) *target {
+	var avoided *target
+	for i := range p.targets {
+		t := p.targets[(p.turn+i)%len(p.targets)]
 		switch {
-		case !p.suits(w, link) || !link.room():
-		case link.worker.Label != w.Avoid:
-			return link
+		case !p.suits(w, t) || !t.room():
+		case t.Worker() != w.Avoid:
+			return t
 		case w.Kind != migration.Planned:
-			avoided = link
+			avoided = t
 		}
 	}
 	return avoided
 }
 
 // suits reports whether w may go to a worker at all, leaving aside whether that has room.
-func (p *Pool) suits(w *Waiter, link *Link) bool {
+func (p *Pool) suits(w *Waiter, t *target) bool {
 	switch {
-	case w.Fingerprint != "" && w.Fingerprint != link.worker.Fingerprint,
-		w.Want != "" && w.Want != link.worker.Label,
-		p.draining[link.worker.Label]:
+	case w.Fingerprint != "" && w.Fingerprint != t.Fingerprint(),
+		w.Want != "" && w.Want != t.Worker(),
+		p.fleet.Drained(t.Worker()):
 		return false
 	}
-	return p.mayTake(w.Kind, link)
+	return p.mayTake(w.Kind, t)
 }
 
 // mayTake reports whether one swap more may be under way to a worker. Planned swaps can take long: they yield to
 // failovers, and hold up none.
-func (p *Pool) mayTake(kind migration.Kind, link *Link) bool {
-	n := link.incoming[migration.Failover]
+func (p *Pool) mayTake(kind migration.Kind, t *target) bool {
+	n := t.incoming[migration.Failover]
 	if kind == migration.Planned {
-		n += link.incoming[migration.Planned]
+		n += t.incoming[migration.Planned]
 	}
 	return kind == migration.Placement || n < p.cfg.MaxPerTarget
 }
 
-// after returns the index behind link's, for the next pick.
-func (p *Pool) after(link *Link) int {
-	for i, l := range p.links {
-		if l == link {
-			return (i + 1) % len(p.links)
-		}
-	}
-	return 0
-}
+// after returns the index behind t's, for the next pick.
+func (p *Pool) after(t *target) int { return (slices.Index(p.targets, t) + 1) % len(p.targets) }
 
 // shortage says in words why w gets no worker.
 func (p *Pool) shortage(w *Waiter) string {
-	if len(p.links) == 0 {
+	if len(p.targets) == 0 {
 		return "no worker is connected"
 	}
 	engine, available, room := 0, 0, 0
-	for _, l := range p.links {
-		if w.Fingerprint != "" && l.worker.Fingerprint != w.Fingerprint || w.Want != "" && l.worker.Label != w.Want ||
-			w.Kind == migration.Planned && l.worker.Label == w.Avoid {
+	for _, t := range p.targets {
+		if w.Fingerprint != "" && t.Fingerprint() != w.Fingerprint || w.Want != "" && t.Worker() != w.Want ||
+			w.Kind == migration.Planned && t.Worker() == w.Avoid {
 			continue
 		}
 		engine++
-		if l.available() && !p.draining[l.worker.Label] {
+		if t.Available() && !p.fleet.Drained(t.Worker()) {
 			available++
-			if l.room() {
+			if t.room() {
 				room++
 			}
 		}
@@ -302,54 +248,4 @@ func (p *Pool) shortage(w *Waiter) string {
 	default:
 		return "all workers are full"
 	}
-}
-
-// linkUp makes a link one of those that get sessions.
-func (p *Pool) linkUp(l *Link) {
-	p.mu.Lock()
-	p.links = append(p.links, l)
-	l.worker.link = l
-	after := p.dispatch()
-	p.mu.Unlock()
-	after()
-}
-
-// changed looks for waiters that fit now.
-func (p *Pool) changed() {
-	p.mu.Lock()
-	after := p.dispatch()
-	p.mu.Unlock()
-	after()
-}
-
-// linkDown takes a link out, so that nothing more is given to it.
-func (p *Pool) linkDown(l *Link) {
-	p.mu.Lock()
-	if i := slices.Index(p.links, l); i >= 0 {
-		p.links = slices.Delete(p.links, i, i+1)
-		l.worker.link = nil
-	}
-	p.mu.Unlock()
-}
-
-// orphan finds new places for the sessions of a lost worker. All are fenced and queued before the first place
-// is given, so that they move in order of their age.
-func (p *Pool) orphan(attempts []attempt, cause Cause) {
-	var wishes []*Waiter
-	for _, a := range attempts {
-		if w := a.session.Lost(a.wish.Epoch, cause); w != nil {
-			wishes = append(wishes, w)
-		}
-	}
-	p.mu.Lock()
-	for _, a := range attempts {
-		a.wish.granted = nil
-		p.settle(a.wish)
-	}
-	for _, w := range wishes {
-		p.enqueue(w)
-	}
-	after := p.dispatch()
-	p.mu.Unlock()
-	after()
 }

@@ -4,53 +4,101 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
-	"go.uber.org/zap"
-
-	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/fleet"
+	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// world is a pool with links that are up, and a log of what the sessions were told.
+// world is a pool with scripted workers, and a log of what the sessions were told.
 type world struct {
 	*Pool
+	fleet    *fleettest.Fleet
 	t        *testing.T
-	log      []string
 	sessions map[uint64]*fake
+
+	// Guarded by mu: workers and timers write it too.
+	mu      sync.Mutex
+	log     []string
+	closing bool // sessions hear nothing any more
 }
 
 func newWorld(t *testing.T, maxSwaps int) *world {
-	p := New(Config{MaxSwaps: maxSwaps, MaxPerTarget: maxSwaps}, Deps{Log: zap.NewNop(), Clock: &lived.Clock{}})
-	return &world{Pool: p, t: t, sessions: map[uint64]*fake{}}
+	f := fleettest.New(fleet.Deps{})
+	w := &world{Pool: New(Config{MaxSwaps: maxSwaps, MaxPerTarget: maxSwaps}, f.Fleet), fleet: f, t: t, sessions: map[uint64]*fake{}}
+	t.Cleanup(func() {
+		w.mu.Lock()
+		w.closing = true
+		w.mu.Unlock()
+		f.Close()
+	})
+	return w
 }
 
-func (w *world) link(label string, capacity int, fingerprint string) *Link {
-	l := newLink(w.Pool, &Worker{Label: label, Capacity: capacity, Fingerprint: fingerprint})
-	l.up, l.ready = true, true
-	w.workers[label] = l.worker
-	w.linkUp(l)
-	return l
+func (w *world) link(label string, capacity int, fingerprint string) *worker {
+	return w.connect(link.Peer{Label: label, Capacity: capacity, Fingerprint: fingerprint})
 }
 
-func (w *world) lose(l *Link) { l.down(lost(CauseTether, nil)) }
+func (w *world) connect(peer link.Peer) *worker {
+	w.t.Helper()
+	one, err := w.fleet.Connect(peer)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return &worker{Fake: one, world: w}
+}
+
+// worker is one of the workers.
+type worker struct {
+	*fleettest.Fake
+	world *world
+}
+
+// lose loses the worker.
+func (o *worker) lose() { o.Lose(link.CauseTether) }
+
+// available has the worker say whether it takes sessions.
+func (o *worker) available(yes bool) { o.report(&wirepb.WorkerStatus{Available: yes}) }
+
+func (o *worker) report(m wire.Message) {
+	o.world.t.Helper()
+	if err := o.Report(m); err != nil {
+		o.world.t.Fatal(err)
+	}
+}
+
+// has is how many sessions the worker has, or is to get.
+func (o *worker) has() int { return len(o.world.On(o.Worker(), "")) }
 
 func (w *world) said() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	s := strings.Join(w.log, " ")
 	w.log = nil
 	return s
 }
 
+func (w *world) note(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.log = append(w.log, fmt.Sprintf(format, args...))
+}
+
 // fake is a session that only remembers.
 type fake struct {
-	Sink
+	link.Sink
 
 	world *world
 	id    uint64
 	wish  *Waiter
-	link  *Link
+	link  *link.Link
 	epoch uint64
 }
 
@@ -71,20 +119,24 @@ func (f *fake) want(w Waiter) *fake {
 	return f
 }
 
-func (f *fake) Granted(w *Waiter, l *Link) {
+func (f *fake) Refused(*wirepb.Refused) {}
+
+func (f *fake) Granted(w *Waiter, l *link.Link) {
 	if w != f.wish {
 		f.world.t.Errorf("session %d was granted a wish that it does not have", f.id)
 	}
 	f.link = l
-	f.world.log = append(f.world.log, fmt.Sprintf("%d→%s", f.id, l.Worker()))
+	f.world.note("%d→%s", f.id, l.Worker())
 }
 
 func (f *fake) Waiting(_ *Waiter, reason string) {
-	f.world.log = append(f.world.log, fmt.Sprintf("%d waits: %s;", f.id, reason))
+	f.world.note("%d waits: %s;", f.id, reason)
 }
 
-func (f *fake) Lost(epoch uint64, _ Cause) *Waiter {
-	if epoch != f.epoch {
+func (f *fake) Lost(epoch uint64, _ link.Cause) *Waiter {
+	f.world.mu.Lock()
+	defer f.world.mu.Unlock()
+	if epoch != f.epoch || f.world.closing {
 		return nil
 	}
 	f.epoch++
@@ -97,7 +149,7 @@ func TestRoundRobinOverRoom(t *testing.T) {
 	w := newWorld(t, 10)
 	w.link("a", 2, "")
 	w.link("b", 1, "")
-	w.link("c", 2, "").ready = false
+	w.link("c", 2, "").available(false)
 	for id := uint64(1); id <= 4; id++ {
 		w.session(id).ask(migration.Placement)
 	}
@@ -119,12 +171,13 @@ func TestReasonsForWaiting(t *testing.T) {
 	}
 	l := w.link("a", 1, "x")
 	w.said()
-	l.ready = false
+	l.available(false)
 	w.session(2).ask(migration.Placement)
 	if got, want := w.said(), "2 waits: no worker is available;"; got != want {
 		t.Errorf("got %s", got)
 	}
-	l.ready = true
+	l.available(true)
+	w.said()
 	w.session(3).want(Waiter{Fingerprint: "y"})
 	if got, want := w.said(), "3 waits: no connected worker runs the engine that this stream began with;"; !strings.Contains(got, want) {
 		t.Errorf("got %s", got)
@@ -175,7 +228,7 @@ func TestDeadWorkerIsEmptiedInOrder(t *testing.T) {
 	}
 	b, c := w.link("b", places/2, ""), w.link("c", places/2, "")
 	w.said()
-	w.lose(dying)
+	dying.lose()
 	var moved []uint64
 	collect := func() int {
 		before := len(moved)
@@ -198,8 +251,8 @@ func TestDeadWorkerIsEmptiedInOrder(t *testing.T) {
 			t.Fatalf("%d swaps under way", w.under[migration.Failover])
 		}
 	}
-	if len(moved) != places || len(b.attempts) != places/2 || len(c.attempts) != places/2 {
-		t.Fatalf("%d moved, %d and %d are on the others", len(moved), len(b.attempts), len(c.attempts))
+	if len(moved) != places || b.has() != places/2 || c.has() != places/2 {
+		t.Fatalf("%d moved, %d and %d are on the others", len(moved), b.has(), c.has())
 	}
 	if !slices.IsSorted(moved) || moved[0] != 1 {
 		t.Fatalf("moved out of order: %v", moved)
@@ -216,8 +269,8 @@ func TestDeadWorkerIsEmptiedInOrder(t *testing.T) {
 			w.Settle(w.sessions[id].wish)
 		}
 	}
-	if !slices.IsSorted(moved) || len(d.attempts) != sessions-places {
-		t.Fatalf("the rest moved out of order, or not to d (%d)", len(d.attempts))
+	if !slices.IsSorted(moved) || d.has() != sessions-places {
+		t.Fatalf("the rest moved out of order, or not to d (%d)", d.has())
 	}
 }
 
@@ -225,7 +278,7 @@ func TestWorkerDiesBetweenGrantAndUse(t *testing.T) {
 	w := newWorld(t, 1)
 	a := w.link("a", 1, "")
 	w.session(1).ask(migration.Failover)
-	w.lose(a)
+	a.lose()
 	w.session(2).ask(migration.Failover)
 	if w.under[migration.Failover] != 0 {
 		t.Errorf("%d swaps are counted as under way, with nobody to go to", w.under[migration.Failover])
@@ -247,8 +300,8 @@ func TestTargetDiesBeforeAnybodyLooks(t *testing.T) {
 	a := w.link("a", 1, "")
 	b := w.link("b", 1, "")
 	w.session(1).ask(migration.Placement)
-	w.lose(a)
-	w.lose(b)
+	a.lose()
+	b.lose()
 	if w.under[migration.Failover] != 0 {
 		t.Errorf("%d swaps under way with no worker left", w.under[migration.Failover])
 	}
@@ -274,23 +327,28 @@ func TestFailoversDoNotHoldUpNewStreams(t *testing.T) {
 	}
 }
 
-func TestTokensOfAnotherLinkMeanNothing(t *testing.T) {
-	w := newWorld(t, 1)
-	l := w.link("a", 1, "")
-	var b batch
-	body := wire.AppendLinkToken(nil, wire.Token{Session: 7, Epoch: 1, Sequence: 1, Text: []byte("x")})
-	frame, err := wire.NewReader(strings.NewReader(string(body)), 100).Next()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.receive(frame, &b); err != nil || len(b.dirty) != 0 {
-		t.Fatalf("token of an unknown session: %v, %d dirty", err, len(b.dirty))
-	}
-	l.refused(&wirepb.Refused{Session: 7, Epoch: 1, Code: string(wire.CodeCapacity)})
-	if !l.rested {
-		t.Error("a refusal for an unknown session rests the worker")
-	}
-	if n := l.fenced.Load(); n != 1 {
-		t.Errorf("%d tokens counted as fenced", n)
-	}
+// TestDeclined has a worker decline one session after another: for a moment it gets none.
+func TestDeclined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := fleettest.New(fleet.Deps{})
+		defer f.Close()
+		w := &world{Pool: New(Config{MaxSwaps: 10, MaxPerTarget: 10}, f.Fleet), fleet: f, t: t, sessions: map[uint64]*fake{}}
+		a := w.link("a", 9, "")
+		w.session(1).ask(migration.Placement).link.Attach(&wirepb.Attach{Session: 1, Epoch: 1}, w.sessions[1])
+		refused := &wirepb.Refused{Session: 1, Epoch: 1, Code: string(wire.CodeCapacity)}
+		a.report(refused)
+		w.session(2).ask(migration.Placement)
+		w.expect("1→a 2 waits: all workers are full;")
+		time.Sleep(cooldown - 1)
+		w.sessions[1].link.Attach(&wirepb.Attach{Session: 1, Epoch: 1}, w.sessions[1])
+		a.report(refused) // once more: it starts over
+		time.Sleep(cooldown - 1)
+		w.expect("")
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		w.expect("2→a")
+		a.report(&wirepb.Refused{Session: 7, Epoch: 1, Code: string(wire.CodeCapacity)}) // which it was not given
+		w.session(3).ask(migration.Placement)
+		w.expect("3→a")
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/migration"
 )
 
@@ -12,14 +13,14 @@ import (
 // All methods are called by the goroutines of links. They never block, and take no lock but the session's own.
 type Placed interface {
 	// Granted says that a place was found for w.
-	Granted(w *Waiter, l *Link)
+	Granted(w *Waiter, l *link.Link)
 	// Waiting says that no worker can take w now.
 	Waiting(w *Waiter, reason string)
 	// Lost says that the worker of the given epoch is gone. If that is the one that serves the session it fences the
 	// session at once, and returns its wish for the next worker; otherwise nil.
-	Lost(epoch uint64, cause Cause) *Waiter
+	Lost(epoch uint64, cause link.Cause) *Waiter
 
-	Sink
+	link.Sink
 }
 
 // Waiter is one session's wish for a worker. Make it with NewWaiter.
@@ -36,8 +37,8 @@ type Waiter struct {
 
 	index   int // in the queue, or one of the below
 	told    bool
-	target  *Link // that it counts against as a swap under way; nil if it does not
-	granted *Link
+	target  *target // that it counts against as a swap under way; nil if it does not
+	granted *target // whose place it has; nil if it has none
 }
 
 // compare is negative if w goes before other.

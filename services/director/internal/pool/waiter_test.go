@@ -14,7 +14,7 @@ func (w *world) settled() {
 	if w.under != [3]int{} || w.untold != 0 {
 		w.t.Errorf("%v swaps under way, %d untold", w.under, w.untold)
 	}
-	for _, l := range w.links {
+	for _, l := range w.targets {
 		if l.incoming != [3]int{} {
 			w.t.Errorf("%v swaps under way to %s", l.incoming, l.Worker())
 		}
@@ -102,7 +102,7 @@ func TestWantedWorker(t *testing.T) {
 	w.expect("1→b 2 waits: all workers are full;")
 	w.Release(w.sessions[1].wish)
 	w.expect("2→b")
-	w.lose(b)
+	b.lose()
 	w.session(3).want(Waiter{Kind: migration.Planned, Avoid: "c", Want: "b"})
 	w.said()
 	w.link("b", 1, "")
@@ -127,7 +127,7 @@ func TestSwapsPerTarget(t *testing.T) {
 		w.Release(w.sessions[2].wish)
 		w.Settle(w.sessions[2].wish)
 		w.expect("4→a")
-		if a.incoming[kind] != 2 || w.under[kind] != 2 {
+		if a := w.targets[0]; a.incoming[kind] != 2 || w.under[kind] != 2 {
 			t.Errorf("%s: %v to a, %v in all", kind, a.incoming, w.under)
 		}
 		b := w.link("b", 100, "")
@@ -135,8 +135,8 @@ func TestSwapsPerTarget(t *testing.T) {
 		for id := uint64(1); id <= 6; id++ {
 			w.sessions[id].epoch = 0 // deaf to the loss: planned swaps before their cut
 		}
-		w.lose(a)
-		w.lose(b)
+		a.lose()
+		b.lose()
 		w.settled()
 		for id := uint64(1); id <= 6; id++ {
 			w.Release(w.sessions[id].wish)
@@ -218,7 +218,7 @@ func TestOneSurvivor(t *testing.T) {
 	w.link("b", sessions, "")
 	w.said()
 	start := time.Now()
-	w.lose(dying)
+	dying.lose()
 	moved := 0
 	for ; moved < len(w.log); moved++ {
 		var id uint64

@@ -13,7 +13,9 @@ import (
 	"github.com/quic-go/quic-go"
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/fleet"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/identity"
@@ -53,10 +55,11 @@ func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
 		if change != nil {
 			change(&cfg)
 		}
-		clock := &lived.Clock{}
+		clock := &clock.StallProof{}
 		host := w.net.Host("director")
-		workers := pool.New(pool.Config{MaxSwaps: 1}, pool.Deps{Network: host, TLS: sources[identity.Director], Clock: clock, Log: zap.NewNop()})
-		defer workers.Close()
+		f := fleet.New(link.Config{}, fleet.Deps{Clock: clock, Log: zap.NewNop()})
+		defer f.Close()
+		workers := pool.New(pool.Config{MaxSwaps: 1}, f)
 		w.server = New(cfg, sessions(workers, clock), zap.NewNop())
 		l, err := quicnet.Listen(host, ":61000", identity.ServerTLS(sources[identity.Director], []string{wire.ALPNClient}, nil),
 			quicnet.ServeClientsConfig(maxStreams))
@@ -77,7 +80,7 @@ func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
 	})
 }
 
-func sessions(workers *pool.Pool, clock *lived.Clock) *session.Manager {
+func sessions(workers *pool.Pool, clock *clock.StallProof) *session.Manager {
 	return session.NewManager(session.Config{
 		MaxBytes: 1 << 20, Window: 16, WorkerWait: time.Hour, ClientStall: time.Minute,
 		AttachTimeout: time.Second, FirstTokenTimeout: time.Second, TokenTimeoutMin: time.Second, TokenFactor: 4,

@@ -5,7 +5,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -17,7 +17,7 @@ type Checkpoints interface {
 	// from another goroutine, with the token after which the state was taken. What it returns gives that up.
 	Fetch(from *wirepb.Fetch, done func(sequence uint64, err error)) (cancel func())
 	// Addr returns where the worker behind a link can get it, "host:port", and who keeps it.
-	Addr(l *pool.Link) (addr, keeper string)
+	Addr(l *link.Link) (addr, keeper string)
 	// Drop forgets a session's state.
 	Drop(session uint64)
 }
@@ -26,14 +26,14 @@ type Checkpoints interface {
 type checkpoint struct {
 	epoch    uint64     // of the worker whose state it was; 0 if there is none
 	sequence uint64     // the state is that after this token
-	peer     *pool.Link // of the worker that keeps it; nil if the director does
+	peer     *link.Link // of the worker that keeps it; nil if the director does
 
 	captures uint64        // requests made so far, for planned swaps too
 	turn     *Turn         // that the next checkpoint waits for, or that the one under way has; nil if there is none
 	asked    uint64        // number of the request that a checkpoint waits for; 0 if none is under way
 	source   uint64        // epoch of the worker that was asked
-	since    time.Duration // lived time of that request
-	place    *pool.Link    // where that one goes; nil for the director
+	since    time.Duration // time of that request, by the stall-proof clock
+	place    *link.Link    // where that one goes; nil for the director
 	cancel   func()        // ends the transfer to the director
 	out      uint64        // number of the request whose token may still be used; 0 if there is none
 	failures int           // in a row, of the same worker
@@ -62,7 +62,7 @@ func (s *Session) askForState(keep time.Duration) uint64 {
 }
 
 // discard lets a worker forget what it captured of the session.
-func (s *Session) discard(l *pool.Link) {
+func (s *Session) discard(l *link.Link) {
 	if l != nil && l.Stateful() && l.Version() >= 2 {
 		l.Send(&wirepb.Discard{Session: s.who.ID})
 	}
@@ -186,7 +186,7 @@ func (s *Session) store(m *wirepb.Captured) {
 	}
 	k.out = k.asked
 	if k.place != nil {
-		k.place.Hold(s, &wirepb.Hold{From: from, SourceEpoch: s.wish.Epoch})
+		k.place.Hold(&wirepb.Hold{From: from, SourceEpoch: s.wish.Epoch}, s)
 		return
 	}
 	epoch, request := s.wish.Epoch, k.asked
@@ -246,7 +246,7 @@ func (s *Session) noCheckpoint(err error) {
 }
 
 // checkpointFor returns where a new worker finds the engine's state, or nil where there is none.
-func (s *Session) checkpointFor(l *pool.Link) *wirepb.Fetch {
+func (s *Session) checkpointFor(l *link.Link) *wirepb.Fetch {
 	k := &s.keep
 	if k.epoch == 0 || !l.Stateful() || l.Version() < 2 || k.peer != nil && !k.peer.Up() {
 		return nil
@@ -273,7 +273,7 @@ func (s *Session) forgetCheckpoint() {
 	if k.captures > 0 {
 		s.deps.Checkpoints.Drop(s.who.ID)
 	}
-	for _, keeper := range []*pool.Link{k.peer, k.place} {
+	for _, keeper := range []*link.Link{k.peer, k.place} {
 		if keeper != nil {
 			keeper.Discard(s.who.ID)
 		}

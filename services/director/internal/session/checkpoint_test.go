@@ -8,8 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/connswap/connswap/services/director/internal/lived"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -17,7 +17,7 @@ import (
 
 // wake has the owner look at the time.
 func (p *play) wake(after time.Duration) {
-	time.Sleep(after + 2*lived.Tick)
+	time.Sleep(after + 2*clock.Tick)
 	p.s.inbox.put(relieved{})
 	synctest.Wait()
 }
@@ -63,7 +63,7 @@ func TestCheckpoints(t *testing.T) {
 			t.Errorf("fetched %d", len(p.keeper.fetches))
 		}
 
-		a.Lose(pool.CauseTether) // the first checkpoint counts
+		a.Lose(link.CauseTether) // the first checkpoint counts
 		b := p.worker("b", stateful)
 		attach := got[*wirepb.Attach](b)
 		state := attach.GetCheckpoint()
@@ -74,7 +74,7 @@ func TestCheckpoints(t *testing.T) {
 			t.Errorf("and has the prefix %q", attach.GetPrefix().GetText())
 		}
 		b.say(begins(2, 6), frames(2, 6, 6))
-		b.Lose(pool.CauseTether)
+		b.Lose(link.CauseTether)
 		if attach := got[*wirepb.Attach](p.worker("c")); attach.GetCheckpoint() != nil { // another engine than it says
 			t.Errorf("a stateless engine is told of %v", attach.GetCheckpoint())
 		}
@@ -89,10 +89,10 @@ func TestCheckpoints(t *testing.T) {
 func TestNoCheckpoints(t *testing.T) {
 	for name, c := range map[string]struct {
 		script script
-		worker func(*pool.Worker)
+		worker func(*link.Peer)
 	}{
-		"stateless": {script{cfg: everySecond}, func(*pool.Worker) {}},
-		"previous":  {script{cfg: everySecond}, func(w *pool.Worker) { w.Stateful, w.Version = true, 1 }},
+		"stateless": {script{cfg: everySecond}, func(*link.Peer) {}},
+		"previous":  {script{cfg: everySecond}, func(w *link.Peer) { w.Stateful, w.Version = true, 1 }},
 		"off":       {script{}, stateful},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -118,14 +118,14 @@ func TestCheckpointBeyondTheJournal(t *testing.T) {
 		a := p.worker("a", stateful)
 		a.serve(1, 1, 3)
 		p.checkpoint(a, 1, 5)
-		a.Lose(pool.CauseTether)
+		a.Lose(link.CauseTether)
 		b := p.worker("b", stateful)
 		attach := got[*wirepb.Attach](b)
 		if attach.GetCheckpoint() != nil {
 			t.Errorf("a worker that goes on from token 4 is told of %v", attach.GetCheckpoint())
 		}
 		b.say(begins(2, 4), frames(2, 4, 8))
-		b.Lose(pool.CauseTether)
+		b.Lose(link.CauseTether)
 		if attach := got[*wirepb.Attach](p.worker("c", stateful)); attach.GetCheckpoint() != nil {
 			t.Errorf("later, a worker is told of %v", attach.GetCheckpoint())
 		}
@@ -146,8 +146,8 @@ func TestCheckpointBeyondTheCut(t *testing.T) {
 		b.prepared(2, 3)
 		a.say(frames(1, 4, 4))
 		b.say(begins(2, 5), frames(2, 5, 8))
-		b.Lose(pool.CauseTether)
-		a.Lose(pool.CauseTether)
+		b.Lose(link.CauseTether)
+		a.Lose(link.CauseTether)
 		if attach := got[*wirepb.Attach](p.worker("c", stateful)); attach.GetCheckpoint() != nil || attach.GetEpoch() <= 2 {
 			t.Errorf("a worker is given %v", attach)
 		}
@@ -183,14 +183,14 @@ func TestCheckpointOfBefore(t *testing.T) {
 		p.checkpoint(a, 1, 2)
 		p.wake(time.Second)
 		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 5)
-		a.Lose(pool.CauseTether)
+		a.Lose(link.CauseTether)
 		b := p.worker("b", stateful)
 		if attach := got[*wirepb.Attach](b); attach.GetCheckpoint().GetSequence() != 2 {
 			t.Errorf("the next worker is told of %v", attach.GetCheckpoint())
 		}
 		b.say(begins(2, 4), frames(2, 4, 8))
 		p.keeper.arrive(5, nil)
-		b.Lose(pool.CauseTether)
+		b.Lose(link.CauseTether)
 		if attach := got[*wirepb.Attach](p.worker("c", stateful)); attach.GetCheckpoint() != nil {
 			t.Errorf("the one after it is told of %v", attach.GetCheckpoint())
 		}
@@ -253,11 +253,11 @@ func TestWithdrawnFromTheRightWorker(t *testing.T) {
 	inPlay(t, script{cfg: func(c *Config) { everySecond(c); c.CheckpointAtPeer = true }}, func(p *play) {
 		a := p.worker("a", stateful)
 		a.serve(1, 1, 3)
-		peer := p.worker("peer", stateful, func(w *pool.Worker) { w.Fingerprint = "another" })
+		peer := p.worker("peer", stateful, func(w *link.Peer) { w.Fingerprint = "another" })
 		p.wake(time.Second)
 		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
 		got[*wirepb.Hold](peer)
-		a.Lose(pool.CauseTether)
+		a.Lose(link.CauseTether)
 		b := p.worker("b", previous)
 		b.serve(2, 4, 5)
 		p.worker("c", previous)
@@ -356,7 +356,7 @@ func TestCheckpointsThatFail(t *testing.T) {
 		after(a, 1, 64*time.Second, nil)
 		after(a, 1, time.Second, noRoom)
 		after(a, 1, 2*time.Second, noRoom)
-		a.Lose(pool.CauseTether)
+		a.Lose(link.CauseTether)
 		b := p.worker("b", stateful)
 		b.serve(2, 4, 6)
 		after(b, 2, time.Second, noRoom)
@@ -374,7 +374,7 @@ func TestPeerKeepsCheckpoints(t *testing.T) {
 		a.serve(1, 1, 3)
 		p.wake(time.Second)
 		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3) // there is no peer
-		peer := p.worker("peer", stateful, func(w *pool.Worker) { w.Fingerprint = "another" })
+		peer := p.worker("peer", stateful, func(w *link.Peer) { w.Fingerprint = "another" })
 		p.wake(2 * time.Second)
 		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
 		hold := got[*wirepb.Hold](peer)
@@ -384,7 +384,7 @@ func TestPeerKeepsCheckpoints(t *testing.T) {
 		answer := &wirepb.Held{Session: 7, SourceEpoch: 1, Sequence: 3}
 		peer.report(answer)
 		peer.report(answer) // nobody asked
-		a.Lose(pool.CauseTether)
+		a.Lose(link.CauseTether)
 		b := p.worker("b", stateful)
 		if state := got[*wirepb.Attach](b).GetCheckpoint(); state.GetAddr() != "peer:63001" || state.GetAtDirector() || state.GetSequence() != 3 {
 			t.Errorf("the next worker is told of %v", state)
@@ -400,7 +400,7 @@ func TestPeerKeepsCheckpoints(t *testing.T) {
 // TestPeerDies has the peer die that keeps the states, and a transfer to it with it: the next one goes to another.
 func TestPeerDies(t *testing.T) {
 	inPlay(t, script{cfg: func(c *Config) { everySecond(c); c.CheckpointAtPeer = true }}, func(p *play) {
-		another := func(w *pool.Worker) { w.Fingerprint = "another" }
+		another := func(w *link.Peer) { w.Fingerprint = "another" }
 		a := p.worker("a", stateful)
 		a.serve(1, 1, 3)
 		first := p.worker("first", stateful, another)
@@ -408,12 +408,12 @@ func TestPeerDies(t *testing.T) {
 		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
 		got[*wirepb.Hold](first)
 		first.report(&wirepb.Held{Session: 7, SourceEpoch: 1, Sequence: 3})
-		first.Lose(pool.CauseTether)
+		first.Lose(link.CauseTether)
 		second := p.worker("second", stateful, another)
 		p.wake(time.Second)
 		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
 		got[*wirepb.Hold](second)
-		second.Lose(pool.CauseTether) // on the way
+		second.Lose(link.CauseTether) // on the way
 		third := p.worker("third", stateful, another)
 		p.wake(time.Second)
 		time.Sleep(longestRest)
@@ -421,7 +421,7 @@ func TestPeerDies(t *testing.T) {
 		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
 		got[*wirepb.Hold](third)
 		third.report(&wirepb.Held{Session: 7, SourceEpoch: 1, Sequence: 3})
-		a.Lose(pool.CauseTether)
+		a.Lose(link.CauseTether)
 		if state := got[*wirepb.Attach](p.worker("b", stateful)).GetCheckpoint(); state.GetAddr() != "third:63001" {
 			t.Errorf("the next worker is told of %v", state)
 		}
@@ -463,7 +463,7 @@ func TestStrayAnswers(t *testing.T) {
 		p.wake(time.Second)
 		capture := got[*wirepb.Capture](a).GetCapture()
 		b := p.worker("b", stateful)
-		a.Lose(pool.CauseTether)
+		a.Lose(link.CauseTether)
 		b.captured(0, capture, 3) // of no epoch, while the session is in none
 		b.captured(1, capture, 3)
 		p.s.mu.Lock()

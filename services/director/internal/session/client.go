@@ -17,7 +17,7 @@ type clientLeg struct {
 	sent    uint64        // sequence of the last token that the connection took
 	granted uint64        // highest sequence that the worker may send
 	writing bool          // a goroutine is blocked in writing what was in out
-	took    time.Duration // lived time at which the client last took something of that
+	took    time.Duration // time, by the stall-proof clock, at which the client last took something of that
 	gone    bool          // the stream failed; nothing is written any more
 	last    bool          // out ends with the stream's last frame
 }
@@ -96,7 +96,7 @@ func (s *Session) writePieces(batch []byte) error {
 	return nil
 }
 
-// stalled reports whether the client has taken nothing for too long, in lived time.
+// stalled reports whether the client has taken nothing for too long, by the stall-proof clock.
 func (s *Session) stalled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -5,8 +5,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/zap"
-
+	"github.com/connswap/connswap/services/director/internal/fleet"
+	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
@@ -46,7 +47,7 @@ func TestCutWithoutToken(t *testing.T) {
 // TestTargetFailsAfterTheCut disturbs a planned swap that cannot go back: the session fails over.
 func TestTargetFailsAfterTheCut(t *testing.T) {
 	for name, disturb := range map[string]func(b *actor){
-		"lost":                func(b *actor) { b.Lose(pool.CauseTether) },
+		"lost":                func(b *actor) { b.Lose(link.CauseTether) },
 		"refuses":             func(b *actor) { b.refuse(wire.CodeStaleEpoch) },
 		"another text":        func(b *actor) { b.say(begins(2, 4), frames(2, 6, 6)) },
 		"another digest":      func(b *actor) { b.say(diverged(2, 6), frames(2, 6, 6)) },
@@ -90,8 +91,12 @@ func TestHeldUntilVerified(t *testing.T) {
 	for digest, want := range map[string]migration.State{string(digest(0)): migration.Completed, "another": migration.Failed} {
 		stream := &fakeStream{}
 		s := newTestSession(stream, 8)
-		p := pool.New(pool.Config{MaxSwaps: 1, MaxPerTarget: 1}, pool.Deps{Log: zap.NewNop(), Clock: s.deps.Clock})
-		target := pool.NewTestWorker(p, pool.Worker{Label: "b", Version: 2})
+		f := fleettest.New(fleet.Deps{Clock: s.deps.Clock})
+		p := pool.New(pool.Config{MaxSwaps: 1, MaxPerTarget: 1}, f.Fleet)
+		target, err := f.Connect(link.Peer{Label: "b", Version: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
 		var over []migration.Record
 		s.deps.Pool, s.deps.Swaps = p, func(r migration.Record) { over = append(over, r) }
 		s.swap = migration.NewSwap(migration.Planned, "a", "drain", time.Now())
@@ -115,7 +120,7 @@ func TestHeldUntilVerified(t *testing.T) {
 		if len(over) != 1 || over[0].State != want.String() || s.flow.journal.Len() != map[migration.State]uint64{migration.Completed: 1}[want] {
 			t.Errorf("%s: swaps %+v, %d tokens", want, over, s.flow.journal.Len())
 		}
-		p.Close()
+		f.Close()
 	}
 }
 
@@ -124,7 +129,7 @@ func TestSourceLostAfterTheCut(t *testing.T) {
 	inPlay(t, script{}, func(p *play) {
 		a, b := p.until(migration.Pivoting)
 		a.say(frames(1, 5, 5))
-		a.Lose(pool.CauseTether)
+		a.Lose(link.CauseTether)
 		got[*wirepb.Pivot](b)
 		b.say(begins(2, 6), frames(2, 6, 6))
 		p.told("5 (planned a→b in 2) 6")
@@ -156,9 +161,9 @@ func TestAtOnce(t *testing.T) {
 	}{
 		"a token":                         {func(_ *play, a, _ *actor) { a.say(frames(1, 5, 5)) }, completed, "b", 2},
 		"many tokens":                     {func(_ *play, a, _ *actor) { a.say(frames(1, 5, 12)) }, completed, "b", 2},
-		"a token, the target is lost":     {func(_ *play, a, b *actor) { a.say(frames(1, 5, 5)); b.Lose(pool.CauseTether) }, aborted, "a", 1},
-		"the target is lost, a token":     {func(_ *play, a, b *actor) { b.Lose(pool.CauseTether); a.say(frames(1, 5, 5)) }, aborted, "a", 1},
-		"a token, the source is lost":     {func(_ *play, a, _ *actor) { a.say(frames(1, 5, 5)); a.Lose(pool.CauseTether) }, failed, "b", 3},
+		"a token, the target is lost":     {func(_ *play, a, b *actor) { a.say(frames(1, 5, 5)); b.Lose(link.CauseTether) }, aborted, "a", 1},
+		"the target is lost, a token":     {func(_ *play, a, b *actor) { b.Lose(link.CauseTether); a.say(frames(1, 5, 5)) }, aborted, "a", 1},
+		"a token, the source is lost":     {func(_ *play, a, _ *actor) { a.say(frames(1, 5, 5)); a.Lose(link.CauseTether) }, failed, "b", 3},
 		"a token, and one too many":       {func(_ *play, a, _ *actor) { a.say(frames(1, 5, 5), frames(1, 7, 7)) }, failed, "b", 3},
 		"a token, the target refuses":     {func(_ *play, a, b *actor) { a.say(frames(1, 5, 5)); b.refuse(wire.CodeCapacity) }, failed, "c", 3},
 		"the target refuses, a token":     {func(_ *play, a, b *actor) { b.refuse(wire.CodeCapacity); a.say(frames(1, 5, 5)) }, aborted, "a", 1},
@@ -166,13 +171,13 @@ func TestAtOnce(t *testing.T) {
 		"a token, a veto: it is too late": {func(p *play, a, _ *actor) { a.say(frames(1, 5, 5)); p.veto() }, completed, "b", 2},
 		"both are lost": {func(_ *play, a, b *actor) {
 			a.say(frames(1, 5, 5))
-			b.Lose(pool.CauseTether)
-			a.Lose(pool.CauseTether)
+			b.Lose(link.CauseTether)
+			a.Lose(link.CauseTether)
 		}, aborted, "c", 3},
 		"both are lost, the source first": {func(_ *play, a, b *actor) {
 			a.say(frames(1, 5, 5))
-			a.Lose(pool.CauseTether)
-			b.Lose(pool.CauseTether)
+			a.Lose(link.CauseTether)
+			b.Lose(link.CauseTether)
 		}, failed, "c", 3},
 	} {
 		t.Run(name, func(t *testing.T) {

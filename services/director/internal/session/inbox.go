@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -12,7 +13,7 @@ import (
 type (
 	granted struct {
 		wish *pool.Waiter
-		link *pool.Link
+		link *link.Link
 	}
 	waiting struct {
 		wish   *pool.Waiter
@@ -20,11 +21,11 @@ type (
 	}
 	workerLost struct {
 		epoch uint64
-		cause pool.Cause
+		cause link.Cause
 	}
 	targetLost struct { // of a planned swap, before its cut
 		epoch uint64
-		cause pool.Cause
+		cause link.Cause
 	}
 	begun      struct{ m *wirepb.Begin }
 	firstToken struct{ epoch uint64 }

@@ -10,14 +10,14 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 func newTestManager(retention time.Duration) *Manager {
-	return NewManager(Config{MaxBytes: 10}, Deps{Clock: &lived.Clock{}, Log: zap.NewNop()}, retention)
+	return NewManager(Config{MaxBytes: 10}, Deps{Clock: &clock.StallProof{}, Log: zap.NewNop()}, retention)
 }
 
 // create makes a session that does not run, on the first stream of its connection that is free.

@@ -5,7 +5,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/session"
 	"github.com/connswap/connswap/shared/wire"
@@ -17,7 +17,7 @@ import (
 const minProgress = 4
 
 // lose gives up the present attempt and moves on. avoid is a worker not to come back to.
-func (s *Session) lose(cause pool.Cause, avoid string) {
+func (s *Session) lose(cause link.Cause, avoid string) {
 	s.abandon(migration.SourceLost, string(cause))
 	s.blame(cause)
 	moved := s.swap == nil
@@ -44,7 +44,7 @@ func (s *Session) lose(cause pool.Cause, avoid string) {
 
 // blame counts the workers that died in a row because of this request, as far as one can tell: before it made
 // progress, though it could have.
-func (s *Session) blame(cause pool.Cause) {
+func (s *Session) blame(cause link.Cause) {
 	s.mu.Lock()
 	progress := s.flow.journal.Len() - s.attemptAt
 	exhausted := s.flow.journal.Len() >= s.flow.client.granted
@@ -57,17 +57,17 @@ func (s *Session) blame(cause pool.Cause) {
 	}
 	switch {
 	case s.link == nil: // the worker died before it was given the request
-	case cause == pool.CauseStuck && progress == 0, cause.Deadly() && progress < minProgress && !exhausted:
+	case cause == link.CauseStuck && progress == 0, cause.Deadly() && progress < minProgress && !exhausted:
 		s.deaths++
 	}
 }
 
 // undone returns the event that ends a swap whose target is given up.
-func undone(cause pool.Cause) migration.Event {
+func undone(cause link.Cause) migration.Event {
 	switch cause { //nolint:exhaustive // all others mean that the target is gone
-	case pool.CauseDiverged:
+	case link.CauseDiverged:
 		return migration.Mismatch
-	case pool.CauseAttach, pool.CauseStuck:
+	case link.CauseAttach, link.CauseStuck:
 		return migration.TimedOut
 	}
 	return migration.TargetLost
@@ -161,7 +161,7 @@ func (s *Session) act(action migration.Action) {
 		s.attemptAt = s.swap.Cut // the journal is the state; fenced, it does not grow
 		s.step(migration.Captured)
 	case migration.Transfer:
-		s.link.Attach(s.attachment())
+		s.link.Attach(s.attachment(), s)
 	case migration.Pivot:
 		s.step(migration.Pivoted) // the source was fenced when it was lost
 	case migration.Verify:
@@ -268,7 +268,7 @@ func (s *Session) tell() bool {
 }
 
 // gap returns how long no token came, beyond the stream's usual interval. The planned swaps measure it exactly, all
-// others in ticks of the lived clock. s.mu is held.
+// others in ticks of the stall-proof clock. s.mu is held.
 func (s *Session) gap() time.Duration {
 	p := &s.flow.pace
 	silence := s.deps.Clock.Since(p.last)

@@ -6,8 +6,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/lived"
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -16,7 +16,7 @@ import (
 // Run serves the stream to its end. It returns when nothing of the session runs any more.
 func (s *Session) Run(ctx context.Context) {
 	defer s.cleanUp()
-	timer := time.NewTimer(lived.Tick)
+	timer := time.NewTimer(clock.Tick)
 	defer timer.Stop()
 	s.homeless = s.deps.Clock.Now()
 	s.move("", "")
@@ -195,7 +195,7 @@ func (s *Session) onBegun(m *wirepb.Begin) {
 	if m.GetNextSequence() != s.swap.Cut+1 || !s.digest().Equal(m.GetDigest()) {
 		s.log.Error("target's prefix differs", zap.String("worker", s.link.Worker()),
 			zap.Uint64("sequence", m.GetNextSequence()), zap.Uint64("cut", s.swap.Cut))
-		s.lose(pool.CauseDiverged, s.link.Worker())
+		s.lose(link.CauseDiverged, s.link.Worker())
 		return
 	}
 	if !pivoted {
@@ -217,7 +217,7 @@ func (s *Session) onEnded(m *wirepb.End) {
 	}
 	if s.swap != nil || m.GetTokens() != s.length() || !s.digest().Equal(m.GetDigest()) {
 		s.log.Error("worker's end differs from the journal", zap.Uint64("tokens", m.GetTokens()), zap.Uint64("sequence", s.length()))
-		s.lose(pool.CauseDiverged, s.link.Worker())
+		s.lose(link.CauseDiverged, s.link.Worker())
 		return
 	}
 	s.finish(m.GetFinishReason())
@@ -237,9 +237,9 @@ func (s *Session) onRefused(m *wirepb.Refused) {
 	case wire.CodeInvalid:
 		s.fail(wire.Errorf(code, "%s", m.GetMessage()))
 	case wire.CodeDiverged:
-		s.lose(pool.CauseDiverged, s.link.Worker())
+		s.lose(link.CauseDiverged, s.link.Worker())
 	default:
-		s.lose(pool.CauseDeclined, s.link.Worker())
+		s.lose(link.CauseDeclined, s.link.Worker())
 	}
 }
 
@@ -256,7 +256,7 @@ func (s *Session) onFailed(m *wirepb.Fail) {
 		s.fail(wire.Errorf(wire.CodeInvalid, "%s", m.GetMessage()))
 		return
 	}
-	s.lose(pool.CauseEngine, s.link.Worker())
+	s.lose(link.CauseEngine, s.link.Worker())
 }
 
 // grantMore passes on the credit that a client freed by reading at last.
@@ -323,9 +323,9 @@ func (s *Session) checkTime() {
 		s.step(migration.TimedOut)
 		s.failHomeless()
 	case s.in(migration.Verifying):
-		s.lose(pool.CauseStuck, s.link.Worker())
+		s.lose(link.CauseStuck, s.link.Worker())
 	case s.swap != nil:
-		s.lose(pool.CauseAttach, s.link.Worker())
+		s.lose(link.CauseAttach, s.link.Worker())
 	default:
 		s.stuck()
 	}
@@ -344,14 +344,14 @@ func (s *Session) stuck() {
 	label := s.link.Worker()
 	if s.deps.Pool.Alternative(fingerprint, label) || -s.nextDeadline() >= s.cfg.WorkerWait {
 		s.patience = min(2*s.patience, maxPatience)
-		s.lose(pool.CauseStuck, label)
+		s.lose(link.CauseStuck, label)
 	}
 }
 
 // maxPatience bounds how far a stream follows workers that have all become slow.
 const maxPatience = 64
 
-// nextDeadline returns how much lived time is left for what the session waits for.
+// nextDeadline returns how much time is left, by the stall-proof clock, for what the session waits for.
 func (s *Session) nextDeadline() time.Duration {
 	clock := s.deps.Clock
 	switch {
@@ -385,5 +385,5 @@ func (s *Session) nextCheck() time.Duration {
 	if s.plan != nil {
 		left = min(left, s.planDeadline(), tokenPause)
 	}
-	return max(lived.Tick, min(left, s.cfg.TokenTimeoutMin))
+	return max(clock.Tick, min(left, s.cfg.TokenTimeoutMin))
 }

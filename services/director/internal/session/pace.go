@@ -2,7 +2,7 @@ package session
 
 import "time"
 
-// pace learns a stream's own rhythm, in lived time. The estimate is that of TCP's round-trip time
+// pace learns a stream's own rhythm, by the stall-proof clock. The estimate is that of TCP's round-trip time
 // (RFC 6298 §2): a smoothed mean and a smoothed deviation.
 type pace struct {
 	last      time.Duration // of the last token, or of the last time the worker was allowed more

@@ -5,6 +5,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
@@ -27,8 +28,8 @@ type plan struct {
 	*Plan
 	swap     *migration.Swap
 	wish     *pool.Waiter
-	link     *pool.Link    // of the target; nil until granted
-	entered  time.Duration // lived time at which the swap entered its state
+	link     *link.Link    // of the target; nil until granted
+	entered  time.Duration // time, by the stall-proof clock, at which the swap entered its state
 	prepared uint64        // the target has the tokens up to this one
 	needs    uint64        // the target cannot take over before this token: its engine's state is after it
 	rounds   int           // of feeding
@@ -303,7 +304,7 @@ var timeoutReasons = map[migration.State]string{
 	migration.CapturingState:      "the source did not capture the state in time",
 }
 
-// planDeadline returns how much lived time the planned swap has left in its state.
+// planDeadline returns how much time, by the stall-proof clock, the planned swap has left in its state.
 func (s *Session) planDeadline() time.Duration {
 	p := s.plan
 	in := s.deps.Clock.Since(p.entered)

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -55,7 +55,7 @@ func TestPlannedSwap(t *testing.T) {
 		if workers, _ := p.pool.Workers(); workers[0].Sessions != 0 || workers[1].Sessions != 1 || workers[1].Incoming != 0 {
 			t.Errorf("the workers are %+v", workers)
 		}
-		a.Lose(pool.CauseTether) // who cares
+		a.Lose(link.CauseTether) // who cares
 		b.say(ends(2, 9))
 		p.told("done")
 		if s := p.s.Snapshot(); s.State != Done || s.Swaps != 1 || len(p.over) != 1 {

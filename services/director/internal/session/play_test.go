@@ -13,7 +13,10 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/fleet"
+	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/migration/token"
@@ -25,6 +28,7 @@ import (
 // play is a session that runs in a bubble, with workers that do what the test says.
 type play struct {
 	*testing.T
+	fleet  *fleettest.Fleet
 	pool   *pool.Pool
 	s      *Session
 	client *fakeStream
@@ -49,9 +53,9 @@ type script struct {
 func inPlay(t *testing.T, sc script, test func(p *play)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		clock := &lived.Clock{}
-		p := &play{T: t, client: &fakeStream{}, keeper: &keeper{}}
-		p.pool = pool.New(pool.Config{MaxSwaps: 10, MaxPerTarget: 10}, pool.Deps{Log: zap.NewNop(), Clock: clock})
+		clock := &clock.StallProof{}
+		p := &play{T: t, fleet: fleettest.New(fleet.Deps{Clock: clock}), client: &fakeStream{}, keeper: &keeper{}}
+		p.pool = pool.New(pool.Config{MaxSwaps: 10, MaxPerTarget: 10}, p.fleet.Fleet)
 		p.s = newTestSession(p.client, 8)
 		p.s.flow.wish, p.s.flow.highest, p.s.flow.client.granted = nil, 0, 0
 		p.s.cfg.ConfirmTimeout, p.s.cfg.TransferTimeout, p.s.cfg.TokenTimeoutMin = time.Minute, 10*time.Second, 30*time.Second
@@ -72,7 +76,7 @@ func inPlay(t *testing.T, sc script, test func(p *play)) {
 			p.end()
 			silent()
 			ticks.Wait()
-			p.pool.Close()
+			p.fleet.Close()
 			p.empty()
 		}()
 		p.told("waits")
@@ -121,7 +125,7 @@ func (k *keeper) Fetch(from *wirepb.Fetch, done func(uint64, error)) (cancel fun
 	}
 }
 
-func (k *keeper) Addr(*pool.Link) (addr, keeper string) { return "director:61001", "director-1" }
+func (k *keeper) Addr(*link.Link) (addr, keeper string) { return "director:61001", "director-1" }
 
 func (k *keeper) Drop(uint64) {
 	k.mu.Lock()
@@ -142,21 +146,25 @@ func (k *keeper) arrive(sequence uint64, err error) {
 
 // actor is one of the workers.
 type actor struct {
-	*pool.TestWorker
+	*fleettest.Fake
 	play *play
 	mail []wire.Message
 }
 
-func (p *play) worker(label string, change ...func(*pool.Worker)) *actor {
-	w := pool.Worker{Label: label, Capacity: 2, Version: 2, Fingerprint: "engine", MgmtAddr: label + ":63001"}
+func (p *play) worker(label string, change ...func(*link.Peer)) *actor {
+	w := link.Peer{Label: label, Capacity: 2, Version: 2, Fingerprint: "engine", MgmtAddr: label + ":63001"}
 	for _, c := range change {
 		c(&w)
 	}
-	return &actor{TestWorker: pool.NewTestWorker(p.pool, w), play: p}
+	fake, err := p.fleet.Connect(w)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return &actor{Fake: fake, play: p}
 }
 
-func stateful(w *pool.Worker) { w.Stateful = true }
-func previous(w *pool.Worker) { w.Version = 1 }
+func stateful(w *link.Peer) { w.Stateful = true }
+func previous(w *link.Peer) { w.Version = 1 }
 
 // read takes what has been sent to the worker.
 func (a *actor) read() {

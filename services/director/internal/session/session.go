@@ -10,7 +10,8 @@ import (
 	"github.com/quic-go/quic-go"
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/migration/token"
@@ -40,7 +41,7 @@ type Config struct {
 // Deps is what a session needs from outside.
 type Deps struct {
 	Pool  *pool.Pool
-	Clock *lived.Clock
+	Clock *clock.StallProof
 	Log   *zap.Logger
 	Swaps func(migration.Record) // called once for each swap that is over
 
@@ -67,7 +68,7 @@ type Identity struct {
 }
 
 // Session is one stream. Run is its owner: it alone decides what happens next, and it sees events, never
-// tokens. Tokens pass through the methods of pool.Sink on the links' goroutines, under mu, which is never
+// tokens. Tokens pass through the methods of link.Sink on the links' goroutines, under mu, which is never
 // held across anything that blocks.
 type Session struct {
 	who     Identity
@@ -81,10 +82,10 @@ type Session struct {
 	// Owned by Run.
 	swap      *migration.Swap // under way, or nil
 	wish      *pool.Waiter    // the attempt that the session has, or wants
-	link      *pool.Link      // that the wish was granted; nil until then
-	homeless  time.Duration   // lived time at which the session was left without a worker
+	link      *link.Link      // that the wish was granted; nil until then
+	homeless  time.Duration   // time, by the stall-proof clock, at which the session was left without a worker
 	told      bool            // the client knows that it waits
-	entered   time.Duration   // lived time at which the swap entered its state
+	entered   time.Duration   // time, by the stall-proof clock, at which the swap entered its state
 	patience  time.Duration   // factor on the token deadline, doubled each time that it was missed
 	deaths    int             // workers in a row that died before progress
 	attemptAt uint64          // length of the journal when the attempt began
@@ -106,7 +107,7 @@ type Session struct {
 type flow struct {
 	journal     *session.Journal
 	worker      string       // that the client was told last
-	link        *pool.Link   // of the epoch below
+	link        *link.Link   // of the epoch below
 	fingerprint string       // of the engine that the stream began with
 	wish        *pool.Waiter // the newest for the session's own worker; the owner follows
 	plan        *pool.Waiter // for the target of a planned swap before its cut, or nil
@@ -134,7 +135,7 @@ type flow struct {
 // attempt is a place at a worker.
 type attempt struct {
 	wish *pool.Waiter
-	link *pool.Link
+	link *link.Link
 }
 
 // New returns a session that has not begun. Run begins it.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/session"
@@ -23,7 +24,7 @@ func (s *Session) Token(t wire.Token) {
 		f.fenced++
 	case (t.Epoch == f.epoch || t.Epoch == f.pending) && (len(t.Text) == 0 || t.Sequence > uint64(s.request.GetMaxTokens())):
 		s.fence() // more than was asked for, or tokens that no bound would ever stop
-		s.inbox.put(workerLost{t.Epoch, pool.CauseProtocol})
+		s.inbox.put(workerLost{t.Epoch, link.CauseProtocol})
 	case t.Epoch == f.epoch:
 		s.accept(t)
 	case t.Epoch == f.pending:
@@ -38,7 +39,7 @@ func (s *Session) accept(t wire.Token) {
 	f := &s.flow
 	if t.Sequence > f.client.granted {
 		s.fence()
-		s.inbox.put(workerLost{t.Epoch, pool.CauseProtocol})
+		s.inbox.put(workerLost{t.Epoch, link.CauseProtocol})
 		return
 	}
 	switch err := f.journal.Append(t.Sequence, t.Text); {
@@ -48,7 +49,7 @@ func (s *Session) accept(t wire.Token) {
 		return
 	case err != nil:
 		s.fence()
-		s.inbox.put(workerLost{t.Epoch, pool.CauseProtocol})
+		s.inbox.put(workerLost{t.Epoch, link.CauseProtocol})
 		return
 	}
 	f.pace.token(s.deps.Clock.Now())
@@ -68,7 +69,7 @@ func (s *Session) hold(t wire.Token) {
 	next := f.journal.Len() + uint64(len(f.held)) + 1
 	if !f.begun || t.Sequence != next || t.Sequence > f.client.granted {
 		f.pending, f.held = 0, nil
-		s.inbox.put(workerLost{t.Epoch, pool.CauseProtocol})
+		s.inbox.put(workerLost{t.Epoch, link.CauseProtocol})
 		return
 	}
 	f.held = append(f.held, append([]byte(nil), t.Text...))
@@ -84,7 +85,7 @@ func (s *Session) fence() {
 
 // Flush hands what was accepted to the client, and returns what the worker behind l may send now, or nil. If the
 // session has moved on since l's reader took its tokens, the grant goes where it belongs.
-func (s *Session) Flush(l *pool.Link) *wirepb.Credit_Grant {
+func (s *Session) Flush(l *link.Link) *wirepb.Credit_Grant {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.push()
@@ -184,14 +185,14 @@ func (s *Session) Held(m *wirepb.Held) {
 }
 
 // Granted passes a place on.
-func (s *Session) Granted(w *pool.Waiter, l *pool.Link) { s.inbox.put(granted{w, l}) }
+func (s *Session) Granted(w *pool.Waiter, l *link.Link) { s.inbox.put(granted{w, l}) }
 
 // Waiting passes on that there is no place.
 func (s *Session) Waiting(w *pool.Waiter, reason string) { s.inbox.put(waiting{w, reason}) }
 
 // Lost fences the session at once if the lost epoch is its present one, or the one that it is moving to. The target of
 // a planned swap before its cut is no loss to the session.
-func (s *Session) Lost(epoch uint64, cause pool.Cause) *pool.Waiter {
+func (s *Session) Lost(epoch uint64, cause link.Cause) *pool.Waiter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := &s.flow

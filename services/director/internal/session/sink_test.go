@@ -10,7 +10,10 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/fleet"
+	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
@@ -22,7 +25,7 @@ func newTestSession(stream Stream, window int) *Session {
 		MaxBytes: 1000, Window: window, WorkerWait: time.Minute, MaxWorkerDeaths: 3, MaxSwapsPerMinute: 30, AttachTimeout: 2 * time.Second, ClientStall: time.Minute, FirstTokenTimeout: 30 * time.Second,
 		TokenTimeoutMin: time.Second, TokenFactor: 4,
 	}
-	s := New(Identity{ID: 7, ConnectionID: "conn-test", StreamID: 1}, &wirepb.Request{MaxTokens: 100}, stream, cfg, Deps{Clock: &lived.Clock{}, Log: zap.NewNop()})
+	s := New(Identity{ID: 7, ConnectionID: "conn-test", StreamID: 1}, &wirepb.Request{MaxTokens: 100}, stream, cfg, Deps{Clock: &clock.StallProof{}, Log: zap.NewNop()})
 	s.flow.client.granted = uint64(window)
 	s.wishFor("")
 	return s
@@ -50,16 +53,16 @@ func TestFence(t *testing.T) {
 		{"older epoch, a sequence seen before", streaming, made(1, 1), 2, 0, 1, nil},
 		{"newer epoch that nobody was given", streaming, made(9, 3), 2, 0, 1, nil},
 		{"epoch zero", func(*flow) {}, made(0, 3), 2, 0, 1, nil},
-		{"empty", streaming, wire.Token{Epoch: 3, Sequence: 3}, 2, 0, 0, workerLost{3, pool.CauseProtocol}},
-		{"more than was asked for", func(f *flow) { f.epoch = 3; f.client.granted = 200 }, made(3, 101), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
-		{"repeated", streaming, made(3, 2), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
-		{"one left out", streaming, made(3, 4), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
-		{"beyond its credit", func(f *flow) { f.epoch = 3; f.client.granted = 2 }, made(3, 3), 2, 0, 0, workerLost{3, pool.CauseProtocol}},
+		{"empty", streaming, wire.Token{Epoch: 3, Sequence: 3}, 2, 0, 0, workerLost{3, link.CauseProtocol}},
+		{"more than was asked for", func(f *flow) { f.epoch = 3; f.client.granted = 200 }, made(3, 101), 2, 0, 0, workerLost{3, link.CauseProtocol}},
+		{"repeated", streaming, made(3, 2), 2, 0, 0, workerLost{3, link.CauseProtocol}},
+		{"one left out", streaming, made(3, 4), 2, 0, 0, workerLost{3, link.CauseProtocol}},
+		{"beyond its credit", func(f *flow) { f.epoch = 3; f.client.granted = 2 }, made(3, 3), 2, 0, 0, workerLost{3, link.CauseProtocol}},
 		{"fenced", func(*flow) {}, made(3, 3), 2, 0, 1, nil},
 		{"of the target", moving, made(4, 3), 2, 1, 0, firstToken{4}},
 		{"of the source, while moving", moving, made(3, 3), 2, 0, 1, nil},
-		{"of the target, not the next one", moving, made(4, 4), 2, 0, 0, workerLost{4, pool.CauseProtocol}},
-		{"of the target, before it began", func(f *flow) { f.pending = 4 }, made(4, 3), 2, 0, 0, workerLost{4, pool.CauseProtocol}},
+		{"of the target, not the next one", moving, made(4, 4), 2, 0, 0, workerLost{4, link.CauseProtocol}},
+		{"of the target, before it began", func(f *flow) { f.pending = 4 }, made(4, 3), 2, 0, 0, workerLost{4, link.CauseProtocol}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newTestSession(&fakeStream{}, 10)
@@ -92,10 +95,10 @@ func TestLostFencesAtOnce(t *testing.T) {
 	s := newTestSession(&fakeStream{}, 10)
 	epoch := s.flow.wish.Epoch
 	s.flow.epoch = epoch
-	if w := s.Lost(epoch+1, pool.CauseTether); w != nil || s.flow.epoch != epoch {
+	if w := s.Lost(epoch+1, link.CauseTether); w != nil || s.flow.epoch != epoch {
 		t.Fatalf("the loss of an epoch that is not its own fenced the session: %+v", w)
 	}
-	w := s.Lost(epoch, pool.CauseTether)
+	w := s.Lost(epoch, link.CauseTether)
 	if w == nil || w.Epoch != epoch+1 || s.flow.epoch != 0 {
 		t.Fatalf("wish %+v, epoch %d", w, s.flow.epoch)
 	}
@@ -103,7 +106,7 @@ func TestLostFencesAtOnce(t *testing.T) {
 	if s.flow.journal.Len() != 0 || s.flow.fenced != 1 {
 		t.Error("a token of the lost worker was taken")
 	}
-	if again := s.Lost(epoch, pool.CauseIdle); again != nil {
+	if again := s.Lost(epoch, link.CauseIdle); again != nil {
 		t.Error("lost twice")
 	}
 }
@@ -219,9 +222,17 @@ func TestPace(t *testing.T) {
 
 // TestFlushOfAnotherLink flushes through a link that the session has left: the credit is not lost with it.
 func TestFlushOfAnotherLink(t *testing.T) {
-	p := pool.New(pool.Config{}, pool.Deps{Log: zap.NewNop(), Clock: &lived.Clock{}})
-	defer p.Close()
-	old, present := pool.NewTestWorker(p, pool.Worker{Label: "old"}).Link, pool.NewTestWorker(p, pool.Worker{Label: "present"}).Link
+	f := fleettest.New(fleet.Deps{})
+	pool.New(pool.Config{}, f.Fleet)
+	defer f.Close()
+	connect := func(label string) *link.Link {
+		fake, err := f.Connect(link.Peer{Label: label})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fake.Link
+	}
+	old, present := connect("old"), connect("present")
 	s := newTestSession(&fakeStream{}, 4)
 	s.flow.epoch, s.flow.link = 2, present
 	for sequence := uint64(1); sequence <= 4; sequence++ {
@@ -238,7 +249,7 @@ func TestFlushOfAnotherLink(t *testing.T) {
 // run runs s with a pool that has no workers; what it returns ends it.
 func run(t *testing.T, s *Session) (p *pool.Pool, stop func()) {
 	clock := s.deps.Clock
-	p = pool.New(pool.Config{MaxSwaps: 1}, pool.Deps{Log: zap.NewNop(), Clock: clock})
+	p = pool.New(pool.Config{MaxSwaps: 1}, fleet.New(link.Config{}, fleet.Deps{Log: zap.NewNop(), Clock: clock}))
 	s.deps.Pool, s.deps.Swaps = p, func(migration.Record) {}
 	s.flow.wish, s.flow.highest = nil, 0
 	ctx, cancel := context.WithCancel(t.Context())
@@ -256,7 +267,7 @@ func TestEndedSessionWantsNoWorker(t *testing.T) {
 		s.cfg.WorkerWait = 0 // any loss ends it
 		p, stop := run(t, s)
 		defer stop()
-		if wish := s.Lost(1, pool.CauseTether); wish != nil {
+		if wish := s.Lost(1, link.CauseTether); wish != nil {
 			p.Acquire(wish)
 		}
 		synctest.Wait()

@@ -5,7 +5,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/migration/token"
 	"github.com/connswap/connswap/shared/wire"
@@ -75,7 +75,7 @@ func (s *Session) openStandby() error {
 	attach := s.attach(p.wish.Epoch)
 	s.mu.Unlock()
 	attach.Standby, attach.Token, attach.Credit = true, signed, 0
-	p.link.Attach(attach)
+	p.link.Attach(attach, s)
 	return nil
 }
 
@@ -103,7 +103,7 @@ func (s *Session) sign(purpose wirepb.Purpose, source, target string, from, to u
 
 // revoke makes the tokens of a planned swap useless, wherever they are.
 func (s *Session) revoke(p *plan) {
-	for _, link := range []*pool.Link{s.link, p.link} {
+	for _, link := range []*link.Link{s.link, p.link} {
 		if link != nil && link.Version() >= 2 {
 			link.Send(&wirepb.Revoke{Session: s.who.ID, Epoch: p.wish.Epoch})
 		}
@@ -181,7 +181,11 @@ func (s *Session) cut(last time.Time) {
 	s.source, s.last = attempt{s.wish, s.link}, last
 	s.wish, s.link, s.swap, s.plan, s.planned = p.wish, p.link, p.swap, nil, p.Done
 	s.homeless, s.told, s.attemptAt = s.deps.Clock.Now(), false, p.swap.Cut
-	s.link.Send(message)
+	if attach, ok := message.(*wirepb.Attach); ok {
+		s.link.Attach(attach, s)
+	} else {
+		s.link.Send(message)
+	}
 	s.step(migration.Pivoted)
 }
 
@@ -195,7 +199,7 @@ func (s *Session) handOver(p *plan) wire.Message {
 	return &wirepb.Pivot{Rest: s.since(p.wish.Epoch, p.prepared), Cut: p.swap.Cut, Digest: digest[:], Credit: s.flow.client.granted}
 }
 
-// silence is how long no token came, in lived time.
+// silence is how long no token came, by the stall-proof clock.
 func (s *Session) silence() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()

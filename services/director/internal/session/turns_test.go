@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -101,7 +101,7 @@ func TestCheckpointsTakeTurns(t *testing.T) {
 		"takes long":        func(p *play, _ *actor, _ uint64) { p.wake(longestTurn) },
 		"takes too long":    func(p *play, _ *actor, _ uint64) { p.wake(p.s.cfg.TransferTimeout) },
 		"a planned swap":    func(p *play, _ *actor, _ uint64) { p.plan(Plan{}) },
-		"the worker's loss": func(p *play, a *actor, _ uint64) { a.Lose(pool.CauseTether); p.worker("b", stateful); p.wake(0) },
+		"the worker's loss": func(p *play, a *actor, _ uint64) { a.Lose(link.CauseTether); p.worker("b", stateful); p.wake(0) },
 		"the stream's end":  func(_ *play, a *actor, _ uint64) { a.say(ends(1, 3)) },
 		"its last words, which nobody reads": func(p *play, a *actor, _ uint64) {
 			p.s.mu.Lock()
@@ -149,7 +149,7 @@ func TestTurnAtAnotherWorker(t *testing.T) {
 		a.serve(1, 1, 3)
 		p.wake(time.Second)
 		q.ask(1)
-		a.Lose(pool.CauseTether)
+		a.Lose(link.CauseTether)
 		b := p.worker("b", stateful)
 		b.serve(2, 4, 5)
 		q.require(t, 0, 1, 2, 3)

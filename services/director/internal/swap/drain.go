@@ -25,7 +25,7 @@ var (
 // that says what is in the way: after timeout, or with ctx. The worker stays out of use until Undrain. progress is
 // called now and then, and must not block.
 func (s *Service) Drain(ctx context.Context, label string, timeout time.Duration, force bool, progress func(Moves)) (Moves, error) {
-	if err := s.pool.Drain(label, force); err != nil {
+	if err := s.fleet.Drain(label, force); err != nil {
 		return Moves{}, err
 	}
 	s.log.Info("draining worker", zap.String("worker", label))
@@ -79,7 +79,7 @@ func (s *Service) empty(ctx context.Context, e evacuation, progress func(Moves))
 	for {
 		left := s.on(e.label, e.instance)
 		m.moves.Remaining = len(left)
-		if e.instance == "" && !s.pool.Drained(e.label) {
+		if e.instance == "" && !s.fleet.Drained(e.label) {
 			m.giveUp(errUndrained)
 			return m.moves, wire.Errorf(wire.CodeConflict, "%s %v", e.label, errUndrained)
 		}

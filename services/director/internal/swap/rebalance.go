@@ -9,7 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -77,7 +77,7 @@ func (s *Service) uneven(going map[*session.Session]string) (from, to string, di
 			coming[label]++
 		}
 	}
-	groups := map[string][]pool.Snapshot{}
+	groups := map[string][]fleet.Snapshot{}
 	for _, w := range all {
 		if w.Connected && w.Available && !w.Draining {
 			w.Sessions = s.sessionsAt(w.Worker) - leaving[w.Worker] + coming[w.Worker]
@@ -107,7 +107,7 @@ func (s *Service) uneven(going map[*session.Session]string) (from, to string, di
 }
 
 // load is how full a worker would be with more sessions, as a fraction.
-func load(w pool.Snapshot, more int) float64 {
+func load(w fleet.Snapshot, more int) float64 {
 	return float64(w.Sessions+more) / float64(w.Capacity)
 }
 

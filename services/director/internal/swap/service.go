@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/migration"
@@ -28,6 +29,7 @@ type Service struct {
 	cfg      Config
 	sessions *session.Manager
 	pool     *pool.Pool
+	fleet    *fleet.Fleet
 	log      *zap.Logger
 
 	ctx     context.Context
@@ -40,8 +42,8 @@ type Service struct {
 }
 
 // New returns a Service. Close ends it.
-func New(cfg Config, sessions *session.Manager, workers *pool.Pool, log *zap.Logger) *Service {
-	s := &Service{cfg: cfg, sessions: sessions, pool: workers, log: log, leaving: map[string]bool{}}
+func New(cfg Config, sessions *session.Manager, p *pool.Pool, f *fleet.Fleet, log *zap.Logger) *Service {
+	s := &Service{cfg: cfg, sessions: sessions, pool: p, fleet: f, log: log, leaving: map[string]bool{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -96,7 +98,7 @@ func (s *Service) Decide(connectionID string, stream uint64, confirm bool, reaso
 
 // Undrain puts a worker back into use.
 func (s *Service) Undrain(label string) error {
-	err := s.pool.Undrain(label)
+	err := s.fleet.Undrain(label)
 	if err == nil {
 		s.log.Info("worker is back in use", zap.String("worker", label))
 	}

@@ -3,7 +3,7 @@ package swap
 import (
 	"errors"
 
-	"github.com/connswap/connswap/services/director/internal/pool"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -17,7 +17,7 @@ type spread struct {
 
 func (w *world) spread(all []spread) {
 	for _, s := range all {
-		one := w.worker(s.label, s.capacity, func(p *pool.Worker) { p.Fingerprint = s.engine })
+		one := w.worker(s.label, s.capacity, func(p *link.Peer) { p.Fingerprint = s.engine })
 		w.begin(s.sessions)
 		one.available(w, false)
 	}
@@ -25,11 +25,11 @@ func (w *world) spread(all []spread) {
 		w.workers[s.label].available(w, s.out != "full")
 		switch s.out {
 		case "drained":
-			if err := w.pool.Drain(s.label, true); err != nil {
+			if err := w.fleet.Drain(s.label, true); err != nil {
 				w.Fatal(err)
 			}
 		case "lost":
-			w.workers[s.label].Lose(pool.CauseTether)
+			w.workers[s.label].Lose(link.CauseTether)
 		}
 	}
 }

@@ -13,7 +13,10 @@ import (
 	"github.com/quic-go/quic-go"
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/lived"
+	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/fleet"
+	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
+	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/migration"
@@ -26,6 +29,7 @@ import (
 type world struct {
 	*testing.T
 	*Service
+	fleet    *fleettest.Fleet
 	pool     *pool.Pool
 	sessions *session.Manager
 	workers  map[string]*worker
@@ -39,10 +43,11 @@ type world struct {
 func inWorld(t *testing.T, cfg Config, test func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		clock := &lived.Clock{}
+		clock := &clock.StallProof{}
 		ctx, stop := context.WithCancel(t.Context())
 		w := &world{T: t, workers: map[string]*worker{}, ctx: ctx}
-		w.pool = pool.New(pool.Config{MaxSwaps: 100, MaxPerTarget: 100}, pool.Deps{Log: zap.NewNop(), Clock: clock})
+		w.fleet = fleettest.New(fleet.Deps{Clock: clock})
+		w.pool = pool.New(pool.Config{MaxSwaps: 100, MaxPerTarget: 100}, w.fleet.Fleet)
 		w.sessions = session.NewManager(session.Config{
 			MaxBytes: 1 << 20, Window: 1000, WorkerWait: time.Minute, ClientStall: time.Minute, AttachTimeout: 2 * time.Second,
 			FirstTokenTimeout: 30 * time.Second, TokenTimeoutMin: time.Second, TokenFactor: 4, MaxSwapsPerMinute: 30, MaxWorkerDeaths: 3,
@@ -52,13 +57,13 @@ func inWorld(t *testing.T, cfg Config, test func(w *world)) {
 			Checkpoints: nowhere{},
 			Tokens:      token.NewIssuer(token.Config{Director: "d", Rate: 10_000, TTL: 30 * time.Second, KeyLife: time.Hour}),
 		}, time.Minute)
-		w.Service = New(cfg, w.sessions, w.pool, zap.NewNop())
+		w.Service = New(cfg, w.sessions, w.pool, w.fleet.Fleet, zap.NewNop())
 		w.running.Go(func() { _ = clock.Run(ctx, func() {}) })
 		defer func() {
 			w.Close()
 			stop()
 			w.running.Wait()
-			w.pool.Close()
+			w.fleet.Close()
 		}()
 		test(w)
 	})
@@ -115,7 +120,7 @@ func (w *world) on(labels ...string) string {
 
 // worker makes a token every 50 ms for each session that it serves.
 type worker struct {
-	*pool.TestWorker
+	*fleettest.Fake
 
 	mu       sync.Mutex
 	refuses  wire.Code          // to be a standby
@@ -129,12 +134,16 @@ type attempt struct {
 	serving     bool
 }
 
-func (w *world) worker(label string, capacity int, change ...func(*pool.Worker)) *worker {
-	info := pool.Worker{Label: label, Instance: label + "-1", Capacity: capacity, Version: 2, Fingerprint: "engine"}
+func (w *world) worker(label string, capacity int, change ...func(*link.Peer)) *worker {
+	info := link.Peer{Label: label, Instance: label + "-1", Capacity: capacity, Version: 2, Fingerprint: "engine"}
 	for _, c := range change {
 		c(&info)
 	}
-	one := &worker{TestWorker: pool.NewTestWorker(w.pool, info), attempts: map[uint64]*attempt{}}
+	fake, err := w.fleet.Connect(info)
+	if err != nil {
+		w.Fatal(err)
+	}
+	one := &worker{Fake: fake, attempts: map[uint64]*attempt{}}
 	w.workers[label] = one
 	w.running.Go(func() {
 		tick := time.NewTicker(5 * time.Millisecond)

@@ -1,11 +1,9 @@
-package pool
+package fleet
 
 import (
 	"cmp"
 	"slices"
 	"time"
-
-	"github.com/connswap/connswap/shared/migration"
 )
 
 // Snapshot is a worker as it is shown to people and programs.
@@ -19,39 +17,32 @@ type Snapshot struct {
 	Connected   bool      `json:"connected"` // its link is up
 	Available   bool      `json:"available"` // it takes new sessions
 	Draining    bool      `json:"draining"`  // its sessions move away, and it gets no new ones
-	Sessions    int       `json:"sessions"`  // by this director's count
+	Sessions    int       `json:"sessions"`  // by this director's count; the placement's part
 	Reported    int       `json:"reported"`  // by its own, at the last heartbeat: those of other directors count
 	Capacity    int       `json:"capacity"`
 	Fenced      uint64    `json:"fenced"` // tokens that came for sessions which had left, since the link is up
 	Heartbeat   time.Time `json:"last_heartbeat"`
 	Version     uint32    `json:"version"` // of the protocol that it is spoken with
 	Build       string    `json:"build"`
-	Incoming    int       `json:"incoming"` // swaps under way to it
+	Incoming    int       `json:"incoming"` // swaps under way to it; the placement's part
 }
 
-// Workers returns the registered workers by label, and how many sessions wait for one.
-func (p *Pool) Workers() (workers []Snapshot, waiting int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	workers = make([]Snapshot, 0, len(p.workers))
-	for _, w := range p.workers {
+// Workers returns the registered workers by label. What the placement knows of them is left out.
+func (f *Fleet) Workers() []Snapshot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	workers := make([]Snapshot, 0, len(f.workers))
+	for _, w := range f.workers {
 		s := Snapshot{
 			Worker: w.Label, Instance: w.Instance, UserAddr: w.UserAddr, MgmtAddr: w.MgmtAddr, Engine: w.Engine,
 			Fingerprint: w.Fingerprint, Reported: w.reported, Capacity: w.Capacity, Heartbeat: w.heartbeat,
-			Draining: p.draining[w.Label], Version: w.Version, Build: w.Build,
+			Draining: f.drained[w.Label], Version: w.Version, Build: w.Build,
 		}
 		if w.link != nil {
-			s.Connected, s.Available, s.Sessions, s.Fenced = true, w.link.available() && !p.draining[w.Label], w.link.sessions(), w.link.fenced.Load()
-			s.Incoming = w.link.incoming[migration.Failover] + w.link.incoming[migration.Planned]
+			s.Connected, s.Available, s.Fenced = true, w.link.Available() && !f.drained[w.Label], w.link.Fenced()
 		}
 		workers = append(workers, s)
 	}
 	slices.SortFunc(workers, func(a, b Snapshot) int { return cmp.Compare(a.Worker, b.Worker) })
-	return workers, len(p.waiting[migration.Placement]) + len(p.waiting[migration.Failover])
-}
-
-func (l *Link) sessions() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.attempts)
+	return workers
 }

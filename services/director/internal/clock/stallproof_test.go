@@ -1,4 +1,4 @@
-package lived
+package clock
 
 import (
 	"context"
@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-func TestTimeIsLivedInTicks(t *testing.T) {
+func TestTimePassesInTicks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var c Clock
+		var c StallProof
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second+Tick/2)
 		defer cancel()
 		ticks := 0
@@ -17,17 +17,17 @@ func TestTimeIsLivedInTicks(t *testing.T) {
 			t.Fatal(err)
 		}
 		if c.Now() != 10*time.Second || ticks != int(10*time.Second/Tick) {
-			t.Errorf("lived %v in %d ticks", c.Now(), ticks)
+			t.Errorf("%v passed in %d ticks", c.Now(), ticks)
 		}
 	})
 }
 
-func TestStoppedTimeIsNotLived(t *testing.T) {
-	var c Clock
+func TestStoppedTimeDoesNotCount(t *testing.T) {
+	var c StallProof
 	c.advance(Tick)
 	then := c.Now()
 	c.advance(time.Hour) // the process was stopped
-	if lived := c.Since(then); lived != 2*Tick {
-		t.Errorf("an hour without a tick counts for %v", lived)
+	if passed := c.Since(then); passed != 2*Tick {
+		t.Errorf("an hour without a tick counts for %v", passed)
 	}
 }

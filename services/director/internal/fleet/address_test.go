@@ -1,9 +1,8 @@
-package pool
+package fleet_test
 
 import (
 	"context"
 	"errors"
-	"net"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -11,19 +10,17 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/director/internal/lived"
-	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/fleet"
+	"github.com/connswap/connswap/services/director/internal/link"
 )
 
 // deaf is a network on which nobody answers. It remembers who was dialled last.
-type deaf struct {
-	quicnet.Network
-	last atomic.Value
-}
+type deaf struct{ last atomic.Value }
 
-func (d *deaf) DialPacket(_ context.Context, addr string) (net.PacketConn, net.Addr, error) {
-	d.last.Store(addr)
-	return nil, nil, errors.New("nobody there")
+func (d *deaf) Dial(_ context.Context, peer link.Peer) (link.Conn, error) {
+	d.last.Store(peer.UserAddr)
+	return nil, errors.New("nobody there")
 }
 
 // TestSameInstanceAtAnotherAddress is a container that comes back to its network under another address before its
@@ -31,14 +28,14 @@ func (d *deaf) DialPacket(_ context.Context, addr string) (net.PacketConn, net.A
 func TestSameInstanceAtAnotherAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := &deaf{}
-		p := New(Config{ProgressTimeout: time.Second}, Deps{Network: nw, Log: zap.NewNop(), Clock: &lived.Clock{}})
-		defer p.Close()
-		old, err := p.Register(Worker{Label: "a", Instance: "1", UserAddr: "10.0.0.5:62001"})
+		f := fleet.New(link.Config{ProgressTimeout: time.Second}, fleet.Deps{Dialer: nw, Log: zap.NewNop(), Clock: &clock.StallProof{}})
+		defer f.Close()
+		old, err := f.Register(link.Peer{Label: "a", Instance: "1", UserAddr: "10.0.0.5:62001"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(3 * time.Second)
-		if _, err := p.Register(Worker{Label: "a", Instance: "1", UserAddr: "10.0.0.9:62001"}); err != nil {
+		if _, err := f.Register(link.Peer{Label: "a", Instance: "1", UserAddr: "10.0.0.9:62001"}); err != nil {
 			t.Fatal(err)
 		}
 		if old.Heartbeat(0) {

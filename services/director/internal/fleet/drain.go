@@ -1,0 +1,60 @@
+package fleet
+
+import (
+	"slices"
+
+	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/shared/wire"
+)
+
+// Drain takes a worker out of use: it gets nothing new, until Undrain, however often it registers anew. Its streams
+// stay where they are; moving them is the caller's part. Unless forced, the last worker that could take streams is
+// not taken away.
+func (f *Fleet) Drain(label string, force bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.workers[label] == nil && !f.drained[label] {
+		return unknown(label)
+	}
+	if !force && !f.spare(label) {
+		return wire.Errorf(wire.CodeNoWorker, "%s is the last worker that takes sessions; start another one first, or force it", label)
+	}
+	f.drained[label] = true
+	return nil
+}
+
+// Undrain puts a worker back into use.
+func (f *Fleet) Undrain(label string) error {
+	if err := f.unmark(label); err != nil {
+		return err
+	}
+	f.placement.Changed()
+	return nil
+}
+
+func (f *Fleet) unmark(label string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.drained[label]:
+		delete(f.drained, label)
+		return nil
+	case f.workers[label] == nil:
+		return unknown(label)
+	}
+	return wire.Errorf(wire.CodeInvalid, "%s is not drained", label)
+}
+
+// Drained reports whether a worker is out of use.
+func (f *Fleet) Drained(label string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.drained[label]
+}
+
+// spare reports whether a worker other than label takes streams. f.mu is held.
+func (f *Fleet) spare(label string) bool {
+	return slices.ContainsFunc(f.links, func(l *link.Link) bool {
+		return l.Worker() != label && !f.drained[l.Worker()] && l.Available()
+	})
+}

@@ -1,0 +1,76 @@
+package fleet_test
+
+import (
+	"testing"
+	"testing/synctest"
+
+	"github.com/connswap/connswap/services/director/internal/fleet"
+	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
+	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// placement counts what it is told.
+type placement struct{ up, changed, declined, failed, down int }
+
+func (p *placement) Up(*link.Link)               { p.up++ }
+func (p *placement) Changed()                    { p.changed++ }
+func (p *placement) Declined(*link.Link)         { p.declined++ }
+func (p *placement) Failed(*link.Link)           { p.failed++ }
+func (p *placement) Down(*link.Link, link.Cause) { p.down++ }
+
+// TestDrainedLabelStaysDrained has the drained worker's process replaced: its label is out of use, not its process.
+func TestDrainedLabelStaysDrained(t *testing.T) {
+	inFleet(t, func(t *testing.T, f *fleet.Fleet) {
+		f.Serve(&placement{})
+		first := register(t, f, "1")
+		if err := f.Drain("a", true); err != nil {
+			t.Fatal(err)
+		}
+		first.Close()
+		register(t, f, "2")
+		if workers := f.Workers(); len(workers) != 1 || workers[0].Instance != "2" || !workers[0].Draining {
+			t.Errorf("after it registered anew: %+v", workers)
+		}
+		if err := f.Undrain("a"); err != nil {
+			t.Error(err)
+		}
+		if workers := f.Workers(); workers[0].Draining {
+			t.Error("still drained")
+		}
+	})
+}
+
+// TestWorkerAsksToBeEmptied says so on the link, with and without somebody to hear it.
+func TestWorkerAsksToBeEmptied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked []string
+		var told placement
+		f := fleettest.New(fleet.Deps{Draining: func(label, instance string) { asked = append(asked, label+"/"+instance) }})
+		defer f.Close()
+		f.Serve(&told)
+		a, err := f.Connect(link.Peer{Label: "a", Instance: "1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		report := func(m *wirepb.WorkerStatus) {
+			t.Helper()
+			if err := a.Report(m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		report(&wirepb.WorkerStatus{})
+		report(&wirepb.WorkerStatus{Available: true})
+		report(&wirepb.WorkerStatus{Failed: true, Draining: true}) // its streams are gone already
+		if len(asked) != 0 || told != (placement{up: 1, changed: 2, failed: 1}) {
+			t.Errorf("%v asked, the placement was told %+v", asked, told)
+		}
+		report(&wirepb.WorkerStatus{Draining: true, Reason: "shutting down"})
+		if len(asked) != 1 || asked[0] != "a/1" {
+			t.Errorf("%v asked", asked)
+		}
+		if workers := f.Workers(); workers[0].Draining || workers[0].Available {
+			t.Errorf("its label is drained, or it takes streams: %+v", workers[0])
+		}
+	})
+}

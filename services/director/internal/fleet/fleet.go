@@ -1,0 +1,165 @@
+// Package fleet knows the workers: who is registered, the link to each and who supervises it, and which ones operators
+// have drained. Which stream a worker gets is decided elsewhere (see Placement).
+package fleet
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// Placement gives streams to workers. It is told what becomes of their links, on the links' goroutines: it must not
+// block. No lock of the fleet is held, so that it may ask the fleet.
+type Placement interface {
+	// Up says that a link can be given streams.
+	Up(l *link.Link)
+	// Changed says that a worker may take streams which it did not take before.
+	Changed()
+	// Declined says that a worker refused a stream because it has no room, or is not ready.
+	Declined(l *link.Link)
+	// Failed says that a worker has let go of all its streams. Its link stays.
+	Failed(l *link.Link)
+	// Down says that a link is lost, with all its streams.
+	Down(l *link.Link, cause link.Cause)
+}
+
+// Deps is what a Fleet needs from outside.
+type Deps struct {
+	Dialer   link.Dialer
+	Clock    *clock.StallProof
+	Log      *zap.Logger
+	Draining func(label, instance string) // called when a worker asks to be emptied; must not block. Optional
+}
+
+// Fleet is safe for concurrent use. No call to the outside is made with its lock held.
+type Fleet struct {
+	cfg       link.Config
+	deps      Deps
+	log       *zap.Logger
+	placement Placement // set before the first worker registers
+
+	supervisors sync.WaitGroup // one goroutine per worker
+	ctx         context.Context
+	stop        context.CancelCauseFunc
+
+	mu      sync.Mutex
+	workers map[string]*worker // by label
+	links   []*link.Link       // up, in the order in which they came up
+	drained map[string]bool    // labels of workers that get nothing new, registered or not
+}
+
+// New returns a fleet without workers. Close ends it.
+func New(cfg link.Config, deps Deps) *Fleet {
+	f := &Fleet{cfg: cfg, deps: deps, log: deps.Log, workers: map[string]*worker{}, drained: map[string]bool{}}
+	f.ctx, f.stop = context.WithCancelCause(context.Background())
+	return f
+}
+
+// Serve names the placement. Call it once, before the first worker registers.
+func (f *Fleet) Serve(p Placement) { f.placement = p }
+
+// Close leaves all workers and waits until nothing of the fleet runs any more.
+func (f *Fleet) Close() {
+	f.stop(link.Lost(link.CauseShutdown, nil))
+	f.supervisors.Wait()
+}
+
+// Link returns the link to a worker, or nil while it is down. The error says that no such worker is registered.
+func (f *Fleet) Link(label string) (*link.Link, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w := f.workers[label]
+	if w == nil {
+		return nil, unknown(label)
+	}
+	return w.link, nil
+}
+
+func unknown(label string) error {
+	return wire.Errorf(wire.CodeNotFound, "no worker %q is registered", label)
+}
+
+// Announce sends a message to every worker that speaks at least the given version.
+func (f *Fleet) Announce(version uint32, m wire.Message) {
+	for _, l := range f.up() {
+		if l.Version() >= version {
+			l.Send(m)
+		}
+	}
+}
+
+// up returns the links that are up, in the order in which they came up.
+func (f *Fleet) up() []*link.Link {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.links)
+}
+
+// Watch judges the links once. Call it at each tick of the stall-proof clock, from one goroutine.
+//
+// If many fall silent at once, the fault is more likely on our side: they get twice the time.
+func (f *Fleet) Watch() {
+	links, now := f.up(), f.deps.Clock.Now()
+	verdicts := map[*link.Link]error{}
+	for _, l := range links {
+		if err := l.Judge(now, 1); err != nil {
+			verdicts[l] = err
+		}
+	}
+	if mass := len(verdicts) > max(1, len(links)*3/10); !mass {
+		for l, err := range verdicts {
+			l.Lose(err)
+		}
+		return
+	}
+	for l := range verdicts {
+		if err := l.Judge(now, 2); err != nil {
+			l.Lose(err)
+		}
+	}
+}
+
+// owner is the fleet as its links see it.
+type owner struct {
+	*Fleet
+	worker *worker
+}
+
+func (o owner) Up(l *link.Link) {
+	o.mu.Lock()
+	o.links = append(o.links, l)
+	o.worker.link = l
+	o.mu.Unlock()
+	o.placement.Up(l)
+}
+
+func (o owner) Status(l *link.Link, m *wirepb.WorkerStatus) {
+	if m.GetFailed() {
+		o.placement.Failed(l)
+		return
+	}
+	o.placement.Changed()
+	// That a worker asks to be emptied is over with its process: the label is free for the next.
+	if m.GetDraining() && o.deps.Draining != nil {
+		o.deps.Draining(o.worker.Label, o.worker.Instance)
+	}
+}
+
+func (o owner) Declined(l *link.Link) { o.placement.Declined(l) }
+
+func (o owner) Down(l *link.Link, cause link.Cause) {
+	o.mu.Lock()
+	if i := slices.Index(o.links, l); i >= 0 {
+		o.links = slices.Delete(o.links, i, i+1)
+	}
+	o.worker.link = nil
+	o.mu.Unlock()
+	o.placement.Down(l, cause)
+}

@@ -1,0 +1,90 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/shared/wire"
+)
+
+// Registration is one MGMT connection on which a worker is registered.
+type Registration struct {
+	fleet  *Fleet
+	worker *worker
+}
+
+// Register makes a worker known, or refreshes what is known. A second live worker under the same label is
+// refused with CodeLabelInUse; a newer instance of one that is gone, or does not answer, takes its place.
+func (f *Fleet) Register(peer link.Peer) (*Registration, error) {
+	for {
+		f.mu.Lock()
+		if f.ctx.Err() != nil {
+			f.mu.Unlock()
+			return nil, wire.Errorf(wire.CodeShutdown, "the director is shutting down")
+		}
+		old := f.workers[peer.Label]
+		switch {
+		case old == nil:
+			w := f.add(peer)
+			f.mu.Unlock()
+			return &Registration{fleet: f, worker: w}, nil
+		case old.leaving: // nothing may be hung on it any more
+		case old.Instance == peer.Instance && old.link == nil && old.UserAddr != peer.UserAddr:
+			old.dismiss(link.Lost(link.CauseBroken, errors.New("it has another address")))
+		case old.Instance == peer.Instance:
+			old.registrations++
+			old.heartbeat = time.Now()
+			f.mu.Unlock()
+			return &Registration{fleet: f, worker: old}, nil
+		case old.link != nil && old.registrations > 0:
+			f.mu.Unlock()
+			return nil, wire.Errorf(wire.CodeLabelInUse,
+				"another worker at %s is registered as %q; choose another CONNECTION_SWAP_WORKER_LABEL", old.UserAddr, peer.Label)
+		default:
+			old.dismiss(link.Lost(link.CauseReplaced, nil))
+		}
+		f.mu.Unlock()
+		<-old.done // its streams are on their way elsewhere
+	}
+}
+
+// add starts a worker's supervisor. f.mu is held.
+func (f *Fleet) add(peer link.Peer) *worker {
+	w := &worker{Peer: peer, done: make(chan struct{}), registrations: 1, heartbeat: time.Now()}
+	ctx, stop := context.WithCancelCause(f.ctx)
+	w.stop = stop
+	f.workers[w.Label] = w
+	f.log.Info("worker registered", zap.String("worker", w.Label), zap.String("instance", w.Instance),
+		zap.String("address", w.UserAddr), zap.String("engine", w.Engine), zap.Int("capacity", w.Capacity))
+	f.supervisors.Go(func() { f.supervise(ctx, w) })
+	return w
+}
+
+// Heartbeat takes note of the worker's own count of its streams. Whether it is available the link says, in
+// order with everything else there. It is false if this registration counts no longer: the worker has been
+// replaced, and has to register anew.
+func (r *Registration) Heartbeat(sessions int) bool {
+	r.fleet.mu.Lock()
+	defer r.fleet.mu.Unlock()
+	r.worker.heartbeat = time.Now()
+	r.worker.reported = sessions
+	return !r.worker.leaving
+}
+
+// Left is closed when the worker is not registered any more, and nothing of its link runs.
+func (r *Registration) Left() <-chan struct{} { return r.worker.done }
+
+// Close says that the MGMT connection is gone. The worker stays while its link is up: losing the control
+// plane ends no stream.
+func (r *Registration) Close() {
+	r.fleet.mu.Lock()
+	defer r.fleet.mu.Unlock()
+	r.worker.registrations--
+	if r.worker.registrations == 0 && r.worker.link == nil {
+		r.worker.dismiss(errGone)
+	}
+}

@@ -1,0 +1,85 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/link"
+)
+
+// worker is a registered process. Its supervisor holds the link to it.
+type worker struct {
+	link.Peer
+
+	stop context.CancelCauseFunc // ends the supervisor
+	done chan struct{}           // closed when the supervisor has ended
+
+	// The fields below are guarded by Fleet.mu.
+	registrations int        // MGMT connections on which it is registered
+	leaving       bool       // its supervisor ends: whoever comes now is new
+	heartbeat     time.Time  // last one
+	reported      int        // streams on it, by its own count
+	link          *link.Link // nil while down
+}
+
+var errGone = link.Lost(link.CauseClosed, errors.New("no longer registered"))
+
+const (
+	firstBackoff = 20 * time.Millisecond
+	lastBackoff  = 500 * time.Millisecond
+	steady       = time.Second // a link that held for less is not dialled again in a hurry
+)
+
+// supervise holds a link to w until ctx ends, or until w is no longer registered and its link is lost.
+func (f *Fleet) supervise(ctx context.Context, w *worker) {
+	defer close(w.done)
+	log := f.log.With(zap.String("worker", w.Label))
+	backoff := firstBackoff
+	for ctx.Err() == nil {
+		l := link.New(f.cfg, f.deps.Dialer, owner{f, w}, w.Peer, f.log)
+		dialled := time.Now()
+		up, err := l.Run(ctx)
+		if up && time.Since(dialled) > steady {
+			backoff = firstBackoff
+		}
+		if ctx.Err() != nil || f.forget(w) {
+			break
+		}
+		log.Debug("link is down", zap.Error(err), zap.Duration("redial_in", backoff))
+		select {
+		case <-ctx.Done():
+		case <-time.After(backoff):
+		}
+		backoff = min(2*backoff, lastBackoff)
+	}
+	f.remove(w)
+	log.Info("worker left", zap.String("instance", w.Instance), zap.NamedError("reason", context.Cause(ctx)))
+}
+
+// forget reports whether nobody vouches for w any more.
+func (f *Fleet) forget(w *worker) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if w.registrations > 0 {
+		return false
+	}
+	w.dismiss(errGone)
+	return true
+}
+
+// dismiss ends the worker's supervisor. Fleet.mu is held.
+func (w *worker) dismiss(reason error) {
+	w.leaving = true
+	w.stop(reason)
+}
+
+func (f *Fleet) remove(w *worker) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.workers[w.Label] == w {
+		delete(f.workers, w.Label)
+	}
+}

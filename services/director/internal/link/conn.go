@@ -1,0 +1,81 @@
+package link
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"io"
+	"net"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/wire"
+)
+
+// Dialer connects to workers.
+type Dialer interface {
+	Dial(ctx context.Context, peer Peer) (Conn, error)
+}
+
+// Conn is what a link needs of its connection. The director opens the control stream and the tether, the worker the
+// token streams.
+type Conn interface {
+	OpenControl(ctx context.Context) (Control, error)
+	AcceptTokens(ctx context.Context) (io.Reader, error)
+	DialTether(ctx context.Context) (io.ReadWriteCloser, error)
+	Stats() quic.ConnectionStats
+	LocalAddr() net.Addr
+	// Close tells the worker why, and ends all reads and writes.
+	Close(code quic.ApplicationErrorCode, reason string) error
+}
+
+// Control is the control stream.
+type Control interface {
+	io.ReadWriter
+	SetDeadline(t time.Time) error
+}
+
+// QUIC dials workers over a network.
+type QUIC struct {
+	Network   quicnet.Network
+	TLS       identity.Source
+	KeepAlive time.Duration // between pings to a worker that is silent
+}
+
+// Dial opens a connection from a socket of its own: when nothing listens on the other side any more, the kernel
+// reports that on the socket, and it must concern no other link.
+func (d QUIC) Dial(ctx context.Context, peer Peer) (Conn, error) {
+	tlsConf := identity.ClientTLS(d.TLS, wire.ALPNLink, identity.Worker)
+	conn, err := quicnet.Dial(ctx, d.Network, peer.UserAddr, tlsConf, quicnet.LinkConfig(d.KeepAlive))
+	if err != nil {
+		return nil, err
+	}
+	return quicConn{Conn: conn, network: d.Network, addr: peer.UserAddr}, nil
+}
+
+type quicConn struct {
+	*quicnet.Conn
+
+	network quicnet.Network
+	addr    string
+}
+
+func (c quicConn) OpenControl(ctx context.Context) (Control, error) { return c.OpenStreamSync(ctx) }
+
+func (c quicConn) AcceptTokens(ctx context.Context) (io.Reader, error) { return c.AcceptUniStream(ctx) }
+
+func (c quicConn) DialTether(ctx context.Context) (io.ReadWriteCloser, error) {
+	return c.network.DialStream(ctx, c.addr)
+}
+
+func (c quicConn) Stats() quic.ConnectionStats { return c.ConnectionStats() }
+
+// NewID returns 16 hex digits, random.
+func NewID() string {
+	id := make([]byte, 8)
+	_, _ = rand.Read(id) // never fails (crypto/rand)
+	return hex.EncodeToString(id)
+}

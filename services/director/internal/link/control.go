@@ -1,0 +1,81 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// readControl reads the control stream until it ends.
+func (l *Link) readControl(frames *wire.Reader) error {
+	for {
+		f, err := frames.Next()
+		if errors.Is(err, io.EOF) {
+			return Lost(CauseClosed, errors.New("worker ended the control stream"))
+		}
+		if err != nil {
+			return err
+		}
+		m, err := wire.Decode(f)
+		if err != nil {
+			return err
+		}
+		if !l.hear(m) {
+			return fmt.Errorf("%w: %s on the control stream", wire.ErrUnexpected, f.Type)
+		}
+	}
+}
+
+// hear acts on one message, and reports false if it has no place on the control stream.
+func (l *Link) hear(m wire.Message) bool {
+	switch m := m.(type) {
+	case *wirepb.Progress:
+		l.progress.Add(1)
+	case *wirepb.Refused:
+		l.refused(m)
+	case *wirepb.Prepared:
+		if s := l.sink(m.GetSession()); s != nil {
+			s.Prepared(m)
+		}
+	case *wirepb.Captured:
+		if s := l.sink(m.GetSession()); s != nil {
+			s.Captured(m)
+		}
+	case *wirepb.Held:
+		l.held(m)
+	case *wirepb.WorkerStatus:
+		l.status(m)
+	default:
+		return false
+	}
+	return true
+}
+
+// refused lets go of a stream that the worker did not take.
+func (l *Link) refused(m *wirepb.Refused) {
+	s := l.sink(m.GetSession())
+	if s == nil {
+		return
+	}
+	l.detach(m.GetSession(), m.GetEpoch())
+	if code := wire.Code(m.GetCode()); code == wire.CodeUnavailable || code == wire.CodeCapacity {
+		l.owner.Declined(l)
+	}
+	s.Refused(m)
+}
+
+// status takes note of the worker's readiness. If it failed, its streams go elsewhere at once.
+func (l *Link) status(m *wirepb.WorkerStatus) {
+	l.ready.Store(m.GetAvailable())
+	if m.GetFailed() {
+		l.log.Warn("worker reported failure", zap.String("reason", m.GetReason()), zap.Int("sessions", l.detachAll()))
+	} else {
+		l.log.Info("worker status", zap.Bool("available", m.GetAvailable()), zap.String("reason", m.GetReason()))
+	}
+	l.owner.Status(l, m)
+}

@@ -1,0 +1,221 @@
+// Package link is one standing connection to one worker's process: what the director sends on it, who gets what the
+// worker answers, and how its end is noticed. It knows nothing of other workers, nor of who is given which stream.
+package link
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// Peer is a worker's process as it describes itself when it registers. It does not change: a new process is a new Peer.
+type Peer struct {
+	Label       string
+	Instance    string // new with each start of the process
+	UserAddr    string // of its links and tethers
+	MgmtAddr    string
+	Engine      string
+	Fingerprint string // of the engine: equal ones continue each other's streams exactly
+	Capacity    int    // streams at once
+	Stateful    bool   // its engine has a state that moves with a stream
+	Version     uint32 // of the protocol to speak with it
+	Build       string
+}
+
+// Config is what all links of a director have in common.
+type Config struct {
+	DirectorID      string
+	Instance        string                   // of this process: it tells workers its links from those of the process before it
+	KeepAlive       time.Duration            // how often a worker shall report progress
+	IdleTimeout     time.Duration            // without any packet
+	ProgressTimeout time.Duration            // without progress, while packets come
+	TokenKeys       func() *wirepb.TokenKeys // of migration tokens, for the greeting
+}
+
+// Owner is told what becomes of a link. The link's goroutines call it; it must not block.
+type Owner interface {
+	// Up says that the link can be given streams. It is the first call.
+	Up(l *Link)
+	// Status passes on what the worker says of itself. If it failed, the link has let go of its streams before.
+	Status(l *Link, m *wirepb.WorkerStatus)
+	// Declined says that the worker refused a stream because it has no room, or is not ready.
+	Declined(l *Link)
+	// Down says that the link is lost. It is the last call, and comes only if Up came.
+	Down(l *Link, cause Cause)
+}
+
+// Link is one connection to one worker. Make it with New, and call Run once. All other methods may be called from any
+// goroutine from Owner.Up on; after Down they do nothing.
+type Link struct {
+	cfg    Config
+	dialer Dialer
+	owner  Owner
+	peer   Peer
+	log    *zap.Logger
+
+	tether  string // what ties the tether to this link
+	control *wire.Outbox
+	conn    Conn // set before Up
+	lose    context.CancelCauseFunc
+
+	silence  silence       // owned by whoever calls Judge
+	fenced   atomic.Uint64 // tokens for streams that were no longer attached
+	progress atomic.Uint64 // reports of progress so far
+	up       atomic.Bool
+	ready    atomic.Bool // the worker takes new streams, by its own last word
+
+	mu       sync.Mutex
+	attached map[uint64]attachment // by session
+	holding  map[uint64]Sink       // by session: whose checkpoint the worker was asked to keep, until it answers
+}
+
+// attachment is a stream that was given to the worker.
+type attachment struct {
+	sink  Sink
+	epoch uint64
+}
+
+// tokenStreams is how many streams a worker spreads its tokens over, so that one lost packet does not hold up
+// all sessions.
+const tokenStreams = 4
+
+// New returns a link that is not connected yet.
+func New(cfg Config, dialer Dialer, owner Owner, peer Peer, log *zap.Logger) *Link {
+	return &Link{
+		cfg: cfg, dialer: dialer, owner: owner, peer: peer, log: log.With(zap.String("worker", peer.Label)),
+		tether: NewID(), control: wire.NewOutbox(), lose: func(error) {},
+		attached: map[uint64]attachment{}, holding: map[uint64]Sink{},
+	}
+}
+
+// Run connects, and holds the link until it is lost or ctx ends; ctx's cause should be made with Lost. It reports
+// whether the link was up, and returns when nothing of it runs any more.
+func (l *Link) Run(ctx context.Context) (up bool, err error) {
+	ctx, l.lose = context.WithCancelCause(ctx)
+	defer l.lose(nil)
+	control, frames, err := l.dial(ctx)
+	if err != nil {
+		return false, err
+	}
+	l.log.Info("worker connected", zap.String("address", l.peer.UserAddr))
+	l.up.Store(true)
+	l.owner.Up(l)
+	var running sync.WaitGroup
+	running.Go(func() { l.lose(classify(l.control.Run(ctx, control))) })
+	running.Go(func() { l.lose(classify(l.readControl(frames))) })
+	running.Go(func() { l.lose(classify(l.acceptTokens(ctx, &running))) })
+	running.Go(func() { l.lose(l.holdTether(ctx)) })
+
+	<-ctx.Done()
+	err = context.Cause(ctx)
+	l.down(err)
+	code := wire.QUICLost
+	if CauseOf(err) == CauseShutdown {
+		code = wire.QUICShutdown
+	}
+	_ = l.conn.Close(code, wire.Text(err.Error()))
+	running.Wait()
+	return true, err
+}
+
+// dial connects and greets. A worker that accepts the connection but does not greet is one that hangs.
+func (l *Link) dial(ctx context.Context) (Control, *wire.Reader, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*l.cfg.ProgressTimeout)
+	defer cancel()
+	conn, err := l.dialer.Dial(ctx, l.peer)
+	if err != nil {
+		return nil, nil, fmt.Errorf("dialling %s: %w", l.peer.UserAddr, err)
+	}
+	l.conn = conn
+	control, frames, err := l.greet(ctx)
+	if err != nil {
+		_ = conn.Close(wire.QUICProtocol, wire.Text(err.Error()))
+		return nil, nil, fmt.Errorf("greeting %s: %w", l.peer.UserAddr, err)
+	}
+	return control, frames, nil
+}
+
+// greet opens the control stream, says who the director is, and hears whether the worker is the one expected.
+func (l *Link) greet(ctx context.Context) (Control, *wire.Reader, error) {
+	control, err := l.conn.OpenControl(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	deadline, _ := ctx.Deadline()
+	if err := control.SetDeadline(deadline); err != nil {
+		return nil, nil, err
+	}
+	hello := &wirepb.LinkHello{
+		Version: l.peer.Version, DirectorId: l.cfg.DirectorID, TokenStreams: tokenStreams, Tether: l.tether,
+		ProgressIntervalMs: uint32(max(1, l.cfg.KeepAlive.Milliseconds())), DirectorInstance: l.cfg.Instance,
+	}
+	if l.peer.Version >= 2 {
+		hello.TokenKeys = l.cfg.TokenKeys()
+	}
+	if _, err := control.Write(wire.Append(nil, hello)); err != nil {
+		return nil, nil, err
+	}
+	frames := wire.NewReader(control, wire.MaxControl)
+	welcome, err := wire.ReadMessage[*wirepb.LinkWelcome](frames)
+	if err != nil {
+		return nil, nil, err
+	}
+	if welcome.GetInstance() != l.peer.Instance {
+		return nil, nil, wire.Errorf(wire.CodeSuperseded, "instance %s answers as %q, expected was %s",
+			welcome.GetInstance(), welcome.GetWorker(), l.peer.Instance)
+	}
+	l.ready.Store(welcome.GetAvailable())
+	return control, frames, control.SetDeadline(time.Time{})
+}
+
+// down lets go of all streams and tells the owner.
+func (l *Link) down(err error) {
+	l.up.Store(false)
+	cause := CauseOf(err)
+	level := zap.WarnLevel
+	if cause == CauseShutdown {
+		level = zap.InfoLevel
+	}
+	l.log.Log(level, "worker lost", zap.String("cause", string(cause)), zap.Int("sessions", l.detachAll()), zap.Error(err))
+	l.owner.Down(l, cause)
+}
+
+// Lose ends the link; err should be made with Lost. Only the first reason counts.
+func (l *Link) Lose(err error) { l.lose(err) }
+
+// Up reports whether the worker can be reached, as far as is known.
+func (l *Link) Up() bool { return l.up.Load() }
+
+// Available reports whether the worker can be reached and takes new streams, as far as is known.
+func (l *Link) Available() bool { return l.up.Load() && l.ready.Load() }
+
+// Fenced returns how many tokens came for streams that were no longer attached.
+func (l *Link) Fenced() uint64 { return l.fenced.Load() }
+
+// Peer returns the worker's process at the other end.
+func (l *Link) Peer() Peer { return l.peer }
+
+// Worker returns the label of the worker.
+func (l *Link) Worker() string { return l.peer.Label }
+
+// Fingerprint returns that of the worker's engine.
+func (l *Link) Fingerprint() string { return l.peer.Fingerprint }
+
+// Stateful reports whether the worker's engine has a state that moves with a stream.
+func (l *Link) Stateful() bool { return l.peer.Stateful }
+
+// Version is that of the protocol which the worker is spoken with.
+func (l *Link) Version() uint32 { return l.peer.Version }
+
+// MgmtAddr is where the worker's MGMT port is.
+func (l *Link) MgmtAddr() string { return l.peer.MgmtAddr }
+
+// LocalAddr is the address of this end of the link, "ip:port".
+func (l *Link) LocalAddr() string { return l.conn.LocalAddr().String() }

@@ -1,0 +1,277 @@
+package link_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/services/director/internal/link/linktest"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// world is one link to a scripted worker, and what its owner and its streams were told.
+type world struct {
+	*testing.T
+	*link.Link
+	worker *linktest.Fake
+
+	mu    sync.Mutex
+	log   []string
+	cause link.Cause
+}
+
+func (w *world) note(what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.log = append(w.log, what)
+}
+
+// said returns what was noted since the last call.
+func (w *world) said() (all []string) {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all, w.log = w.log, nil
+	return all
+}
+
+// owner is the world as the link's owner.
+type owner struct{ *world }
+
+func (o owner) Up(*link.Link)                           { o.note("up") }
+func (o owner) Status(*link.Link, *wirepb.WorkerStatus) { o.note("status") }
+func (o owner) Declined(*link.Link)                     { o.note("declined") }
+
+func (o owner) Down(_ *link.Link, cause link.Cause) {
+	o.note("down")
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.cause = cause
+}
+
+// sink is a stream that notes what it gets.
+type sink struct {
+	link.Sink
+	*world
+	name string
+}
+
+func (s sink) Token(wire.Token)                      { s.note(s.name + " token") }
+func (s sink) Flush(*link.Link) *wirepb.Credit_Grant { s.note(s.name + " flush"); return nil }
+func (s sink) Connection() uint64                    { return uint64(s.name[0]) }
+func (s sink) Begun(*wirepb.Begin)                   { s.note(s.name + " begun") }
+func (s sink) Ended(*wirepb.End)                     { s.note(s.name + " ended") }
+func (s sink) Failed(*wirepb.Fail)                   { s.note(s.name + " failed") }
+func (s sink) Refused(*wirepb.Refused)               { s.note(s.name + " refused") }
+func (s sink) Prepared(*wirepb.Prepared)             { s.note(s.name + " prepared") }
+func (s sink) Captured(*wirepb.Captured)             { s.note(s.name + " captured") }
+func (s sink) Held(*wirepb.Held)                     { s.note(s.name + " held") }
+
+// config is that of all links here.
+var config = link.Config{
+	DirectorID: "director-1", Instance: "d", KeepAlive: 100 * time.Millisecond,
+	IdleTimeout: 300 * time.Millisecond, ProgressTimeout: 500 * time.Millisecond,
+	TokenKeys: func() *wirepb.TokenKeys { return &wirepb.TokenKeys{} },
+}
+
+// inWorld runs a test with a link that is up.
+func inWorld(t *testing.T, test func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		peer := link.Peer{Label: "a", Instance: "1", Capacity: 9, Version: 2}
+		w := &world{T: t, worker: linktest.NewFake(peer)}
+		w.Link = link.New(config, w.worker, owner{w}, peer, zap.NewNop())
+		ctx, stop := context.WithCancelCause(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			if up, err := w.Link.Run(ctx); !up || err == nil {
+				t.Errorf("Run returned %v, %v", up, err)
+			}
+		}()
+		<-w.worker.Connected()
+		w.expect("up")
+		test(w)
+		stop(link.Lost(link.CauseShutdown, nil))
+		<-ended
+	})
+}
+
+func (w *world) expect(want ...string) {
+	w.Helper()
+	got := w.said()
+	if len(got) != len(want) {
+		w.Errorf("got %q, want %q", got, want)
+		return
+	}
+	for i := range got {
+		if got[i] != want[i] {
+			w.Errorf("got %q, want %q", got, want)
+			return
+		}
+	}
+}
+
+// sent fails unless the director sent exactly these types of messages since the last call.
+func (w *world) sent(want ...wire.Message) {
+	w.Helper()
+	synctest.Wait()
+	got, err := w.worker.Received()
+	if err != nil || len(got) != len(want) {
+		w.Fatalf("the director sent %v, %v, want %v", got, err, want)
+	}
+	for i := range got {
+		if got[i].ProtoReflect().Type() != want[i].ProtoReflect().Type() {
+			w.Errorf("the director sent %T as message %d, want %T", got[i], i, want[i])
+		}
+	}
+}
+
+func (w *world) report(m wire.Message) {
+	w.Helper()
+	if err := w.worker.Report(m); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) say(frames []byte) {
+	w.Helper()
+	if err := w.worker.Say(frames); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) attach(session, epoch uint64, name string) {
+	w.Attach(&wirepb.Attach{Session: session, Epoch: epoch}, sink{world: w, name: name})
+}
+
+func token(session, epoch, sequence uint64) []byte {
+	return wire.AppendLinkToken(nil, wire.Token{Session: session, Epoch: epoch, Sequence: sequence, Text: []byte("x")})
+}
+
+// TestWhoHears brings what the worker says to the stream that is attached, and to nobody else.
+func TestWhoHears(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.attach(1, 1, "a")
+		w.attach(2, 1, "b")
+		w.sent(&wirepb.Attach{}, &wirepb.Attach{})
+		w.say(wire.Append(nil, &wirepb.Begin{Session: 1, Epoch: 1}))
+		w.expect("a begun")
+		w.say(append(append(token(2, 1, 1), token(1, 1, 1)...), token(7, 1, 1)...)) // at once; 7 is nobody's
+		w.expect("b token", "a token", "a flush", "b flush")
+		if n := w.Fenced(); n != 1 {
+			t.Errorf("%d tokens counted as fenced", n)
+		}
+		w.Cancel(1, 1)
+		w.attach(1, 2, "c")
+		w.Cancel(1, 1) // late: it means the attempt that is gone
+		w.sent(&wirepb.Cancel{}, &wirepb.Attach{}, &wirepb.Cancel{})
+		w.report(&wirepb.Prepared{Session: 1, Epoch: 2})
+		w.say(wire.Append(nil, &wirepb.End{Session: 1, Epoch: 2}))
+		w.say(wire.Append(nil, &wirepb.Fail{Session: 9}))
+		w.expect("c prepared", "c ended")
+	})
+}
+
+// TestRefusals lets go of a stream that the worker did not take. That the worker has no room is news for the owner, unless
+// the worker speaks of a stream that it was not given.
+func TestRefusals(t *testing.T) {
+	inWorld(t, func(w *world) {
+		full := &wirepb.Refused{Session: 7, Epoch: 1, Code: string(wire.CodeCapacity)}
+		w.report(full)
+		w.expect()
+		w.attach(7, 1, "a")
+		w.report(full)
+		w.report(full)
+		w.expect("declined", "a refused")
+		w.attach(7, 2, "a")
+		w.report(&wirepb.Refused{Session: 7, Epoch: 2, Code: string(wire.CodeInvalid)})
+		w.expect("a refused")
+	})
+}
+
+// TestHold asks the worker to keep something. Who has asked is forgotten with the answer, or when it is not wanted any more.
+func TestHold(t *testing.T) {
+	inWorld(t, func(w *world) {
+		hold, s := &wirepb.Hold{From: &wirepb.Fetch{Session: 1}}, sink{world: w, name: "a"}
+		w.report(&wirepb.Held{Session: 1})
+		w.Hold(hold, s)
+		w.report(&wirepb.Held{Session: 2})
+		w.expect()
+		w.report(&wirepb.Held{Session: 1})
+		w.report(&wirepb.Held{Session: 1})
+		w.expect("a held")
+		w.Hold(hold, s)
+		w.Discard(1)
+		w.report(&wirepb.Held{Session: 1})
+		w.expect()
+		w.sent(&wirepb.Hold{}, &wirepb.Hold{}, &wirepb.Discard{})
+	})
+}
+
+// TestFailedWorkerHasNoStreams loses the streams, not the link.
+func TestFailedWorkerHasNoStreams(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.attach(1, 1, "a")
+		w.report(&wirepb.WorkerStatus{Failed: true})
+		w.say(token(1, 1, 1))
+		w.expect("status")
+		if w.Available() || !w.Up() || w.Fenced() != 1 {
+			t.Errorf("available %v, up %v, %d fenced", w.Available(), w.Up(), w.Fenced())
+		}
+		w.report(&wirepb.WorkerStatus{Available: true})
+		if !w.Available() {
+			t.Error("not available again")
+		}
+	})
+}
+
+// TestBrokenProtocol says what has no place on a stream.
+func TestBrokenProtocol(t *testing.T) {
+	for name, say := range map[string]func(w *world) error{
+		"on the control stream": func(w *world) error { return w.worker.Report(&wirepb.Begin{}) },
+		"on a token stream":     func(w *world) error { return w.worker.Say(wire.Append(nil, &wirepb.Progress{})) },
+		"no token":              func(w *world) error { return w.worker.Say([]byte{2, byte(wire.TypeLinkToken), 0xff}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				if err := say(w); err == nil {
+					t.Error("the link lives")
+				}
+				<-w.worker.Closed()
+				if w.cause != link.CauseProtocol || w.Up() {
+					t.Errorf("lost because %s", w.cause)
+				}
+			})
+		})
+	}
+}
+
+// TestJudge lets the worker fall silent: no packet, or packets without progress.
+func TestJudge(t *testing.T) {
+	inWorld(t, func(w *world) {
+		at := func(now time.Duration, factor time.Duration, want link.Cause) {
+			t.Helper()
+			err := w.Judge(now, factor)
+			if want == "" && err != nil || want != "" && link.CauseOf(err) != want {
+				t.Errorf("at %v: %v, want %q", now, err, want)
+			}
+		}
+		at(time.Second, 1, "")
+		at(1299*time.Millisecond, 1, "")
+		at(1300*time.Millisecond, 1, link.CauseIdle)
+		at(1300*time.Millisecond, 2, "")
+		w.report(&wirepb.WorkerStatus{}) // a packet, no progress
+		at(1400*time.Millisecond, 1, "")
+		w.report(&wirepb.WorkerStatus{})
+		at(1500*time.Millisecond, 1, link.CauseProgress)
+		w.report(&wirepb.Progress{})
+		at(1500*time.Millisecond, 1, "")
+	})
+}

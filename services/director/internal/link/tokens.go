@@ -1,0 +1,121 @@
+package link
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// acceptTokens reads each token stream that the worker opens.
+func (l *Link) acceptTokens(ctx context.Context, running *sync.WaitGroup) error {
+	for {
+		stream, err := l.conn.AcceptTokens(ctx)
+		if err != nil {
+			return err
+		}
+		reader := &tokenReader{link: l, frames: wire.NewReader(stream, wire.MaxControl)}
+		running.Go(func() { l.lose(classify(reader.run())) })
+	}
+}
+
+// tokenReader reads one token stream. Its goroutine owns all of it.
+type tokenReader struct {
+	link   *Link
+	frames *wire.Reader
+	dirty  []Sink // have taken tokens that are not flushed; one may be there more than once
+	grants []*wirepb.Credit_Grant
+}
+
+// batchMost bounds what is collected while the stream does not pause.
+const batchMost = 1024
+
+// run is the hot path: each token is fenced and recorded under its stream's own short lock, and when all that has
+// arrived is taken, it is handed on, client by client.
+func (r *tokenReader) run() error {
+	defer r.flush()
+	for {
+		f, err := r.frames.Next()
+		if errors.Is(err, io.EOF) {
+			return Lost(CauseClosed, errors.New("worker ended a token stream"))
+		}
+		if err == nil {
+			err = r.receive(f)
+		}
+		if err != nil {
+			return err
+		}
+		if len(r.dirty) >= batchMost || !r.frames.Ready() {
+			r.flush()
+		}
+	}
+}
+
+func (r *tokenReader) receive(f wire.Frame) error {
+	if f.Type == wire.TypeLinkToken {
+		t, err := wire.ParseLinkToken(f.Body)
+		if err != nil {
+			return err
+		}
+		r.token(t)
+		return nil
+	}
+	m, err := wire.Decode(f)
+	if err != nil {
+		return err
+	}
+	switch m := m.(type) {
+	case *wirepb.Begin:
+		if s := r.link.sink(m.GetSession()); s != nil {
+			s.Begun(m)
+		}
+	case *wirepb.End:
+		if s := r.link.sink(m.GetSession()); s != nil {
+			s.Ended(m)
+		}
+	case *wirepb.Fail:
+		if s := r.link.sink(m.GetSession()); s != nil {
+			s.Failed(m)
+		}
+	default:
+		return fmt.Errorf("%w: %s on a token stream", wire.ErrUnexpected, f.Type)
+	}
+	return nil
+}
+
+func (r *tokenReader) token(t wire.Token) {
+	s := r.link.sink(t.Session)
+	if s == nil {
+		r.link.fenced.Add(1)
+		return
+	}
+	s.Token(t)
+	if last := len(r.dirty) - 1; last < 0 || r.dirty[last] != s {
+		r.dirty = append(r.dirty, s)
+	}
+}
+
+// flush hands the batch to the clients, those of one connection together, so that they share packets.
+func (r *tokenReader) flush() {
+	if len(r.dirty) == 0 {
+		return
+	}
+	slices.SortStableFunc(r.dirty, func(x, y Sink) int { return cmp.Compare(x.Connection(), y.Connection()) })
+	for _, s := range r.dirty {
+		if g := s.Flush(r.link); g != nil {
+			r.grants = append(r.grants, g)
+		}
+	}
+	if len(r.grants) > 0 {
+		r.link.Grant(r.grants...)
+	}
+	clear(r.dirty)
+	clear(r.grants)
+	r.dirty, r.grants = r.dirty[:0], r.grants[:0]
+}
