@@ -41,6 +41,8 @@ type Candidate struct {
 	Failures int      // attempts that failed in a row
 	Errors   float64  // fraction of the last attempts that failed, 0 to 1
 	Latency  *Latency // between the tokens of a stream; nil if it is not measured
+
+	chosen uint64 // when it was chosen last, in choices of the router
 }
 
 // Reason says why a stream cannot go to a worker, or, of several workers, why it has to wait. It is empty if it can go.
