@@ -15,8 +15,9 @@ import (
 	"github.com/connswap/connswap/shared/simtest"
 )
 
-// TestSickWorkers has ten workers whose engine fails, or stays silent, beside two healthy ones with room: a bad driver, a bad roll-out. From
-// the very first stream on none is lost, and none waits for more than one try of those that cost time.
+// TestSickWorkers has ten workers whose engine fails, or stays silent, beside two healthy ones with room: a bad driver,
+// a bad roll-out. From the very first stream on none is lost, and none waits for more than one try of those that cost
+// time.
 func TestSickWorkers(t *testing.T) {
 	const timeout = 5 * time.Second
 	for name, c := range map[string]struct {

@@ -92,8 +92,8 @@ func (r *Router) Unschedulable(n Need, all []*Candidate) Reason {
 // Examined is how often a worker has been looked at so far: the work of routing.
 func (r *Router) Examined() uint64 { return r.examined }
 
-// roundRobin takes the workers in turn: the one that was not chosen for longest, so that streams of different needs do not upset each other's
-// turns.
+// roundRobin takes the workers in turn: the one that was not chosen for longest, so that streams of different needs do
+// not upset each other's turns.
 type roundRobin struct{}
 
 func (roundRobin) choose(all []*Candidate, from []int) int {
@@ -131,7 +131,8 @@ func (p p2c) choose(all []*Candidate, from []int) int {
 	return a
 }
 
-// errorPenalty is how many times dearer a worker is whose attempts all fail. Failing is fast: without it, failing would be rewarded.
+// errorPenalty is how many times dearer a worker is whose attempts all fail. Failing is fast: without it, failing would
+// be rewarded.
 const errorPenalty = 10
 
 // better compares load, time between tokens and errors. A time that is not known of both says nothing.

@@ -141,8 +141,8 @@ func (s *Session) move(cause, avoid string) {
 	s.step(migration.Start)
 }
 
-// leave gives the present attempt up: its place, and the worker's part. Unless the session is over it keeps what Lost has asked for
-// meanwhile.
+// leave gives the present attempt up: its place, and the worker's part. Unless the session is over it keeps what Lost
+// has asked for meanwhile.
 func (s *Session) leave() {
 	if s.link != nil {
 		s.link.Cancel(s.who.ID, s.wish.Epoch)

@@ -12,7 +12,8 @@ import (
 	"github.com/connswap/connswap/services/director/internal/routing"
 )
 
-// New returns a placement on the workers of f that takes them in turn, and as many handovers at once as given. It ends with the test.
+// New returns a placement on the workers of f that takes them in turn, and as many handovers at once as given. It ends
+// with the test.
 func New(t testing.TB, atOnce int, f *fleet.Fleet) *placement.Placement {
 	t.Helper()
 	router, err := routing.New(routing.RoundRobin, nil)
