@@ -34,10 +34,16 @@ const (
 	linkHandshake = time.Second
 )
 
+// initialPacket is the size of UDP payloads before path MTU discovery has found larger ones to arrive: the least that QUIC
+// asks of a path (RFC 9000 §14). quic-go's own default, 1280, is lost on paths that carry IP packets of 1280 bytes, such
+// as tunnels.
+const initialPacket = 1200
+
 // ClientConfig is how a client talks to a director.
 func ClientConfig() *quic.Config {
 	return withProof(&quic.Config{
 		MaxIdleTimeout:                 clientIdle,
+		InitialPacketSize:              initialPacket,
 		KeepAlivePeriod:                clientKeepAlive,
 		InitialStreamReceiveWindow:     clientStreamWindow,
 		MaxStreamReceiveWindow:         clientStreamWindow,
@@ -52,6 +58,7 @@ func ClientConfig() *quic.Config {
 func ServeClientsConfig(maxStreams int) *quic.Config {
 	return withProof(&quic.Config{
 		MaxIdleTimeout:                 clientIdle,
+		InitialPacketSize:              initialPacket,
 		InitialStreamReceiveWindow:     requestWindow,
 		MaxStreamReceiveWindow:         requestWindow,
 		InitialConnectionReceiveWindow: 4 * requestWindow,
@@ -66,7 +73,9 @@ func LinkConfig(keepAlive time.Duration) *quic.Config {
 	return &quic.Config{
 		HandshakeIdleTimeout:           linkHandshake,
 		MaxIdleTimeout:                 linkIdle,
+		InitialPacketSize:              initialPacket,
 		KeepAlivePeriod:                keepAlive,
+		EnableDatagrams:                true,
 		InitialStreamReceiveWindow:     linkStreamWindow,
 		MaxStreamReceiveWindow:         linkStreamWindow,
 		InitialConnectionReceiveWindow: linkConnWindow,
@@ -83,6 +92,7 @@ const MaxTokenStreams = 4
 func MgmtConfig(idle time.Duration) *quic.Config {
 	return &quic.Config{
 		MaxIdleTimeout:        idle,
+		InitialPacketSize:     initialPacket,
 		KeepAlivePeriod:       idle / 3,
 		MaxIncomingStreams:    8,
 		MaxIncomingUniStreams: -1,

@@ -15,10 +15,16 @@ type Path struct {
 	Loss      float64 // probability that a packet is lost
 	Duplicate float64 // probability that a packet arrives twice
 	Reorder   float64 // probability that a packet is held up by up to Delay + Jitter, others overtaking it
+
+	MTU int // UDP payloads above so many bytes are lost without a word; 0 for no limit
 }
 
 func (p Path) String() string {
-	return fmt.Sprintf("delay %v+%v, loss %g, duplicate %g, reorder %g", p.Delay, p.Jitter, p.Loss, p.Duplicate, p.Reorder)
+	s := fmt.Sprintf("delay %v+%v, loss %g, duplicate %g, reorder %g", p.Delay, p.Jitter, p.Loss, p.Duplicate, p.Reorder)
+	if p.MTU > 0 {
+		s += fmt.Sprintf(", MTU %d", p.MTU)
+	}
+	return s
 }
 
 // loopback is the path from a host to itself.

@@ -44,7 +44,7 @@ func (n *Net) launch(f *flow, c cargo) {
 	case f.path.blocked():
 		n.hold(x)
 		return
-	case !f.reliable && f.chance(f.path.Loss):
+	case !f.reliable && f.path.MTU > 0 && c.size() > f.path.MTU, !f.reliable && f.chance(f.path.Loss):
 		n.stats.Lost++
 		n.tracePacket("lost", &x)
 		return

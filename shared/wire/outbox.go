@@ -2,6 +2,8 @@ package wire
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"sync"
@@ -11,26 +13,57 @@ import (
 // what is put while a write is under way leaves with the next one. A batch of sessions that step together
 // therefore costs one write, not one each.
 //
-// The bound on what it holds is the caller's: every session's credit on a token stream, the number of
-// attachments under way on a control stream.
+// It is bounded in bytes. A peer for which more than that waits takes nothing, or too little: it is lost. What was put
+// for it is dropped, and so is all that follows.
 type Outbox struct {
-	mu     sync.Mutex
-	buf    []byte
-	closed bool
-	wake   chan struct{} // capacity 1: there is something to write, or closed
+	limit int         // bytes that may wait
+	lost  func(error) // called once, when more do
+
+	mu      sync.Mutex
+	buf     []byte
+	writing int    // bytes of the write under way
+	total   uint64 // bytes put so far
+	closed  bool
+	wake    chan struct{} // capacity 1: there is something to write, or closed
 }
 
-// NewOutbox returns an empty Outbox. Nothing is written before Run.
-func NewOutbox() *Outbox { return &Outbox{wake: make(chan struct{}, 1)} }
+// MaxBacklog is the usual limit of an Outbox, in bytes. It has room for a thousand of the largest prompts that a director
+// takes by default, all for one worker at once.
+const MaxBacklog = 64 << 20
 
-// Put adds what fill appends. It never blocks, and it does nothing after Close or once Run has returned.
+// NewOutbox returns an empty Outbox. Nothing is written before Run. When limit bytes wait and more is put, lost is called,
+// with no lock held by the Outbox; it must not block. It is called once at most.
+func NewOutbox(limit int, lost func(error)) *Outbox {
+	return &Outbox{limit: limit, lost: lost, wake: make(chan struct{}, 1)}
+}
+
+// Put adds what fill appends. It never blocks, and it does nothing after Close, once Run has returned, or once the peer
+// is lost. A single message may be larger than the limit.
 func (o *Outbox) Put(fill func(b []byte) []byte) {
 	o.mu.Lock()
+	if waiting := len(o.buf) + o.writing; !o.closed && waiting >= o.limit {
+		o.closed, o.buf = true, nil
+		o.mu.Unlock()
+		o.lost(fmt.Errorf("%w: %d bytes wait for it", ErrBacklog, waiting))
+		return
+	}
 	if !o.closed {
+		before := len(o.buf)
 		o.buf = fill(o.buf)
+		o.total += uint64(len(o.buf) - before)
 	}
 	o.mu.Unlock()
 	o.signal()
+}
+
+// ErrBacklog means that a peer takes less than there is for it.
+var ErrBacklog = errors.New("the peer does not take what is sent")
+
+// Total returns how many bytes have been put so far.
+func (o *Outbox) Total() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.total
 }
 
 // Send adds one message.
@@ -67,12 +100,15 @@ func (o *Outbox) Run(ctx context.Context, w io.Writer) error {
 		o.gather()
 		o.mu.Lock()
 		batch, closed := o.buf, o.closed
-		o.buf = spare[:0]
+		o.buf, o.writing = spare[:0], len(batch)
 		o.mu.Unlock()
 		if len(batch) > 0 {
 			if _, err := w.Write(batch); err != nil {
 				return err
 			}
+			o.mu.Lock()
+			o.writing = 0
+			o.mu.Unlock()
 		}
 		if closed {
 			return nil

@@ -40,7 +40,7 @@ func start(ctx context.Context, o *Outbox, w io.Writer) func() error {
 func TestOutboxBatchesWhatComesDuringAWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w slowWriter
-		o := NewOutbox()
+		o := NewOutbox(MaxBacklog, nil)
 		wait := start(t.Context(), o, &w)
 		put(o, "first")
 		synctest.Wait() // the first write is under way
@@ -64,7 +64,7 @@ func TestOutboxBatchesWhatComesDuringAWrite(t *testing.T) {
 func TestOutboxCloseFlushes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w slowWriter
-		o := NewOutbox()
+		o := NewOutbox(MaxBacklog, nil)
 		put(o, "before Run, ")
 		wait := start(t.Context(), o, &w)
 		synctest.Wait()
@@ -83,7 +83,7 @@ func TestOutboxCloseFlushes(t *testing.T) {
 
 func TestOutboxClosedEmptyWritesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := NewOutbox()
+		o := NewOutbox(MaxBacklog, nil)
 		var w slowWriter
 		wait := start(t.Context(), o, &w)
 		synctest.Wait()
@@ -98,7 +98,7 @@ func TestOutboxEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		why := errors.New("link lost")
 		ctx, cancel := context.WithCancelCause(t.Context())
-		o := NewOutbox()
+		o := NewOutbox(MaxBacklog, nil)
 		wait := start(ctx, o, &slowWriter{})
 		synctest.Wait()
 		cancel(why)
@@ -112,7 +112,7 @@ func TestOutboxEndsWithItsContext(t *testing.T) {
 func TestOutboxEndsWithItsWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := slowWriter{err: io.ErrClosedPipe}
-		o := NewOutbox()
+		o := NewOutbox(MaxBacklog, nil)
 		put(o, "lost")
 		if err := start(t.Context(), o, &w)(); !errors.Is(err, io.ErrClosedPipe) {
 			t.Fatal(err)
@@ -133,7 +133,7 @@ func checkDiscards(t *testing.T, o *Outbox) {
 func TestOutboxKeepsTheOrderOfEachSender(t *testing.T) {
 	const senders, each = 8, 500
 	var out bytes.Buffer
-	o := NewOutbox()
+	o := NewOutbox(MaxBacklog, nil)
 	wait := start(t.Context(), o, &out)
 	var wg sync.WaitGroup
 	for i := range uint64(senders) {
@@ -160,6 +160,48 @@ func TestOutboxKeepsTheOrderOfEachSender(t *testing.T) {
 	if _, err := r.Next(); !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
+}
+
+// TestOutboxLosesAPeerThatTakesNothing puts without end for a writer that never returns: what waits is bounded, and the
+// peer is lost, once. A single message may be larger than the bound.
+func TestOutboxLosesAPeerThatTakesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lost []error
+		o := NewOutbox(1000, func(err error) { lost = append(lost, err) })
+		var w slowWriter
+		wait := start(t.Context(), o, &w)
+		large := string(make([]byte, 5000))
+		put(o, large)
+		synctest.Wait() // being written
+		put(o, "beyond")
+		if len(lost) != 1 || !errors.Is(lost[0], ErrBacklog) || o.Total() != 5000 {
+			t.Fatalf("lost %v, %d bytes were put", lost, o.Total())
+		}
+		put(o, large)
+		if len(lost) != 1 || len(o.buf) != 0 {
+			t.Errorf("lost %v, %d bytes wait", lost, len(o.buf))
+		}
+		if err := wait(); err != nil || len(w.writes) != 1 {
+			t.Errorf("%d writes, %v", len(w.writes), err)
+		}
+	})
+}
+
+// TestOutboxForgetsWhatIsWritten puts more than the bound, each time after what was there is written.
+func TestOutboxForgetsWhatIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := NewOutbox(10, func(err error) { t.Error(err) })
+		var w slowWriter
+		wait := start(t.Context(), o, &w)
+		for range 10 {
+			put(o, "12345678")
+			time.Sleep(10 * time.Second)
+		}
+		o.Close()
+		if err := wait(); err != nil || len(w.writes) != 10 || o.Total() != 80 {
+			t.Errorf("%d writes, %d bytes, %v", len(w.writes), o.Total(), err)
+		}
+	})
 }
 
 func TestOutboxReusesItsBuffers(t *testing.T) {

@@ -48,6 +48,7 @@ const (
 	TypeRevoke       Type = 0x2d
 	TypeFeed         Type = 0x2e
 	TypePivot        Type = 0x2f
+	TypeRhythm       Type = 0x47
 
 	TypeCapture  Type = 0x40
 	TypeDiscard  Type = 0x41
@@ -101,6 +102,7 @@ var messages = map[Type]Message{
 	TypeRevoke:        (*wirepb.Revoke)(nil),
 	TypeFeed:          (*wirepb.Feed)(nil),
 	TypePivot:         (*wirepb.Pivot)(nil),
+	TypeRhythm:        (*wirepb.Rhythm)(nil),
 	TypeCapture:       (*wirepb.Capture)(nil),
 	TypeDiscard:       (*wirepb.Discard)(nil),
 	TypeFetch:         (*wirepb.Fetch)(nil),

@@ -34,6 +34,7 @@ type Worker struct {
 	Connected bool   `json:"connected"` // its link is up
 	Available bool   `json:"available"` // it takes new streams
 	Draining  bool   `json:"draining"`
+	Cooldown  bool   `json:"cooldown"` // it gets no streams while others have room: its attempts fail
 	Sessions  int    `json:"sessions"` // by this director's count
 	Capacity  int    `json:"capacity"`
 	Incoming  int    `json:"incoming"` // swaps under way to it

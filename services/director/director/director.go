@@ -5,7 +5,10 @@ package director
 import (
 	"cmp"
 	"context"
+	crypto "crypto/rand"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -18,6 +21,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/placement"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/server"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/stream"
@@ -79,10 +83,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 		Dialer: link.QUIC{Network: nw, TLS: deps.TLS, KeepAlive: cfg.LinkKeepAlive}, Clock: d.clock, Log: deps.Log,
 		Draining: func(label, instance string) { d.swapper.Leaving(label, instance) },
 	})
-	d.placement, err = placement.New(placement.Config{
-		MaxHandovers: cfg.MaxConcurrentSwaps, MaxPerTarget: cfg.MaxSwapsPerTarget, Policy: cfg.Routing,
-	}, d.fleet, deps.Log)
-	if err != nil {
+	if d.placement, err = newPlacement(cfg, d.fleet, deps.Log); err != nil {
 		return nil, err
 	}
 	d.checkpoints = newCheckpoints(cfg, instance, d.tokens.Keys, nw, deps.TLS, deps.Log)
@@ -102,6 +103,17 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 		return nil, errors.Join(err, d.unbind())
 	}
 	return d, nil
+}
+
+func newPlacement(cfg config.Director, f *fleet.Fleet, log *zap.Logger) (*placement.Placement, error) {
+	var seed [32]byte
+	_, _ = crypto.Read(seed[:]) // never fails (crypto/rand)
+	random := rand.NewChaCha8(seed)
+	router, err := routing.New(cfg.Routing, random)
+	if err != nil {
+		return nil, fmt.Errorf("CONNECTION_SWAP_DIRECTOR_ROUTING: %w", err)
+	}
+	return placement.New(placement.Config{MaxHandovers: cfg.MaxConcurrentSwaps, MaxPerTarget: cfg.MaxSwapsPerTarget}, router, random, f, log), nil
 }
 
 func sessionConfig(cfg config.Director) session.Config {

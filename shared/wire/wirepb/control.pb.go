@@ -1067,10 +1067,13 @@ func (x *Cancel) GetEpoch() uint64 {
 	return 0
 }
 
-// Progress says that the worker's generation loop is alive; sent at the interval of LinkHello.
+// Progress says that the worker's generation loop is alive; sent at the present interval (LinkHello, Rhythm), as a QUIC
+// datagram: one that is lost holds up no other.
 type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Count         uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	Received      uint64                 `protobuf:"varint,2,opt,name=received,proto3" json:"received,omitempty"` // bytes of the control stream that the worker has read so far
+	Sent          uint64                 `protobuf:"varint,3,opt,name=sent,proto3" json:"sent,omitempty"`         // bytes that it has for token streams, or had so far
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1112,6 +1115,65 @@ func (x *Progress) GetCount() uint64 {
 	return 0
 }
 
+func (x *Progress) GetReceived() uint64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *Progress) GetSent() uint64 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
+}
+
+// Rhythm changes how often the worker sends Progress. A link without streams has time.
+type Rhythm struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	ProgressIntervalMs uint32                 `protobuf:"varint,1,opt,name=progress_interval_ms,json=progressIntervalMs,proto3" json:"progress_interval_ms,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *Rhythm) Reset() {
+	*x = Rhythm{}
+	mi := &file_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rhythm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rhythm) ProtoMessage() {}
+
+func (x *Rhythm) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rhythm.ProtoReflect.Descriptor instead.
+func (*Rhythm) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Rhythm) GetProgressIntervalMs() uint32 {
+	if x != nil {
+		return x.ProgressIntervalMs
+	}
+	return 0
+}
+
 // WorkerStatus says that a worker's readiness changed.
 type WorkerStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1125,7 +1187,7 @@ type WorkerStatus struct {
 
 func (x *WorkerStatus) Reset() {
 	*x = WorkerStatus{}
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1199,7 @@ func (x *WorkerStatus) String() string {
 func (*WorkerStatus) ProtoMessage() {}
 
 func (x *WorkerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1212,7 @@ func (x *WorkerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerStatus.ProtoReflect.Descriptor instead.
 func (*WorkerStatus) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{17}
+	return file_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WorkerStatus) GetAvailable() bool {
@@ -1194,7 +1256,7 @@ type Begin struct {
 
 func (x *Begin) Reset() {
 	*x = Begin{}
-	mi := &file_control_proto_msgTypes[18]
+	mi := &file_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1206,7 +1268,7 @@ func (x *Begin) String() string {
 func (*Begin) ProtoMessage() {}
 
 func (x *Begin) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[18]
+	mi := &file_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1281,7 @@ func (x *Begin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Begin.ProtoReflect.Descriptor instead.
 func (*Begin) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{18}
+	return file_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Begin) GetSession() uint64 {
@@ -1264,7 +1326,7 @@ type End struct {
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +1338,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +1351,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{19}
+	return file_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *End) GetSession() uint64 {
@@ -1340,7 +1402,7 @@ type Fail struct {
 
 func (x *Fail) Reset() {
 	*x = Fail{}
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1414,7 @@ func (x *Fail) String() string {
 func (*Fail) ProtoMessage() {}
 
 func (x *Fail) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1427,7 @@ func (x *Fail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fail.ProtoReflect.Descriptor instead.
 func (*Fail) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{20}
+	return file_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Fail) GetSession() uint64 {
@@ -1416,7 +1478,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1490,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1503,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{21}
+	return file_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Register) GetVersion() uint32 {
@@ -1531,7 +1593,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_control_proto_msgTypes[22]
+	mi := &file_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1543,7 +1605,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[22]
+	mi := &file_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1556,7 +1618,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{22}
+	return file_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Registered) GetDirectorId() string {
@@ -1577,7 +1639,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_control_proto_msgTypes[23]
+	mi := &file_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1589,7 +1651,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[23]
+	mi := &file_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1602,7 +1664,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{23}
+	return file_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Heartbeat) GetCount() uint64 {
@@ -1623,13 +1685,14 @@ func (x *Heartbeat) GetSessions() uint32 {
 type HeartbeatAck struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Count         uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	Unreachable   string                 `protobuf:"bytes,2,opt,name=unreachable,proto3" json:"unreachable,omitempty"` // why the director cannot reach the worker's USER port; empty while it can
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeartbeatAck) Reset() {
 	*x = HeartbeatAck{}
-	mi := &file_control_proto_msgTypes[24]
+	mi := &file_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1704,7 @@ func (x *HeartbeatAck) String() string {
 func (*HeartbeatAck) ProtoMessage() {}
 
 func (x *HeartbeatAck) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[24]
+	mi := &file_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1717,7 @@ func (x *HeartbeatAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatAck.ProtoReflect.Descriptor instead.
 func (*HeartbeatAck) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{24}
+	return file_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HeartbeatAck) GetCount() uint64 {
@@ -1662,6 +1725,13 @@ func (x *HeartbeatAck) GetCount() uint64 {
 		return x.Count
 	}
 	return 0
+}
+
+func (x *HeartbeatAck) GetUnreachable() string {
+	if x != nil {
+		return x.Unreachable
+	}
+	return ""
 }
 
 // HealthRequest asks a peer's MGMT port how it is.
@@ -1673,7 +1743,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_control_proto_msgTypes[25]
+	mi := &file_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1755,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[25]
+	mi := &file_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1768,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{25}
+	return file_control_proto_rawDescGZIP(), []int{26}
 }
 
 // HealthReply answers HealthRequest.
@@ -1715,7 +1785,7 @@ type HealthReply struct {
 
 func (x *HealthReply) Reset() {
 	*x = HealthReply{}
-	mi := &file_control_proto_msgTypes[26]
+	mi := &file_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1797,7 @@ func (x *HealthReply) String() string {
 func (*HealthReply) ProtoMessage() {}
 
 func (x *HealthReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[26]
+	mi := &file_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +1810,7 @@ func (x *HealthReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthReply.ProtoReflect.Descriptor instead.
 func (*HealthReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{26}
+	return file_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *HealthReply) GetRole() string {
@@ -1789,7 +1859,7 @@ type Credit_Grant struct {
 
 func (x *Credit_Grant) Reset() {
 	*x = Credit_Grant{}
-	mi := &file_control_proto_msgTypes[27]
+	mi := &file_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +1871,7 @@ func (x *Credit_Grant) String() string {
 func (*Credit_Grant) ProtoMessage() {}
 
 func (x *Credit_Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[27]
+	mi := &file_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1927,9 +1997,13 @@ const file_control_proto_rawDesc = "" +
 	"\bsequence\x18\x03 \x01(\x04R\bsequence\"8\n" +
 	"\x06Cancel\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\" \n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"P\n" +
 	"\bProgress\x12\x14\n" +
-	"\x05count\x18\x01 \x01(\x04R\x05count\"x\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x1a\n" +
+	"\breceived\x18\x02 \x01(\x04R\breceived\x12\x12\n" +
+	"\x04sent\x18\x03 \x01(\x04R\x04sent\":\n" +
+	"\x06Rhythm\x120\n" +
+	"\x14progress_interval_ms\x18\x01 \x01(\rR\x12progressIntervalMs\"x\n" +
 	"\fWorkerStatus\x12\x1c\n" +
 	"\tavailable\x18\x01 \x01(\bR\tavailable\x12\x16\n" +
 	"\x06failed\x18\x02 \x01(\bR\x06failed\x12\x16\n" +
@@ -1970,9 +2044,10 @@ const file_control_proto_rawDesc = "" +
 	"directorId\"=\n" +
 	"\tHeartbeat\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x1a\n" +
-	"\bsessions\x18\x02 \x01(\rR\bsessions\"$\n" +
+	"\bsessions\x18\x02 \x01(\rR\bsessions\"F\n" +
 	"\fHeartbeatAck\x12\x14\n" +
-	"\x05count\x18\x01 \x01(\x04R\x05count\"\x0f\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\x12 \n" +
+	"\vunreachable\x18\x02 \x01(\tR\vunreachable\"\x0f\n" +
 	"\rHealthRequest\"\x83\x01\n" +
 	"\vHealthReply\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x12\n" +
@@ -1993,7 +2068,7 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_control_proto_goTypes = []any{
 	(*ClientHello)(nil),   // 0: connswap.wire.v1.ClientHello
 	(*Welcome)(nil),       // 1: connswap.wire.v1.Welcome
@@ -2012,29 +2087,30 @@ var file_control_proto_goTypes = []any{
 	(*Credit)(nil),        // 14: connswap.wire.v1.Credit
 	(*Cancel)(nil),        // 15: connswap.wire.v1.Cancel
 	(*Progress)(nil),      // 16: connswap.wire.v1.Progress
-	(*WorkerStatus)(nil),  // 17: connswap.wire.v1.WorkerStatus
-	(*Begin)(nil),         // 18: connswap.wire.v1.Begin
-	(*End)(nil),           // 19: connswap.wire.v1.End
-	(*Fail)(nil),          // 20: connswap.wire.v1.Fail
-	(*Register)(nil),      // 21: connswap.wire.v1.Register
-	(*Registered)(nil),    // 22: connswap.wire.v1.Registered
-	(*Heartbeat)(nil),     // 23: connswap.wire.v1.Heartbeat
-	(*HeartbeatAck)(nil),  // 24: connswap.wire.v1.HeartbeatAck
-	(*HealthRequest)(nil), // 25: connswap.wire.v1.HealthRequest
-	(*HealthReply)(nil),   // 26: connswap.wire.v1.HealthReply
-	(*Credit_Grant)(nil),  // 27: connswap.wire.v1.Credit.Grant
-	(*TokenKeys)(nil),     // 28: connswap.wire.v1.TokenKeys
-	(*SignedToken)(nil),   // 29: connswap.wire.v1.SignedToken
-	(*Fetch)(nil),         // 30: connswap.wire.v1.Fetch
+	(*Rhythm)(nil),        // 17: connswap.wire.v1.Rhythm
+	(*WorkerStatus)(nil),  // 18: connswap.wire.v1.WorkerStatus
+	(*Begin)(nil),         // 19: connswap.wire.v1.Begin
+	(*End)(nil),           // 20: connswap.wire.v1.End
+	(*Fail)(nil),          // 21: connswap.wire.v1.Fail
+	(*Register)(nil),      // 22: connswap.wire.v1.Register
+	(*Registered)(nil),    // 23: connswap.wire.v1.Registered
+	(*Heartbeat)(nil),     // 24: connswap.wire.v1.Heartbeat
+	(*HeartbeatAck)(nil),  // 25: connswap.wire.v1.HeartbeatAck
+	(*HealthRequest)(nil), // 26: connswap.wire.v1.HealthRequest
+	(*HealthReply)(nil),   // 27: connswap.wire.v1.HealthReply
+	(*Credit_Grant)(nil),  // 28: connswap.wire.v1.Credit.Grant
+	(*TokenKeys)(nil),     // 29: connswap.wire.v1.TokenKeys
+	(*SignedToken)(nil),   // 30: connswap.wire.v1.SignedToken
+	(*Fetch)(nil),         // 31: connswap.wire.v1.Fetch
 }
 var file_control_proto_depIdxs = []int32{
 	2,  // 0: connswap.wire.v1.Generate.request:type_name -> connswap.wire.v1.Request
-	28, // 1: connswap.wire.v1.LinkHello.token_keys:type_name -> connswap.wire.v1.TokenKeys
+	29, // 1: connswap.wire.v1.LinkHello.token_keys:type_name -> connswap.wire.v1.TokenKeys
 	2,  // 2: connswap.wire.v1.Attach.request:type_name -> connswap.wire.v1.Request
 	11, // 3: connswap.wire.v1.Attach.prefix:type_name -> connswap.wire.v1.Prefix
-	29, // 4: connswap.wire.v1.Attach.token:type_name -> connswap.wire.v1.SignedToken
-	30, // 5: connswap.wire.v1.Attach.checkpoint:type_name -> connswap.wire.v1.Fetch
-	27, // 6: connswap.wire.v1.Credit.grants:type_name -> connswap.wire.v1.Credit.Grant
+	30, // 4: connswap.wire.v1.Attach.token:type_name -> connswap.wire.v1.SignedToken
+	31, // 5: connswap.wire.v1.Attach.checkpoint:type_name -> connswap.wire.v1.Fetch
+	28, // 6: connswap.wire.v1.Credit.grants:type_name -> connswap.wire.v1.Credit.Grant
 	7,  // [7:7] is the sub-list for method output_type
 	7,  // [7:7] is the sub-list for method input_type
 	7,  // [7:7] is the sub-list for extension type_name
@@ -2054,7 +2130,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -74,6 +74,8 @@ func workerState(w operator.Worker) string {
 		return "unconnected"
 	case w.Draining:
 		return "draining"
+	case w.Available && w.Cooldown:
+		return "cooldown"
 	case w.Available:
 		return "ready"
 	default:

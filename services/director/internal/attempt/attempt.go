@@ -10,6 +10,7 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/placement"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration/token"
 	"github.com/connswap/connswap/shared/wire"
@@ -77,9 +78,10 @@ type (
 // Attempt is safe for concurrent use: the goroutines of the link call what the worker said, the owner of the stream calls the rest.
 type Attempt struct {
 	*Stream
-	Place *placement.Request // at the worker
-	Link  *link.Link         // to the worker
-	Epoch uint64
+	Place   *placement.Request // at the worker
+	Link    *link.Link         // to the worker
+	Epoch   uint64
+	Latency *routing.Latency // hears of the stream's rhythm; nil if nobody wants to know
 
 	mu       sync.Mutex
 	over     bool             // the worker's last word has come
@@ -154,8 +156,18 @@ func (a *Attempt) credit() *wirepb.Credit_Grant {
 // Client tells the streams of different clients apart.
 func (a *Attempt) Client() uint64 { return a.Connection }
 
+// observeEvery is after how many tokens the placement hears of the stream's rhythm.
+const observeEvery = 16
+
 // Token takes one token of the worker's, which came at a time.
-func (a *Attempt) Token(t wire.Token, at time.Time) { a.Log.Append(t, at) }
+func (a *Attempt) Token(t wire.Token, at time.Time) {
+	a.Log.Append(t, at)
+	if t.Sequence%observeEvery == 0 {
+		if interval := a.Log.Interval(); interval > 0 {
+			a.Latency.Observe(interval, at)
+		}
+	}
+}
 
 // Flush hands to the client what has come, and returns what the worker may send now, or nil.
 func (a *Attempt) Flush() *wirepb.Credit_Grant {

@@ -80,6 +80,9 @@ func (r *Registration) Heartbeat(sessions int) bool {
 	return !leaving
 }
 
+// Left is closed when the worker is not registered any more, and nothing of its link runs.
+func (r *Registration) Left() <-chan struct{} { return r.worker.done }
+
 // Close says that the MGMT connection is gone. The worker stays while its link is up: losing the control
 // plane ends no stream.
 func (r *Registration) Close() {

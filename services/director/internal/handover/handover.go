@@ -14,6 +14,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/placement"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -33,6 +34,7 @@ type Places interface {
 	Queue(r *placement.Request)
 	Release(r *placement.Request)
 	Settled(r *placement.Request)
+	Latency(l *link.Link) *routing.Latency
 }
 
 // Owner is the owner of the stream, whose goroutine calls the handover.
@@ -262,6 +264,7 @@ func (h *Handover) releaseTarget() {
 // Granted gives the handover its place.
 func (h *Handover) Granted(l *link.Link) {
 	h.target = attempt.New(h.deps.Stream, h.place, l, h.deps.Stream.NextEpoch())
+	h.target.Latency = h.deps.Places.Latency(l)
 	h.swap.To, h.swap.Epoch = l.Worker(), h.target.Epoch
 	h.deps.Log.Debug("opening attempt", zap.String("worker", h.swap.To), zap.Uint64("epoch", h.swap.Epoch))
 	h.take(migration.Granted)

@@ -21,6 +21,8 @@ const (
 	CauseRefused  Cause = "worker process died (connection refused)"
 	CauseIdle     Cause = "worker unreachable (no packets)"
 	CauseProgress Cause = "worker hangs (no progress)"
+	CauseDelivery Cause = "what is sent does not arrive (path or peer takes no data)"
+	CauseBacklog  Cause = "worker takes too little (queue full)"
 	CauseStuck    Cause = "stream stuck (no token)"
 	CauseEngine   Cause = "engine failed"
 	CauseProtocol Cause = "worker broke the protocol"
@@ -38,7 +40,7 @@ func (c Cause) Deadly() bool {
 	switch c {
 	case CauseTether, CauseRefused, CauseIdle, CauseProgress, CauseEngine, CauseProtocol, CauseDiverged, CauseBroken:
 		return true
-	case CauseReported, CauseClosed, CauseAttach, CauseStuck, CauseReplaced, CauseShutdown, CauseDeclined:
+	case CauseReported, CauseClosed, CauseDelivery, CauseBacklog, CauseAttach, CauseStuck, CauseReplaced, CauseShutdown, CauseDeclined:
 		return false
 	}
 	return true
@@ -79,6 +81,8 @@ func classify(err error) error {
 	switch {
 	case err == nil || errors.As(err, &already):
 		return err
+	case errors.Is(err, wire.ErrBacklog):
+		return Lost(CauseBacklog, err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return Lost(CauseRefused, err)
 	case errors.As(err, &app) && app.Remote:

@@ -25,6 +25,7 @@ type Dialer interface {
 type Conn interface {
 	OpenControl(ctx context.Context) (Control, error)
 	AcceptTokens(ctx context.Context) (io.Reader, error)
+	ReceiveDatagram(ctx context.Context) ([]byte, error) // carries Progress
 	DialTether(ctx context.Context) (io.ReadWriteCloser, error)
 	Stats() quic.ConnectionStats
 	LocalAddr() net.Addr

@@ -1,6 +1,8 @@
 package link
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -31,11 +33,26 @@ func (l *Link) readControl(frames *wire.Reader) error {
 	}
 }
 
+// readProgress takes the worker's reports of progress. They come as datagrams: one that is lost holds up no other.
+func (l *Link) readProgress(ctx context.Context) error {
+	for {
+		b, err := l.conn.ReceiveDatagram(ctx)
+		if err != nil {
+			return err
+		}
+		m, err := wire.ReadMessage[*wirepb.Progress](wire.NewReader(bytes.NewReader(b), wire.SmallBuffer))
+		if err != nil {
+			return err
+		}
+		if last := l.progress.Load(); last.GetCount() < m.GetCount() { // they may overtake each other
+			l.progress.Store(m)
+		}
+	}
+}
+
 // hear acts on one message, and reports false if it has no place on the control stream.
 func (l *Link) hear(m wire.Message) bool {
 	switch m := m.(type) {
-	case *wirepb.Progress:
-		l.progress.Add(1)
 	case *wirepb.Refused:
 		l.refused(m)
 	case *wirepb.Prepared:

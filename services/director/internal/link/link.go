@@ -65,9 +65,11 @@ type Link struct {
 	conn    Conn // set before Up
 	lose    context.CancelCauseFunc
 
-	silence  silence       // owned by whoever calls Judge
-	fenced   atomic.Uint64 // tokens for streams that were no longer attached
-	progress atomic.Uint64 // reports of progress so far
+	watch    watch                           // owned by whoever calls Judge
+	fenced   atomic.Uint64                   // tokens for streams that were no longer attached
+	progress atomic.Pointer[wirepb.Progress] // the newest report; nil before the first
+	arrived  atomic.Uint64                   // bytes that were read from token streams
+	greeting uint64                          // bytes of the control stream before those of the outbox; set before Up
 	up       atomic.Bool
 	ready    atomic.Bool // the worker takes new streams, by its own last word
 
@@ -88,11 +90,12 @@ const tokenStreams = 4
 
 // New returns a link that is not connected yet.
 func New(cfg Config, dialer Dialer, owner Owner, peer Peer, log *zap.Logger) *Link {
-	return &Link{
-		cfg: cfg, dialer: dialer, owner: owner, peer: peer, log: log.With(zap.String("worker", peer.Label)),
-		tether: NewID(), control: wire.NewOutbox(), lose: func(error) {},
+	l := &Link{
+		cfg: cfg, dialer: dialer, owner: owner, peer: peer, log: log.With(zap.String("worker", peer.Label)), tether: NewID(),
 		attached: map[uint64]attachment{}, holding: map[uint64]Holder{},
 	}
+	l.control = wire.NewOutbox(wire.MaxBacklog, func(err error) { l.Lose(classify(err)) })
+	return l
 }
 
 // Run connects, and holds the link until it is lost or ctx ends; ctx's cause should be made with Lost. It reports
@@ -110,6 +113,7 @@ func (l *Link) Run(ctx context.Context) (up bool, err error) {
 	var running sync.WaitGroup
 	running.Go(func() { l.lose(classify(l.control.Run(ctx, control))) })
 	running.Go(func() { l.lose(classify(l.readControl(frames))) })
+	running.Go(func() { l.lose(classify(l.readProgress(ctx))) })
 	running.Go(func() { l.lose(classify(l.acceptTokens(ctx, &running))) })
 	running.Go(func() { l.lose(l.holdTether(ctx)) })
 
@@ -159,7 +163,9 @@ func (l *Link) greet(ctx context.Context) (Control, *wire.Reader, error) {
 	if l.peer.Version >= 2 {
 		hello.TokenKeys = l.cfg.TokenKeys()
 	}
-	if _, err := control.Write(wire.Append(nil, hello)); err != nil {
+	greeting := wire.Append(nil, hello)
+	l.greeting = uint64(len(greeting))
+	if _, err := control.Write(greeting); err != nil {
 		return nil, nil, err
 	}
 	frames := wire.NewReader(control, wire.MaxControl)

@@ -253,25 +253,108 @@ func TestBrokenProtocol(t *testing.T) {
 	}
 }
 
+// judge asks for a verdict at a time.
+func (w *world) judge(now time.Duration, factor time.Duration, want link.Cause) {
+	w.Helper()
+	err := w.Judge(now, factor)
+	if want == "" && err != nil || want != "" && link.CauseOf(err) != want {
+		w.Errorf("at %v: %v, want %q", now, err, want)
+	}
+}
+
+// progress has the worker report that it has received all, and sent what came.
+func (w *world) progress(m *wirepb.Progress) {
+	w.Helper()
+	if err := w.worker.Progress(m); err != nil {
+		w.Fatal(err)
+	}
+}
+
 // TestJudge lets the worker fall silent: no packet, or packets without progress.
 func TestJudge(t *testing.T) {
 	inWorld(t, func(w *world) {
-		at := func(now time.Duration, factor time.Duration, want link.Cause) {
-			t.Helper()
-			err := w.Judge(now, factor)
-			if want == "" && err != nil || want != "" && link.CauseOf(err) != want {
-				t.Errorf("at %v: %v, want %q", now, err, want)
-			}
-		}
-		at(time.Second, 1, "")
-		at(1299*time.Millisecond, 1, "")
-		at(1300*time.Millisecond, 1, link.CauseIdle)
-		at(1300*time.Millisecond, 2, "")
+		w.judge(time.Second, 1, "")
+		w.judge(1299*time.Millisecond, 1, "")
+		w.judge(1300*time.Millisecond, 1, link.CauseIdle)
+		w.judge(1300*time.Millisecond, 2, "")
 		w.report(&wirepb.WorkerStatus{}) // a packet, no progress
-		at(1400*time.Millisecond, 1, "")
+		w.judge(1400*time.Millisecond, 1, "")
 		w.report(&wirepb.WorkerStatus{})
-		at(1500*time.Millisecond, 1, link.CauseProgress)
-		w.report(&wirepb.Progress{})
-		at(1500*time.Millisecond, 1, "")
+		w.judge(1500*time.Millisecond, 1, link.CauseProgress)
+		w.progress(&wirepb.Progress{Count: 2})
+		w.judge(1500*time.Millisecond, 1, "")
+		w.progress(&wirepb.Progress{Count: 1}) // overtaken
+		w.judge(2000*time.Millisecond, 1, link.CauseProgress)
+	})
+}
+
+// TestSilenceThatThePathExplains allows a link on a long path more, and one on a short path nothing.
+func TestSilenceThatThePathExplains(t *testing.T) {
+	for _, c := range []struct {
+		roundTrip, deviation, idle, progress time.Duration
+	}{
+		{time.Millisecond, 500 * time.Microsecond, 300 * time.Millisecond, 500 * time.Millisecond},
+		{40 * time.Millisecond, 10 * time.Millisecond, 300 * time.Millisecond, 500 * time.Millisecond},
+		{300 * time.Millisecond, 30 * time.Millisecond, 620 * time.Millisecond, 620 * time.Millisecond},
+	} {
+		inWorld(t, func(w *world) {
+			w.worker.Path(c.roundTrip, c.deviation)
+			w.judge(time.Second, 1, "")
+			w.judge(time.Second+c.idle-1, 1, "")
+			w.judge(time.Second+c.idle, 1, link.CauseIdle)
+			w.report(&wirepb.WorkerStatus{})
+			w.judge(time.Second+c.progress-1, 1, "")
+			w.report(&wirepb.WorkerStatus{})
+			w.judge(time.Second+c.progress, 1, link.CauseProgress)
+		})
+	}
+}
+
+// TestDelivery has a worker that makes progress, but does not get what is sent to it, or whose tokens do not come.
+func TestDelivery(t *testing.T) {
+	for name, c := range map[string]struct {
+		attach bool
+		report func(n uint64) *wirepb.Progress // the nth
+		want   link.Cause
+	}{
+		"nothing is owed":            {false, func(uint64) *wirepb.Progress { return &wirepb.Progress{Received: 1 << 30} }, ""},
+		"the request is not read":    {true, func(uint64) *wirepb.Progress { return &wirepb.Progress{Received: 30} }, link.CauseDelivery},
+		"the request is read slowly": {true, func(n uint64) *wirepb.Progress { return &wirepb.Progress{Received: 30 + n/9} }, ""},
+		"tokens do not come":         {false, func(uint64) *wirepb.Progress { return &wirepb.Progress{Received: 1 << 30, Sent: 7} }, link.CauseDelivery},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				if c.attach {
+					w.Attach(&wirepb.Attach{Session: 1, Epoch: 1, ConnectionId: string(make([]byte, 10_000))}, sink{world: w, name: "a"})
+				}
+				now := time.Second
+				for n := uint64(1); n <= 30; n++ {
+					m := c.report(n)
+					m.Count = n
+					w.progress(m)
+					want := link.Cause("")
+					if n > 20 { // 2 s after the first
+						want = c.want
+					}
+					w.judge(now, 1, want)
+					now += 100 * time.Millisecond
+				}
+			})
+		})
+	}
+}
+
+// TestWorkerThatTakesNothing has prompts wait for a worker that reads none: what waits is bounded, and the worker is lost.
+func TestWorkerThatTakesNothing(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.worker.StopReading()
+		prompt := string(make([]byte, 1<<20))
+		for session := uint64(1); session <= 2*wire.MaxBacklog>>20 && w.Up(); session++ {
+			w.Attach(&wirepb.Attach{Session: session, Epoch: 1, Request: &wirepb.Request{Prompt: prompt}}, sink{world: w, name: "a"})
+			synctest.Wait()
+		}
+		if w.Up() || w.cause != link.CauseBacklog {
+			t.Errorf("up %v, lost because %q", w.Up(), w.cause)
+		}
 	})
 }

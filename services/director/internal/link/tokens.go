@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/connswap/connswap/shared/wire"
@@ -21,9 +22,21 @@ func (l *Link) acceptTokens(ctx context.Context, running *sync.WaitGroup) error 
 		if err != nil {
 			return err
 		}
-		reader := &tokenReader{link: l, frames: wire.NewReader(stream, wire.MaxControl)}
+		reader := &tokenReader{link: l, frames: wire.NewReader(counter{stream, &l.arrived}, wire.MaxControl)}
 		running.Go(func() { l.lose(classify(reader.run())) })
 	}
+}
+
+// counter counts what is read.
+type counter struct {
+	io.Reader
+	n *atomic.Uint64
+}
+
+func (c counter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n.Add(uint64(n))
+	return n, err
 }
 
 // tokenReader reads one token stream. Its goroutine owns all of it.

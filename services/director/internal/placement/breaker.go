@@ -9,23 +9,25 @@ import (
 	"github.com/connswap/connswap/services/director/internal/link"
 )
 
-// The circuit breaker of a worker. Closed: it gets streams like every other. Open, which is called cooldown: none while a worker without a
-// cooldown has room; if all have one, the least bad is used. Half open, after the cooldown: one stream at a time, the probe, until one
-// makes progress, which closes it, or fails, which begins a longer cooldown.
+// The circuit breaker of a worker. Closed: it gets streams like every other. Open, which is called cooldown: none while
+// a worker without a cooldown has room; if all have one, the least bad is used. Half open, after the cooldown: one
+// stream at a time, the probe, until one makes progress, which closes it, or fails, which begins a longer cooldown.
 const (
-	// tolerated is how many streams in a row may fail at a worker that has proved itself: a single one may be to blame itself.
+	// tolerated is how many streams in a row may fail at a worker that has proved itself: a single one may be to blame
+	// itself.
 	tolerated = 3
 	// onTrial is how many streams a worker gets that has not proved itself, until one has made progress.
 	onTrial = 2
-	// A cooldown doubles with each failed probe, between these bounds. Half of each is random, so that workers of one bad roll-out are
-	// not probed at the same moment.
+	// A cooldown doubles with each failed probe, between these bounds. Half of each is random, so that workers of one
+	// bad roll-out are not probed at the same moment.
 	firstCooldown = time.Second
 	lastCooldown  = time.Minute
 	// errorWeight is the weight of the newest attempt in the fraction of those that fail.
 	errorWeight = 0.125
 )
 
-// breaker is guarded by Placement.mu. What routing has to know of it is in worker.Candidate: Proven, Cooling, Trial, Failures, Errors.
+// breaker is guarded by Placement.mu. What routing has to know of it is in worker.Candidate: Proven, Cooling, Trial,
+// Failures, Errors.
 type breaker struct {
 	trials    int         // places whose attempts have neither made progress nor failed; planned handovers do not count
 	failed    uint64      // session whose attempt failed last
@@ -64,8 +66,9 @@ func (p *Placement) endTrial(r *Request) {
 	}
 }
 
-// Report says that r's attempt at l made progress, or that it failed, or stayed silent for too long, before it made any. The session
-// reports once for each attempt, and reports a failure before it releases r. A worker that is lost needs no report.
+// Report says that r's attempt at l made progress, or that it failed, or stayed silent for too long, before it made
+// any. The session reports once for each attempt, and reports a failure before it releases r. A worker that is lost
+// needs no report.
 func (p *Placement) Report(r *Request, l *link.Link, ok bool) {
 	p.mu.Lock()
 	defer p.unlock()
@@ -99,8 +102,8 @@ func (p *Placement) succeeded(w *worker) {
 	p.improved(w)
 }
 
-// failed counts a failure, and begins a cooldown if there were too many. The failures of one stream in a row count once at a worker that has
-// proved itself: it may be the stream's fault.
+// failed counts a failure, and begins a cooldown if there were too many. The failures of one stream in a row count once
+// at a worker that has proved itself: it may be the stream's fault.
 func (p *Placement) failed(w *worker, r *Request) {
 	w.Errors += errorWeight * (1 - w.Errors)
 	if w.Proven && w.Failures > 0 && w.breaker.failed == r.ID {
@@ -128,8 +131,8 @@ func (p *Placement) coolFor(w *worker, d time.Duration) {
 	p.changes++
 }
 
-// suspect is what is remembered of a worker that died in cooldown, or under the first streams that it was given: a crash loop must not cost
-// streams in every round.
+// suspect is what is remembered of a worker that died in cooldown, or under the first streams that it was given: a
+// crash loop must not cost streams in every round.
 type suspect struct {
 	cooldowns, failures int
 	warmAt, until       time.Time
@@ -165,6 +168,9 @@ func (p *Placement) remember(w *worker) {
 func (p *Placement) warm(w *worker) {
 	p.mu.Lock()
 	defer p.unlock()
+	if time.Now().Before(w.warmAt) { // another one has begun meanwhile
+		return
+	}
 	w.stopCooldown()
 	w.judge()
 	p.improved(w)
@@ -177,8 +183,8 @@ func (w *worker) stopCooldown() {
 	w.Cooling = false
 }
 
-// Proven reports whether a worker has served something since its link came up, or since it was last in cooldown. What fails at one that has
-// not may be the worker's fault rather than the stream's.
+// Proven reports whether a worker has served something since its link came up, or since it was last in cooldown. What
+// fails at one that has not may be the worker's fault rather than the stream's.
 func (p *Placement) Proven(l *link.Link) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -186,8 +192,8 @@ func (p *Placement) Proven(l *link.Link) bool {
 	return w != nil && w.Proven
 }
 
-// declinedFor is how long a worker that declined a stream gets no other. It is short because the usual reason, a status that crossed with
-// the attempt, is over at once.
+// declinedFor is how long a worker that declined a stream gets no other. It is short because the usual reason, a status
+// that crossed with the attempt, is over at once.
 const declinedFor = 250 * time.Millisecond
 
 // Declined says that a worker declined a stream for want of room, or because it takes none: that is no failure.

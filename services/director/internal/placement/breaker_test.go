@@ -33,8 +33,8 @@ func (w *world) prove(labels ...string) {
 	w.said()
 }
 
-// TestProbation gives a new worker two streams while another one, which has proved itself, has room; once one of them was served, it
-// is like every other.
+// TestProbation gives a new worker two streams while another one, which has proved itself, has room; once one of them
+// was served, it is like every other.
 func TestProbation(t *testing.T) {
 	inWorld(t, usual, func(w *world) {
 		w.worker("a", 100)
@@ -231,8 +231,9 @@ func (p *patient) Granted(r *placement.Request, l *link.Link) {
 	})
 }
 
-// TestSickWorkers has ten sick workers beside two healthy ones with room, for five minutes: those that fail at once, and those that stay
-// silent for half a minute. While the healthy ones have proved themselves no stream has more than one bad try, and few have one.
+// TestSickWorkers has ten sick workers beside two healthy ones with room, for five minutes: those that fail at once,
+// and those that stay silent for half a minute. While the healthy ones have proved themselves no stream has more than
+// one bad try, and few have one.
 func TestSickWorkers(t *testing.T) {
 	const sick, streams, timeout = 10, 3000, 30 * time.Second
 	for name, test := range map[string]struct {
@@ -281,8 +282,9 @@ func TestSickWorkers(t *testing.T) {
 	}
 }
 
-// TestSickWorkersFromTheBeginning has nobody who has proved himself yet: streams come one after the other, or all at once. Whoever has to
-// choose again then may choose wrong again, but nobody is sent to a worker that is known to be sick while there is another.
+// TestSickWorkersFromTheBeginning has nobody who has proved himself yet: streams come one after the other, or all at
+// once. Whoever has to choose again then may choose wrong again, but nobody is sent to a worker that is known to be
+// sick while there is another.
 func TestSickWorkersFromTheBeginning(t *testing.T) {
 	const sick = 10
 	for name, test := range map[string]struct {

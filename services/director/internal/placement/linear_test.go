@@ -16,8 +16,9 @@ func (c *crowd) Granted(r *placement.Request, _ *link.Link)                   { 
 func (c *crowd) Waiting(*placement.Request, string)                           {}
 func (c *crowd) Lost(*placement.Request, *link.Link, link.Cause) (again bool) { return true }
 
-// placeAll has n streams wait: a third for an engine that is full, a third for one that has no worker yet, a third to be moved to that. Then
-// that worker comes up; then places at the full one become free, one after the other. It returns how often a worker was looked at.
+// placeAll has n streams wait: a third for an engine that is full, a third for one that has no worker yet, a third to
+// be moved to that. Then that worker comes up; then places at the full one become free, one after the other. It returns
+// how often a worker was looked at.
 func placeAll(tb testing.TB, n int) uint64 {
 	const others = 8
 	w := newWorld(tb, placement.Config{MaxHandovers: 16, MaxPerTarget: 16})
@@ -57,8 +58,8 @@ func placeAll(tb testing.TB, n int) uint64 {
 	return w.Examined()
 }
 
-// TestWorkIsLinear counts how often a worker is looked at for each stream that waits, of a thousand and of a hundred thousand: it must not
-// grow with the number of those that wait.
+// TestWorkIsLinear counts how often a worker is looked at for each stream that waits, of a thousand and of a hundred
+// thousand: it must not grow with the number of those that wait.
 func TestWorkIsLinear(t *testing.T) {
 	few, many := 1000, 100_000
 	if testing.Short() {

@@ -2,10 +2,10 @@ package placement
 
 import "github.com/connswap/connswap/services/director/internal/link"
 
-// notices are what sessions have to be told, in the order in which it happened. Whoever adds some while nobody delivers becomes the one
-// who delivers, until there are none; so a session hears of a grant before it hears of that worker's loss, on whichever goroutines these
-// happened. It is guarded by Placement.mu, which is free during the calls. It is bounded by what can happen: each request waits, is
-// granted and is lost once for each time that it is queued.
+// notices are what sessions have to be told, in the order in which it happened. Whoever adds some while nobody delivers
+// becomes the one who delivers, until there are none; so a session hears of a grant before it hears of that worker's
+// loss, on whichever goroutines these happened. It is guarded by Placement.mu, which is free during the calls. It is
+// bounded by what can happen: each request waits, is granted and is lost once for each time that it is queued.
 type notices struct {
 	pending    []notice
 	delivering bool
@@ -66,8 +66,8 @@ func (p *Placement) tell(n notice) {
 	}
 }
 
-// putBack has the sessions of a lost worker fenced, all of them, and queues again those that want it, before the first new place is given:
-// so they move in the order of their age.
+// putBack has the sessions of a lost worker fenced, all of them, and queues again those that want it, before the first
+// new place is given: so they move in the order of their age.
 func (p *Placement) putBack(l *loss) {
 	again := make([]bool, len(l.requests))
 	for i, r := range l.requests {

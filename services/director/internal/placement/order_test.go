@@ -9,7 +9,8 @@ import (
 	"github.com/connswap/connswap/shared/migration"
 )
 
-// TestOrder has older ones go before those with a higher priority, these before the others, and among equals the lower number.
+// TestOrder has older ones go before those with a higher priority, these before the others, and among equals the lower
+// number.
 func TestOrder(t *testing.T) {
 	inWorld(t, usual, func(w *world) {
 		for i, ask := range []request{

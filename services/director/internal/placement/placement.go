@@ -1,10 +1,9 @@
-// Package placement decides which worker gets a stream that needs one, and when: who waits and why, in which order they go, how
-// many handovers may be under way. It puts back by itself what a lost worker had, and rests workers that fail. Which workers a
-// stream may go to, and which of several it goes to, is package routing's part.
+// Package placement decides which worker gets a stream that needs one, and when: who waits and why, in which order they
+// go, how many handovers may be under way. It puts back by itself what a lost worker had, and rests workers that fail.
+// Which workers a stream may go to, and which of several it goes to, is package routing's part.
 package placement
 
 import (
-	crypto "crypto/rand"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -19,14 +18,14 @@ import (
 
 // Config bounds what goes on at once.
 type Config struct {
-	MaxHandovers int    // failovers under way at once, and as many planned handovers
-	MaxPerTarget int    // handovers under way to one worker
-	Policy       string // one of routing.Policies
+	MaxHandovers int // failovers under way at once, and as many planned handovers
+	MaxPerTarget int // handovers under way to one worker
 }
 
-// Placement is safe for concurrent use. It has one lock, which is held across nothing that blocks; it asks the fleet while it has it, and
-// the fleet calls it without its own. No session is called while the lock is held: sessions are told afterwards, in the order in which things happened (see notices). It owns no goroutine but
-// the timers of cooldowns, which Close stops.
+// Placement is safe for concurrent use. It has one lock, which is held across nothing that blocks; it asks the fleet
+// while it has it, and the fleet calls it without its own. No session is called while the lock is held: sessions are
+// told afterwards, in the order in which things happened (see notices). It owns no goroutine but the timers of
+// cooldowns, which Close stops.
 type Placement struct {
 	cfg   Config
 	fleet *fleet.Fleet
@@ -46,21 +45,14 @@ type Placement struct {
 	closed     bool
 }
 
-// New returns the Placement that f tells of its workers, before the first one registers. Close ends it.
-func New(cfg Config, f *fleet.Fleet, log *zap.Logger) (*Placement, error) {
-	var seed [32]byte
-	_, _ = crypto.Read(seed[:]) // never fails (crypto/rand)
-	source := rand.NewChaCha8(seed)
-	router, err := routing.New(cfg.Policy, source)
-	if err != nil {
-		return nil, err
-	}
+// New returns the Placement that f tells of its workers, before the first one registers. It uses up random. Close ends it.
+func New(cfg Config, router *routing.Router, random rand.Source, f *fleet.Fleet, log *zap.Logger) *Placement {
 	p := &Placement{
-		cfg: cfg, fleet: f, log: log, router: router, random: rand.New(source), queues: queues{byNeed: map[routing.Need]*queue{}},
+		cfg: cfg, fleet: f, log: log, router: router, random: rand.New(random), queues: queues{byNeed: map[routing.Need]*queue{}},
 		byLink: map[*link.Link]*worker{}, suspects: map[string]suspect{},
 	}
 	f.Serve(p)
-	return p, nil
+	return p
 }
 
 // Close stops the timers. Nothing is placed any more.
@@ -73,7 +65,8 @@ func (p *Placement) Close() {
 	}
 }
 
-// Queue asks for a place. The answer comes through r.Session. A request that waits already, or has a place, is left as it is.
+// Queue asks for a place. The answer comes through r.Session. A request that waits already, or has a place, is left as
+// it is.
 func (p *Placement) Queue(r *Request) {
 	p.mu.Lock()
 	defer p.unlock()
@@ -82,8 +75,8 @@ func (p *Placement) Queue(r *Request) {
 	}
 }
 
-// Release takes back a wish, and the place that may have been granted to it. A notice that was on its way then still arrives: see
-// Holds.
+// Release takes back a wish, and the place that may have been granted to it. A notice that was on its way then still
+// arrives: see Holds.
 func (p *Placement) Release(r *Request) {
 	p.mu.Lock()
 	defer p.unlock()
@@ -104,7 +97,8 @@ func (p *Placement) Settled(r *Request) {
 	p.settle(r)
 }
 
-// Holds reports whether r has its place at l at this moment. What a session was told of a grant is out of date if it does not.
+// Holds reports whether r has its place at l at this moment. What a session was told of a grant is out of date if it
+// does not.
 func (p *Placement) Holds(r *Request, l *link.Link) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -118,8 +112,8 @@ func (p *Placement) unlock() {
 	p.mu.Unlock()
 }
 
-// dispatch gives places to those who wait, in their order. It costs one look at all workers for each place given, and one for each
-// queue that is found blocked: nobody is looked at who needs what others of his queue did not get.
+// dispatch gives places to those who wait, in their order. It costs one look at all workers for each place given, and
+// one for each queue that is found blocked: nobody is looked at who needs what others of his queue did not get.
 func (p *Placement) dispatch() {
 	for q := p.next(); q != nil && !p.closed; q = p.next() {
 		i := p.router.Pick(q.need, p.candidates)
@@ -155,8 +149,8 @@ func (p *Placement) next() *queue {
 // atLimit reports whether as many handovers of a kind are under way as may be.
 func (p *Placement) atLimit(kind migration.Kind) bool { return p.underWay[kind] >= p.cfg.MaxHandovers }
 
-// failoversHeldUp reports whether failovers wait that a limit holds up. The places that are left are theirs: planned handovers come
-// after all who have no worker.
+// failoversHeldUp reports whether failovers wait that a limit holds up. The places that are left are theirs: planned
+// handovers come after all who have no worker.
 func (p *Placement) failoversHeldUp() bool {
 	return slices.ContainsFunc(p.queues.all, func(q *queue) bool {
 		return q.need.Kind == migration.Failover && p.reason(q) == routing.Limit
@@ -174,7 +168,8 @@ func (p *Placement) reason(q *queue) routing.Reason {
 	return q.reason
 }
 
-// tellWaiting tells those of a queue who do not know it yet why they wait. Waiting for others to be moved is short, and not worth telling.
+// tellWaiting tells those of a queue who do not know it yet why they wait. Waiting for others to be moved is short, and
+// not worth telling.
 func (p *Placement) tellWaiting(q *queue) {
 	if !q.blocked || len(q.untold) == 0 {
 		return

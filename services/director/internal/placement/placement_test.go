@@ -6,10 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/zap"
-
-	"github.com/connswap/connswap/services/director/internal/fleet"
-	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/routing"
@@ -24,12 +20,6 @@ type (
 )
 
 var usual = placement.Config{MaxHandovers: 10}
-
-func TestUnknownPolicy(t *testing.T) {
-	if _, err := placement.New(placement.Config{Policy: "any"}, fleettest.New(fleet.Deps{}).Fleet, zap.NewNop()); err == nil {
-		t.Error("no error")
-	}
-}
 
 func TestRoundRobinOverRoom(t *testing.T) {
 	inWorld(t, usual, func(w *world) {

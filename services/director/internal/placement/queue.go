@@ -7,8 +7,8 @@ import (
 	"github.com/connswap/connswap/services/director/internal/routing"
 )
 
-// queues are the requests that wait, by what they need: where the first of a queue finds no worker, nobody behind it does. It is guarded
-// by Placement.mu. There are few: engines, kinds, and workers to avoid.
+// queues are the requests that wait, by what they need: where the first of a queue finds no worker, nobody behind it
+// does. It is guarded by Placement.mu. There are few: engines, kinds, and workers to avoid.
 type queues struct {
 	all    []*queue // none is empty; in the order in which they began
 	byNeed map[routing.Need]*queue

@@ -8,21 +8,21 @@ import (
 	"github.com/connswap/connswap/shared/migration"
 )
 
-// Session is the owner of a stream, as placement sees it. Its methods are called in the order in which things happened, by whoever
-// made them happen, with none of placement's locks held. They never block.
+// Session is the owner of a stream, as placement sees it. Its methods are called in the order in which things happened,
+// by whoever made them happen, with none of placement's locks held. They never block.
 type Session interface {
 	// Granted says that r has a place at l. Only with this the epoch of the attempt is drawn, by the stream's owner.
 	Granted(r *Request, l *link.Link)
 	// Waiting says that no worker can take r now, and why. It is called once for each time that r is queued.
 	Waiting(r *Request, reason string)
-	// Lost says that r has lost its place, since the worker is gone or reported failure. The session fences itself at once. If it
-	// returns true, r is queued again as it is then: this is the time to change r.Kind and r.Need.
+	// Lost says that r has lost its place, since the worker is gone or reported failure. The session fences itself at
+	// once. If it returns true, r is queued again as it is then: this is the time to change r.Kind and r.Need.
 	Lost(r *Request, l *link.Link, cause link.Cause) (again bool)
 }
 
-// Request is one session's wish for a place at a worker, and the place that it was granted: there is no other record of it. The fields that
-// begin with a capital are the session's: it sets them before Queue, and changes them while the request neither waits nor has a
-// place, or in Lost. The others are placement's.
+// Request is one session's wish for a place at a worker, and the place that it was granted: there is no other record of
+// it. The fields that begin with a capital are the session's: it sets them before Queue, and changes them while the
+// request neither waits nor has a place, or in Lost. The others are placement's.
 type Request struct {
 	Session  Session
 	ID       uint64 // of the session; older sessions have lower ones

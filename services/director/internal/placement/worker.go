@@ -29,7 +29,7 @@ func (p *Placement) Up(l *link.Link) {
 	w := &worker{link: l, requests: map[*Request]struct{}{}}
 	w.Candidate = routing.Candidate{
 		Label: l.Worker(), Fingerprint: l.Fingerprint(), Capacity: l.Peer().Capacity,
-		MaxHandovers: p.cfg.MaxPerTarget, Latency: &routing.Latency{},
+		MaxHandovers: p.cfg.MaxPerTarget, Latency: p.router.NewLatency(),
 	}
 	p.refresh(w)
 	p.remember(w)
@@ -91,10 +91,12 @@ func (w *worker) inOrder() []*Request {
 	return slices.SortedFunc(maps.Keys(w.requests), (*Request).compare)
 }
 
-// Changed says that a worker takes streams which it did not take before, or no longer does: by its own word, or an operator's.
+// Changed says that a worker takes streams which it did not take before, or no longer does: by its own word, or an
+// operator's.
 func (p *Placement) Changed(l *link.Link) { p.change(l, p.refresh) }
 
-// Reported takes note of how many streams a worker has by its own count. Those that this director did not give it are other directors'.
+// Reported takes note of how many streams a worker has by its own count. Those that this director did not give it are
+// other directors'.
 func (p *Placement) Reported(l *link.Link, streams int) {
 	p.change(l, func(w *worker) { w.Foreign = max(0, streams-w.Granted) })
 }
@@ -107,6 +109,16 @@ func (p *Placement) change(l *link.Link, change func(w *worker)) {
 		change(w)
 		p.improved(w)
 	}
+}
+
+// Latency is where the times between tokens of a worker's streams go, as the streams measure them; nil if nobody needs them.
+func (p *Placement) Latency(l *link.Link) *routing.Latency {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w := p.byLink[l]; w != nil {
+		return w.Candidate.Latency
+	}
+	return nil
 }
 
 // On returns the ids of the sessions that have a place at a worker, in the order in which they move. If instance is not empty, it has to be that one.
@@ -161,8 +173,8 @@ func (p *Placement) Check(label, fingerprint string) error {
 	return nil
 }
 
-// Peer returns the link of a worker other than the one named that knows states and takes streams; nil if there is none. Where there are
-// several, those with the fewest streams keep the most.
+// Peer returns the link of a worker other than the one named that knows states and takes streams; nil if there is none.
+// Where there are several, those with the fewest streams keep the most.
 func (p *Placement) Peer(label string) *link.Link {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -2,6 +2,7 @@ package placement_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -41,17 +42,15 @@ func inWorld(t *testing.T, cfg placement.Config, test func(w *world)) {
 }
 
 func newWorld(t testing.TB, cfg placement.Config) *world {
-	if cfg.Policy == "" {
-		cfg.Policy = routing.RoundRobin
-	}
 	if cfg.MaxPerTarget == 0 {
 		cfg.MaxPerTarget = cfg.MaxHandovers
 	}
-	w := &world{TB: t, fleet: fleettest.New(fleet.Deps{}), sessions: map[uint64]*session{}}
-	var err error
-	if w.Placement, err = placement.New(cfg, w.fleet.Fleet, zap.NewNop()); err != nil {
+	router, err := routing.New(routing.RoundRobin, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
+	w := &world{TB: t, fleet: fleettest.New(fleet.Deps{}), sessions: map[uint64]*session{}}
+	w.Placement = placement.New(cfg, router, rand.NewPCG(1, 1), w.fleet.Fleet, zap.NewNop())
 	return w
 }
 

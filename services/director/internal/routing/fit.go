@@ -41,13 +41,15 @@ type Candidate struct {
 	Failures int      // attempts that failed in a row
 	Errors   float64  // fraction of the last attempts that failed, 0 to 1
 	Latency  *Latency // between the tokens of a stream; nil if it is not measured
+
+	chosen uint64 // when it was chosen last, in choices of the router
 }
 
 // Reason says why a stream cannot go to a worker, or, of several workers, why it has to wait. It is empty if it can go.
 type Reason string
 
-// Reasons, from those that only another worker can lift to those that pass by themselves. Of several workers the last one counts: it is
-// that of the worker which is nearest to taking the stream.
+// Reasons, from those that only another worker can lift to those that pass by themselves. Of several workers the last
+// one counts: it is that of the worker which is nearest to taking the stream.
 const (
 	NoWorker    Reason = "no worker is connected"
 	NotAsked    Reason = "the worker that was asked for is not connected"
@@ -80,8 +82,8 @@ func Fit(n Need, c *Candidate) Reason {
 	return ""
 }
 
-// mayHandOver reports whether one handover more may be under way to a worker. Planned ones can take long: they yield to failovers,
-// and hold up none.
+// mayHandOver reports whether one handover more may be under way to a worker. Planned ones can take long: they yield to
+// failovers, and hold up none.
 func mayHandOver(kind migration.Kind, c *Candidate) bool {
 	switch kind {
 	case migration.Failover:
@@ -120,7 +122,8 @@ type Rank struct {
 // Class is how sound a choice is.
 type Class uint8
 
-// Classes, from the best. A worker to avoid is better than one in cooldown: it is bad for one stream, the other for everybody.
+// Classes, from the best. A worker to avoid is better than one in cooldown: it is bad for one stream, the other for
+// everybody.
 const (
 	Sound     Class = iota
 	Reported        // full by its own report, which may be old: it will decline if it is

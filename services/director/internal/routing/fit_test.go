@@ -108,8 +108,8 @@ func TestRankOf(t *testing.T) {
 	}
 }
 
-// TestFitAndPoliciesAgree draws needs and workers at random: a policy chooses somebody if and only if somebody fits, and nobody who
-// fits has a better rank; who waits is told a reason if and only if nobody fits.
+// TestFitAndPoliciesAgree draws needs and workers at random: a policy chooses somebody if and only if somebody fits,
+// and nobody who fits has a better rank; who waits is told a reason if and only if nobody fits.
 func TestFitAndPoliciesAgree(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	pick := func(from ...string) string { return from[r.IntN(len(from))] }

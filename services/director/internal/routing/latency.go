@@ -9,8 +9,9 @@ import (
 // memory is how long a peak is remembered: after this time without new ones it counts for 1/e.
 const memory = 10 * time.Second
 
-// Latency is the time between the tokens of a worker's streams as a peak-EWMA: it follows a rise at once, and a fall slowly. A
-// worker of which nothing is heard is forgotten in the same way, so that it is tried again. It is safe for concurrent use.
+// Latency is the time between the tokens of a worker's streams as a peak-EWMA: it follows a rise at once, and a fall
+// slowly. A worker of which nothing is heard is forgotten in the same way, so that it is tried again. It is safe for
+// concurrent use; of nil nothing is measured.
 type Latency struct {
 	mu    sync.Mutex
 	value float64 // seconds
@@ -19,6 +20,9 @@ type Latency struct {
 
 // Observe takes a measurement into account.
 func (l *Latency) Observe(interval time.Duration, now time.Time) {
+	if l == nil {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	x := interval.Seconds()

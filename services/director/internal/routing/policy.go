@@ -1,8 +1,10 @@
 package routing
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -25,6 +27,7 @@ type policy interface {
 type Router struct {
 	policy    policy
 	shortlist []int
+	choices   uint64
 	examined  uint64
 }
 
@@ -32,7 +35,7 @@ type Router struct {
 func New(name string, random rand.Source) (*Router, error) {
 	switch name {
 	case RoundRobin:
-		return &Router{policy: &roundRobin{}}, nil
+		return &Router{policy: roundRobin{}}, nil
 	case LeastLoaded:
 		return &Router{policy: leastLoaded{}}, nil
 	case P2C:
@@ -60,7 +63,18 @@ func (r *Router) Pick(n Need, all []*Candidate) int {
 	if len(r.shortlist) == 0 {
 		return -1
 	}
-	return r.policy.choose(all, r.shortlist)
+	i := r.policy.choose(all, r.shortlist)
+	r.choices++
+	all[i].chosen = r.choices
+	return i
+}
+
+// NewLatency returns what a worker's times between tokens are to be observed with; nil if the policy does not ask for them.
+func (r *Router) NewLatency() *Latency {
+	if _, ok := r.policy.(p2c); ok {
+		return &Latency{}
+	}
+	return nil
 }
 
 // Fit is Fit, and counts.
@@ -78,32 +92,21 @@ func (r *Router) Unschedulable(n Need, all []*Candidate) Reason {
 // Examined is how often a worker has been looked at so far: the work of routing.
 func (r *Router) Examined() uint64 { return r.examined }
 
-// roundRobin takes the workers in turn.
-type roundRobin struct{ next int } // index of the candidate to try first
+// roundRobin takes the workers in turn: the one that was not chosen for longest, so that streams of different needs do
+// not upset each other's turns.
+type roundRobin struct{}
 
-func (r *roundRobin) choose(all []*Candidate, from []int) int {
-	chosen := from[0]
-	for _, i := range from {
-		if i >= r.next {
-			chosen = i
-			break
-		}
-	}
-	r.next = (chosen + 1) % len(all)
-	return chosen
+func (roundRobin) choose(all []*Candidate, from []int) int {
+	return slices.MinFunc(from, func(i, j int) int { return cmp.Compare(all[i].chosen, all[j].chosen) })
 }
 
-// leastLoaded takes the emptiest; of equally empty ones the first.
+// leastLoaded takes the emptiest; of equally empty ones in turn.
 type leastLoaded struct{}
 
 func (leastLoaded) choose(all []*Candidate, from []int) int {
-	chosen := from[0]
-	for _, i := range from[1:] {
-		if all[i].load() < all[chosen].load() {
-			chosen = i
-		}
-	}
-	return chosen
+	return slices.MinFunc(from, func(i, j int) int {
+		return cmp.Or(cmp.Compare(all[i].load(), all[j].load()), cmp.Compare(all[i].chosen, all[j].chosen))
+	})
 }
 
 // load is how full a worker is with one stream more, as a fraction.
@@ -128,7 +131,8 @@ func (p p2c) choose(all []*Candidate, from []int) int {
 	return a
 }
 
-// errorPenalty is how many times dearer a worker is whose attempts all fail. Failing is fast: without it, failing would be rewarded.
+// errorPenalty is how many times dearer a worker is whose attempts all fail. Failing is fast: without it, failing would
+// be rewarded.
 const errorPenalty = 10
 
 // better compares load, time between tokens and errors. A time that is not known of both says nothing.

@@ -54,6 +54,23 @@ func TestRoundRobin(t *testing.T) {
 	}
 }
 
+// TestRoundRobinOfTwoEngines has streams of two engines take turns: each engine's workers share its streams all the same.
+func TestRoundRobinOfTwoEngines(t *testing.T) {
+	all := workers(100, 100, 100, 100)
+	all[1].Fingerprint, all[2].Fingerprint = "y", "y"
+	r := router(t, routing.RoundRobin)
+	for range 10 {
+		for _, engine := range []string{"x", "y"} {
+			all[r.Pick(routing.Need{Fingerprint: engine}, all)].Granted++
+		}
+	}
+	for i, c := range all {
+		if c.Granted != 5 {
+			t.Errorf("worker %d got %d of 20", i, c.Granted)
+		}
+	}
+}
+
 func TestLeastLoaded(t *testing.T) {
 	all := workers(10, 20)
 	r := router(t, routing.LeastLoaded)

@@ -18,7 +18,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/placement"
-	"github.com/connswap/connswap/services/director/internal/routing"
+	"github.com/connswap/connswap/services/director/internal/placement/placementtest"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/identity"
@@ -62,11 +62,7 @@ func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
 		host := w.net.Host("director")
 		f := fleet.New(link.Config{}, fleet.Deps{Clock: clock, Log: zap.NewNop()})
 		defer f.Close()
-		workers, err := placement.New(placement.Config{MaxHandovers: 1, MaxPerTarget: 1, Policy: routing.RoundRobin}, f, zap.NewNop())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer workers.Close()
+		workers := placementtest.New(t, 1, f)
 		w.server = New(cfg, sessions(workers, clock), clock, zap.NewNop())
 		l, err := quicnet.Listen(host, ":61000", identity.ServerTLS(sources[identity.Director], []string{wire.ALPNClient}, nil),
 			quicnet.ServeClientsConfig(maxStreams))

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"slices"
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/link"
@@ -10,23 +9,23 @@ import (
 const (
 	// minProgress is how many tokens an attempt must have delivered for the death of its worker not to be blamed on the request.
 	minProgress = 4
-	// maxSuspects bounds how many workers that have not proved themselves may fail a stream without that being held against the stream.
-	maxSuspects = 16
+	// maxSuspected is how often in a row a worker that has never served anything may fail a stream without that being held against the stream.
+	maxSuspected = 16
 	// maxFactor bounds how far a stream follows workers that have all become slow.
 	maxFactor = 64
 )
 
 // blame counts what speaks against a stream: workers that died in a row because of its request, as far as one can tell, and how often it was moved.
 type blame struct {
-	deaths int           // in a row, before progress
-	began  uint64        // length of the log when the present attempt began
-	factor time.Duration // on the token timeout, doubled each time that it was missed
-	moves  []time.Time   // of the last minute
-	failed []string      // labels of workers that failed the stream before they had served any, at most maxSuspects
+	deaths    int           // in a row, before progress
+	began     uint64        // length of the log when the present attempt began
+	factor    time.Duration // on the token timeout, doubled each time that it was missed
+	moves     []time.Time   // of the last minute
+	suspected int           // workers in a row that failed the stream, and had never served anything
 }
 
-// lost takes note that a worker is lost, after length tokens. excused says that it was not the request's doing.
-func (b *blame) lost(cause link.Cause, length uint64, excused bool) {
+// lost takes note that a worker is lost, after length tokens. exhausted says that it had sent all that it might, proven that it had served streams before.
+func (b *blame) lost(cause link.Cause, length uint64, exhausted, proven bool) {
 	progress := length - b.began
 	if progress >= minProgress {
 		b.deaths = 0
@@ -34,19 +33,21 @@ func (b *blame) lost(cause link.Cause, length uint64, excused bool) {
 	if progress >= 4*minProgress {
 		b.factor = 1
 	}
-	if !excused && (cause == link.CauseStuck && progress == 0 || cause.Deadly() && progress < minProgress) {
+	switch {
+	case progress == 0 && failing(cause) && !proven && b.suspected < maxSuspected:
+		b.suspected++ // the worker's fault, as far as one can tell
+	case cause == link.CauseStuck && progress == 0, cause.Deadly() && progress < minProgress && !exhausted:
 		b.deaths++
 	}
 }
 
-// suspect reports whether what a worker which has not served any stream did to this one is held against the worker, and not against the stream: once for
-// each worker.
-func (b *blame) suspect(label string) bool {
-	if len(b.failed) >= maxSuspects || slices.Contains(b.failed, label) {
-		return false
+// failing reports whether a cause says that a worker which lives is of no use to its streams.
+func failing(cause link.Cause) bool {
+	switch cause { //nolint:exhaustive // at all others the worker is gone, or declines
+	case link.CauseEngine, link.CauseStuck, link.CauseAttach, link.CauseDiverged, link.CauseProtocol:
+		return true
 	}
-	b.failed = append(b.failed, label)
-	return true
+	return false
 }
 
 // stuck takes note that the token timeout was missed.

@@ -53,7 +53,10 @@ func (s *Session) lose(cause link.Cause, queued *placement.Request) {
 	if gone == nil {
 		gone = s.handover.Target()
 	}
-	s.judge(gone, cause, queued == nil)
+	s.blame.lost(cause, s.record.Len(), s.record.Exhausted(), s.deps.Placement.Proven(gone.Link))
+	if failing(cause) {
+		s.report(gone, false)
+	}
 	if moved {
 		s.leaveServing(queued)
 		s.unassigned, s.told = s.deps.Clock.Now(), false
@@ -75,17 +78,16 @@ func (s *Session) lose(cause link.Cause, queued *placement.Request) {
 	}
 }
 
-// judge says what the end of an attempt tells of its worker and of the stream. alive says that the worker still has its link: then it matters whether it
-// has served anything before.
-func (s *Session) judge(a *attempt.Attempt, cause link.Cause, alive bool) {
-	excused := cause != link.CauseStuck && s.record.Exhausted()
-	if alive && !s.deps.Placement.Proven(a.Link) {
-		excused = excused || s.blame.suspect(a.Link.Worker())
+// report tells the placement, once, how an attempt went.
+func (s *Session) report(a *attempt.Attempt, ok bool) {
+	if s.reported == a {
+		return
 	}
-	s.blame.lost(cause, s.record.Len(), excused)
-	if alive && s.serving == nil && cause != link.CauseDeclined { // it never made progress
-		s.deps.Placement.Report(a.Place, a.Link, false)
+	s.reported = a
+	if ok {
+		s.blame.suspected = 0
 	}
+	s.deps.Placement.Report(a.Place, a.Link, ok)
 }
 
 // loseSource ends a planned handover whose source is lost.
@@ -167,7 +169,6 @@ func (s *Session) settle() {
 	switch {
 	case h.State() == migration.Completed:
 		s.deps.Placement.Settled(h.Place())
-		s.deps.Placement.Report(h.Place(), h.Target().Link, true)
 		s.serves(h)
 	case s.serving != nil: // it stays where it was
 		s.states.Serving(s.serving)

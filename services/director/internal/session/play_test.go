@@ -20,7 +20,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/placement"
-	"github.com/connswap/connswap/services/director/internal/routing"
+	"github.com/connswap/connswap/services/director/internal/placement/placementtest"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/session/sessiontest"
 	"github.com/connswap/connswap/services/director/internal/stream"
@@ -87,10 +87,7 @@ func newPlay(t *testing.T, sc script) *play {
 	if sc.cfg != nil {
 		sc.cfg(&p.cfg)
 	}
-	var err error
-	if p.placement, err = placement.New(placement.Config{MaxHandovers: 10, MaxPerTarget: 10, Policy: routing.RoundRobin}, p.fleet.Fleet, zap.NewNop()); err != nil {
-		t.Fatal(err)
-	}
+	p.placement = placementtest.New(t, 10, p.fleet.Fleet)
 	open := func(log *stream.Log, tell func(any)) session.Leg {
 		p.client = sessiontest.New(log, tell, clock)
 		return p.client
@@ -115,7 +112,6 @@ func (p *play) close() {
 	p.end()
 	p.empty()
 	p.fleet.Close()
-	p.placement.Close()
 }
 
 func (p *play) swapOver(r migration.Record) {

@@ -82,10 +82,11 @@ type Session struct {
 	handover   *handover.Handover // under way, or nil
 	states     *checkpoint.Keeper
 	blame      blame
-	unassigned time.Duration // stall-proof time at which the stream was left without a worker
-	told       bool          // the client knows that it waits
-	over       bool          // the last frame is in the log, or nobody wants it
-	delivered  bool          // and the client's connection has taken it
+	reported   *attempt.Attempt // of which the placement knows how it went
+	unassigned time.Duration    // stall-proof time at which the stream was left without a worker
+	told       bool             // the client knows that it waits
+	over       bool             // the last frame is in the log, or nobody wants it
+	delivered  bool             // and the client's connection has taken it
 }
 
 // New returns a session that has not begun. Run begins it.
@@ -94,7 +95,7 @@ func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps
 		cfg: cfg, deps: deps, started: time.Now(), inbox: newInbox(), blame: blame{factor: 1},
 		log: deps.Log.With(zap.String("connection.id", who.ConnectionID), zap.Uint64("stream.id", who.StreamID)),
 	}
-	s.record = stream.New(stream.Config{MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Window: cfg.Window},
+	s.record = stream.New(stream.Config{MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Window: cfg.Window, Progress: minProgress},
 		deps.Clock, func(n stream.Notice) { s.inbox.put(n) })
 	s.leg = open(s.record, s.tell)
 	s.depends.log, s.depends.post = s.record, s.inbox.put
@@ -258,6 +259,8 @@ func (s *Session) notice(n stream.Notice) {
 		s.lose(link.CauseProtocol, nil)
 	case stream.Full:
 		s.finish("length")
+	case stream.Progressed:
+		s.report(current, true)
 	case stream.First:
 		if s.targets(current) {
 			s.handover.Verified()
@@ -378,6 +381,9 @@ func (s *Session) failed(e attempt.Failed) {
 
 // finish ends the stream in completion.
 func (s *Session) finish(reason string) {
+	if s.serving != nil {
+		s.report(s.serving, true)
+	}
 	digest, tokens := s.record.Digest()
 	swaps := s.view.swapped()
 	s.end(&wirepb.Done{FinishReason: wire.Text(reason), Tokens: tokens, Swaps: swaps, Digest: digest[:]}, Done, reason)

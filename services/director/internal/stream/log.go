@@ -15,6 +15,7 @@ type Config struct {
 	MaxBytes  int    // of text, of the whole stream
 	MaxTokens uint64 // that the request asks for
 	Window    int    // tokens that a worker may send ahead of what the client's connection took
+	Progress  uint64 // tokens after which an epoch has made progress
 }
 
 // Notice is what the owner of a stream has to know of its log.
@@ -28,11 +29,12 @@ type Kind uint8
 
 // Kinds of notices.
 const (
-	Broken    Kind = iota // the worker of the epoch broke the protocol; the log is fenced
-	Full                  // the worker of the epoch sent what no longer fits; the log is fenced
-	First                 // the epoch that is being verified has its first token
-	Awaited               // the token came that the owner waits for, see Await
-	Delivered             // the client's connection has taken the last frame
+	Broken     Kind = iota // the worker of the epoch broke the protocol; the log is fenced
+	Full                   // the worker of the epoch sent what no longer fits; the log is fenced
+	First                  // the epoch that is being verified has its first token
+	Progressed             // the present epoch has made progress
+	Awaited                // the token came that the owner waits for, see Await
+	Delivered              // the client's connection has taken the last frame
 )
 
 // Log is one stream. It is safe for concurrent use.
@@ -53,6 +55,7 @@ type Log struct {
 	highest uint64 // that ever was pending
 	fenced  uint64 // tokens refused because their epoch was over
 	awaited bool   // the owner is told of the next token
+	goal    uint64 // sequence with which the present epoch will have made progress
 
 	granted uint64 // highest sequence that the worker may send
 	taken   uint64 // sequence up to which the client's connection has taken the stream
@@ -107,6 +110,9 @@ func (l *Log) accept(t wire.Token, at time.Time) {
 		return
 	}
 	l.cadence.token(l.clock.Now(), at)
+	if t.Sequence == l.goal {
+		l.told(Notice{Progressed, t.Epoch})
+	}
 	if l.awaited {
 		l.awaited = false
 		l.told(Notice{Awaited, t.Epoch})
@@ -184,6 +190,7 @@ func (l *Log) Serve(epoch uint64, m wire.Message) (gap time.Duration, ok bool) {
 	gap = l.cadence.gap(now)
 	l.mark(mark{epoch: epoch, frame: wire.Append(nil, m)})
 	first, waiting := l.journal.tokens+1, l.waiting
+	l.goal = l.journal.tokens + l.cfg.Progress
 	l.fence()
 	l.epoch = epoch
 	l.cadence.restart(l.clock.Now())

@@ -18,8 +18,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
 	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/link"
-	"github.com/connswap/connswap/services/director/internal/placement"
-	"github.com/connswap/connswap/services/director/internal/routing"
+	"github.com/connswap/connswap/services/director/internal/placement/placementtest"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/session/sessiontest"
 	"github.com/connswap/connswap/services/director/internal/stream"
@@ -51,10 +50,7 @@ func inWorld(t *testing.T, cfg Config, test func(w *world)) {
 		ctx, stop := context.WithCancel(t.Context())
 		w := &world{T: t, workers: map[string]*worker{}, ctx: ctx, clock: clock}
 		w.fleet = fleettest.New(fleet.Deps{Clock: clock})
-		places, err := placement.New(placement.Config{MaxHandovers: 100, MaxPerTarget: 100, Policy: routing.RoundRobin}, w.fleet.Fleet, zap.NewNop())
-		if err != nil {
-			t.Fatal(err)
-		}
+		places := placementtest.New(t, 100, w.fleet.Fleet)
 		w.sessions = session.NewManager(session.Config{
 			MaxBytes: 1 << 20, Window: 1000, ClientStall: time.Minute, MaxSwapsPerMinute: 30, MaxWorkerDeaths: 3,
 			Tokens: stream.Timeouts{FirstToken: 30 * time.Second, TokenMin: time.Second, Factor: 4},
@@ -74,7 +70,6 @@ func inWorld(t *testing.T, cfg Config, test func(w *world)) {
 			stop()
 			w.running.Wait()
 			w.fleet.Close()
-			places.Close()
 		}()
 		test(w)
 	})

@@ -65,6 +65,7 @@ func (w *World) Dial(t *testing.T, from quicnet.Network, addr string, hello *wir
 		close(l.ended)
 	})
 	l.running.Go(l.accept)
+	l.running.Go(l.count)
 	l.Send(t, hello)
 	return l
 }
@@ -105,6 +106,16 @@ func (l *Link) accept() {
 	}
 }
 
+// count counts Progress, which comes as datagrams.
+func (l *Link) count() {
+	for {
+		if _, err := l.Conn.ReceiveDatagram(context.Background()); err != nil { // ends with the connection
+			return
+		}
+		l.Progress.Add(1)
+	}
+}
+
 func (l *Link) read(stream interface{ Read(b []byte) (int, error) }) {
 	frames := wire.NewReader(stream, wire.MaxControl)
 	for {
@@ -115,10 +126,6 @@ func (l *Link) read(stream interface{ Read(b []byte) (int, error) }) {
 		event, err := parse(f)
 		if err != nil {
 			event = fmt.Errorf("from the worker: %w", err)
-		}
-		if _, ok := event.(*wirepb.Progress); ok {
-			l.Progress.Add(1)
-			continue
 		}
 		l.events <- event
 	}

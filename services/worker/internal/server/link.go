@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -46,6 +48,8 @@ type link struct {
 	tokens   []*wire.Outbox // a session's tokens go to the one at session % len
 	written  chan struct{}  // closed when nothing is written to token streams any more
 
+	received atomic.Uint64 // bytes of the control stream, for Progress
+
 	tied bool // it has its tether; guarded by Server.mu
 
 	mu       sync.Mutex
@@ -58,7 +62,7 @@ func (s *Server) serveLink(ctx context.Context, conn *quic.Conn) {
 	defer end(nil)
 	l := &link{
 		server: s, conn: conn, end: end, log: s.deps.Log,
-		control: wire.NewOutbox(), written: make(chan struct{}), attempts: make(map[uint64]*attempt),
+		control: wire.NewOutbox(wire.MaxBacklog, end), written: make(chan struct{}), attempts: make(map[uint64]*attempt),
 	}
 	defer context.AfterFunc(conn.Context(), func() { end(context.Cause(conn.Context())) })()
 
@@ -106,7 +110,7 @@ func (l *link) greet(ctx context.Context) (streams, error) {
 	if err := control.SetReadDeadline(time.Now().Add(greetTimeout)); err != nil {
 		return streams{}, err
 	}
-	s := streams{control: control, frames: wire.NewReader(control, wire.MaxAttach)}
+	s := streams{control: control, frames: wire.NewReader(counter{control, &l.received}, wire.MaxAttach)}
 	hello, err := wire.ReadMessage[*wirepb.LinkHello](s.frames)
 	if err != nil {
 		return streams{}, fmt.Errorf("reading the hello: %w", err)
@@ -150,7 +154,7 @@ func (l *link) accept(hello *wirepb.LinkHello) *wire.Error {
 	}
 	l.tokens = make([]*wire.Outbox, n)
 	for i := range l.tokens {
-		l.tokens[i] = wire.NewOutbox()
+		l.tokens[i] = wire.NewOutbox(wire.MaxBacklog, l.end)
 	}
 	return nil
 }
@@ -217,6 +221,18 @@ func (l *link) flush(ctx context.Context) {
 	}
 }
 
+// counter counts what is read.
+type counter struct {
+	io.Reader
+	n *atomic.Uint64
+}
+
+func (c counter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n.Add(uint64(n))
+	return n, err
+}
+
 // report says at the agreed interval that the worker is alive.
 func (l *link) report(ctx context.Context) {
 	ticker := time.NewTicker(l.every)
@@ -230,7 +246,14 @@ func (l *link) report(ctx context.Context) {
 		if l.server.deps.Gate.Wait(ctx) != nil {
 			return
 		}
-		l.control.Send(&wirepb.Progress{Count: count})
+		progress := &wirepb.Progress{Count: count, Received: l.received.Load()}
+		for _, out := range l.tokens {
+			progress.Sent += out.Total()
+		}
+		if err := l.conn.SendDatagram(wire.Append(nil, progress)); err != nil {
+			l.end(err)
+			return
+		}
 	}
 }
 
@@ -264,6 +287,8 @@ func closing(cause error) (quic.ApplicationErrorCode, string) {
 		return wire.QUICLost, string(wire.CodeLost) + ": " + errTether.Error()
 	case errors.Is(cause, errReplaced):
 		return wire.QUICLost, string(wire.CodeLost) + ": " + errReplaced.Error()
+	case errors.Is(cause, wire.ErrBacklog):
+		return wire.QUICLost, wire.Text(string(wire.CodeLost) + ": " + cause.Error())
 	case errors.As(cause, &refusal):
 		if refusal.Code == wire.CodeProtocol {
 			return wire.QUICProtocol, refusal.Error()

@@ -82,5 +82,5 @@ func (f *Fleet) Connect(peer link.Peer) (*Fake, error) {
 func (w *Fake) Lose(cause link.Cause) {
 	w.registration.Close()
 	w.Link.Lose(link.Lost(cause, nil))
-	<-w.Closed()
+	<-w.registration.Left()
 }

@@ -33,21 +33,24 @@ type Fake struct {
 	closed chan struct{} // closed when the director has closed the connection
 	once   sync.Once     // for closed
 
-	control *stream // to the director
-	tokens  *stream
-	tether  *stream
-	taken   sync.Once // the token stream
+	control   *stream // to the director
+	tokens    *stream
+	tether    *stream
+	datagrams chan []byte
+	taken     sync.Once // the token stream
 
 	mu      sync.Mutex
 	dialled bool
 	sent    bytes.Buffer // by the director, after its hello
 	hello   *wirepb.LinkHello
+	deaf    bool   // takes nothing from the control stream any more
 	packets uint64 // that the director received
+	path    quic.ConnectionStats
 }
 
 // NewFake returns a worker that waits for its link.
 func NewFake(peer link.Peer) *Fake {
-	w := &Fake{peer: peer, up: make(chan struct{}), closed: make(chan struct{}), control: newStream(), tokens: newStream(), tether: newStream()}
+	w := &Fake{peer: peer, up: make(chan struct{}), closed: make(chan struct{}), control: newStream(), tokens: newStream(), tether: newStream(), datagrams: make(chan []byte)}
 	w.ctx, w.end = context.WithCancelCause(context.Background())
 	return w
 }
@@ -104,6 +107,21 @@ func (w *Fake) Received() ([]wire.Message, error) {
 // ended meanwhile. A link that ended before hears nothing.
 func (w *Fake) Report(m wire.Message) error { return w.say(w.control, wire.Append(nil, m)) }
 
+// Progress sends a report of progress, and returns when the director has it. The error is as for Report.
+func (w *Fake) Progress(m *wirepb.Progress) error {
+	w.mu.Lock()
+	w.packets++
+	w.mu.Unlock()
+	for range 2 { // when the second one is taken, the first has been acted on
+		select {
+		case w.datagrams <- wire.Append(nil, m):
+		case <-w.ctx.Done():
+			return context.Cause(w.ctx)
+		}
+	}
+	return nil
+}
+
 // Say says frames on a token stream, which arrive at once, and returns when the director has acted on them. The error is
 // as for Report.
 func (w *Fake) Say(frames []byte) error { return w.say(w.tokens, frames) }
@@ -119,6 +137,20 @@ func (w *Fake) say(s *stream, b []byte) error {
 		return fmt.Errorf("%s: %w", w.peer.Label, err)
 	}
 	return nil
+}
+
+// StopReading makes the director's writes block.
+func (w *Fake) StopReading() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deaf = true
+}
+
+// Path sets what the path looks like to the director.
+func (w *Fake) Path(roundTrip, deviation time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.path.SmoothedRTT, w.path.MeanDeviation = roundTrip, deviation
 }
 
 // Cut ends the connection under the link with an error that its reads and writes return. Nobody reaches the worker any
@@ -149,12 +181,25 @@ func (c conn) AcceptTokens(ctx context.Context) (accepted io.Reader, err error) 
 	}
 }
 
+func (c conn) ReceiveDatagram(ctx context.Context) ([]byte, error) {
+	select {
+	case b := <-c.datagrams:
+		return b, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-c.ctx.Done():
+		return nil, context.Cause(c.ctx)
+	}
+}
+
 func (c conn) DialTether(context.Context) (io.ReadWriteCloser, error) { return tether(c), nil }
 
 func (c conn) Stats() quic.ConnectionStats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return quic.ConnectionStats{PacketsReceived: c.packets}
+	stats := c.path
+	stats.PacketsReceived = c.packets
+	return stats
 }
 
 func (c conn) LocalAddr() net.Addr { return &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 61001} }
@@ -182,6 +227,12 @@ func (c controlStream) SetDeadline(time.Time) error { return nil }
 
 // Write takes what the director says. Its first words are answered with a welcome.
 func (c controlStream) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	deaf := c.deaf
+	c.mu.Unlock()
+	if deaf {
+		<-c.ctx.Done()
+	}
 	if c.ctx.Err() != nil {
 		return 0, context.Cause(c.ctx)
 	}
