@@ -3,7 +3,6 @@
 package director
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -31,16 +30,15 @@ type Deps struct {
 	Network quicnet.Network
 	TLS     identity.Source // of role Director
 	Log     *zap.Logger
-	Version uint32 // highest protocol version to speak with workers; optional: the build's own
+	Version uint32 // of the protocol to claim towards workers, and no other; optional: what the build speaks
 }
 
 // Director is one director. Make it with New, then Run it once.
 type Director struct {
 	cfg         config.Director
-	version     uint32
+	versions    wire.Versions
 	log         *zap.Logger
 	clock       *lived.Clock
-	tokens      *token.Issuer
 	pool        *pool.Pool
 	checkpoints *checkpoints
 	sessions    *session.Manager
@@ -62,20 +60,20 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 		nw = quicnet.Impair(nw, cfg.PacketLoss)
 	}
 	d := &Director{
-		cfg: cfg, version: cmp.Or(deps.Version, wire.PeerVersion()), log: deps.Log, clock: &lived.Clock{}, swaps: newHistory(),
+		cfg: cfg, versions: wire.PeerVersions(deps.Version), log: deps.Log, clock: &lived.Clock{}, swaps: newHistory(),
 	}
 	instance := pool.NewID()
-	d.tokens = token.NewIssuer(token.Config{Director: instance, TTL: cfg.TokenTTL, KeyLife: cfg.TokenKeyLife, Rate: cfg.TokenRate})
 	d.pool = pool.New(pool.Config{
-		DirectorID: cfg.ID, Instance: instance, Version: d.version, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
+		DirectorID: cfg.ID, Instance: instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
 		ProgressTimeout: cfg.ProgressTimeout, MaxSwaps: cfg.MaxConcurrentSwaps, MaxPerTarget: cfg.MaxSwapsPerTarget,
 	}, pool.Deps{
-		Network: nw, TLS: deps.TLS, Clock: d.clock, Log: deps.Log, TokenKeys: d.tokens.Keys,
+		Network: nw, TLS: deps.TLS, Clock: d.clock, Log: deps.Log,
 		Draining: func(label, instance string) { d.swapper.Leaving(label, instance) },
 	})
-	d.checkpoints = newCheckpoints(cfg, instance, d.tokens.Keys, nw, deps.TLS, deps.Log)
+	d.checkpoints = newCheckpoints(cfg, instance, nw, deps.TLS, deps.Log)
 	d.sessions = session.NewManager(sessionConfig(cfg), session.Deps{
-		Pool: d.pool, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add, Tokens: d.tokens, Checkpoints: d.checkpoints, Turns: d.checkpoints.turns,
+		Pool: d.pool, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add, Checkpoints: d.checkpoints, Turns: d.checkpoints.turns,
+		Tokens: token.NewIssuer(token.Config{Director: instance, TTL: cfg.TokenTTL, Rate: cfg.TokenRate}),
 	}, cfg.SessionRetention)
 	d.server = server.New(server.Config{
 		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions,
@@ -142,7 +140,7 @@ func (d *Director) Run(ctx context.Context) error {
 	d.log.Info("director serves", zap.String("director", d.cfg.ID), zap.Stringer("user", d.user.Addr()), zap.Stringer("mgmt", d.mgmt.Addr()))
 	var g run.Group
 	g.Add("mgmt http", func(ctx context.Context) error { return mgmt.Serve(ctx, d.mgmtHTTP, d.routes()) })
-	g.Add("clock", func(ctx context.Context) error { return d.clock.Run(ctx, d.tick) })
+	g.Add("clock", func(ctx context.Context) error { return d.clock.Run(ctx, d.pool.Watch) })
 	g.Add("checkpoints", func(ctx context.Context) error {
 		<-ctx.Done()
 		d.checkpoints.Close()
@@ -168,15 +166,6 @@ func (d *Director) Run(ctx context.Context) error {
 		return d.server.Serve(ctx, d.user)
 	})
 	return g.Run(ctx)
-}
-
-// tick is called at every tick of the clock.
-func (d *Director) tick() {
-	d.pool.Watch()
-	if d.tokens.Rotate() {
-		d.log.Info("new key for migration tokens")
-		d.pool.Announce(2, d.tokens.Keys())
-	}
 }
 
 // UserAddr returns the address that clients are served on.

@@ -329,8 +329,12 @@ func TestShutdownTellsTheDirectors(t *testing.T) {
 		start := time.Now()
 		b.stop()
 		for _, l := range []*fakedirector.Link{polite, rude} {
-			status(t, l, false, false, true)
-			status(t, l, false, true, false)
+			for _, failed := range []bool{false, true} {
+				status := fakedirector.Next[*wirepb.WorkerStatus](t, l)
+				if status.GetAvailable() || status.GetFailed() != failed || status.GetDraining() == failed || status.GetReason() != "shutting down" {
+					t.Errorf("got %v", status)
+				}
+			}
 		}
 		polite.Send(t, attach(2, 1, 0))
 		time.Sleep(10 * time.Millisecond)

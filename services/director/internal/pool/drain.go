@@ -102,25 +102,13 @@ func (p *Pool) Obstacle(fingerprint, label string) string {
 	return p.shortage(w)
 }
 
-// Announce sends a message to every worker that speaks at least the given version.
-func (p *Pool) Announce(version uint32, m wire.Message) {
-	p.mu.Lock()
-	links := slices.Clone(p.links)
-	p.mu.Unlock()
-	for _, l := range links {
-		if l.worker.Version >= version {
-			l.control.Send(m)
-		}
-	}
-}
-
-// Peer returns the link of a worker other than the one named, that knows states and takes sessions; nil if there is none.
+// Peer returns the link of a worker other than the one named, whose engine has a state, and that takes sessions; nil if there is none.
 func (p *Pool) Peer(label string) *Link {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range p.links {
 		l := p.links[(p.turn+i)%len(p.links)]
-		if l.worker.Label != label && l.worker.Version >= 2 && l.worker.Stateful && !p.draining[l.worker.Label] && l.available() {
+		if l.worker.Label != label && l.worker.Stateful && !p.draining[l.worker.Label] && l.available() {
 			return l
 		}
 	}

@@ -215,11 +215,8 @@ func TestWorkerAsksToBeEmptied(t *testing.T) {
 // TestPeer keeps checkpoints where they are of use: not on the worker itself, nor on one that leaves.
 func TestPeer(t *testing.T) {
 	w := newWorld(t, 10)
-	a, old, stateless, b := w.link("a", 9, ""), w.link("old", 9, ""), w.link("stateless", 9, ""), w.link("b", 9, "")
-	for _, l := range []*Link{a, old, stateless, b} {
-		l.worker.Version, l.worker.Stateful = 2, true
-	}
-	old.worker.Version, stateless.worker.Stateful = 1, false
+	a, _, b := w.link("a", 9, ""), w.link("stateless", 9, ""), w.link("b", 9, "")
+	a.worker.Stateful, b.worker.Stateful = true, true
 	if got := w.Peer("a"); got != b {
 		t.Errorf("got %+v", got)
 	}

@@ -143,9 +143,6 @@ func (l *Link) greet(ctx context.Context) (*quic.Stream, *wire.Reader, error) {
 		Version: l.worker.Version, DirectorId: l.pool.cfg.DirectorID, TokenStreams: tokenStreams, Tether: l.tether,
 		ProgressIntervalMs: uint32(max(1, l.pool.cfg.KeepAlive.Milliseconds())), DirectorInstance: l.pool.cfg.Instance,
 	}
-	if l.worker.Version >= 2 {
-		hello.TokenKeys = l.pool.deps.TokenKeys()
-	}
 	if _, err := stream.Write(wire.Append(nil, hello)); err != nil {
 		return nil, nil, err
 	}
@@ -303,9 +300,6 @@ func (l *Link) Fingerprint() string { return l.worker.Fingerprint }
 
 // Stateful reports whether the worker's engine has a state that moves with a session.
 func (l *Link) Stateful() bool { return l.worker.Stateful }
-
-// Version is that of the protocol which the worker is spoken with.
-func (l *Link) Version() uint32 { return l.worker.Version }
 
 // MgmtAddr is where the worker's MGMT port is.
 func (l *Link) MgmtAddr() string { return l.worker.MgmtAddr }

@@ -17,7 +17,6 @@ import (
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/quicnet"
-	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // Config says how a Pool reaches and judges workers.
@@ -29,7 +28,6 @@ type Config struct {
 	ProgressTimeout time.Duration // without progress, while packets come
 	MaxSwaps        int           // failovers under way at once, and as many planned swaps
 	MaxPerTarget    int           // swaps under way to one worker
-	Version         uint32        // highest protocol version to speak with workers
 }
 
 // Deps is what a Pool needs from outside.
@@ -39,8 +37,7 @@ type Deps struct {
 	Clock   *lived.Clock
 	Log     *zap.Logger
 
-	TokenKeys func() *wirepb.TokenKeys     // of migration tokens, for workers
-	Draining  func(label, instance string) // called when a worker asks to be emptied; must not block
+	Draining func(label, instance string) // called when a worker asks to be emptied; must not block
 }
 
 // Pool is safe for concurrent use. Lock order: Pool.mu, then Link.mu, then a session's own.

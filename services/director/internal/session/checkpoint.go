@@ -18,6 +18,8 @@ type Checkpoints interface {
 	Fetch(from *wirepb.Fetch, done func(sequence uint64, err error)) (cancel func())
 	// Addr returns where the worker behind a link can get it, "host:port", and who keeps it.
 	Addr(l *pool.Link) (addr, keeper string)
+	// Allow lets whoever shows the token's secret get the state of its session.
+	Allow(t *wirepb.Token) error
 	// Drop forgets a session's state.
 	Drop(session uint64)
 }
@@ -63,7 +65,7 @@ func (s *Session) askForState(keep time.Duration) uint64 {
 
 // discard lets a worker forget what it captured of the session.
 func (s *Session) discard(l *pool.Link) {
-	if l != nil && l.Stateful() && l.Version() >= 2 {
+	if l != nil && l.Stateful() {
 		l.Send(&wirepb.Discard{Session: s.who.ID})
 	}
 }
@@ -100,7 +102,7 @@ func (s *Session) checkpointWait() time.Duration {
 // checkpoints reports whether a checkpoint of the session can be made now.
 func (s *Session) checkpoints() bool {
 	streaming := s.plan == nil && s.swap == nil && s.link != nil
-	return s.cfg.CheckpointInterval > 0 && streaming && s.link.Stateful() && s.link.Version() >= 2
+	return s.cfg.CheckpointInterval > 0 && streaming && s.link.Stateful()
 }
 
 // onTurn begins a checkpoint.
@@ -175,13 +177,13 @@ func (s *Session) store(m *wirepb.Captured) {
 	s.mu.Lock()
 	next := s.flow.highest + 1
 	s.mu.Unlock()
-	signed, err := s.sign(wirepb.Purpose_PURPOSE_STATE_TRANSFER, s.link.Worker(), keeper, s.wish.Epoch, next)
+	token, err := s.allow(s.link, wirepb.Purpose_PURPOSE_STATE_TRANSFER, s.link.Worker(), keeper, s.wish.Epoch, next)
 	if err != nil {
 		s.noCheckpoint(err)
 		return
 	}
 	from := &wirepb.Fetch{
-		Session: s.who.ID, Epoch: next, Addr: s.link.MgmtAddr(), Token: signed, Sequence: m.GetSequence(),
+		Session: s.who.ID, Epoch: next, Addr: s.link.MgmtAddr(), Token: token, Sequence: m.GetSequence(),
 		TimeoutMs: uint64(s.cfg.TransferTimeout.Milliseconds()),
 	}
 	k.out = k.asked
@@ -248,20 +250,20 @@ func (s *Session) noCheckpoint(err error) {
 // checkpointFor returns where a new worker finds the engine's state, or nil where there is none.
 func (s *Session) checkpointFor(l *pool.Link) *wirepb.Fetch {
 	k := &s.keep
-	if k.epoch == 0 || !l.Stateful() || l.Version() < 2 || k.peer != nil && !k.peer.Up() {
+	if k.epoch == 0 || !l.Stateful() || k.peer != nil && !k.peer.Up() {
 		return nil
 	}
 	addr, keeper := s.deps.Checkpoints.Addr(l)
 	if k.peer != nil {
 		addr, keeper = k.peer.MgmtAddr(), k.peer.Worker()
 	}
-	signed, err := s.sign(wirepb.Purpose_PURPOSE_STATE_TRANSFER, keeper, l.Worker(), k.epoch, s.wish.Epoch)
+	token, err := s.allow(k.peer, wirepb.Purpose_PURPOSE_STATE_TRANSFER, keeper, l.Worker(), k.epoch, s.wish.Epoch)
 	if err != nil {
 		s.log.Warn("the checkpoint cannot be used", zap.Error(err))
 		return nil
 	}
 	return &wirepb.Fetch{
-		Session: s.who.ID, Epoch: s.wish.Epoch, Addr: addr, Token: signed, Sequence: k.sequence, AtDirector: k.peer == nil,
+		Session: s.who.ID, Epoch: s.wish.Epoch, Addr: addr, Token: token, Sequence: k.sequence, AtDirector: k.peer == nil,
 		TimeoutMs: uint64(s.cfg.TransferTimeout.Milliseconds() / 2), // the rest is for the engine to start over
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/connswap/connswap/services/director/internal/lived"
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/shared/migration"
@@ -52,6 +54,7 @@ func TestCheckpoints(t *testing.T) {
 		if from.GetSession() != 7 || from.GetAddr() != "a:63001" || from.GetSequence() != 3 || from.GetToken() == nil {
 			t.Errorf("fetched: %v", from)
 		}
+		a.allows(from.GetToken().GetSecret(), wirepb.Purpose_PURPOSE_STATE_TRANSFER, "director-1")
 		p.wake(3 * time.Second)
 		without[*wirepb.Capture](a) // one at a time
 		p.keeper.arrive(3, nil)
@@ -70,6 +73,9 @@ func TestCheckpoints(t *testing.T) {
 		if state.GetSequence() != 3 || state.GetAddr() != "director:61001" || !state.GetAtDirector() || state.GetEpoch() != 2 || state.GetToken() == nil {
 			t.Errorf("the next worker is told of %v", state)
 		}
+		if len(p.keeper.allowed) != 1 || !proto.Equal(p.keeper.allowed[0], state.GetToken()) || state.GetToken().GetTarget() != "b" {
+			t.Errorf("the director allows %v", p.keeper.allowed)
+		}
 		if string(attach.GetPrefix().GetText()) != "1;2;3;4;5;" {
 			t.Errorf("and has the prefix %q", attach.GetPrefix().GetText())
 		}
@@ -85,14 +91,13 @@ func TestCheckpoints(t *testing.T) {
 	})
 }
 
-// TestNoCheckpoints has engines without a state, workers that know none, and a director that wants none.
+// TestNoCheckpoints has engines without a state, and a director that wants none.
 func TestNoCheckpoints(t *testing.T) {
 	for name, c := range map[string]struct {
 		script script
 		worker func(*pool.Worker)
 	}{
 		"stateless": {script{cfg: everySecond}, func(*pool.Worker) {}},
-		"previous":  {script{cfg: everySecond}, func(w *pool.Worker) { w.Stateful, w.Version = true, 1 }},
 		"off":       {script{}, stateful},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -248,7 +253,7 @@ func TestPlanComesBeforeCheckpoint(t *testing.T) {
 }
 
 // TestWithdrawnFromTheRightWorker begins a planned swap after the worker has died whose state is still on its way to a
-// peer. The next worker has nothing to take back, and may not even know how.
+// peer. The next worker has nothing to take back.
 func TestWithdrawnFromTheRightWorker(t *testing.T) {
 	inPlay(t, script{cfg: func(c *Config) { everySecond(c); c.CheckpointAtPeer = true }}, func(p *play) {
 		a := p.worker("a", stateful)
@@ -258,9 +263,9 @@ func TestWithdrawnFromTheRightWorker(t *testing.T) {
 		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
 		got[*wirepb.Hold](peer)
 		a.Lose(pool.CauseTether)
-		b := p.worker("b", previous)
+		b := p.worker("b", stateful)
 		b.serve(2, 4, 5)
-		p.worker("c", previous)
+		p.worker("c", stateful)
 		p.plan(Plan{})
 		without[*wirepb.Revoke](b)
 	})
@@ -276,7 +281,9 @@ func TestStateBeforeItsTokens(t *testing.T) {
 		got[*wirepb.Attach](b)
 		b.prepared(2, 3)
 		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 6)
-		if f := got[*wirepb.Fetch](b); f.GetSequence() != 6 || f.GetAddr() != "a:63001" || f.GetToken() == nil || f.GetEpoch() != 2 {
+		f := got[*wirepb.Fetch](b)
+		a.allows(f.GetToken().GetSecret(), wirepb.Purpose_PURPOSE_STATE_TRANSFER, "b")
+		if f.GetSequence() != 6 || f.GetAddr() != "a:63001" || f.GetToken() == nil || f.GetEpoch() != 2 {
 			t.Errorf("it was told of %v", f)
 		}
 		b.prepared(2, 3) // and of the text it has so much

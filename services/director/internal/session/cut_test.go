@@ -91,7 +91,7 @@ func TestHeldUntilVerified(t *testing.T) {
 		stream := &fakeStream{}
 		s := newTestSession(stream, 8)
 		p := pool.New(pool.Config{MaxSwaps: 1, MaxPerTarget: 1}, pool.Deps{Log: zap.NewNop(), Clock: s.deps.Clock})
-		target := pool.NewTestWorker(p, pool.Worker{Label: "b", Version: 2})
+		target := pool.NewTestWorker(p, pool.Worker{Label: "b"})
 		var over []migration.Record
 		s.deps.Pool, s.deps.Swaps = p, func(r migration.Record) { over = append(over, r) }
 		s.swap = migration.NewSwap(migration.Planned, "a", "drain", time.Now())

@@ -135,7 +135,7 @@ func (s *Session) carryOut(action migration.Action) {
 		s.mu.Lock()
 		s.flow.armed = true
 		s.mu.Unlock()
-		if p.Arrived != nil && s.standby() {
+		if p.Arrived != nil {
 			p.Arrived()
 		}
 	case migration.ReleaseTarget:

@@ -1,12 +1,12 @@
 package session
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/pool"
 	"github.com/connswap/connswap/shared/migration"
-	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
@@ -17,8 +17,14 @@ func TestPlannedSwap(t *testing.T) {
 		a.serve(1, 1, 3)
 		b := p.worker("b")
 		p.plan(Plan{Cause: "drain"})
+		allowed := got[*wirepb.Allow](b).GetToken()
 		standby := got[*wirepb.Attach](b)
-		if !standby.GetStandby() || standby.GetEpoch() != 2 || standby.GetCredit() != 0 || standby.GetToken() == nil ||
+		if allowed.GetPurpose() != wirepb.Purpose_PURPOSE_MIGRATION || allowed.GetTarget() != "b" || allowed.GetToEpoch() != 2 ||
+			len(allowed.GetSecret()) == 0 || !bytes.Equal(allowed.GetSecret(), standby.GetSecret()) {
+			p.Errorf("%v is allowed, and the secret shown is %x", allowed, standby.GetSecret())
+		}
+		without[*wirepb.Allow](a)
+		if !standby.GetStandby() || standby.GetEpoch() != 2 || standby.GetCredit() != 0 ||
 			string(standby.GetPrefix().GetText()) != "1;2;3;" || string(standby.GetPrefix().GetDigest()) != string(digest(3)) {
 			p.Fatalf("the standby was given %v", standby)
 		}
@@ -61,71 +67,6 @@ func TestPlannedSwap(t *testing.T) {
 		if s := p.s.Snapshot(); s.State != Done || s.Swaps != 1 || len(p.over) != 1 {
 			t.Errorf("in the end %+v, %d swaps", s, len(p.over))
 		}
-	})
-}
-
-// TestPreviousVersionAsTarget moves a session to a worker that knows no standbys.
-func TestPreviousVersionAsTarget(t *testing.T) {
-	inPlay(t, script{}, func(p *play) {
-		a := p.worker("a")
-		a.serve(1, 1, 3)
-		b := p.worker("b", previous)
-		p.plan(Plan{To: "b"})
-		p.state(migration.Pivoting)
-		without[wire.Message](b)
-		a.say(frames(1, 4, 4))
-		attach := got[*wirepb.Attach](b)
-		if attach.GetStandby() || attach.GetToken() != nil || attach.GetEpoch() != 2 || attach.GetCredit() <= 4 ||
-			string(attach.GetPrefix().GetText()) != "1;2;3;4;" {
-			t.Errorf("it was given %v", attach)
-		}
-		b.say(begins(2, 5), frames(2, 5, 5))
-		p.told("on a 1 2 3 4 (planned a→b in 2) 5")
-		if r := p.outcome(); r.State != "Completed" {
-			t.Errorf("the swap ended as %+v", r)
-		}
-		b.read()
-		for _, m := range b.mail {
-			switch m.(type) {
-			case *wirepb.Credit, *wirepb.Cancel:
-			default:
-				t.Errorf("it was sent %T", m)
-			}
-		}
-	})
-}
-
-// TestPreviousVersionAsSource moves a session away from a worker that cannot capture a state.
-func TestPreviousVersionAsSource(t *testing.T) {
-	inPlay(t, script{}, func(p *play) {
-		a := p.worker("a", stateful, previous)
-		a.serve(1, 1, 3)
-		b := p.worker("b", stateful)
-		p.plan(Plan{})
-		p.state(migration.Pivoting)
-		without[wire.Message](b)
-		a.say(frames(1, 4, 4))
-		if attach := got[*wirepb.Attach](b); attach.GetStandby() || attach.GetCredit() <= 4 {
-			t.Errorf("it was given %v", attach)
-		}
-		b.say(begins(2, 5), frames(2, 5, 5))
-		p.told("on a 1 2 3 4 (planned a→b in 2) 5")
-		without[*wirepb.Capture](a)
-		without[*wirepb.Discard](a)
-		without[*wirepb.Revoke](a)
-	})
-	inPlay(t, script{}, func(p *play) { // without a state that is as always
-		a := p.worker("a", previous)
-		a.serve(1, 1, 3)
-		b := p.worker("b")
-		p.plan(Plan{})
-		if attach := got[*wirepb.Attach](b); !attach.GetStandby() {
-			t.Errorf("it was given %v", attach)
-		}
-		p.rollBack("that will do")
-		p.outcome()
-		without[*wirepb.Discard](a)
-		without[*wirepb.Revoke](a)
 	})
 }
 
@@ -197,7 +138,7 @@ func TestTokensOfThisSecond(t *testing.T) {
 		p.state(migration.Preparing)
 		without[*wirepb.Attach](b)
 		time.Sleep(1200 * time.Millisecond)
-		if attach := got[*wirepb.Attach](b); attach.GetEpoch() != 3 || attach.GetToken() == nil {
+		if attach := got[*wirepb.Attach](b); attach.GetEpoch() != 3 || attach.GetSecret() == nil {
 			t.Errorf("it was given %v", attach)
 		}
 	})

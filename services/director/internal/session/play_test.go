@@ -60,7 +60,7 @@ func inPlay(t *testing.T, sc script, test func(p *play)) {
 		}
 		p.s.deps = Deps{
 			Pool: p.pool, Clock: clock, Log: zap.NewNop(), Swaps: p.swapOver, Checkpoints: p.keeper, Turns: NewTurns(),
-			Tokens: token.NewIssuer(token.Config{Director: "d", Rate: cmp.Or(sc.rate, 1000), TTL: 30 * time.Second, KeyLife: time.Hour}),
+			Tokens: token.NewIssuer(token.Config{Director: "d", Rate: cmp.Or(sc.rate, 1000), TTL: 30 * time.Second}),
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ticking, silent := context.WithCancel(t.Context())
@@ -104,6 +104,7 @@ func (p *play) empty() {
 type keeper struct {
 	mu      sync.Mutex
 	fetches []*wirepb.Fetch
+	allowed []*wirepb.Token
 	done    func(uint64, error)
 	cancels int
 	kept    bool // there is a state
@@ -122,6 +123,13 @@ func (k *keeper) Fetch(from *wirepb.Fetch, done func(uint64, error)) (cancel fun
 }
 
 func (k *keeper) Addr(*pool.Link) (addr, keeper string) { return "director:61001", "director-1" }
+
+func (k *keeper) Allow(t *wirepb.Token) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.allowed = append(k.allowed, t)
+	return nil
+}
 
 func (k *keeper) Drop(uint64) {
 	k.mu.Lock()
@@ -148,7 +156,7 @@ type actor struct {
 }
 
 func (p *play) worker(label string, change ...func(*pool.Worker)) *actor {
-	w := pool.Worker{Label: label, Capacity: 2, Version: 2, Fingerprint: "engine", MgmtAddr: label + ":63001"}
+	w := pool.Worker{Label: label, Capacity: 2, Fingerprint: "engine", MgmtAddr: label + ":63001"}
 	for _, c := range change {
 		c(&w)
 	}
@@ -156,7 +164,6 @@ func (p *play) worker(label string, change ...func(*pool.Worker)) *actor {
 }
 
 func stateful(w *pool.Worker) { w.Stateful = true }
-func previous(w *pool.Worker) { w.Version = 1 }
 
 // read takes what has been sent to the worker.
 func (a *actor) read() {
@@ -182,6 +189,15 @@ func got[M wire.Message](a *actor) M {
 	var none M
 	a.play.Fatalf("%s was sent no %T, but %v", a.Worker(), none, a.mail)
 	return none
+}
+
+// allows fails unless the worker is the next one that is given the token of this secret, for such a thing.
+func (a *actor) allows(secret []byte, purpose wirepb.Purpose, target string) {
+	a.play.Helper()
+	t := got[*wirepb.Allow](a).GetToken()
+	if len(secret) == 0 || !bytes.Equal(t.GetSecret(), secret) || t.GetPurpose() != purpose || t.GetTarget() != target || t.GetSession() != 7 {
+		a.play.Errorf("%s is told to allow %v", a.Worker(), t)
+	}
 }
 
 // without fails if a message of this type was sent to the worker.

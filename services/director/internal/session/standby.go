@@ -32,14 +32,6 @@ const (
 // ask sends the target what it needs to open the attempt, or to get the state. Without a token that has to wait.
 func (s *Session) ask() {
 	p := s.plan
-	if !s.standby() { // the cut gives it everything
-		if p.swap.State() == migration.Preparing {
-			s.advance(migration.Opened)
-		} else {
-			s.advance(migration.Accepted)
-		}
-		return
-	}
 	if p.swap.State() == migration.TransferringState && !p.link.Stateful() {
 		s.feed()
 		return
@@ -57,24 +49,17 @@ func (s *Session) ask() {
 	p.sent = true
 }
 
-// standby reports whether the target prepares while the source still serves: not if it knows no standbys, nor if it
-// needs a state that the source cannot capture.
-func (s *Session) standby() bool {
-	target := s.plan.link
-	return target.Version() >= 2 && (s.link.Version() >= 2 || !target.Stateful())
-}
-
 // openStandby opens the attempt on the target, which reserves a place for it.
 func (s *Session) openStandby() error {
 	p := s.plan
-	signed, err := s.sign(wirepb.Purpose_PURPOSE_MIGRATION, p.swap.From, p.swap.To, s.wish.Epoch, p.wish.Epoch)
+	token, err := s.allow(p.link, wirepb.Purpose_PURPOSE_MIGRATION, p.swap.From, p.swap.To, s.wish.Epoch, p.wish.Epoch)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	attach := s.attach(p.wish.Epoch)
 	s.mu.Unlock()
-	attach.Standby, attach.Token, attach.Credit = true, signed, 0
+	attach.Standby, attach.Secret, attach.Credit = true, token.GetSecret(), 0
 	p.link.Attach(attach)
 	return nil
 }
@@ -82,29 +67,38 @@ func (s *Session) openStandby() error {
 // fetch tells the target where the state is.
 func (s *Session) fetch() error {
 	p := s.plan
-	signed, err := s.sign(wirepb.Purpose_PURPOSE_STATE_TRANSFER, p.swap.From, p.swap.To, s.wish.Epoch, p.wish.Epoch)
+	token, err := s.allow(s.link, wirepb.Purpose_PURPOSE_STATE_TRANSFER, p.swap.From, p.swap.To, s.wish.Epoch, p.wish.Epoch)
 	if err != nil {
 		return err
 	}
 	p.link.Send(&wirepb.Fetch{
-		Session: s.who.ID, Epoch: p.wish.Epoch, Addr: s.link.MgmtAddr(), Token: signed, Sequence: p.needs,
+		Session: s.who.ID, Epoch: p.wish.Epoch, Addr: s.link.MgmtAddr(), Token: token, Sequence: p.needs,
 		TimeoutMs: uint64(s.cfg.TransferTimeout.Milliseconds()),
 	})
 	return nil
 }
 
-func (s *Session) sign(purpose wirepb.Purpose, source, target string, from, to uint64) (*wirepb.SignedToken, error) {
-	signed, _, err := s.deps.Tokens.Issue(token.Claims{
+// allow makes a token for the target and gives it to its holder, who grants what it allows: the worker behind a link, or
+// the director itself for nil.
+func (s *Session) allow(holder *pool.Link, purpose wirepb.Purpose, source, target string, from, to uint64) (*wirepb.Token, error) {
+	t, err := s.deps.Tokens.Issue(token.Claims{
 		Purpose: purpose, Session: s.who.ID, ConnectionID: s.who.ConnectionID, StreamID: s.who.StreamID,
 		Source: source, Target: target, FromEpoch: from, ToEpoch: to,
 	})
-	return signed, err
+	switch {
+	case err != nil:
+		return nil, err
+	case holder == nil:
+		return t, s.deps.Checkpoints.Allow(t)
+	}
+	holder.Send(&wirepb.Allow{Token: t})
+	return t, nil
 }
 
 // revoke makes the tokens of a planned swap useless, wherever they are.
 func (s *Session) revoke(p *plan) {
 	for _, link := range []*pool.Link{s.link, p.link} {
-		if link != nil && link.Version() >= 2 {
+		if link != nil {
 			link.Send(&wirepb.Revoke{Session: s.who.ID, Epoch: p.wish.Epoch})
 		}
 	}
@@ -113,7 +107,7 @@ func (s *Session) revoke(p *plan) {
 // capture asks the source for the engine's state, if that has one. Otherwise the journal is the state.
 func (s *Session) capture() {
 	p := s.plan
-	if !p.link.Stateful() || !s.standby() {
+	if !p.link.Stateful() {
 		s.advance(migration.Captured)
 		return
 	}
@@ -188,9 +182,6 @@ func (s *Session) cut(last time.Time) {
 // handOver returns what makes the target the owner, and opens the session for its answer. s.mu is held.
 func (s *Session) handOver(p *plan) wire.Message {
 	s.expect(p.wish.Epoch)
-	if !s.standby() {
-		return s.attach(p.wish.Epoch)
-	}
 	digest := s.flow.journal.Digest()
 	return &wirepb.Pivot{Rest: s.since(p.wish.Epoch, p.prepared), Cut: p.swap.Cut, Digest: digest[:], Credit: s.flow.client.granted}
 }

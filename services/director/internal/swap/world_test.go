@@ -50,7 +50,7 @@ func inWorld(t *testing.T, cfg Config, test func(w *world)) {
 		}, session.Deps{
 			Pool: w.pool, Clock: clock, Log: zap.NewNop(), Swaps: func(migration.Record) { w.over.Add(1) },
 			Checkpoints: nowhere{},
-			Tokens:      token.NewIssuer(token.Config{Director: "d", Rate: 10_000, TTL: 30 * time.Second, KeyLife: time.Hour}),
+			Tokens:      token.NewIssuer(token.Config{Director: "d", Rate: 10_000, TTL: 30 * time.Second}),
 		}, time.Minute)
 		w.Service = New(cfg, w.sessions, w.pool, zap.NewNop())
 		w.running.Go(func() { _ = clock.Run(ctx, func() {}) })
@@ -130,7 +130,7 @@ type attempt struct {
 }
 
 func (w *world) worker(label string, capacity int, change ...func(*pool.Worker)) *worker {
-	info := pool.Worker{Label: label, Instance: label + "-1", Capacity: capacity, Version: 2, Fingerprint: "engine"}
+	info := pool.Worker{Label: label, Instance: label + "-1", Capacity: capacity, Fingerprint: "engine"}
 	for _, c := range change {
 		c(&info)
 	}
