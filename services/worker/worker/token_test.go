@@ -398,7 +398,9 @@ func TestTokensEndWithTheLink(t *testing.T) {
 		old := p.Standby(t, attach(1, 2, 0), "worker-a")
 		time.Sleep(time.Second)
 		next := p.Open(t, b.World, b.from, userAddr) // which ends the older one
-		l.Lost(t)
+		if closed := l.Lost(t); closed.ErrorCode != wire.QUICLost {
+			t.Errorf("got %v", closed)
+		}
 		next.Send(t, old)
 		refused(t, next, 1, 2, wire.CodeTokenUnknown)
 		next.Send(t, p.Standby(t, attach(1, 2, 0), "worker-a"))

@@ -1,8 +1,8 @@
 package token
 
 import (
-	"cmp"
 	"crypto/sha256"
+	"crypto/subtle"
 	"maps"
 	"time"
 
@@ -32,6 +32,9 @@ type Grants struct {
 	lost     time.Time // until then there may be revocations that found none
 	swept    time.Time
 }
+
+// digest is what a secret is looked up by: how long that takes says nothing about secrets that are known.
+type digest [sha256.Size]byte
 
 // grant is a token, good or not any more.
 type grant struct {
@@ -111,6 +114,15 @@ func (g *Grants) history(session uint64, until time.Time) *history {
 	return h
 }
 
+// find returns the grant of a secret, or nil.
+func (g *Grants) find(secret []byte) *grant {
+	known := g.grants[sha256.Sum256(secret)]
+	if known == nil || subtle.ConstantTimeCompare(known.token.GetSecret(), secret) != 1 {
+		return nil
+	}
+	return known
+}
+
 // sweep forgets what has had its time, once a second.
 func (g *Grants) sweep(now time.Time) {
 	if now.Sub(g.swept) < time.Second {
@@ -121,93 +133,56 @@ func (g *Grants) sweep(now time.Time) {
 	maps.DeleteFunc(g.sessions, func(_ uint64, h *history) bool { return !h.until.After(now) })
 }
 
-// overflow is why a secret may not be known here although it was allowed.
-func (g *Grants) overflow(now time.Time) *wire.Error {
-	if g.full.After(now) {
-		return wire.Errorf(wire.CodeTokenRate, "more than %d tokens were allowed at once: this may be one of them", g.limit)
-	}
-	return nil
-}
-
-// take uses a token up, or says what is wrong with it: of several reasons the first.
+// take uses a token up, or says why not.
 func (g *Grants) take(known *grant, want Want, now time.Time) *wire.Error {
-	t := known.token
-	before := g.sessions[t.GetSession()]
-	if before == nil {
-		before = &history{}
-	}
-	refusal := cmp.Or(timely(t, now), fits(t, want), before.inOrder(t, want), before.stands(t), g.certain(now), known.unused())
-	if refusal != nil {
+	if refusal := g.judge(known, want, now); refusal != nil {
 		return refusal
 	}
-	after := g.history(t.GetSession(), known.until)
-	if after == nil {
+	t := known.token
+	h := g.history(t.GetSession(), known.until)
+	if h == nil {
 		return wire.Errorf(wire.CodeTokenRate, "tokens of %d sessions were used lately and may not be forgotten yet", g.limit)
 	}
 	known.used = true
-	after.highest[t.GetPurpose()] = t.GetToEpoch()
+	h.highest[t.GetPurpose()] = t.GetToEpoch()
 	return nil
 }
 
-func timely(t *wirepb.Token, now time.Time) *wire.Error {
-	left := time.UnixMilli(t.GetExpiresUnixMs()).Sub(now)
-	switch {
+// judge says what is wrong with a token, of several reasons the first, or nothing.
+func (g *Grants) judge(known *grant, want Want, now time.Time) *wire.Error {
+	t := known.token
+	id, to, left := t.GetSession(), t.GetToEpoch(), time.UnixMilli(t.GetExpiresUnixMs()).Sub(now)
+	h := g.sessions[id]
+	if h == nil {
+		h = &history{}
+	}
+	const is = "the token is for %s %.80q, not %.80q"
+	switch highest := h.highest[t.GetPurpose()]; {
 	case left <= 0:
 		return wire.Errorf(wire.CodeTokenExpired, "the token expired %s ago", -left.Round(time.Millisecond))
 	case left > MaxTTL+skew:
 		return wire.Errorf(wire.CodeTokenExpired, "the token expires in %s, allowed are %s; do the clocks agree?",
 			left.Round(time.Millisecond), MaxTTL)
-	}
-	return nil
-}
-
-func fits(t *wirepb.Token, want Want) *wire.Error {
-	const is = "the token is for %s %.80q, not %.80q"
-	switch {
 	case t.GetPurpose() != want.Purpose:
 		return wire.Errorf(wire.CodeTokenPurpose, "the token is for %s, not %s", t.GetPurpose(), want.Purpose)
-	case want.Director != "" && t.GetDirector() != want.Director:
-		return wire.Errorf(wire.CodeTokenSession, is, "a session of director", t.GetDirector(), want.Director)
-	case want.Session != 0 && t.GetSession() != want.Session:
-		return wire.Errorf(wire.CodeTokenSession, "the token is for session %d, not %d", t.GetSession(), want.Session)
+	case want.Director != "" && g.director != want.Director:
+		return wire.Errorf(wire.CodeTokenSession, is, "a session of director", g.director, want.Director)
+	case want.Session != 0 && id != want.Session:
+		return wire.Errorf(wire.CodeTokenSession, "the token is for session %d, not %d", id, want.Session)
 	case want.Source != "" && t.GetSource() != want.Source:
 		return wire.Errorf(wire.CodeTokenTarget, is, "source", t.GetSource(), want.Source)
 	case want.Target != "" && t.GetTarget() != want.Target:
 		return wire.Errorf(wire.CodeTokenTarget, is, "target", t.GetTarget(), want.Target)
-	}
-	return nil
-}
-
-func (h *history) inOrder(t *wirepb.Token, want Want) *wire.Error {
-	switch to, highest := t.GetToEpoch(), h.highest[t.GetPurpose()]; {
 	case want.Epoch != 0 && to != want.Epoch:
 		return wire.Errorf(wire.CodeTokenEpoch, "the token leads to epoch %d, not %d", to, want.Epoch)
 	case to < highest:
 		return wire.Errorf(wire.CodeTokenEpoch, "the token leads to epoch %d, the session is in %d", to, highest)
-	}
-	return nil
-}
-
-func (h *history) stands(t *wirepb.Token) *wire.Error {
-	if t.GetToEpoch() <= h.revoked {
-		return wire.Errorf(wire.CodeTokenRevoked, "the tokens of session %d up to epoch %d are revoked, this one leads to %d",
-			t.GetSession(), h.revoked, t.GetToEpoch())
-	}
-	return nil
-}
-
-// certain refuses everything while a revocation may have been lost.
-func (g *Grants) certain(now time.Time) *wire.Error {
-	if g.lost.After(now) {
+	case to <= h.revoked:
+		return wire.Errorf(wire.CodeTokenRevoked, "the tokens of session %d up to epoch %d are revoked, this one leads to %d", id, h.revoked, to)
+	case g.lost.After(now):
 		return wire.Errorf(wire.CodeTokenRate, "more than %d sessions were revoked: this one may be among them", g.limit)
-	}
-	return nil
-}
-
-func (known *grant) unused() *wire.Error {
-	if known.used {
-		return wire.Errorf(wire.CodeTokenReplayed, "the token for session %d and epoch %d was used before",
-			known.token.GetSession(), known.token.GetToEpoch())
+	case known.used:
+		return wire.Errorf(wire.CodeTokenReplayed, "the token for session %d and epoch %d was used before", id, to)
 	}
 	return nil
 }

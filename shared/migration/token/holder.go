@@ -1,10 +1,7 @@
 package token
 
 import (
-	"cmp"
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"maps"
 	"slices"
 	"sync"
@@ -82,21 +79,18 @@ func (h *Holder) show(secret []byte, want Want, now time.Time) (*wirepb.Token, *
 	default:
 		return nil, wire.Errorf(wire.CodeTokenTampered, "the secret of a token has %d bytes, not %d", len(secret), SecretSize)
 	}
-	var refusal, overflow *wire.Error
+	refusal := wire.Errorf(wire.CodeTokenUnknown, "no director has allowed this token here, or it is long over")
 	for _, g := range h.tables {
 		g.sweep(now)
-		overflow = cmp.Or(overflow, g.overflow(now))
-		known := g.find(secret)
-		if known == nil {
-			continue
+		if known := g.find(secret); known != nil {
+			if refusal = g.take(known, want, now); refusal == nil {
+				return known.token, nil
+			}
+		} else if g.full.After(now) && refusal.Code == wire.CodeTokenUnknown {
+			refusal = wire.Errorf(wire.CodeTokenRate, "more than %d tokens were allowed at once: this may be one of them", g.limit)
 		}
-		err := g.take(known, want, now)
-		if err == nil {
-			return known.token, nil
-		}
-		refusal = cmp.Or(refusal, err)
 	}
-	return nil, cmp.Or(refusal, overflow, wire.Errorf(wire.CodeTokenUnknown, "no director has allowed this token here, or it is long over"))
+	return nil, refusal
 }
 
 // Await returns when the secret is known, or has been waited for long enough, or ctx ends.
@@ -129,16 +123,4 @@ func (h *Holder) Counts() Counts {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return Counts{Accepted: h.accepted, Refused: maps.Clone(h.refused)}
-}
-
-// digest is what a secret is looked up by: how long that takes says nothing about secrets that are known.
-type digest [sha256.Size]byte
-
-// find returns the grant of a secret, or nil. The holder's mu is held.
-func (g *Grants) find(secret []byte) *grant {
-	known := g.grants[sha256.Sum256(secret)]
-	if known == nil || subtle.ConstantTimeCompare(known.token.GetSecret(), secret) != 1 {
-		return nil
-	}
-	return known
 }
