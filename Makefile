@@ -57,7 +57,7 @@ build: ## bin/director, bin/worker, bin/client: static
 	@$(need) go
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/ ./services/director ./services/worker ./services/client
 
-images: ## connswap/director:dev, …/worker:dev, …/client:dev, and :previous, which speak the protocol before
+images: ## connswap/director:dev, …/worker:dev, …/client:dev, and :other, which claim another version of the protocol
 	@scripts/images.sh
 
 certs: build ## development certificates in DIR=.dev/certs; valid ones are kept

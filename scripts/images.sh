@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds connswap/director:dev, connswap/worker:dev and connswap/client:dev, and with the tag previous what plays the
-# release before in the tests: director and worker. The base image first, where it is missing.
+# Builds connswap/director:dev, connswap/worker:dev and connswap/client:dev, and with the tag other what claims
+# another version of the protocol in the tests: director and worker. The base image first, where it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,4 +28,4 @@ build() { # TARGET IMAGE
 	}
 }
 for role in director worker client; do build "$role" "connswap/$role:dev"; done
-for role in director worker; do build "$role-previous" "connswap/$role:previous"; done
+for role in director worker; do build "$role-other" "connswap/$role:other"; done

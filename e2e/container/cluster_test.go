@@ -1,7 +1,6 @@
 package container
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -32,8 +31,6 @@ type setup struct {
 	workers  env                         // of both
 	host     func(*container.HostConfig) // of both workers
 	health   bool                        // with the images' health checks, which cost a process every two seconds
-
-	directorImage, workerImage string // empty for the ones under test
 }
 
 // cluster is a director, worker-a and worker-b on a network of their own.
@@ -99,13 +96,13 @@ func empty(t *testing.T) *cluster {
 
 func (c *cluster) startRoles(t *testing.T) {
 	t.Helper()
-	director := spec{image: cmp.Or(c.setup.directorImage, directorImage), name: "director", env: env{
+	director := spec{image: directorImage, name: "director", env: env{
 		"LOG_FORMAT": "json", "DIRECTOR_ID": "director", "HEARTBEAT_INTERVAL": "1s",
 	}, ports: []string{directorStatus, directorMgmt, directorUser}}
 	maps.Copy(director.env, c.setup.director)
 	specs := []spec{director}
 	for _, name := range []string{"worker-a", "worker-b"} {
-		specs = append(specs, c.worker(name, cmp.Or(c.setup.workerImage, workerImage)))
+		specs = append(specs, c.worker(name, workerImage))
 	}
 	nodes, errs := make([]*node, len(specs)), make([]error, len(specs))
 	var starting sync.WaitGroup
@@ -238,12 +235,12 @@ func (c *cluster) restart(t *testing.T, name string) {
 	c.newInstance(t, name, before)
 }
 
-// replace does the same with a container of another image.
-func (c *cluster) replace(t *testing.T, name, image string) {
+// replace does the same with a new container.
+func (c *cluster) replace(t *testing.T, name string) {
 	t.Helper()
 	before := c.instance(t, name)
 	c.workers[name].stop(t)
-	n, err := c.start(t.Context(), c.worker(name, image))
+	n, err := c.start(t.Context(), c.worker(name, workerImage))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,9 +23,9 @@ const (
 	workerImage   = "connswap/worker:dev"
 	clientImage   = "connswap/client:dev"
 
-	// The release before, as far as its peers can tell.
-	previousDirector = "connswap/director:previous"
-	previousWorker   = "connswap/worker:previous"
+	// Builds that claim another version of the protocol, otherVersion.
+	otherDirector = "connswap/director:other"
+	otherWorker   = "connswap/worker:other"
 )
 
 // docker is the daemon.
@@ -79,7 +79,7 @@ func prepare(ctx context.Context) (err error) {
 		return fmt.Errorf("these tests need a Docker daemon: %w", err)
 	}
 	var errs []error
-	for _, image := range []string{directorImage, workerImage, clientImage, previousDirector, previousWorker} {
+	for _, image := range []string{directorImage, workerImage, clientImage, otherDirector, otherWorker} {
 		if _, err := docker.ImageInspect(ctx, image); err != nil {
 			errs = append(errs, fmt.Errorf("%w; make it with: make images", err))
 		}

@@ -98,11 +98,11 @@ func TestRoles(t *testing.T) {
 	t.Parallel()
 	c := up(t, setup{})
 	for _, role := range []identity.Role{identity.Client, ""} {
-		if said := c.register(t, role, 1, 2); !strings.Contains(said, "unauthorized") && !strings.Contains(said, "certificate") {
+		if said := c.register(t, role, 1, wire.NewestPeerVersion); !strings.Contains(said, "unauthorized") && !strings.Contains(said, "certificate") {
 			t.Errorf("registering a worker with the certificate of %q: %s", role, said)
 		}
 	}
-	if said := c.register(t, identity.Worker, 1, 2); said != welcome {
+	if said := c.register(t, identity.Worker, 1, wire.NewestPeerVersion); said != welcome {
 		t.Errorf("registering a worker with a worker's certificate: %s", said)
 	}
 	for _, role := range []identity.Role{identity.Worker, identity.Client, ""} {
@@ -118,8 +118,13 @@ func TestRoles(t *testing.T) {
 // register tries to register as a worker that speaks these versions, and returns what came of it.
 func (c *cluster) register(t *testing.T, role identity.Role, oldest, newest uint32) string {
 	t.Helper()
+	return c.registerAt(t, c.director, role, oldest, newest)
+}
+
+func (c *cluster) registerAt(t *testing.T, director *node, role identity.Role, oldest, newest uint32) string {
+	t.Helper()
 	return knock[*wirepb.Registered](t, door{
-		node: c.director, port: directorMgmt, config: quicnet.MgmtConfig(10 * time.Second),
+		node: director, port: directorMgmt, config: quicnet.MgmtConfig(10 * time.Second),
 		tls: identity.ClientTLS(c.source(t, role), wire.ALPNMgmt, identity.Director),
 	}, &wirepb.Register{
 		OldestVersion: oldest, Version: newest,
@@ -136,7 +141,8 @@ func (c *cluster) attach(t *testing.T, role identity.Role) string {
 		node: c.workers["worker-a"], port: workerUser, config: config,
 		tls: identity.ClientTLS(c.source(t, role), wire.ALPNLink, identity.Worker),
 	}, &wirepb.LinkHello{
-		Version: wire.OldestPeerVersion, DirectorId: "x", ProgressIntervalMs: 1000, TokenStreams: 1, Tether: "0123456789abcdef",
+		Version: wire.NewestPeerVersion, DirectorId: "x", DirectorInstance: "x", ProgressIntervalMs: 1000, TokenStreams: 1,
+		Tether: "0123456789abcdef",
 	})
 }
 

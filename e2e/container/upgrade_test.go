@@ -1,51 +1,22 @@
 package container
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/wire"
 )
 
-// A worker of the release before is told of no drain, and says that it fails. Workers of this one get its streams.
+// otherVersion is what the builds claim that play another release.
+const otherVersion = wire.NewestPeerVersion + 1
+
+// A worker is replaced by a new container after the other, once drained by an operator and once just stopped, while 20
+// streams are read: all of them move on purpose, whatever is old and new.
 func TestUpgradedWorkers(t *testing.T) {
 	t.Parallel()
-	c := up(t, setup{directorImage: previousDirector, workerImage: previousWorker})
-	all := c.crowd(t, 2, 10, request{prompt: "The road", tokens: 350, seed: 60})
-	if said := c.register(t, identity.Worker, 2, 3); !strings.Contains(said, "version 2 to 3, this director 1") {
-		t.Errorf("registering a worker that does not know the director's version: %s", said)
-	}
-	for _, name := range []string{"worker-a", "worker-b"} {
-		c.speaks(t, name, 1, "previous")
-		c.replace(t, name, workerImage)
-		c.speaks(t, name, 1, "dev")
-		all.reads(t, 3)
-	}
-	c.restart(t, "worker-a") // a worker of this release knows what the director of the one before does not
-	all.running(t)
-	for _, events := range all.survives(t) {
-		told := events.of("swapped")
-		if len(told) == 0 || slices.ContainsFunc(told, func(e event) bool { return e.Kind != failover || e.Cause != reported }) {
-			t.Errorf("swaps: %+v", told)
-		}
-	}
-}
-
-// speaks checks what the director shows of a worker's program.
-func (c *cluster) speaks(t *testing.T, name string, version uint32, build string) {
-	t.Helper()
-	c.workerIs(t, name, "speaks version "+strconv.Itoa(int(version)), func(w workerStatusLine) bool {
-		return w.Connected && w.Version == version && w.Build == build
-	})
-}
-
-// The director is upgraded first, and its workers one after the other: streams are moved on purpose from the first
-// moment, whatever release either end is of.
-func TestUpgradedDirector(t *testing.T) {
-	t.Parallel()
-	c := up(t, setup{workerImage: previousWorker})
+	c := up(t, setup{})
 	all := c.crowd(t, 2, 10, request{prompt: "The harbour", tokens: 400, seed: 80})
 	swap := func(from, to string) {
 		t.Helper()
@@ -57,25 +28,75 @@ func TestUpgradedDirector(t *testing.T) {
 		}
 		m.until(t, "is on "+to, func(events transcript) bool { return events.worker() == to })
 	}
-	c.speaks(t, "worker-a", 1, "previous")
-	c.speaks(t, "worker-b", 1, "previous")
 	swap("worker-a", "worker-b")
-	c.replace(t, "worker-b", workerImage)
-	c.speaks(t, "worker-b", 2, "dev")
+	c.replace(t, "worker-b")
+	c.speaks(t, "worker-b")
 	swap("worker-a", "worker-b")
 	swap("worker-b", "worker-a")
 	c.command(t, "drain", "worker-a").ends(t, 0)
-	c.replace(t, "worker-a", workerImage)
+	c.replace(t, "worker-a")
 	c.command(t, "undrain", "worker-a").ends(t, 0)
-	c.speaks(t, "worker-a", 2, "dev")
+	c.speaks(t, "worker-a")
 	swap("worker-b", "worker-a")
 	swap("worker-a", "worker-b")
 	all.running(t)
 	for _, events := range all.survives(t) {
-		for _, e := range events.of("swapped") {
-			if e.Kind == failover && (e.Cause != reported || e.FromWorker != "worker-b") {
-				t.Errorf("only the stop of the first worker is none that was planned: %+v", e)
+		told := events.of("swapped")
+		if len(told) == 0 {
+			t.Error("a stream stayed where it was, though both workers were replaced")
+		}
+		for _, e := range told {
+			if e.Kind != planned {
+				t.Errorf("that was not planned: %+v", e)
 			}
 		}
 	}
+}
+
+// speaks checks what the director shows of a worker's program.
+func (c *cluster) speaks(t *testing.T, name string) {
+	t.Helper()
+	c.workerIs(t, name, "speaks version "+strconv.Itoa(wire.NewestPeerVersion), func(w workerStatusLine) bool {
+		return w.Connected && w.Version == wire.NewestPeerVersion && w.Build == "dev"
+	})
+}
+
+// A worker and a director of another release are refused, and say which versions there are. The others go on.
+func TestOtherVersionsAreRefused(t *testing.T) {
+	t.Parallel()
+	c := up(t, setup{})
+	cl := c.generate(t, request{prompt: "The road", tokens: 150, seed: 60})
+	newer, err := c.start(t.Context(), c.worker("worker-c", otherWorker))
+	if err != nil {
+		t.Fatal(err)
+	}
+	says := func(n *node, what string) {
+		t.Helper()
+		eventually(t, n.name+" says "+what, func() (bool, error) {
+			_, stderr, err := n.output(t.Context())
+			return strings.Contains(stderr, what), err
+		})
+	}
+	refusal := "worker speaks version " + strconv.Itoa(otherVersion) + ", this director " + strconv.Itoa(wire.NewestPeerVersion)
+	says(newer, refusal)
+	says(c.director, refusal)
+	if said := c.register(t, identity.Worker, otherVersion, otherVersion+1); !strings.Contains(said, "to "+strconv.Itoa(otherVersion+1)+", this director") {
+		t.Errorf("registering a worker that does not know the director's version: %s", said)
+	}
+	for _, w := range c.status(t).Workers {
+		if w.Worker == "worker-c" {
+			t.Errorf("%+v is registered", w)
+		}
+	}
+	director, err := c.start(t.Context(), spec{image: otherDirector, name: "director-2", ports: []string{directorStatus, directorMgmt}, env: env{
+		"LOG_FORMAT": "json", "DIRECTOR_ID": "director-2",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the other director refuses, and names both versions", func() (bool, error) {
+		said := c.registerAt(t, director, identity.Worker, wire.OldestPeerVersion, wire.NewestPeerVersion)
+		return strings.Contains(said, "worker speaks version "+strconv.Itoa(wire.NewestPeerVersion)+", this director "+strconv.Itoa(otherVersion)), nil
+	})
+	c.survives(t, cl)
 }

@@ -36,7 +36,6 @@ type cluster struct {
 	workers  []*process
 	network  func(quicnet.Network) quicnet.Network // of the director; nil for its host's own
 	engine   engine.Engine                         // of the workers; nil for the configured one
-	version  uint32                                // that the director speaks at most; 0 for the newest
 	strict   bool                                  // errors in logs are violations
 	logged   messages                              // of the director
 
@@ -50,7 +49,6 @@ type process struct {
 	cluster *cluster
 	host    *simtest.Host
 	cfg     config.Worker
-	version func() uint32 // that the next process speaks at most; nil for the newest
 
 	mu     sync.Mutex     // never held while anything waits
 	worker *worker.Worker // nil while dead
@@ -141,7 +139,7 @@ func (c *cluster) direct(change func(*config.Director)) {
 	if c.network != nil {
 		nw = c.network(nw)
 	}
-	d, err := director.New(cfg, director.Deps{Version: c.version, Network: nw, TLS: c.sources[identity.Director], Log: c.logger("director")})
+	d, err := director.New(cfg, director.Deps{Network: nw, TLS: c.sources[identity.Director], Log: c.logger("director")})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -173,12 +171,8 @@ func (p *process) start() {
 	if p.worker != nil || c.ctx.Err() != nil {
 		return
 	}
-	var version uint32
-	if p.version != nil {
-		version = p.version()
-	}
 	w, err := worker.New(p.cfg, worker.Deps{
-		Version: version, Network: p.host, TLS: c.sources[identity.Worker], Log: c.logger(p.cfg.Label), Engine: c.engine,
+		Network: p.host, TLS: c.sources[identity.Worker], Log: c.logger(p.cfg.Label), Engine: c.engine,
 		Die: func() { c.wg.Go(p.dieAndRestart) },
 	})
 	if err != nil {

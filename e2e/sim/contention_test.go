@@ -23,7 +23,9 @@ func (s *scenario) occupy(t *testing.T, label string) *quicnet.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hello := &wirepb.LinkHello{Version: wire.Version, DirectorId: "director-2", ProgressIntervalMs: 1000, TokenStreams: 1}
+	hello := &wirepb.LinkHello{
+		Version: wire.NewestPeerVersion, DirectorId: "director-2", DirectorInstance: "2", ProgressIntervalMs: 1000, TokenStreams: 1,
+	}
 	attach := &wirepb.Attach{Session: 1, Epoch: 1, Request: &wirepb.Request{MaxTokens: 5}}
 	if _, err := control.Write(wire.Append(wire.Append(nil, hello), attach)); err != nil {
 		t.Fatal(err)

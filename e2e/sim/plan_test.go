@@ -30,7 +30,6 @@ type plan struct {
 	state       int  // bytes, of the stateful engine
 	checkpoints time.Duration
 	atPeer      bool
-	mixed       bool // workers and director of two protocol versions
 }
 
 // action is something that an operator does at a time.
@@ -126,8 +125,8 @@ func (p plan) String() string {
 		fmt.Fprintf(&b, "  %v\n", a)
 	}
 	if len(p.actions) > 0 {
-		fmt.Fprintf(&b, "  operator confirms %v, state of %d bytes, checkpoints each %v at a peer %v, mixed versions %v\n",
-			p.confirm, p.state, p.checkpoints, p.atPeer, p.mixed)
+		fmt.Fprintf(&b, "  operator confirms %v, state of %d bytes, checkpoints each %v at a peer %v\n",
+			p.confirm, p.state, p.checkpoints, p.atPeer)
 	}
 	return b.String()
 }
@@ -203,7 +202,7 @@ func (p *plan) plan(r *rand.Rand, upTo func(time.Duration) time.Duration) {
 			client: r.IntN(len(p.clients)), stream: uint64(1 + r.IntN(4)), length: upTo(3 * time.Second),
 		})
 	}
-	p.confirm, p.mixed, p.atPeer = r.IntN(6) == 0, r.IntN(4) == 0, r.IntN(2) == 0
+	p.confirm, p.atPeer = r.IntN(6) == 0, r.IntN(2) == 0
 	p.checkpoints = []time.Duration{0, 50 * time.Millisecond, 700 * time.Millisecond}[r.IntN(3)]
 	if r.IntN(2) == 0 {
 		p.engine, p.state = "stateful", 1<<10+r.IntN(600<<10)

@@ -2,11 +2,17 @@ package sim
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
 	"github.com/connswap/connswap/services/client/connswap"
+	"github.com/connswap/connswap/services/director/director"
 	"github.com/connswap/connswap/services/worker/worker"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
@@ -92,6 +98,72 @@ func TestSameLabelTwice(t *testing.T) {
 		}
 		if o := s.generate(5, nil); o.err != nil {
 			t.Error(o.err)
+		}
+	})
+}
+
+// TestOtherVersions starts workers that claim another version of the protocol, older and newer, with their directors: each
+// pair refuses the other, both say which versions there are, and nobody else notices.
+func TestOtherVersions(t *testing.T) {
+	stage(t, setup{}, func(t *testing.T, s *scenario) {
+		for _, version := range []uint32{1, 3} {
+			core, logs := observer.New(zapcore.WarnLevel)
+			cfg, host := s.workers[0].cfg, s.net.Host(fmt.Sprint("worker-of-", version))
+			cfg.Label = fmt.Sprint("worker-of-", version)
+			other, err := worker.New(cfg, worker.Deps{Version: version, Network: host, TLS: s.sources[identity.Worker], Log: zap.New(core)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.wg.Go(func() { _ = other.Run(s.ctx) })
+			time.Sleep(5 * time.Second) // in the bubble
+			words := fmt.Sprintf("version: worker speaks version %d, this director 2", version)
+			complaints := logs.FilterMessage("not registered at director").All()
+			if len(complaints) != 1 || !strings.Contains(fmt.Sprint(complaints[0].ContextMap()["error"]), words) {
+				t.Errorf("worker-of-%d complains: %v, want once: %s", version, complaints, words)
+			}
+		}
+		if n := s.logged.count("registration refused"); n == 0 {
+			t.Error("the director does not say that it refused anybody")
+		}
+		if n := len(s.registered()); n != 2 {
+			t.Errorf("%d workers are registered", n)
+		}
+		if o := s.generate(5, nil); o.err != nil {
+			t.Error(o.err)
+		}
+	})
+}
+
+// TestDirectorOfAnotherVersion lets the cluster's workers meet a director that claims another version beside their own.
+func TestDirectorOfAnotherVersion(t *testing.T) {
+	stage(t, setup{}, func(t *testing.T, s *scenario) {
+		core, logs := observer.New(zapcore.WarnLevel)
+		cfg := config.DefaultDirector()
+		cfg.ID = "newer"
+		newer, err := director.New(cfg, director.Deps{Version: 3, Network: s.net.Host("newer"), TLS: s.sources[identity.Director], Log: zap.New(core)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.wg.Go(func() { _ = newer.Run(s.ctx) })
+		p := s.work(func(cfg *config.Worker) {
+			label := cfg.Label
+			*cfg = s.workers[0].cfg
+			cfg.Label, cfg.Directors = label, append(cfg.Directors[:1:1], "newer:61001")
+		})
+		o := s.generate(40, func(sequence uint64, worker string) {
+			if sequence == 20 {
+				for _, w := range s.workers[:2] { // only the one that both directors know is left
+					w.die(w.host.Kill)
+				}
+			}
+		})
+		if o.err != nil || o.text != counted(40) {
+			t.Errorf("%d tokens, %v", o.tokens, o.err)
+		}
+		refused := logs.FilterMessage("registration refused").All()
+		if len(refused) == 0 || refused[0].ContextMap()["worker"] != p.cfg.Label ||
+			!strings.Contains(fmt.Sprint(refused[0].ContextMap()["error"]), "worker speaks version 2, this director 3") {
+			t.Errorf("the other director refused %v", refused)
 		}
 	})
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/connswap/connswap/services/worker/worker"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/simtest"
-	"github.com/connswap/connswap/shared/wire"
 )
 
 // bound is by when every stream of a plan has to have ended, in the run's own time.
@@ -21,9 +20,6 @@ const bound = 3 * time.Minute
 
 // run plays a plan in a bubble and returns what went against ARCHITECTURE §7.
 func (p plan) run(c *cluster) (violations []error) {
-	if p.mixed {
-		c.version = wire.OldestPeerVersion + uint32(p.seed/4%2)
-	}
 	c.direct(func(cfg *config.Director) {
 		cfg.CheckpointInterval, cfg.CheckpointPlace = p.checkpoints, map[bool]string{true: "peer", false: "director"}[p.atPeer]
 		cfg.Confirm = map[bool]string{true: "operator", false: "auto"}[p.confirm]

@@ -32,7 +32,6 @@ type Director struct {
 	RebalancePace      int           `envconfig:"DIRECTOR_REBALANCE_PACE" default:"50" desc:"swaps that client rebalance begins per second"`
 	TokenTTL           time.Duration `envconfig:"DIRECTOR_TOKEN_TTL" default:"30s" desc:"how long a migration token is good, at most 30s"`
 	TokenRate          int           `envconfig:"DIRECTOR_TOKEN_RATE" default:"1000" desc:"migration tokens per second for one worker; further swaps to it wait"`
-	TokenKeyLife       time.Duration `envconfig:"DIRECTOR_TOKEN_KEY_LIFE" default:"1h" desc:"how often the key that signs migration tokens is replaced; the one before it counts for as long again"`
 	CheckpointInterval time.Duration `envconfig:"DIRECTOR_CHECKPOINT_INTERVAL" default:"5s" desc:"how often at most the state of a stateful engine is kept for failovers; 0 for never: then the whole stream is computed again"`
 	CheckpointPlace    string        `envconfig:"DIRECTOR_CHECKPOINT_PLACE" default:"director" desc:"where it is kept: director, or peer (another worker)"`
 	MaxCheckpointBytes int           `envconfig:"DIRECTOR_MAX_CHECKPOINT_BYTES" default:"1073741824" desc:"checkpoints that the director keeps, compressed, in bytes; beyond it there are no new ones"`

@@ -70,7 +70,6 @@ func (d *Director) validateMigration(p *Problems) {
 	p.atLeast("DIRECTOR_REBALANCE_PACE", d.RebalancePace, 1)
 	between(p, "DIRECTOR_TOKEN_TTL", d.TokenTTL, time.Millisecond, longestTokenTTL)
 	p.atLeast("DIRECTOR_TOKEN_RATE", d.TokenRate, 1)
-	p.above("DIRECTOR_TOKEN_KEY_LIFE", d.TokenKeyLife, "DIRECTOR_TOKEN_TTL", d.TokenTTL)
 	p.notNegative("DIRECTOR_CHECKPOINT_INTERVAL", d.CheckpointInterval)
 	p.oneOf("DIRECTOR_CHECKPOINT_PLACE", d.CheckpointPlace, "director", "peer")
 	p.atLeast("DIRECTOR_MAX_CHECKPOINT_BYTES", d.MaxCheckpointBytes, 0)

@@ -23,12 +23,8 @@ type download struct {
 	plain    []byte    // scratch, of a chunk
 }
 
-func newDownload(signed *wirepb.SignedToken, limit int) (*download, error) {
-	d := &download{token: &wirepb.Token{}, limit: limit, hash: sha256.New()}
-	if err := proto.Unmarshal(signed.GetToken(), d.token); err != nil {
-		return nil, wire.Errorf(wire.CodeInvalid, "the token: %v", err)
-	}
-	return d, nil
+func newDownload(token *wirepb.Token, limit int) *download {
+	return &download{token: token, limit: limit, hash: sha256.New()}
 }
 
 // next is the first chunk that is missing.

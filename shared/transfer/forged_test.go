@@ -90,7 +90,7 @@ func TestForged(t *testing.T) {
 			a.other = wire.Append(wire.Append(wire.Append(nil, a.header), a.chunks[0]), errGone.Proto())
 		}, wire.CodeStateGone, ""},
 
-		"of another token":      {with(func(t *wirepb.Token) { t.Id[0]++ }), protocol, "the seal of chunk 0"},
+		"of another token":      {with(func(t *wirepb.Token) { t.Secret[0]++ }), protocol, "the seal of chunk 0"},
 		"of another session":    {with(func(t *wirepb.Token) { t.Session++ }), protocol, "the seal of chunk 0"},
 		"of another director":   {with(func(t *wirepb.Token) { t.Director += "0" }), protocol, "the seal of chunk 0"},
 		"of another connection": {with(func(t *wirepb.Token) { t.ConnectionId = "c-2" }), protocol, "the seal of chunk 0"},

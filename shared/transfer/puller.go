@@ -71,11 +71,8 @@ func (p *Puller) dial(ctx context.Context, to peer) (*quicnet.Conn, error) {
 //
 // Whether the snapshot is of the sequence that was expected is for the caller to see.
 func (p *Puller) Pull(ctx context.Context, from identity.Role, fetch *wirepb.Fetch) (*Snapshot, error) {
-	d, err := newDownload(fetch.GetToken(), p.cfg.MaxState)
-	if err == nil {
-		err = p.persist(ctx, from, fetch, d)
-	}
-	if err != nil {
+	d := newDownload(fetch.GetToken(), p.cfg.MaxState)
+	if err := p.persist(ctx, from, fetch, d); err != nil {
 		return nil, fmt.Errorf("pulling the state of session %d from %s: %w", fetch.GetSession(), fetch.GetAddr(), err)
 	}
 	return &d.snapshot, nil
@@ -126,7 +123,7 @@ func (p *Puller) attempt(ctx context.Context, from identity.Role, fetch *wirepb.
 	}
 	defer giveUp()
 	defer context.AfterFunc(ctx, giveUp)()
-	ask := &wirepb.Pull{Token: fetch.GetToken(), Puller: wire.Text(p.cfg.Name), FirstChunk: d.next()}
+	ask := &wirepb.Pull{Secret: fetch.GetToken().GetSecret(), Puller: wire.Text(p.cfg.Name), FirstChunk: d.next()}
 	if _, err := stream.Write(wire.Append(nil, ask)); err != nil {
 		return err
 	}

@@ -13,9 +13,10 @@ import (
 
 const (
 	sealLabel = "connswap state transfer 1"
-	tokenID   = 32 // bytes, random: the secret that both ends and the director share
-	keySize   = 32 // AES-256
-	overhead  = 16 // bytes that a seal adds
+	// secretSize is how many random bytes both ends and the director share.
+	secretSize = 32
+	keySize    = 32 // AES-256
+	overhead   = 16 // bytes that a seal adds
 )
 
 // seal closes and opens the chunks of one snapshot, for one token.
@@ -29,10 +30,10 @@ type seal struct {
 }
 
 func newSeal(token *wirepb.Token, header *wirepb.Snapshot) (*seal, error) {
-	if len(token.GetId()) != tokenID {
-		return nil, fmt.Errorf("a token's id of %d bytes, want %d", len(token.GetId()), tokenID)
+	if len(token.GetSecret()) != secretSize {
+		return nil, fmt.Errorf("a token's secret of %d bytes, want %d", len(token.GetSecret()), secretSize)
 	}
-	key, err := hkdf.Key(sha256.New, token.GetId(), nil, string(sealContext(token, header)), keySize)
+	key, err := hkdf.Key(sha256.New, token.GetSecret(), nil, string(sealContext(token, header)), keySize)
 	if err != nil {
 		return nil, fmt.Errorf("deriving the key: %w", err)
 	}

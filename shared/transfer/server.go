@@ -8,7 +8,6 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/wire"
@@ -23,10 +22,9 @@ const (
 // Server answers Pull on a MGMT port. It is safe for concurrent use, once its fields are set.
 type Server struct {
 	Store *Store
-	// Verify returns the token, if it is good: signed, in time, for a state transfer from here to puller, and not
-	// used before. Where again is true it opened a transfer that is not over: then it counts although it was used
-	// and may have expired. It must not block.
-	Verify func(signed *wirepb.SignedToken, puller string, again bool) (*wirepb.Token, error)
+	// Show returns what the token of a secret says, if it is good: in time, for a state transfer from here to puller, and
+	// not used before. It is asked when a transfer begins, not when it goes on after a lost connection. It must not block.
+	Show func(secret []byte, puller string) (*wirepb.Token, error)
 	// Limiter counts the bytes of all transfers; nil for no limit.
 	Limiter *rate.Limiter
 	Log     *zap.Logger
@@ -36,8 +34,8 @@ type Server struct {
 
 // sending is one stream of a transfer.
 type sending struct {
-	token    *wirepb.Token
-	key      Key
+	*use
+
 	snapshot *Snapshot
 	seal     *seal
 	next     uint32 // chunk
@@ -66,7 +64,7 @@ func (s *Server) Serve(ctx context.Context, stream mgmt.Stream, ask *wirepb.Pull
 }
 
 // Revoke ends the transfers of a session that are under way; their tokens are over. Snapshots stay. Call it once
-// Verify refuses the tokens that are revoked.
+// Show refuses the tokens that are revoked.
 func (s *Server) Revoke(director string, session uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,47 +75,45 @@ func (s *Server) Revoke(director string, session uint64) {
 func (s *Server) admit(ask *wirepb.Pull, cancel context.CancelCauseFunc) (*sending, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	again := s.underWay(ask.GetToken())
-	token, err := s.Verify(ask.GetToken(), ask.GetPuller(), again)
+	u, err := s.Store.resume(ask.GetSecret(), ask.GetPuller(), cancel)
 	if err != nil {
-		return nil, refusal(err, ask.GetFirstChunk())
+		return nil, err
 	}
-	for _, key := range both(token.GetDirector(), token.GetSession()) {
-		if snapshot := s.Store.begin(key, string(token.GetId()), again, cancel); snapshot != nil {
-			return newSending(token, key, snapshot, ask.GetFirstChunk())
+	if u == nil {
+		token, err := s.Show(ask.GetSecret(), ask.GetPuller())
+		if err != nil {
+			return nil, refusal(err, ask.GetFirstChunk())
+		}
+		if u = s.Store.begin(token, cancel); u == nil {
+			return nil, errGone
 		}
 	}
-	return nil, errGone
+	return newSending(u, ask.GetFirstChunk())
 }
 
 // refusal is what a puller is told of its token. One that wants to go on with what is not known any more learns
-// that it is gone: that is why its token, used and maybe expired, does not count.
+// that it is gone: that is why its token, used and maybe forgotten, does not count.
 func refusal(err error, first uint32) *wire.Error {
 	told := wire.AsError(err, wire.CodeUnauthorized)
-	if first > 0 && (told.Code == wire.CodeTokenReplayed || told.Code == wire.CodeTokenExpired) {
-		return errGone
+	switch told.Code { //nolint:exhaustive // all others stay what they are
+	case wire.CodeTokenReplayed, wire.CodeTokenExpired, wire.CodeTokenUnknown:
+		if first > 0 {
+			return errGone
+		}
 	}
 	return told
 }
 
-// underWay reports whether a token, good or not, claims to be one whose transfer has begun and is not over.
-func (s *Server) underWay(signed *wirepb.SignedToken) bool {
-	var claim wirepb.Token
-	if proto.Unmarshal(signed.GetToken(), &claim) != nil {
-		return false
-	}
-	return s.Store.used(claim.GetDirector(), claim.GetSession(), string(claim.GetId()))
-}
-
-func newSending(token *wirepb.Token, key Key, snapshot *Snapshot, first uint32) (*sending, error) {
+func newSending(u *use, first uint32) (*sending, error) {
+	snapshot := u.entry.snapshot
 	if int64(first) > int64(len(snapshot.chunks)) {
 		return nil, wire.Errorf(wire.CodeInvalid, "chunk %d of %d", first, len(snapshot.chunks))
 	}
-	seal, err := newSeal(token, snapshot.header())
+	seal, err := newSeal(u.token, snapshot.header())
 	if err != nil {
 		return nil, wire.Errorf(wire.CodeInvalid, "%v", err)
 	}
-	return &sending{token: token, key: key, snapshot: snapshot, seal: seal, next: first}, nil
+	return &sending{use: u, snapshot: snapshot, seal: seal, next: first}, nil
 }
 
 // send writes the header and the chunks. When the transfer shall end it stops between two frames, so that the
@@ -177,6 +173,6 @@ func (s *Server) await(stream mgmt.Stream, out *sending) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.Store.finish(out.key, string(out.token.GetId()))
+	s.Store.finish(out.use)
 	return nil
 }

@@ -16,7 +16,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
@@ -63,7 +62,7 @@ func requireCode(t testing.TB, want wire.Code, err error) {
 // token allows the target to pull session 7 of the director; number tells it from others.
 func token(number byte) *wirepb.Token {
 	return &wirepb.Token{
-		Id: bytes.Repeat([]byte{number}, tokenID), Purpose: wirepb.Purpose_PURPOSE_STATE_TRANSFER,
+		Secret: bytes.Repeat([]byte{number}, secretSize), Purpose: wirepb.Purpose_PURPOSE_STATE_TRANSFER,
 		Director: "director-1", Session: 7, ConnectionId: "c-1", StreamId: 4, Source: "source", Target: "target",
 		FromEpoch: 1, ToEpoch: 2,
 	}
@@ -74,43 +73,49 @@ var (
 	checkpoint = Key{"director-1", 7, true}
 )
 
-func signed(t testing.TB, token *wirepb.Token) *wirepb.SignedToken {
-	t.Helper()
-	b, err := proto.Marshal(token)
-	require.NoError(t, err)
-	return &wirepb.SignedToken{Token: b, Signature: []byte("good")}
+func fetch(token *wirepb.Token) *wirepb.Fetch {
+	return &wirepb.Fetch{Session: token.GetSession(), Addr: addr, Token: token}
 }
 
-func fetch(t testing.TB, token *wirepb.Token) *wirepb.Fetch {
-	return &wirepb.Fetch{Session: token.GetSession(), Addr: addr, Token: signed(t, token)}
-}
-
-// verifier stands for the real one.
-type verifier struct {
+// holder stands for the real one: it knows what token returns, and what it is allowed beside that.
+type holder struct {
 	mu      sync.Mutex
+	allowed map[string]*wirepb.Token
 	used    map[string]bool
 	expired bool // all but those that were used
 }
 
-func (v *verifier) verify(signed *wirepb.SignedToken, puller string, again bool) (*wirepb.Token, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	var token wirepb.Token
-	if err := proto.Unmarshal(signed.GetToken(), &token); err != nil {
-		return nil, err
+func newHolder() *holder {
+	h := &holder{allowed: make(map[string]*wirepb.Token), used: make(map[string]bool)}
+	for number := range byte(200) {
+		h.allow(token(number))
 	}
-	switch id := string(token.GetId()); {
-	case string(signed.GetSignature()) != "good":
-		return nil, wire.Errorf(wire.CodeTokenTampered, "not signed")
-	case token.GetTarget() != puller:
-		return nil, wire.Errorf(wire.CodeTokenTarget, "for %s", token.GetTarget())
-	case v.expired && !again:
+	return h
+}
+
+func (h *holder) allow(token *wirepb.Token) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.allowed[string(token.GetSecret())] = token
+}
+
+func (h *holder) show(secret []byte, puller string) (*wirepb.Token, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch known := h.allowed[string(secret)]; {
+	case len(secret) == 0:
+		return nil, wire.Errorf(wire.CodeTokenMissing, "none")
+	case known == nil:
+		return nil, wire.Errorf(wire.CodeTokenUnknown, "never heard")
+	case known.GetTarget() != puller:
+		return nil, wire.Errorf(wire.CodeTokenTarget, "for %s", known.GetTarget())
+	case h.expired:
 		return nil, wire.Errorf(wire.CodeTokenExpired, "too late")
-	case v.used[id] && !again:
+	case h.used[string(secret)]:
 		return nil, wire.Errorf(wire.CodeTokenReplayed, "used")
 	default:
-		v.used[id] = true
-		return &token, nil
+		h.used[string(secret)] = true
+		return known, nil
 	}
 }
 
@@ -121,7 +126,7 @@ type pair struct {
 	source, target *simtest.Host
 	sources        map[identity.Role]identity.Source
 	server         *Server
-	verifier       *verifier
+	holder         *holder
 	puller         *Puller
 	sent           *observer.ObservedLogs // one entry for each stream that the server ended
 	restart        func()                 // the source, with the same server
@@ -169,11 +174,11 @@ func (p *pair) newServer() {
 		p.server.Store.Close()
 	}
 	core, sent := observer.New(zapcore.DebugLevel)
-	v := &verifier{used: make(map[string]bool)}
+	h := newHolder()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sent, p.verifier = sent, v
-	p.server = &Server{Store: NewStore(256 * mib), Verify: v.verify, Log: zap.New(core)}
+	p.sent, p.holder = sent, h
+	p.server = &Server{Store: NewStore(256 * mib), Show: h.show, Log: zap.New(core)}
 }
 
 func clientTLS(sources map[identity.Role]identity.Source) func(identity.Role) *tls.Config {
@@ -252,14 +257,14 @@ func (p *pair) put(key Key, snapshot *Snapshot, keep time.Duration) {
 func (p *pair) pull(number byte) (*Snapshot, error) {
 	ctx, cancel := context.WithTimeout(p.Context(), time.Minute)
 	defer cancel()
-	return p.puller.Pull(ctx, identity.Worker, fetch(p, token(number)))
+	return p.puller.Pull(ctx, identity.Worker, fetch(token(number)))
 }
 
 // expire makes all tokens too old to begin with.
 func (p *pair) expire() {
-	p.verifier.mu.Lock()
-	defer p.verifier.mu.Unlock()
-	p.verifier.expired = true
+	p.holder.mu.Lock()
+	defer p.holder.mu.Unlock()
+	p.holder.expired = true
 }
 
 // pulling is pull beside the test; the function it returns waits for the end.

@@ -27,20 +27,22 @@ type Store struct {
 
 	mu      sync.Mutex
 	entries map[Key]*entry
+	uses    map[digest]*use
 	held    int
 	closed  bool
 }
 
 // entry is a snapshot in its place. Whatever takes it out of the map ends the transfers of it.
 type entry struct {
+	key      Key
 	snapshot *Snapshot
 	expiry   *time.Timer // nil: never
-	uses     []use       // tokens by which it is being pulled, oldest first; at most maxUses
+	uses     []*use      // tokens by which it is being pulled, oldest first; at most maxUses
 }
 
 // NewStore returns an empty store for limit bytes of compressed snapshots.
 func NewStore(limit int) *Store {
-	return &Store{limit: limit, entries: make(map[Key]*entry)}
+	return &Store{limit: limit, entries: make(map[Key]*entry), uses: make(map[digest]*use)}
 }
 
 // Put keeps a snapshot for some time, or until it is dropped if keep is 0, in the place of an older one of the
@@ -59,7 +61,7 @@ func (s *Store) Put(key Key, snapshot *Snapshot, keep time.Duration) error {
 		return fmt.Errorf("%w: %d bytes beside %d, allowed are %d", ErrFull, snapshot.Held(), after-snapshot.Held(), s.limit)
 	}
 	s.remove(key)
-	e := &entry{snapshot: snapshot}
+	e := &entry{key: key, snapshot: snapshot}
 	if keep > 0 {
 		e.expiry = time.AfterFunc(keep, func() { s.expire(key, e) })
 	}
@@ -134,5 +136,5 @@ func (s *Store) remove(key Key) {
 	if e.expiry != nil {
 		e.expiry.Stop()
 	}
-	e.endAll(errGone)
+	s.endAll(e, errGone)
 }

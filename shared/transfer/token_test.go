@@ -130,14 +130,11 @@ func TestTokens(t *testing.T) {
 
 		p.put(moving, compress(p, 5, state), 0)
 		short := token(4)
-		short.Id = short.Id[1:]
-		_, err = p.puller.Pull(p.Context(), identity.Worker, fetch(p, short))
-		requireCode(p, wire.CodeInvalid, err)
+		short.Secret = short.Secret[1:]
+		_, err = p.puller.Pull(p.Context(), identity.Worker, fetch(short))
+		requireCode(p, wire.CodeTokenUnknown, err)
 		_, err = p.puller.Pull(p.Context(), identity.Worker, &wirepb.Fetch{Addr: addr})
-		requireCode(p, wire.CodeTokenTampered, err)
-		_, err = p.puller.Pull(p.Context(), identity.Worker,
-			&wirepb.Fetch{Addr: addr, Token: &wirepb.SignedToken{Token: []byte{0xff}}})
-		requireCode(p, wire.CodeInvalid, err)
+		requireCode(p, wire.CodeTokenMissing, err)
 		require.Equal(p, mib, compress(p, 5, state).Size())
 		_, held := p.server.Store.Get(moving)
 		require.True(p, held)
@@ -195,6 +192,27 @@ func TestChunkBeyondTheEnd(t *testing.T) {
 		requireCode(p, wire.CodeInvalid, ask(1, 5))
 		requireCode(p, wire.CodeInvalid, ask(1, 1<<32-1))
 		require.NoError(p, ask(1, 4), "all has arrived, but nobody was told")
+	})
+}
+
+// A transfer that is under way is its target's alone: nobody else goes on with it, or ends it.
+func TestAnotherPullerCannotGoOn(t *testing.T) {
+	simulate(t, near, func(p *pair) {
+		p.server.Limiter = paced()
+		state := noise(2 * mib)
+		p.put(moving, compress(p, 1, state), 0)
+		wait := p.pulling(1)
+		time.Sleep(time.Second)
+		cfg := p.puller.cfg
+		cfg.Name = "somebody"
+		other := NewPuller(cfg)
+		defer other.Close()
+		_, err := other.Pull(p.Context(), identity.Worker, fetch(token(1)))
+		requireCode(p, wire.CodeTokenTarget, err)
+		snapshot, err := wait()
+		require.NoError(p, err)
+		requireState(p, state, snapshot)
+		require.Empty(p, p.server.Store.uses)
 	})
 }
 

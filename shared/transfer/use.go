@@ -2,10 +2,12 @@ package transfer
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"slices"
 
 	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // Why a stream of a transfer ends early.
@@ -19,76 +21,72 @@ var (
 // maxUses bounds the tokens known for one snapshot. A director that gives out more has given up the first ones.
 const maxUses = 8
 
-// use is a token that pulls a snapshot: from its first Pull until PullDone, or until the snapshot is gone.
+// digest is what a secret is looked up by: how long that takes says nothing about secrets that are known.
+type digest [sha256.Size]byte
+
+// use is a token that pulls a snapshot: from its first Pull until PullDone, or until the snapshot is gone. The store's mu
+// guards it.
 type use struct {
-	id     string                  // of the token
+	token  *wirepb.Token // never changes, as entry
+	entry  *entry
 	cancel context.CancelCauseFunc // ends the present stream
 }
 
-func (e *entry) find(id string) int {
-	return slices.IndexFunc(e.uses, func(u use) bool { return u.id == id })
-}
-
-// used reports whether a token is pulling one of the session's snapshots.
-func (s *Store) used(director string, session uint64, id string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, key := range both(director, session) {
-		if e, ok := s.entries[key]; ok && e.find(id) >= 0 {
-			return true
-		}
-	}
-	return false
-}
+func (u *use) digest() digest { return sha256.Sum256(u.token.GetSecret()) }
 
 // both are the places where a session's snapshot may be, the better first.
 func both(director string, session uint64) [2]Key {
 	return [2]Key{{director, session, false}, {director, session, true}}
 }
 
-// begin notes that a token pulls the snapshot of a key. One that does so again must have begun with this very
-// snapshot, and what it began before ends. cancel is called when the stream shall end. There is no snapshot to
-// pull if it is nil.
-func (s *Store) begin(key Key, id string, again bool, cancel context.CancelCauseFunc) *Snapshot {
+// begin notes that a token pulls its session's snapshot. cancel is called when the stream shall end. There is no snapshot
+// to pull if it returns nil.
+func (s *Store) begin(token *wirepb.Token, cancel context.CancelCauseFunc) *use {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, ok := s.entries[key]
-	if !ok {
-		return nil
+	for _, key := range both(token.GetDirector(), token.GetSession()) {
+		e, ok := s.entries[key]
+		if !ok {
+			continue
+		}
+		if len(e.uses) == maxUses {
+			s.end(e.uses[0], errSuperseded)
+		}
+		u := &use{token: token, entry: e, cancel: cancel}
+		e.uses = append(e.uses, u)
+		s.uses[u.digest()] = u
+		return u
 	}
-	at := e.find(id)
-	switch {
-	case again != (at >= 0):
-		return nil
-	case again:
-		e.end(at, errSuperseded)
-	case len(e.uses) == maxUses:
-		e.end(0, errSuperseded)
-	}
-	e.uses = append(e.uses, use{id, cancel})
-	return e.snapshot
+	return nil
 }
 
-func (e *entry) end(at int, cause error) {
-	e.uses[at].cancel(cause)
-	e.uses = slices.Delete(e.uses, at, at+1)
+// resume returns the use of a token that is pulling already, or nil. Its present stream ends, in favour of the one that
+// cancel ends. The error is a *wire.Error for another puller.
+func (s *Store) resume(secret []byte, puller string, cancel context.CancelCauseFunc) (*use, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := s.uses[sha256.Sum256(secret)]
+	if u == nil {
+		return nil, nil
+	}
+	if target := u.token.GetTarget(); target != puller {
+		return nil, wire.Errorf(wire.CodeTokenTarget, "the transfer is to %.80q, not %.80q", target, puller)
+	}
+	u.cancel(errSuperseded)
+	u.cancel = cancel
+	return u, nil
 }
 
 // finish notes that a snapshot has arrived: the token is over, and what was taken for a move has served.
-func (s *Store) finish(key Key, id string) {
+func (s *Store) finish(u *use) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, ok := s.entries[key]
-	if !ok {
-		return
-	}
-	at := e.find(id)
 	switch {
-	case at < 0: // that was for an older snapshot
-	case key.Checkpoint:
-		e.end(at, nil)
+	case s.uses[u.digest()] != u: // that was for an older snapshot
+	case u.entry.key.Checkpoint:
+		s.end(u, nil)
 	default:
-		s.remove(key)
+		s.remove(u.entry.key)
 	}
 }
 
@@ -98,14 +96,20 @@ func (s *Store) revoke(director string, session uint64) {
 	defer s.mu.Unlock()
 	for _, key := range both(director, session) {
 		if e, ok := s.entries[key]; ok {
-			e.endAll(errRevoked)
+			s.endAll(e, errRevoked)
 		}
 	}
 }
 
-func (e *entry) endAll(cause error) {
-	for _, u := range e.uses {
-		u.cancel(cause)
+// end is called with mu locked, as endAll.
+func (s *Store) end(u *use, cause error) {
+	u.cancel(cause)
+	delete(s.uses, u.digest())
+	u.entry.uses = slices.DeleteFunc(u.entry.uses, func(other *use) bool { return other == u })
+}
+
+func (s *Store) endAll(e *entry, cause error) {
+	for _, u := range slices.Clone(e.uses) {
+		s.end(u, cause)
 	}
-	e.uses = nil
 }

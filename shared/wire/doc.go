@@ -31,7 +31,7 @@
 //	    the number of a stream is its QUIC stream id divided by four
 //	connswap-link/1  director → worker, USER port
 //	    control stream: LinkHello → / ← LinkWelcome; Attach, Credit, Cancel → / ← Refused, Progress, WorkerStatus
-//	        version 2:  TokenKeys, Revoke, Feed, Pivot, Capture, Discard, Fetch, Hold → / ← Prepared, Captured, Held
+//	        planned swaps:  Allow, Revoke, Feed, Pivot, Capture, Discard, Fetch, Hold → / ← Prepared, Captured, Held
 //	    token streams:  ← Begin, tokens, End or Fail, of many sessions interleaved; a session stays on one stream
 //	connswap-mgmt/1  worker → director, and anyone → anyone for health, MGMT port
 //	    Register → / ← Registered; Heartbeat → / ← HeartbeatAck …

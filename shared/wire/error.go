@@ -42,8 +42,8 @@ const (
 // Codes of refused migration tokens, one for each way to misuse them.
 const (
 	CodeTokenMissing  Code = "token_missing"  // there is none, and one is needed
-	CodeTokenTampered Code = "token_tampered" // not as its director made it
-	CodeTokenKey      Code = "token_key"      // signed with a key that does not count, or does no longer
+	CodeTokenTampered Code = "token_tampered" // what was shown is no secret of a token
+	CodeTokenUnknown  Code = "token_unknown"  // no director allowed it here, or its director is gone
 	CodeTokenExpired  Code = "token_expired"  // too late, or expires later than a token may: look at the clocks
 	CodeTokenPurpose  Code = "token_purpose"  // allows something else
 	CodeTokenSession  Code = "token_session"  // for another session, or another director's

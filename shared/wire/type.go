@@ -44,7 +44,6 @@ const (
 	TypeBegin        Type = 0x29
 	TypeEnd          Type = 0x2a
 	TypeFail         Type = 0x2b
-	TypeTokenKeys    Type = 0x2c
 	TypeRevoke       Type = 0x2d
 	TypeFeed         Type = 0x2e
 	TypePivot        Type = 0x2f
@@ -57,6 +56,7 @@ const (
 	TypePrepared Type = 0x44
 	TypeCaptured Type = 0x45
 	TypeHeld     Type = 0x46
+	TypeAllow    Type = 0x48
 
 	TypeRegister      Type = 0x30
 	TypeRegistered    Type = 0x31
@@ -98,7 +98,7 @@ var messages = map[Type]Message{
 	TypeHeartbeatAck:  (*wirepb.HeartbeatAck)(nil),
 	TypeHealthRequest: (*wirepb.HealthRequest)(nil),
 	TypeHealthReply:   (*wirepb.HealthReply)(nil),
-	TypeTokenKeys:     (*wirepb.TokenKeys)(nil),
+	TypeAllow:         (*wirepb.Allow)(nil),
 	TypeRevoke:        (*wirepb.Revoke)(nil),
 	TypeFeed:          (*wirepb.Feed)(nil),
 	TypePivot:         (*wirepb.Pivot)(nil),

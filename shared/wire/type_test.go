@@ -18,7 +18,7 @@ import (
 
 // parts are messages that travel within others and are no frames themselves.
 var parts = []protoreflect.Name{
-	"Request", "Prefix", "Token", "SignedToken", "SwapReport", "MoveReport",
+	"Request", "Prefix", "Token", "SwapReport", "MoveReport",
 	"StatusRequest", "SwapRequest", "DrainRequest", "UndrainRequest", "RebalanceRequest", "DecideRequest",
 }
 
@@ -65,8 +65,8 @@ func TestTypeNumbersAreFixed(t *testing.T) {
 		0x20: "Token", 0x21: "LinkHello", 0x22: "LinkWelcome", 0x23: "Attach", 0x24: "Refused", 0x25: "Credit", 0x26: "Cancel",
 		0x27: "Progress", 0x28: "WorkerStatus", 0x29: "Begin", 0x2a: "End", 0x2b: "Fail",
 		0x30: "Register", 0x31: "Registered", 0x32: "Heartbeat", 0x33: "HeartbeatAck", 0x34: "HealthRequest", 0x35: "HealthReply",
-		0x2c: "TokenKeys", 0x2d: "Revoke", 0x2e: "Feed", 0x2f: "Pivot", 0x47: "Rhythm",
-		0x40: "Capture", 0x41: "Discard", 0x42: "Fetch", 0x43: "Hold", 0x44: "Prepared", 0x45: "Captured", 0x46: "Held",
+		0x2d: "Revoke", 0x2e: "Feed", 0x2f: "Pivot",
+		0x40: "Capture", 0x41: "Discard", 0x42: "Fetch", 0x43: "Hold", 0x44: "Prepared", 0x45: "Captured", 0x46: "Held", 0x47: "Rhythm", 0x48: "Allow",
 		0x36: "Pull", 0x37: "Snapshot", 0x38: "Chunk", 0x39: "PullDone", 0x3a: "Operate", 0x3b: "Operated",
 	}
 	for n := range Type(0x100) {
@@ -211,6 +211,10 @@ func value(field protoreflect.FieldDescriptor, empty func() protoreflect.Value) 
 		return protoreflect.ValueOfUint32(uint32(number))
 	case protoreflect.Uint64Kind:
 		return protoreflect.ValueOfUint64(number << 40)
+	case protoreflect.Int64Kind:
+		return protoreflect.ValueOfInt64(-int64(number) << 40)
+	case protoreflect.EnumKind:
+		return protoreflect.ValueOfEnum(1)
 	case protoreflect.StringKind:
 		return protoreflect.ValueOfString(string(field.Name()) + " ж")
 	case protoreflect.BytesKind:

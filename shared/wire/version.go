@@ -1,17 +1,18 @@
 package wire
 
-import "strconv"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Version is that of the protocol between client and director.
 const Version = 1
 
-// Versions of the protocol between director and worker: the link, and the registration. A worker tells at its
-// registration which ones it speaks; a link speaks the highest that both do.
-//
-//	1  placement and failover
-//	2  planned swaps: standbys, migration tokens, transfer of state, drains
+// Versions of the protocol between director and worker, the link and the registration, that this program knows. There is
+// one so far; 1 was never released. A worker tells at its registration which ones it speaks; a link speaks the highest
+// that both do.
 const (
-	OldestPeerVersion = 1
+	OldestPeerVersion = 2
 	NewestPeerVersion = 2
 )
 
@@ -19,27 +20,36 @@ const (
 var (
 	// Build names the program, for people.
 	Build = "dev"
-	// newest is a lower version than NewestPeerVersion in builds that play the previous release.
+	// newest, where it is set, is the only version that the build claims to speak: for tests of how that is refused.
 	newest = ""
 )
 
-// PeerVersion returns the highest version that this build speaks.
-func PeerVersion() uint32 {
-	if v, err := strconv.ParseUint(newest, 10, 32); err == nil && v >= OldestPeerVersion && v < NewestPeerVersion {
-		return uint32(v)
+// Versions are those that a peer speaks: all from the oldest to the newest.
+type Versions struct{ Oldest, Newest uint32 }
+
+// PeerVersions returns the versions that this build speaks; or the one that is claimed, unless that is 0.
+func PeerVersions(claimed uint32) Versions {
+	if v, err := strconv.ParseUint(newest, 10, 32); err == nil && claimed == 0 {
+		claimed = uint32(v)
 	}
-	return NewestPeerVersion
+	if claimed != 0 {
+		return Versions{claimed, claimed}
+	}
+	return Versions{OldestPeerVersion, NewestPeerVersion}
 }
 
-// Common returns the highest version that both ends speak, where the other one speaks oldest to newest and this
-// one up to own; or 0 if there is none.
-func Common(own, oldest, newest uint32) uint32 {
-	if oldest == 0 {
-		oldest = newest
-	}
-	common := min(own, newest)
-	if common < oldest || common < OldestPeerVersion {
+// Common returns the highest version that both ends speak, or 0 if there is none.
+func (v Versions) Common(other Versions) uint32 {
+	common := min(v.Newest, other.Newest)
+	if common < max(v.Oldest, other.Oldest) {
 		return 0
 	}
 	return common
+}
+
+func (v Versions) String() string {
+	if v.Oldest == v.Newest {
+		return fmt.Sprint(v.Newest)
+	}
+	return fmt.Sprintf("%d to %d", v.Oldest, v.Newest)
 }

@@ -29,7 +29,8 @@ type checkpoints struct {
 	store    *transfer.Store
 	puller   *transfer.Puller
 	server   *transfer.Server
-	verifier *token.Verifier
+	tokens   *token.Holder
+	grants   *token.Grants // what this director allows
 	turns    *checkpoint.Turns
 
 	mu      sync.Mutex
@@ -40,12 +41,13 @@ type checkpoints struct {
 
 var _ checkpoint.Store = (*checkpoints)(nil)
 
-func newCheckpoints(cfg config.Director, instance string, keys func() *wirepb.TokenKeys, nw quicnet.Network, source identity.Source, log *zap.Logger) *checkpoints {
+func newCheckpoints(cfg config.Director, instance string, nw quicnet.Network, source identity.Source, log *zap.Logger) *checkpoints {
 	ctx, stop := context.WithCancel(context.Background())
 	c := &checkpoints{
 		id: cfg.ID, instance: instance, stop: stop,
-		verifier: token.NewVerifier(), store: transfer.NewStore(cfg.MaxCheckpointBytes), turns: checkpoint.NewTurns(),
+		tokens: token.NewHolder(), store: transfer.NewStore(cfg.MaxCheckpointBytes), turns: checkpoint.NewTurns(),
 	}
+	c.grants = c.tokens.Join(instance)
 	_, c.mgmtPort, _ = net.SplitHostPort(cfg.MgmtAddr) // was checked with the configuration
 	c.timeout = func() (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, cfg.TransferTimeout) }
 	c.puller = transfer.NewPuller(transfer.PullerConfig{
@@ -54,12 +56,9 @@ func newCheckpoints(cfg config.Director, instance string, keys func() *wirepb.To
 	})
 	c.server = &transfer.Server{
 		Store: c.store, Limiter: rate.NewLimiter(rate.Limit(cfg.TransferRate), cfg.TransferRate), Log: log,
-		Verify: func(signed *wirepb.SignedToken, puller string, again bool) (*wirepb.Token, error) {
-			if err := c.verifier.SetKeys(instance, keys()); err != nil { // they change now and then
-				return nil, err
-			}
-			return c.verifier.Verify(signed, token.Want{
-				Purpose: wirepb.Purpose_PURPOSE_STATE_TRANSFER, Director: instance, Source: cfg.ID, Target: puller, Again: again,
+		Show: func(secret []byte, puller string) (*wirepb.Token, error) {
+			return c.tokens.Show(secret, token.Want{
+				Purpose: wirepb.Purpose_PURPOSE_STATE_TRANSFER, Director: instance, Source: cfg.ID, Target: puller,
 			})
 		},
 	}
@@ -103,6 +102,9 @@ func (c *checkpoints) Addr(l *link.Link) (addr, keeper string) {
 	return net.JoinHostPort(host, c.mgmtPort), c.id
 }
 
+// Allow lets whoever shows the token's secret get the state of its session.
+func (c *checkpoints) Allow(t *wirepb.Token) error { return c.grants.Allow(t) }
+
 // Drop forgets a session's state.
 func (c *checkpoints) Drop(id uint64) { c.store.Drop(c.key(id)) }
 
@@ -115,7 +117,7 @@ type checkpointsDocument struct {
 }
 
 func (c *checkpoints) status() checkpointsDocument {
-	return checkpointsDocument{Bytes: c.store.Held(), Tokens: c.verifier.Counts(), TurnCounts: c.turns.Counts()}
+	return checkpointsDocument{Bytes: c.store.Held(), Tokens: c.tokens.Counts(), TurnCounts: c.turns.Counts()}
 }
 
 // Close ends what is under way and gives everything back.

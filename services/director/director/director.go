@@ -3,7 +3,6 @@
 package director
 
 import (
-	"cmp"
 	"context"
 	crypto "crypto/rand"
 	"errors"
@@ -46,10 +45,9 @@ type Deps struct {
 // Director is one director. Make it with New, then Run it once.
 type Director struct {
 	cfg         config.Director
-	version     uint32
+	versions    wire.Versions
 	log         *zap.Logger
 	clock       *clock.StallProof
-	tokens      *token.Issuer
 	fleet       *fleet.Fleet
 	placement   *placement.Placement
 	checkpoints *checkpoints
@@ -72,13 +70,12 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 		nw = quicnet.Impair(nw, cfg.PacketLoss)
 	}
 	d = &Director{
-		cfg: cfg, version: cmp.Or(deps.Version, wire.PeerVersion()), log: deps.Log, clock: &clock.StallProof{}, swaps: newHistory(),
+		cfg: cfg, versions: wire.PeerVersions(deps.Version), log: deps.Log, clock: &clock.StallProof{}, swaps: newHistory(),
 	}
 	instance := link.NewID()
-	d.tokens = token.NewIssuer(token.Config{Director: instance, TTL: cfg.TokenTTL, KeyLife: cfg.TokenKeyLife, Rate: cfg.TokenRate})
 	d.fleet = fleet.New(link.Config{
 		DirectorID: cfg.ID, Instance: instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
-		ProgressTimeout: cfg.ProgressTimeout, TokenKeys: d.tokens.Keys,
+		ProgressTimeout: cfg.ProgressTimeout,
 	}, fleet.Deps{
 		Dialer: link.QUIC{Network: nw, TLS: deps.TLS, KeepAlive: cfg.LinkKeepAlive}, Clock: d.clock, Log: deps.Log,
 		Draining: func(label, instance string) { d.swapper.Leaving(label, instance) },
@@ -86,9 +83,10 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	if d.placement, err = newPlacement(cfg, d.fleet, deps.Log); err != nil {
 		return nil, err
 	}
-	d.checkpoints = newCheckpoints(cfg, instance, d.tokens.Keys, nw, deps.TLS, deps.Log)
+	d.checkpoints = newCheckpoints(cfg, instance, nw, deps.TLS, deps.Log)
 	d.sessions = session.NewManager(sessionConfig(cfg), session.Deps{
-		Placement: d.placement, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add, Tokens: d.tokens, Checkpoints: d.checkpoints, Turns: d.checkpoints.turns,
+		Placement: d.placement, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add, Checkpoints: d.checkpoints, Turns: d.checkpoints.turns,
+		Tokens: token.NewIssuer(token.Config{Director: instance, TTL: cfg.TokenTTL, Rate: cfg.TokenRate}),
 	}, cfg.SessionRetention)
 	d.server = server.New(server.Config{
 		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions,
@@ -171,7 +169,7 @@ func (d *Director) Run(ctx context.Context) error {
 	d.log.Info("director serves", zap.String("director", d.cfg.ID), zap.Stringer("user", d.user.Addr()), zap.Stringer("mgmt", d.mgmt.Addr()))
 	var g run.Group
 	g.Add("mgmt http", func(ctx context.Context) error { return mgmt.Serve(ctx, d.mgmtHTTP, d.routes()) })
-	g.Add("clock", func(ctx context.Context) error { return d.clock.Run(ctx, d.tick) })
+	g.Add("clock", func(ctx context.Context) error { return d.clock.Run(ctx, d.fleet.Watch) })
 	g.Add("checkpoints", func(ctx context.Context) error {
 		<-ctx.Done()
 		d.checkpoints.Close()
@@ -198,15 +196,6 @@ func (d *Director) Run(ctx context.Context) error {
 		return d.server.Serve(ctx, d.user)
 	})
 	return g.Run(ctx)
-}
-
-// tick is called at every tick of the clock.
-func (d *Director) tick() {
-	d.fleet.Watch()
-	if d.tokens.Rotate() {
-		d.log.Info("new key for migration tokens")
-		d.fleet.Announce(2, d.tokens.Keys())
-	}
 }
 
 // UserAddr returns the address that clients are served on.

@@ -62,7 +62,7 @@ func (d *Director) turnAway(s mgmt.Stream, role identity.Role, what string) erro
 
 // serveWorker registers a worker and takes its heartbeats until one is overdue or its connection ends.
 func (d *Director) serveWorker(ctx context.Context, s mgmt.Stream, register *wirepb.Register) error {
-	info, err := described(register, s.Conn.RemoteAddr(), d.version)
+	info, err := described(register, s.Conn.RemoteAddr(), d.versions)
 	var registration *fleet.Registration
 	if err == nil {
 		registration, err = d.fleet.Register(info)
@@ -102,11 +102,11 @@ func (d *Director) heartbeats(ctx context.Context, s mgmt.Stream, registration *
 }
 
 // described checks what a worker says of itself.
-func described(r *wirepb.Register, from net.Addr, own uint32) (link.Peer, error) {
-	version := wire.Common(own, r.GetOldestVersion(), r.GetVersion())
+func described(r *wirepb.Register, from net.Addr, own wire.Versions) (link.Peer, error) {
+	theirs := wire.Versions{Oldest: cmp.Or(r.GetOldestVersion(), r.GetVersion()), Newest: r.GetVersion()}
+	version := own.Common(theirs)
 	if version == 0 {
-		return link.Peer{}, wire.Errorf(wire.CodeVersion, "worker speaks version %d to %d, this director %d to %d",
-			cmp.Or(r.GetOldestVersion(), r.GetVersion()), r.GetVersion(), wire.OldestPeerVersion, own)
+		return link.Peer{}, wire.Errorf(wire.CodeVersion, "worker speaks version %v, this director %v", theirs, own)
 	}
 	user, err := reachable(r.GetUserAddr(), from)
 	if err != nil {

@@ -19,7 +19,7 @@ func TestDescribed(t *testing.T) {
 			Engine: "markov", EngineFingerprint: "markov (1)", Capacity: 3,
 		}
 	}
-	w, err := described(good(), from, 2)
+	w, err := described(good(), from, wire.PeerVersions(0))
 	if err != nil || !w.Stateful || w.Build != "v2" || w.Version != 2 || w.Label != "worker-a" || w.UserAddr != "10.0.0.7:62001" || w.MgmtAddr != "elsewhere:63001" || w.Capacity != 3 {
 		t.Errorf("got %+v, %v", w, err)
 	}
@@ -43,7 +43,7 @@ func TestDescribed(t *testing.T) {
 	} {
 		r := good()
 		c.change(r)
-		_, err := described(r, from, 2)
+		_, err := described(r, from, wire.PeerVersions(0))
 		if e := new(wire.Error); !errors.As(err, &e) || e.Code != c.code || !strings.Contains(e.Message, c.words) || len(e.Message) > 500 {
 			t.Errorf("%s: got %v, want %s: … %s", name, err, c.code, c.words)
 		}
@@ -54,18 +54,21 @@ func TestDescribed(t *testing.T) {
 func TestVersions(t *testing.T) {
 	from := &net.UDPAddr{IP: net.IPv4(10, 0, 0, 7), Port: 4000}
 	for name, c := range map[string]struct {
-		own, oldest, newest uint32
-		want                uint32
-		words               string // if there is none in common
+		own            wire.Versions
+		oldest, newest uint32
+		want           uint32
+		words          string // if there is none in common
 	}{
-		"of the same release":          {2, 1, 2, 2, ""},
-		"an older worker":              {2, 0, 1, 1, ""}, // it says no oldest one
-		"an older director":            {1, 1, 2, 1, ""},
-		"a newer worker":               {2, 2, 5, 2, ""},
-		"a worker that is much newer":  {2, 3, 5, 0, "worker speaks version 3 to 5, this director 1 to 2"},
-		"a worker that knows one only": {1, 0, 2, 0, "worker speaks version 2 to 2, this director 1 to 1"},
-		"a worker that says nothing":   {2, 0, 0, 0, "worker speaks version 0 to 0, this director 1 to 2"},
-		"a worker that is confused":    {2, 2, 1, 0, "worker speaks version 2 to 1, this director 1 to 2"},
+		"of the same release":          {wire.PeerVersions(0), 2, 2, 2, ""},
+		"a director of many":           {wire.Versions{Oldest: 2, Newest: 4}, 0, 3, 3, ""}, // the worker says no oldest one
+		"a newer worker":               {wire.PeerVersions(0), 2, 5, 2, ""},
+		"an older worker":              {wire.PeerVersions(0), 0, 1, 0, "worker speaks version 1, this director 2"},
+		"a worker that is much newer":  {wire.PeerVersions(0), 3, 5, 0, "worker speaks version 3 to 5, this director 2"},
+		"a director that claims less":  {wire.PeerVersions(1), 2, 2, 0, "worker speaks version 2, this director 1"},
+		"a director that claims more":  {wire.PeerVersions(3), 2, 2, 0, "worker speaks version 2, this director 3"},
+		"a worker that knows one only": {wire.Versions{Oldest: 1, Newest: 3}, 0, 4, 0, "worker speaks version 4, this director 1 to 3"},
+		"a worker that says nothing":   {wire.PeerVersions(0), 0, 0, 0, "worker speaks version 0, this director 2"},
+		"a worker that is confused":    {wire.PeerVersions(0), 2, 1, 0, "worker speaks version 2 to 1, this director 2"},
 	} {
 		r := &wirepb.Register{
 			Version: c.newest, OldestVersion: c.oldest, Worker: "worker-a", Instance: "1", UserAddr: ":62001", MgmtAddr: ":63001", Capacity: 1,

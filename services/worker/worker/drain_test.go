@@ -172,45 +172,6 @@ func TestDrainTimeout(t *testing.T) {
 	})
 }
 
-// A director of version 1 knows no drain: it hears at once that its sessions are lost, and the others' stay.
-func TestDrainWithAnOlderDirector(t *testing.T) {
-	run(t, leaving(), worker.Deps{}, func(t *testing.T, b *bench) {
-		older, _ := b.Open(t, b.Net.Host("director-2"), userAddr)
-		l := fakedirector.NewPlanner("one").Open(t, b.World, b.from, userAddr)
-		for _, l := range []*fakedirector.Link{older, l} {
-			l.Send(t, attach(1, 1, 0))
-			fakedirector.Next[*wirepb.Begin](t, l)
-		}
-		b.stop()
-		status(t, older, false, true, false)
-		status(t, l, false, false, true)
-		silent(t, older, 5*time.Second)
-		older.Send(t, attach(1, 2, 0))
-		refused(t, older, 1, 2, wire.CodeUnavailable)
-		if at, _ := arrivals(l, 5*time.Second); len(at) < 4 {
-			t.Errorf("%d tokens in five seconds", len(at))
-		}
-		start := time.Now()
-		l.Send(t, &wirepb.Cancel{Session: 1, Epoch: 1})
-		parting(t, l)
-		parting(t, older)
-		b.left(t, start, 0)
-	})
-}
-
-func TestDrainAloneWithAnOlderDirector(t *testing.T) {
-	run(t, leaving(), worker.Deps{}, func(t *testing.T, b *bench) {
-		l, _ := b.Open(t, b.from, userAddr)
-		l.Send(t, attach(1, 1, 0))
-		fakedirector.Next[*wirepb.Begin](t, l)
-		start := time.Now()
-		b.stop()
-		status(t, l, false, true, false)
-		parting(t, l)
-		b.left(t, start, 0)
-	})
-}
-
 func TestDirectorGoneDuringADrain(t *testing.T) {
 	cases := map[string]struct {
 		lose func(b *bench, l *fakedirector.Link)

@@ -50,8 +50,10 @@ func TestGreetings(t *testing.T) {
 		want   wire.Code
 		say    []string // in the message
 	}{
-		"old version":       {func(h *wirepb.LinkHello) { h.Version = 0 }, wire.CodeVersion, []string{"version 0", "1 to 2"}},
-		"new version":       {func(h *wirepb.LinkHello) { h.Version = 7 }, wire.CodeVersion, []string{"version 7", "1 to 2"}},
+		"no version":        {func(h *wirepb.LinkHello) { h.Version = 0 }, wire.CodeVersion, []string{"version 0", "worker worker-a 2"}},
+		"old version":       {func(h *wirepb.LinkHello) { h.Version = 1 }, wire.CodeVersion, []string{"version 1", "worker worker-a 2"}},
+		"new version":       {func(h *wirepb.LinkHello) { h.Version = 7 }, wire.CodeVersion, []string{"version 7", "worker worker-a 2"}},
+		"no instance":       {func(h *wirepb.LinkHello) { h.DirectorInstance = "" }, wire.CodeProtocol, []string{"instance"}},
 		"no streams":        {func(h *wirepb.LinkHello) { h.TokenStreams = 0 }, wire.CodeProtocol, []string{"1 to 4"}},
 		"too many streams":  {func(h *wirepb.LinkHello) { h.TokenStreams = 5 }, wire.CodeProtocol, []string{"1 to 4"}},
 		"no progress":       {func(h *wirepb.LinkHello) { h.ProgressIntervalMs = 0 }, wire.CodeProtocol, []string{"progress"}},
@@ -317,7 +319,7 @@ func TestProgressIsReported(t *testing.T) {
 
 func TestShutdownTellsTheDirectors(t *testing.T) {
 	cfg := settings()
-	cfg.TokenInterval = time.Second
+	cfg.TokenInterval, cfg.DrainTimeout = time.Second, time.Millisecond
 	run(t, cfg, worker.Deps{}, func(t *testing.T, b *bench) {
 		polite, _ := b.Open(t, b.from, userAddr)
 		rude, _ := b.Open(t, b.Net.Host("director-2"), userAddr) // does not close when told to
@@ -327,9 +329,11 @@ func TestShutdownTellsTheDirectors(t *testing.T) {
 		start := time.Now()
 		b.stop()
 		for _, l := range []*fakedirector.Link{polite, rude} {
-			status := fakedirector.Next[*wirepb.WorkerStatus](t, l)
-			if status.GetAvailable() || !status.GetFailed() || status.GetReason() != "shutting down" {
-				t.Errorf("got %v", status)
+			for _, failed := range []bool{false, true} {
+				status := fakedirector.Next[*wirepb.WorkerStatus](t, l)
+				if status.GetAvailable() || status.GetFailed() != failed || status.GetDraining() == failed || status.GetReason() != "shutting down" {
+					t.Errorf("got %v", status)
+				}
 			}
 		}
 		polite.Send(t, attach(2, 1, 0))

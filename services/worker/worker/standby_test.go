@@ -18,7 +18,7 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// standby opens a link of version 2, and on it a standby in epoch 2 with the first tokens of session 1, up to maxTokens.
+// standby opens a link, and on it a standby in epoch 2 with the first tokens of session 1, up to maxTokens.
 func (b *bench) standby(t *testing.T, p *fakedirector.Planner, prefix [][]byte, maxTokens uint32) *fakedirector.Link {
 	t.Helper()
 	l := p.Open(t, b.World, b.from, userAddr)

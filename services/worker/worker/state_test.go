@@ -380,11 +380,11 @@ func TestSnapshotOutlivesItsSession(t *testing.T) {
 		s := b.source(t)
 		s.link.Send(t, &wirepb.Cancel{Session: 1, Epoch: 1})
 		silent(t, s.link, time.Second)
-		s.link.Close()
 		snapshot, err := b.pull(t, &wirepb.Fetch{Session: 1, Addr: mgmtAddr, Token: s.good(t)})
 		if err != nil || snapshot.Sequence() != 10 {
 			t.Errorf("got %v, %v", snapshot, err)
 		}
+		s.link.Close()
 	})
 }
 

@@ -56,7 +56,7 @@ func (w *Worker) status() Status {
 		Available: load.Available, Reason: load.Reason, Directors: w.registrar.Registered(),
 		Capacity: w.cfg.Capacity, Sessions: append([]server.Session{}, w.server.Sessions()...),
 		Counters: w.server.Counters(), MigrationTokens: w.states.Tokens(), SnapshotBytes: w.states.Held(),
-		Build: wire.Build, Version: w.version,
+		Build: wire.Build, Version: w.versions.Newest,
 	}
 }
 

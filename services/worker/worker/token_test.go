@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/connswap/connswap/services/worker/internal/fakedirector"
 	"github.com/connswap/connswap/services/worker/worker"
 	"github.com/connswap/connswap/shared/identity"
@@ -28,107 +26,104 @@ type shown struct {
 	claims     token.Claims // what a good token says
 }
 
-// sign returns the token that is good, but for a change.
-func (s *shown) sign(t *testing.T, change func(c *token.Claims)) *wirepb.SignedToken {
+// give has the director allow what is good, but for a change, and returns the token.
+func (s *shown) give(t *testing.T, change func(c *token.Claims)) *wirepb.Token {
 	t.Helper()
 	claims := s.claims
 	change(&claims)
-	return s.one.Sign(t, claims)
+	return s.one.Give(t, "worker-a", claims)
 }
 
-func (s *shown) good(t *testing.T) *wirepb.SignedToken {
+func (s *shown) good(t *testing.T) *wirepb.Token {
 	t.Helper()
-	return s.sign(t, func(*token.Claims) {})
+	return s.give(t, func(*token.Claims) {})
+}
+
+// changed is a good token whose secret was changed on its way.
+func (s *shown) changed(t *testing.T, change func(secret []byte) []byte) *wirepb.Token {
+	t.Helper()
+	return &wirepb.Token{Secret: change(bytes.Clone(s.good(t).GetSecret()))}
 }
 
 // misuses are the ways to misuse a token that stands for session 1 and leads from epoch 1 to epoch 2. Each returns what
 // is shown at last.
 var misuses = map[string]struct {
-	show func(t *testing.T, s *shown) *wirepb.SignedToken
+	show func(t *testing.T, s *shown) *wirepb.Token
 	want wire.Code
 }{
-	"missing": {func(*testing.T, *shown) *wirepb.SignedToken { return nil }, wire.CodeTokenMissing},
-	"empty":   {func(*testing.T, *shown) *wirepb.SignedToken { return &wirepb.SignedToken{} }, wire.CodeTokenTampered},
-	"expired": {func(t *testing.T, s *shown) *wirepb.SignedToken {
-		signed := s.good(t)
+	"missing": {func(*testing.T, *shown) *wirepb.Token { return nil }, wire.CodeTokenMissing},
+	"empty":   {func(*testing.T, *shown) *wirepb.Token { return &wirepb.Token{} }, wire.CodeTokenMissing},
+	"expired": {func(t *testing.T, s *shown) *wirepb.Token {
+		allowed := s.good(t)
 		time.Sleep(token.MaxTTL)
-		return signed
+		return allowed
 	}, wire.CodeTokenExpired},
-	"of another session": {func(t *testing.T, s *shown) *wirepb.SignedToken {
-		return s.sign(t, func(c *token.Claims) { c.Session++ })
+	"of another session": {func(t *testing.T, s *shown) *wirepb.Token {
+		return s.give(t, func(c *token.Claims) { c.Session++ })
 	}, wire.CodeTokenSession},
-	"for another target": {func(t *testing.T, s *shown) *wirepb.SignedToken {
-		return s.sign(t, func(c *token.Claims) { c.Target = "worker-c" })
+	"for another target": {func(t *testing.T, s *shown) *wirepb.Token {
+		return s.give(t, func(c *token.Claims) { c.Target = "worker-c" })
 	}, wire.CodeTokenTarget},
-	"for another purpose": {func(t *testing.T, s *shown) *wirepb.SignedToken {
-		return s.sign(t, func(c *token.Claims) {
+	"for another purpose": {func(t *testing.T, s *shown) *wirepb.Token {
+		return s.give(t, func(c *token.Claims) {
 			c.Purpose = wirepb.Purpose_PURPOSE_MIGRATION + wirepb.Purpose_PURPOSE_STATE_TRANSFER - c.Purpose
 		})
 	}, wire.CodeTokenPurpose},
-	"for a handoff": {func(t *testing.T, s *shown) *wirepb.SignedToken {
-		return s.sign(t, func(c *token.Claims) { c.Purpose = wirepb.Purpose_PURPOSE_CONNECTION_HANDOFF })
-	}, wire.CodeTokenPurpose},
-	"for a health check": {func(t *testing.T, s *shown) *wirepb.SignedToken {
-		return s.sign(t, func(c *token.Claims) {
-			*c = token.Claims{Purpose: wirepb.Purpose_PURPOSE_HEALTH_CHECK, Target: c.Target}
-		})
-	}, wire.CodeTokenPurpose},
-	"tampered": {func(t *testing.T, s *shown) *wirepb.SignedToken {
-		signed := s.sign(t, func(c *token.Claims) { c.Target = "worker-c" })
-		signed.Token = bytes.ReplaceAll(signed.GetToken(), []byte("worker-c"), []byte(s.claims.Target))
-		return signed
+	"tampered": {func(t *testing.T, s *shown) *wirepb.Token {
+		return s.changed(t, func(secret []byte) []byte { secret[10]++; return secret })
+	}, wire.CodeTokenUnknown},
+	"with the end of another": {func(t *testing.T, s *shown) *wirepb.Token {
+		return s.changed(t, func(secret []byte) []byte { return append(secret[:16], s.good(t).GetSecret()[16:]...) })
+	}, wire.CodeTokenUnknown},
+	"cut short": {func(t *testing.T, s *shown) *wirepb.Token {
+		return s.changed(t, func(secret []byte) []byte { return secret[:31] })
 	}, wire.CodeTokenTampered},
-	"badly signed": {func(t *testing.T, s *shown) *wirepb.SignedToken {
-		signed := s.good(t)
-		signed.Signature[10]++
-		return signed
+	"huge": {func(t *testing.T, s *shown) *wirepb.Token {
+		return s.changed(t, func(secret []byte) []byte { return append(secret, make([]byte, 32<<10)...) })
 	}, wire.CodeTokenTampered},
-	"signed in short": {func(t *testing.T, s *shown) *wirepb.SignedToken {
-		signed := s.good(t)
-		signed.Signature = signed.Signature[:63]
-		return signed
-	}, wire.CodeTokenTampered},
-	"huge": {func(t *testing.T, s *shown) *wirepb.SignedToken {
-		signed, said := s.good(t), &wirepb.Token{}
-		if err := proto.Unmarshal(signed.GetToken(), said); err != nil {
-			t.Fatal(err)
-		}
-		said.ConnectionId = strings.Repeat("x", 32<<10)
-		signed.Token = must(proto.Marshal(said))
-		return signed
-	}, wire.CodeTokenTampered},
-	"signed with another's signature": {func(t *testing.T, s *shown) *wirepb.SignedToken {
-		signed := s.good(t)
-		signed.Signature = s.good(t).Signature
-		return signed
-	}, wire.CodeTokenTampered},
-	"of an unknown director": {func(t *testing.T, s *shown) *wirepb.SignedToken {
-		return fakedirector.NewPlanner("nobody").Sign(t, s.claims)
-	}, wire.CodeTokenKey},
-	"of an unknown key of this director": {func(t *testing.T, s *shown) *wirepb.SignedToken {
-		return fakedirector.NewPlanner(s.one.Instance).Sign(t, s.claims)
-	}, wire.CodeTokenKey},
-	"of another director in this one's name": {func(t *testing.T, s *shown) *wirepb.SignedToken {
-		s.rogue(t, fakedirector.NewPlanner(s.one.Instance))
-		return s.other.Sign(t, s.claims)
-	}, wire.CodeTokenKey},
-	"revoked": {func(t *testing.T, s *shown) *wirepb.SignedToken {
-		signed := s.good(t)
+	"of an unknown director": {func(t *testing.T, s *shown) *wirepb.Token {
+		return fakedirector.NewPlanner("nobody").Give(t, "worker-a", s.claims)
+	}, wire.CodeTokenUnknown},
+	"not given to this worker": {func(t *testing.T, s *shown) *wirepb.Token {
+		return s.one.Give(t, "worker-c", s.claims)
+	}, wire.CodeTokenUnknown},
+	"that is none": {func(t *testing.T, s *shown) *wirepb.Token {
+		bad := must(s.one.Issue(s.claims))
+		bad.FromEpoch = bad.GetToEpoch()
+		s.link.Send(t, &wirepb.Allow{Token: bad}, &wirepb.Allow{})
+		return bad
+	}, wire.CodeTokenUnknown},
+	"of another director in this one's name": {func(t *testing.T, s *shown) *wirepb.Token {
+		bad := must(s.one.Issue(s.claims))
+		s.rogue(t).Send(t, &wirepb.Allow{Token: bad})
+		return bad
+	}, wire.CodeTokenUnknown},
+	"of a director that has gone": {func(t *testing.T, s *shown) *wirepb.Token {
+		l := s.rogue(t)
+		allowed := s.other.Give(t, "worker-a", s.claims)
+		time.Sleep(time.Second)
+		l.Close()
+		time.Sleep(time.Second)
+		return allowed
+	}, wire.CodeTokenUnknown},
+	"revoked": {func(t *testing.T, s *shown) *wirepb.Token {
+		allowed := s.good(t)
 		s.link.Send(t, &wirepb.Revoke{Session: 1, Epoch: 2})
-		return signed
+		return allowed
 	}, wire.CodeTokenRevoked},
-	"made after its epoch was revoked": {func(t *testing.T, s *shown) *wirepb.SignedToken {
+	"made after its epoch was revoked": {func(t *testing.T, s *shown) *wirepb.Token {
 		s.link.Send(t, &wirepb.Revoke{Session: 1, Epoch: 7}, &wirepb.Revoke{Session: 1, Epoch: 1})
 		return s.good(t)
 	}, wire.CodeTokenRevoked},
 }
 
-// rogue lets a second director link to the worker, with keys that sign in the name of whoever it says.
-func (s *shown) rogue(t *testing.T, keys *fakedirector.Planner) {
+// rogue lets a second director link to the worker.
+func (s *shown) rogue(t *testing.T) *fakedirector.Link {
 	t.Helper()
-	s.other = &fakedirector.Planner{Issuer: keys.Issuer, Instance: "other"}
+	s.other = fakedirector.NewPlanner("other")
 	l := s.other.Open(t, s.World, s.Net.Host("director-2"), userAddr)
 	t.Cleanup(l.Close)
+	return l
 }
 
 // refusals fails unless the status of worker-a tells of refused tokens: one with this code.
@@ -145,7 +140,7 @@ func TestMisusedTokensAttachNothing(t *testing.T) {
 	for name, misuse := range misuses {
 		cases[name] = func(t *testing.T, s *shown) (*wirepb.Attach, wire.Code) {
 			m := s.one.Standby(t, attach(1, 2, 10), "worker-a")
-			m.Token = misuse.show(t, s)
+			m.Secret = misuse.show(t, s).GetSecret()
 			return m, misuse.want
 		}
 	}
@@ -179,8 +174,10 @@ func TestMisusedTokensAttachNothing(t *testing.T) {
 		return s.one.Standby(t, attach(1, 2, 10), "worker-a"), wire.CodeTokenEpoch
 	}
 	cases["of another director"] = func(t *testing.T, s *shown) (*wirepb.Attach, wire.Code) {
-		s.rogue(t, fakedirector.NewPlanner("other"))
-		return s.other.Standby(t, attach(1, 2, 10), "worker-a"), wire.CodeTokenSession
+		s.rogue(t)
+		m := s.other.Standby(t, attach(1, 2, 10), "worker-a")
+		time.Sleep(time.Second) // links have no common order
+		return m, wire.CodeTokenSession
 	}
 	for name, show := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -214,24 +211,24 @@ func TestMisusedTokensAttachNothing(t *testing.T) {
 
 func TestMisusedTokensPullNothing(t *testing.T) {
 	cfg := planned("stateful")
-	cases := make(map[string]func(t *testing.T, s *shown) (*wirepb.SignedToken, wire.Code))
+	cases := make(map[string]func(t *testing.T, s *shown) (*wirepb.Token, wire.Code))
 	for name, misuse := range misuses {
-		cases[name] = func(t *testing.T, s *shown) (*wirepb.SignedToken, wire.Code) { return misuse.show(t, s), misuse.want }
+		cases[name] = func(t *testing.T, s *shown) (*wirepb.Token, wire.Code) { return misuse.show(t, s), misuse.want }
 	}
 	delete(cases, "of another session") // which has no state here
-	cases["replayed"] = func(t *testing.T, s *shown) (*wirepb.SignedToken, wire.Code) {
-		signed := s.good(t)
-		if _, err := s.pull(t, &wirepb.Fetch{Session: 1, Addr: mgmtAddr, Token: signed}); err != nil {
+	cases["replayed"] = func(t *testing.T, s *shown) (*wirepb.Token, wire.Code) {
+		allowed := s.good(t)
+		if _, err := s.pull(t, &wirepb.Fetch{Session: 1, Addr: mgmtAddr, Token: allowed}); err != nil {
 			t.Fatal(err)
 		}
 		s.capture(t, 2)
-		return signed, wire.CodeTokenReplayed
+		return allowed, wire.CodeTokenReplayed
 	}
-	cases["of another source"] = func(t *testing.T, s *shown) (*wirepb.SignedToken, wire.Code) {
-		return s.sign(t, func(c *token.Claims) { c.Source = "worker-c" }), wire.CodeTokenTarget
+	cases["of another source"] = func(t *testing.T, s *shown) (*wirepb.Token, wire.Code) {
+		return s.give(t, func(c *token.Claims) { c.Source = "worker-c" }), wire.CodeTokenTarget
 	}
-	cases["after a later one"] = func(t *testing.T, s *shown) (*wirepb.SignedToken, wire.Code) {
-		later := s.sign(t, func(c *token.Claims) { c.ToEpoch = 9 })
+	cases["after a later one"] = func(t *testing.T, s *shown) (*wirepb.Token, wire.Code) {
+		later := s.give(t, func(c *token.Claims) { c.ToEpoch = 9 })
 		if _, err := s.pull(t, &wirepb.Fetch{Session: 1, Addr: mgmtAddr, Token: later}); err != nil {
 			t.Fatal(err)
 		}
@@ -242,14 +239,14 @@ func TestMisusedTokensPullNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			run(t, cfg, worker.Deps{}, func(t *testing.T, b *bench) {
 				s := b.source(t)
-				signed, want := show(t, s)
-				_, err := b.pull(t, &wirepb.Fetch{Session: 1, Addr: mgmtAddr, Token: signed})
+				allowed, want := show(t, s)
+				_, err := b.pull(t, &wirepb.Fetch{Session: 1, Addr: mgmtAddr, Token: allowed})
 				hasCode(t, err, want)
 				s.refusals(t, want)
 				if b.status(t).SnapshotBytes == 0 {
 					t.Error("the snapshot is gone")
 				}
-				good := s.sign(t, func(c *token.Claims) { c.ToEpoch = 10 })
+				good := s.give(t, func(c *token.Claims) { c.ToEpoch = 10 })
 				if _, err := b.pull(t, &wirepb.Fetch{Session: 1, Addr: mgmtAddr, Token: good}); err != nil {
 					t.Errorf("a good token afterwards: %v", err)
 				}
@@ -305,7 +302,7 @@ func TestPullBySomebodyElse(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "bad certificate") {
 			t.Errorf("a client: got %v", err)
 		}
-		_, err = b.pull(t, &wirepb.Fetch{Session: 2, Addr: mgmtAddr, Token: s.sign(t, func(c *token.Claims) { c.Session = 2 })})
+		_, err = b.pull(t, &wirepb.Fetch{Session: 2, Addr: mgmtAddr, Token: s.give(t, func(c *token.Claims) { c.Session = 2 })})
 		hasCode(t, err, wire.CodeStateGone)
 		if _, err := b.pullAs(t, identity.Director, "worker-b", fetch); err != nil { // the name counts
 			t.Errorf("a director: %v", err)
@@ -372,102 +369,43 @@ func TestRevokeEndsATransfer(t *testing.T) {
 	})
 }
 
-func TestKeysChange(t *testing.T) {
-	run(t, settings(), worker.Deps{}, func(t *testing.T, b *bench) {
-		p := fakedirector.NewPlanner("one")
-		l := p.Open(t, b.World, b.from, userAddr)
-		epoch := uint64(1)
-		standby := func() *wirepb.Attach {
-			epoch++
-			return p.Standby(t, attach(1, epoch, 0), "worker-a")
+// A state may be asked for before the director's word of it has arrived: links have no common order.
+func TestPullWaitsForItsToken(t *testing.T) {
+	run(t, planned("stateful"), worker.Deps{}, func(t *testing.T, b *bench) {
+		s := b.source(t)
+		for late, want := range map[time.Duration]wire.Code{time.Second: "", 4 * time.Second: wire.CodeTokenUnknown} {
+			allowed, done := must(s.one.Issue(s.claims)), make(chan error, 1)
+			go func() {
+				_, err := b.pull(t, &wirepb.Fetch{Session: 1, Addr: mgmtAddr, Token: allowed})
+				done <- err
+			}()
+			time.Sleep(late)
+			s.link.Send(t, &wirepb.Allow{Token: allowed})
+			if err := <-done; want != "" || err != nil {
+				hasCode(t, err, want)
+			}
+			s.capture(t, uint64(2+late.Seconds()))
 		}
-		good := func(when string, m *wirepb.Attach) {
-			t.Helper()
-			t.Log(when)
-			l.Send(t, m)
-			prepared(t, l, 1, m.GetEpoch(), 0)
-		}
-		bad := func(when string, m *wirepb.Attach, code wire.Code) {
-			t.Helper()
-			t.Log(when)
-			l.Send(t, m)
-			refused(t, l, 1, m.GetEpoch(), code)
-		}
-		good("at first", standby())
-		first := proto.CloneOf(p.Keys())
-		time.Sleep(time.Minute)
-		if !p.Rotate() {
-			t.Fatal("the key is not replaced")
-		}
-		good("the new key does not sign yet, and the worker does not know it", standby())
-		time.Sleep(10 * time.Second)
-		bad("the new key signs, and the worker does not know it", standby(), wire.CodeTokenKey)
-		l.Send(t, p.Keys())
-		good("it knows both", standby())
-		time.Sleep(time.Minute)
-		l.Send(t, p.Keys()) // the former key is no more among them
-		old := standby()
-		l.Send(t, first)
-		bad("the keys of before are back", old, wire.CodeTokenKey)
-		l.Send(t, p.Keys())
-		good("a refused token is as good as before", old)
-
-		for name, keys := range map[string]*wirepb.TokenKeys{
-			"a short key":    {Keys: []*wirepb.TokenKeys_Key{{Id: make([]byte, 8), PublicKey: make([]byte, 31)}}},
-			"a short id":     {Keys: []*wirepb.TokenKeys_Key{{Id: make([]byte, 7), PublicKey: make([]byte, 32)}}},
-			"too many of it": {Keys: append(append(p.Keys().Keys, p.Keys().Keys...), p.Keys().Keys...)},
-		} {
-			l.Send(t, keys)
-			good(name, standby())
-		}
-		l.Send(t, &wirepb.TokenKeys{})
-		bad("no keys", standby(), wire.CodeTokenKey)
-		l.Close()
-
-		l = p.Open(t, b.World, b.from, userAddr) // the hello brings them anew
-		good("another link", standby())
-		l.Close()
+		s.link.Close()
 	})
 }
 
-func TestGreetingsOfVersion2(t *testing.T) {
-	cases := map[string]struct {
-		change func(h *wirepb.LinkHello)
-		want   wire.Code
-		says   string
-	}{
-		"no instance":   {func(h *wirepb.LinkHello) { h.DirectorInstance = "" }, wire.CodeProtocol, "instance"},
-		"a short key":   {func(h *wirepb.LinkHello) { h.TokenKeys.Keys[0].PublicKey = []byte("key") }, wire.CodeProtocol, "3 bytes"},
-		"a short id":    {func(h *wirepb.LinkHello) { h.TokenKeys.Keys[0].Id = nil }, wire.CodeProtocol, "0 bytes"},
-		"too many keys": {func(h *wirepb.LinkHello) { h.TokenKeys.Keys = make([]*wirepb.TokenKeys_Key, 3) }, wire.CodeProtocol, "two at most"},
-	}
-	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			run(t, settings(), worker.Deps{}, func(t *testing.T, b *bench) {
-				hello := fakedirector.NewPlanner("one").Hello()
-				c.change(hello)
-				l := b.Dial(t, b.from, userAddr, hello)
-				refusal := wire.FromMessage(fakedirector.Next[*wirepb.Error](t, l))
-				if refusal.Code != c.want || !strings.Contains(refusal.Message, c.says) {
-					t.Errorf("got %v", refusal)
-				}
-				if closed := l.Lost(t); closed.ErrorCode != wire.QUICProtocol {
-					t.Errorf("got %v", closed)
-				}
-				l.Close()
-			})
-		})
-	}
+// What a director allows ends with its link. The next one brings it anew.
+func TestTokensEndWithTheLink(t *testing.T) {
 	run(t, settings(), worker.Deps{}, func(t *testing.T, b *bench) {
 		p := fakedirector.NewPlanner("one")
-		hello := p.Hello()
-		hello.TokenKeys = nil // a director without keys can do all that needs no tokens
-		l := b.Dial(t, b.from, userAddr, hello)
-		fakedirector.Next[*wirepb.LinkWelcome](t, l)
-		l.Send(t, p.Standby(t, attach(1, 2, 3), "worker-a"))
-		refused(t, l, 1, 2, wire.CodeTokenKey)
-		l.Send(t, attach(1, 1, 3))
-		stream(t, l, 1, 1, nil)
+		l := p.Open(t, b.World, b.from, userAddr)
+		old := p.Standby(t, attach(1, 2, 0), "worker-a")
+		time.Sleep(time.Second)
+		next := p.Open(t, b.World, b.from, userAddr) // which ends the older one
+		if closed := l.Lost(t); closed.ErrorCode != wire.QUICLost {
+			t.Errorf("got %v", closed)
+		}
+		next.Send(t, old)
+		refused(t, next, 1, 2, wire.CodeTokenUnknown)
+		next.Send(t, p.Standby(t, attach(1, 2, 0), "worker-a"))
+		prepared(t, next, 1, 2, 0)
 		l.Close()
+		next.Close()
 	})
 }

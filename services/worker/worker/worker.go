@@ -4,7 +4,6 @@
 package worker
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -34,7 +33,7 @@ type Deps struct {
 	TLS     identity.Source // of a worker
 	Log     *zap.Logger     // optional: none
 	Engine  engine.Engine   // optional: the configured one
-	Version uint32          // highest protocol version to speak with directors; optional: the build's own
+	Version uint32          // of the protocol to claim towards directors, and no other; optional: what the build speaks
 	// Die ends the process at once, without a goodbye; it may return. Optional: SIGKILL to this process.
 	Die func()
 }
@@ -45,7 +44,7 @@ type Worker struct {
 	deps     Deps
 	engine   engine.Engine
 	instance string
-	version  uint32
+	versions wire.Versions
 	started  time.Time
 
 	impaired *quicnet.Impaired // the network, where packets have to be lost; else nil
@@ -84,12 +83,12 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 		w.impaired = quicnet.Impair(deps.Network, cfg.PacketLoss)
 		w.deps.Network = w.impaired
 	}
-	w.version = cmp.Or(deps.Version, wire.PeerVersion())
+	w.versions = wire.PeerVersions(deps.Version)
 	w.states = server.NewStates(server.StatesConfig{
 		Label: cfg.Label, MaxState: cfg.MaxStateBytes, MaxSnapshots: cfg.MaxSnapshotBytes, TransferRate: cfg.TransferRate,
 	}, w.deps.Network, deps.TLS, deps.Log)
 	w.server = server.New(
-		server.Config{Label: cfg.Label, Instance: w.instance, Capacity: cfg.Capacity, Version: w.version},
+		server.Config{Label: cfg.Label, Instance: w.instance, Capacity: cfg.Capacity, Versions: w.versions},
 		server.Deps{Engine: w.engine, Clock: w.clock, Gate: w.gate, States: w.states, Log: deps.Log},
 	)
 	w.injector = w.newInjector()
@@ -174,8 +173,8 @@ func (w *Worker) newRegistrar(ports *ports) *registrar.Registrar {
 			Interval:  w.cfg.HeartbeatInterval,
 			Timeout:   w.cfg.HeartbeatTimeout,
 			Register: &wirepb.Register{
-				Version:           w.version,
-				OldestVersion:     wire.OldestPeerVersion,
+				Version:           w.versions.Newest,
+				OldestVersion:     w.versions.Oldest,
 				Stateful:          stateful,
 				Build:             wire.Build,
 				Worker:            w.cfg.Label,

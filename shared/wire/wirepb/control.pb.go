@@ -576,7 +576,6 @@ type LinkHello struct {
 	TokenStreams       uint32                 `protobuf:"varint,4,opt,name=token_streams,json=tokenStreams,proto3" json:"token_streams,omitempty"`                     // how many unidirectional streams carry tokens
 	Tether             string                 `protobuf:"bytes,5,opt,name=tether,proto3" json:"tether,omitempty"`                                                      // 16 hex digits, random for each link; the tether's only line
 	DirectorInstance   string                 `protobuf:"bytes,6,opt,name=director_instance,json=directorInstance,proto3" json:"director_instance,omitempty"`          // new with each start of the process; its new link ends its older one
-	TokenKeys          *TokenKeys             `protobuf:"bytes,7,opt,name=token_keys,json=tokenKeys,proto3" json:"token_keys,omitempty"`                               // version 2: what this director signs migration tokens with
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -651,13 +650,6 @@ func (x *LinkHello) GetDirectorInstance() string {
 		return x.DirectorInstance
 	}
 	return ""
-}
-
-func (x *LinkHello) GetTokenKeys() *TokenKeys {
-	if x != nil {
-		return x.TokenKeys
-	}
-	return nil
 }
 
 // LinkWelcome answers LinkHello.
@@ -784,18 +776,17 @@ func (x *Prefix) GetDigest() []byte {
 
 // Attach gives a session to a worker, for one epoch.
 type Attach struct {
-	state        protoimpl.MessageState `protogen:"open.v1"`
-	Session      uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
-	Epoch        uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	ConnectionId string                 `protobuf:"bytes,3,opt,name=connection_id,json=connectionId,proto3" json:"connection_id,omitempty"`
-	StreamId     uint64                 `protobuf:"varint,4,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
-	Request      *Request               `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
-	Prefix       *Prefix                `protobuf:"bytes,6,opt,name=prefix,proto3" json:"prefix,omitempty"`
-	Credit       uint64                 `protobuf:"varint,7,opt,name=credit,proto3" json:"credit,omitempty"` // highest sequence that may be sent
-	// Version 2.
-	Standby       bool         `protobuf:"varint,8,opt,name=standby,proto3" json:"standby,omitempty"`       // prepare only: nothing is generated before Pivot
-	Token         *SignedToken `protobuf:"bytes,9,opt,name=token,proto3" json:"token,omitempty"`            // allows this attempt; a standby needs one
-	Checkpoint    *Fetch       `protobuf:"bytes,10,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // where the engine's state is, for an engine that has one; else it replays the prefix
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	ConnectionId  string                 `protobuf:"bytes,3,opt,name=connection_id,json=connectionId,proto3" json:"connection_id,omitempty"`
+	StreamId      uint64                 `protobuf:"varint,4,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
+	Request       *Request               `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
+	Prefix        *Prefix                `protobuf:"bytes,6,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Credit        uint64                 `protobuf:"varint,7,opt,name=credit,proto3" json:"credit,omitempty"`         // highest sequence that may be sent
+	Standby       bool                   `protobuf:"varint,8,opt,name=standby,proto3" json:"standby,omitempty"`       // prepare only: nothing is generated before Pivot
+	Secret        []byte                 `protobuf:"bytes,9,opt,name=secret,proto3" json:"secret,omitempty"`          // of the token that allows this attempt; a standby needs one
+	Checkpoint    *Fetch                 `protobuf:"bytes,10,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // where the engine's state is, for an engine that has one; else it replays the prefix
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -886,9 +877,9 @@ func (x *Attach) GetStandby() bool {
 	return false
 }
 
-func (x *Attach) GetToken() *SignedToken {
+func (x *Attach) GetSecret() []byte {
 	if x != nil {
-		return x.Token
+		return x.Secret
 	}
 	return nil
 }
@@ -1180,7 +1171,7 @@ type WorkerStatus struct {
 	Available     bool                   `protobuf:"varint,1,opt,name=available,proto3" json:"available,omitempty"`
 	Failed        bool                   `protobuf:"varint,2,opt,name=failed,proto3" json:"failed,omitempty"` // all sessions attached through this link are lost
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	Draining      bool                   `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"` // version 2: it wants to leave, and asks that its sessions be moved
+	Draining      bool                   `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"` // it wants to leave, and asks that its sessions be moved
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1951,7 +1942,7 @@ const file_control_proto_rawDesc = "" +
 	"\x06digest\x18\x04 \x01(\fR\x06digest\"5\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\x9e\x02\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xe2\x01\n" +
 	"\tLinkHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1f\n" +
 	"\vdirector_id\x18\x02 \x01(\tR\n" +
@@ -1959,9 +1950,7 @@ const file_control_proto_rawDesc = "" +
 	"\x14progress_interval_ms\x18\x03 \x01(\rR\x12progressIntervalMs\x12#\n" +
 	"\rtoken_streams\x18\x04 \x01(\rR\ftokenStreams\x12\x16\n" +
 	"\x06tether\x18\x05 \x01(\tR\x06tether\x12+\n" +
-	"\x11director_instance\x18\x06 \x01(\tR\x10directorInstance\x12:\n" +
-	"\n" +
-	"token_keys\x18\a \x01(\v2\x1b.connswap.wire.v1.TokenKeysR\ttokenKeys\"_\n" +
+	"\x11director_instance\x18\x06 \x01(\tR\x10directorInstance\"_\n" +
 	"\vLinkWelcome\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x1c\n" +
@@ -1969,7 +1958,7 @@ const file_control_proto_rawDesc = "" +
 	"\x06Prefix\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\fR\x04text\x12\x18\n" +
 	"\alengths\x18\x02 \x03(\rR\alengths\x12\x16\n" +
-	"\x06digest\x18\x03 \x01(\fR\x06digest\"\x81\x03\n" +
+	"\x06digest\x18\x03 \x01(\fR\x06digest\"\xe4\x02\n" +
 	"\x06Attach\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12#\n" +
@@ -1978,8 +1967,8 @@ const file_control_proto_rawDesc = "" +
 	"\arequest\x18\x05 \x01(\v2\x19.connswap.wire.v1.RequestR\arequest\x120\n" +
 	"\x06prefix\x18\x06 \x01(\v2\x18.connswap.wire.v1.PrefixR\x06prefix\x12\x16\n" +
 	"\x06credit\x18\a \x01(\x04R\x06credit\x12\x18\n" +
-	"\astandby\x18\b \x01(\bR\astandby\x123\n" +
-	"\x05token\x18\t \x01(\v2\x1d.connswap.wire.v1.SignedTokenR\x05token\x127\n" +
+	"\astandby\x18\b \x01(\bR\astandby\x12\x16\n" +
+	"\x06secret\x18\t \x01(\fR\x06secret\x127\n" +
 	"\n" +
 	"checkpoint\x18\n" +
 	" \x01(\v2\x17.connswap.wire.v1.FetchR\n" +
@@ -2099,23 +2088,19 @@ var file_control_proto_goTypes = []any{
 	(*HealthRequest)(nil), // 26: connswap.wire.v1.HealthRequest
 	(*HealthReply)(nil),   // 27: connswap.wire.v1.HealthReply
 	(*Credit_Grant)(nil),  // 28: connswap.wire.v1.Credit.Grant
-	(*TokenKeys)(nil),     // 29: connswap.wire.v1.TokenKeys
-	(*SignedToken)(nil),   // 30: connswap.wire.v1.SignedToken
-	(*Fetch)(nil),         // 31: connswap.wire.v1.Fetch
+	(*Fetch)(nil),         // 29: connswap.wire.v1.Fetch
 }
 var file_control_proto_depIdxs = []int32{
 	2,  // 0: connswap.wire.v1.Generate.request:type_name -> connswap.wire.v1.Request
-	29, // 1: connswap.wire.v1.LinkHello.token_keys:type_name -> connswap.wire.v1.TokenKeys
-	2,  // 2: connswap.wire.v1.Attach.request:type_name -> connswap.wire.v1.Request
-	11, // 3: connswap.wire.v1.Attach.prefix:type_name -> connswap.wire.v1.Prefix
-	30, // 4: connswap.wire.v1.Attach.token:type_name -> connswap.wire.v1.SignedToken
-	31, // 5: connswap.wire.v1.Attach.checkpoint:type_name -> connswap.wire.v1.Fetch
-	28, // 6: connswap.wire.v1.Credit.grants:type_name -> connswap.wire.v1.Credit.Grant
-	7,  // [7:7] is the sub-list for method output_type
-	7,  // [7:7] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	2,  // 1: connswap.wire.v1.Attach.request:type_name -> connswap.wire.v1.Request
+	11, // 2: connswap.wire.v1.Attach.prefix:type_name -> connswap.wire.v1.Prefix
+	29, // 3: connswap.wire.v1.Attach.checkpoint:type_name -> connswap.wire.v1.Fetch
+	28, // 4: connswap.wire.v1.Credit.grants:type_name -> connswap.wire.v1.Credit.Grant
+	5,  // [5:5] is the sub-list for method output_type
+	5,  // [5:5] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }

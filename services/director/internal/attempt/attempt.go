@@ -41,13 +41,22 @@ func (s *Stream) NextEpoch() uint64 {
 // LastEpoch returns the epoch that was drawn last.
 func (s *Stream) LastEpoch() uint64 { return s.epoch }
 
-// Sign makes a migration token for this stream.
-func (s *Stream) Sign(purpose wirepb.Purpose, source, target string, from, to uint64) (*wirepb.SignedToken, error) {
-	signed, _, err := s.Tokens.Issue(token.Claims{
+// Allow makes a migration token for the target, and gives it to the worker that holds what the token allows.
+func (s *Stream) Allow(holder *link.Link, purpose wirepb.Purpose, source, target string, from, to uint64) (*wirepb.Token, error) {
+	t, err := s.Issue(purpose, source, target, from, to)
+	if err != nil {
+		return nil, err
+	}
+	holder.Send(&wirepb.Allow{Token: t})
+	return t, nil
+}
+
+// Issue makes a migration token for the target. Whoever holds what it allows has to be given it.
+func (s *Stream) Issue(purpose wirepb.Purpose, source, target string, from, to uint64) (*wirepb.Token, error) {
+	return s.Tokens.Issue(token.Claims{
 		Purpose: purpose, Session: s.ID, ConnectionID: s.ConnectionID, StreamID: s.StreamID,
 		Source: source, Target: target, FromEpoch: from, ToEpoch: to,
 	})
-	return signed, err
 }
 
 // What the worker of an attempt has said, for the owner of the stream. However often a worker says something, each of these waits for the owner once.
@@ -108,10 +117,10 @@ func (a *Attempt) Attach(checkpoint *wirepb.Fetch) {
 	a.Link.Attach(m, a)
 }
 
-// Standby has the worker prepare the attempt, and generate nothing before Pivot.
-func (a *Attempt) Standby(token *wirepb.SignedToken) {
+// Standby has the worker prepare the attempt, and generate nothing before Pivot. The secret is that of a token that the worker was told to allow.
+func (a *Attempt) Standby(secret []byte) {
 	m := a.attach()
-	m.Standby, m.Token = true, token
+	m.Standby, m.Secret = true, secret
 	a.Link.Attach(m, a)
 }
 

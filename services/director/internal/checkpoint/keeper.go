@@ -22,6 +22,8 @@ type Store interface {
 	Fetch(from *wirepb.Fetch, done func(sequence uint64, err error)) (cancel func())
 	// Addr returns where the worker behind a link can get it, "host:port", and who keeps it.
 	Addr(l *link.Link) (addr, keeper string)
+	// Allow lets whoever shows the token's secret get the state of its stream.
+	Allow(t *wirepb.Token) error
 	// Drop forgets a stream's state.
 	Drop(stream uint64)
 }
@@ -224,13 +226,13 @@ func (k *Keeper) store(m *wirepb.Captured) {
 		keeper = k.place.Worker()
 	}
 	next := k.LastEpoch() + 1
-	signed, err := k.Sign(wirepb.Purpose_PURPOSE_STATE_TRANSFER, source.Link.Worker(), keeper, source.Epoch, next)
+	token, err := k.Allow(source.Link, wirepb.Purpose_PURPOSE_STATE_TRANSFER, source.Link.Worker(), keeper, source.Epoch, next)
 	if err != nil {
 		k.fail(err)
 		return
 	}
 	from := &wirepb.Fetch{
-		Session: k.ID, Epoch: next, Addr: source.Link.MgmtAddr(), Token: signed, Sequence: m.GetSequence(),
+		Session: k.ID, Epoch: next, Addr: source.Link.MgmtAddr(), Token: token, Sequence: m.GetSequence(),
 		TimeoutMs: uint64(k.cfg.TransferTimeout.Milliseconds()),
 	}
 	k.out = k.asked
@@ -296,17 +298,27 @@ func (k *Keeper) For(a *attempt.Attempt) *wirepb.Fetch {
 	if k.epoch == 0 || !a.Link.Stateful() || k.peer != nil && !k.peer.Up() {
 		return nil
 	}
-	addr, keeper := k.deps.Store.Addr(a.Link)
-	if k.peer != nil {
-		addr, keeper = k.peer.MgmtAddr(), k.peer.Worker()
-	}
-	signed, err := k.Sign(wirepb.Purpose_PURPOSE_STATE_TRANSFER, keeper, a.Link.Worker(), k.epoch, a.Epoch)
+	addr, token, err := k.allow(a)
 	if err != nil {
 		k.deps.Log.Warn("the checkpoint cannot be used", zap.Error(err))
 		return nil
 	}
 	return &wirepb.Fetch{
-		Session: k.ID, Epoch: a.Epoch, Addr: addr, Token: signed, Sequence: k.sequence, AtDirector: k.peer == nil,
+		Session: k.ID, Epoch: a.Epoch, Addr: addr, Token: token, Sequence: k.sequence, AtDirector: k.peer == nil,
 		TimeoutMs: uint64(k.cfg.TransferTimeout.Milliseconds() / 2), // the rest is for the engine to start over
 	}
+}
+
+// allow has whoever keeps the newest checkpoint allow the worker of an attempt to get it, and returns where that is.
+func (k *Keeper) allow(a *attempt.Attempt) (addr string, token *wirepb.Token, err error) {
+	const purpose = wirepb.Purpose_PURPOSE_STATE_TRANSFER
+	if k.peer != nil {
+		token, err = k.Allow(k.peer, purpose, k.peer.Worker(), a.Link.Worker(), k.epoch, a.Epoch)
+		return k.peer.MgmtAddr(), token, err
+	}
+	addr, keeper := k.deps.Store.Addr(a.Link)
+	if token, err = k.Issue(purpose, keeper, a.Link.Worker(), k.epoch, a.Epoch); err != nil {
+		return "", nil, err
+	}
+	return addr, token, k.deps.Store.Allow(token)
 }

@@ -88,15 +88,6 @@ func unknown(label string) error {
 	return wire.Errorf(wire.CodeNotFound, "no worker %q is registered", label)
 }
 
-// Announce sends a message to every worker that speaks at least the given version.
-func (f *Fleet) Announce(version uint32, m wire.Message) {
-	for _, l := range f.up() {
-		if l.Version() >= version {
-			l.Send(m)
-		}
-	}
-}
-
 // up returns the links that are up, in the order in which they came up.
 func (f *Fleet) up() []*link.Link {
 	f.mu.Lock()

@@ -5,6 +5,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/attempt"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
@@ -40,17 +41,14 @@ type standby struct {
 
 // openStandby opens the attempt on the target, which reserves a place for it.
 func (h *Handover) openStandby() {
-	token, ok := h.sign(wirepb.Purpose_PURPOSE_MIGRATION)
-	if ok {
-		h.target.Standby(token)
-		h.standby.prepared = 0
+	if token := h.allow(h.target, wirepb.Purpose_PURPOSE_MIGRATION); token != nil {
+		h.target.Standby(token.GetSecret())
 	}
 }
 
 // fetch tells the target where the engine's state is.
 func (h *Handover) fetch() {
-	token, ok := h.sign(wirepb.Purpose_PURPOSE_STATE_TRANSFER)
-	if ok {
+	if token := h.allow(h.source, wirepb.Purpose_PURPOSE_STATE_TRANSFER); token != nil {
 		h.target.Link.Send(&wirepb.Fetch{
 			Session: h.target.ID, Epoch: h.target.Epoch, Addr: h.source.Link.MgmtAddr(), Token: token, Sequence: h.standby.needs,
 			TimeoutMs: uint64(h.cfg.TransferTimeout.Milliseconds()),
@@ -58,14 +56,14 @@ func (h *Handover) fetch() {
 	}
 }
 
-// sign makes the migration token that the target is to show. Without one the handover has to wait.
-func (h *Handover) sign(purpose wirepb.Purpose) (*wirepb.SignedToken, bool) {
-	token, err := h.deps.Stream.Sign(purpose, h.swap.From, h.swap.To, h.source.Epoch, h.target.Epoch)
+// allow makes the migration token that the target is to show, and gives it to the holder. Without one the handover has to wait.
+func (h *Handover) allow(holder *attempt.Attempt, purpose wirepb.Purpose) *wirepb.Token {
+	token, err := h.deps.Stream.Allow(holder.Link, purpose, h.swap.From, h.swap.To, h.source.Epoch, h.target.Epoch)
 	if err != nil {
 		h.deps.Log.Debug("planned swap waits for a token", zap.Error(err))
 	}
 	h.standby.asked, h.standby.late = err == nil, err != nil
-	return token, err == nil
+	return token
 }
 
 // follow brings the target the tokens that came meanwhile, or finds that it has caught up.

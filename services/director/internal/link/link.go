@@ -32,11 +32,10 @@ type Peer struct {
 // Config is what all links of a director have in common.
 type Config struct {
 	DirectorID      string
-	Instance        string                   // of this process: it tells workers its links from those of the process before it
-	KeepAlive       time.Duration            // how often a worker shall report progress
-	IdleTimeout     time.Duration            // without any packet
-	ProgressTimeout time.Duration            // without progress, while packets come
-	TokenKeys       func() *wirepb.TokenKeys // of migration tokens, for the greeting
+	Instance        string        // of this process: it tells workers its links from those of the process before it
+	KeepAlive       time.Duration // how often a worker shall report progress
+	IdleTimeout     time.Duration // without any packet
+	ProgressTimeout time.Duration // without progress, while packets come
 }
 
 // Owner is told what becomes of a link. The link's goroutines call it; it must not block.
@@ -159,9 +158,6 @@ func (l *Link) greet(ctx context.Context) (Control, *wire.Reader, error) {
 	hello := &wirepb.LinkHello{
 		Version: l.peer.Version, DirectorId: l.cfg.DirectorID, TokenStreams: tokenStreams, Tether: l.tether,
 		ProgressIntervalMs: uint32(max(1, l.cfg.KeepAlive.Milliseconds())), DirectorInstance: l.cfg.Instance,
-	}
-	if l.peer.Version >= 2 {
-		hello.TokenKeys = l.cfg.TokenKeys()
 	}
 	greeting := wire.Append(nil, hello)
 	l.greeting = uint64(len(greeting))

@@ -77,7 +77,6 @@ func (s sink) Held(*wirepb.Held)           { s.note(s.name + " held") }
 var config = link.Config{
 	DirectorID: "director-1", Instance: "d", KeepAlive: 100 * time.Millisecond,
 	IdleTimeout: 300 * time.Millisecond, ProgressTimeout: 500 * time.Millisecond,
-	TokenKeys: func() *wirepb.TokenKeys { return &wirepb.TokenKeys{} },
 }
 
 // inWorld runs a test with a link that is up.

@@ -180,7 +180,7 @@ func (p *Placement) Peer(label string) *link.Link {
 	defer p.mu.Unlock()
 	var best *worker
 	for _, w := range p.workers {
-		if w.Label != label && w.link.Version() >= 2 && w.link.Stateful() && w.Available && !w.Drained && (best == nil || w.Granted < best.Granted) {
+		if w.Label != label && w.link.Stateful() && w.Available && !w.Drained && (best == nil || w.Granted < best.Granted) {
 			best = w
 		}
 	}

@@ -55,6 +55,7 @@ func TestCheckpoints(t *testing.T) {
 		if from.GetSession() != 7 || from.GetAddr() != "a:63001" || from.GetSequence() != 3 || from.GetToken() == nil {
 			t.Errorf("fetched: %v", from)
 		}
+		a.allows(from.GetToken().GetSecret(), wirepb.Purpose_PURPOSE_STATE_TRANSFER, "director-1")
 		p.wake(3 * time.Second)
 		without[*wirepb.Capture](a) // one at a time
 		p.keeper.arrive(3, nil)
@@ -72,6 +73,9 @@ func TestCheckpoints(t *testing.T) {
 		state := attach.GetCheckpoint()
 		if state.GetSequence() != 3 || state.GetAddr() != "director:61001" || !state.GetAtDirector() || state.GetEpoch() != 2 || state.GetToken() == nil {
 			t.Errorf("the next worker is told of %v", state)
+		}
+		if len(p.keeper.allowed) != 1 || string(p.keeper.allowed[0].GetSecret()) != string(state.GetToken().GetSecret()) || state.GetToken().GetTarget() != "b" {
+			t.Errorf("the director allows %v", p.keeper.allowed)
 		}
 		if string(attach.GetPrefix().GetText()) != "1;2;3;4;5;" {
 			t.Errorf("and has the prefix %q", attach.GetPrefix().GetText())
@@ -278,7 +282,9 @@ func TestStateBeforeItsTokens(t *testing.T) {
 		got[*wirepb.Attach](b)
 		b.prepared(2, 3)
 		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 6)
-		if f := got[*wirepb.Fetch](b); f.GetSequence() != 6 || f.GetAddr() != "a:63001" || f.GetToken() == nil || f.GetEpoch() != 2 {
+		f := got[*wirepb.Fetch](b)
+		a.allows(f.GetToken().GetSecret(), wirepb.Purpose_PURPOSE_STATE_TRANSFER, "b")
+		if f.GetSequence() != 6 || f.GetAddr() != "a:63001" || f.GetToken() == nil || f.GetEpoch() != 2 {
 			t.Errorf("it was told of %v", f)
 		}
 		b.prepared(2, 3) // and of the text it has so much

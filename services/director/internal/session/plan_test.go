@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
@@ -18,8 +19,14 @@ func TestPlannedSwap(t *testing.T) {
 		a.serve(1, 1, 3)
 		b := p.worker("b")
 		p.plan(handover.Plan{Cause: "drain"})
+		allowed := got[*wirepb.Allow](b).GetToken()
 		standby := got[*wirepb.Attach](b)
-		if !standby.GetStandby() || standby.GetEpoch() != 2 || standby.GetCredit() != 0 || standby.GetToken() == nil ||
+		if allowed.GetPurpose() != wirepb.Purpose_PURPOSE_MIGRATION || allowed.GetTarget() != "b" || allowed.GetToEpoch() != 2 ||
+			len(allowed.GetSecret()) == 0 || !bytes.Equal(allowed.GetSecret(), standby.GetSecret()) {
+			p.Errorf("%v is allowed, and the secret shown is %x", allowed, standby.GetSecret())
+		}
+		without[*wirepb.Allow](a)
+		if !standby.GetStandby() || standby.GetEpoch() != 2 || standby.GetCredit() != 0 ||
 			string(standby.GetPrefix().GetText()) != "1;2;3;" || string(standby.GetPrefix().GetDigest()) != string(digest(3)) {
 			p.Fatalf("the standby was given %v", standby)
 		}
@@ -132,7 +139,7 @@ func TestTokensOfThisSecond(t *testing.T) {
 		p.state(migration.Preparing)
 		without[*wirepb.Attach](b)
 		time.Sleep(1200 * time.Millisecond)
-		if attach := got[*wirepb.Attach](b); attach.GetEpoch() != 3 || attach.GetToken() == nil {
+		if attach := got[*wirepb.Attach](b); attach.GetEpoch() != 3 || attach.GetSecret() == nil {
 			t.Errorf("it was given %v", attach)
 		}
 	})

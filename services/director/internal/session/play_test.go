@@ -95,7 +95,7 @@ func newPlay(t *testing.T, sc script) *play {
 	who := session.Identity{ID: 7, Connection: 1, ConnectionID: "conn-test", StreamID: 1}
 	p.s = session.New(who, &wirepb.Request{MaxTokens: cmp.Or(sc.tokens, 100)}, open, p.cfg, session.Deps{
 		Placement: p.placement, Clock: clock, Log: zap.NewNop(), Swaps: p.swapOver, Checkpoints: p.keeper, Turns: p.turns,
-		Tokens: token.NewIssuer(token.Config{Director: "d", Rate: cmp.Or(sc.rate, 1000), TTL: 30 * time.Second, KeyLife: time.Hour}),
+		Tokens: token.NewIssuer(token.Config{Director: "d", Rate: cmp.Or(sc.rate, 1000), TTL: 30 * time.Second}),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ticking, silent := context.WithCancel(t.Context())
@@ -141,6 +141,7 @@ type keeper struct {
 	done    func(uint64, error)
 	cancels int
 	kept    bool // there is a state
+	allowed []*wirepb.Token
 	drops   int
 }
 
@@ -156,6 +157,13 @@ func (k *keeper) Fetch(from *wirepb.Fetch, done func(uint64, error)) (cancel fun
 }
 
 func (k *keeper) Addr(*link.Link) (addr, keeper string) { return "director:61001", "director-1" }
+
+func (k *keeper) Allow(t *wirepb.Token) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.allowed = append(k.allowed, t)
+	return nil
+}
 
 func (k *keeper) Drop(uint64) {
 	k.mu.Lock()
@@ -194,6 +202,15 @@ func (p *play) worker(label string, change ...func(*link.Peer)) *actor {
 }
 
 func stateful(w *link.Peer) { w.Stateful = true }
+
+// allows fails unless the worker is the next one that is given the token of this secret, for such a thing.
+func (a *actor) allows(secret []byte, purpose wirepb.Purpose, target string) {
+	a.play.Helper()
+	t := got[*wirepb.Allow](a).GetToken()
+	if len(secret) == 0 || !bytes.Equal(t.GetSecret(), secret) || t.GetPurpose() != purpose || t.GetTarget() != target || t.GetSession() != 7 {
+		a.play.Errorf("%s is told to allow %v", a.Worker(), t)
+	}
+}
 
 // read takes what has been sent to the worker.
 func (a *actor) read() {

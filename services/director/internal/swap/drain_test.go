@@ -111,12 +111,12 @@ func TestDrainToWhoRefuses(t *testing.T) {
 	inWorld(t, Config{AtOnce: 5, Pace: 1}, func(w *world) {
 		w.spread([]spread{{"a", "x", 9, 3, ""}, {"b", "x", 9, 0, ""}})
 		b := w.workers["b"]
-		b.refuse(wire.CodeTokenKey)
+		b.refuse(wire.CodeTokenUnknown)
 		moves, err := w.Drain(w.ctx, "a", 10*time.Second, false, func(Moves) {})
 		if n := b.asked(); n < 30 || n > 3*10*10 {
 			t.Errorf("asked %d times in 10 s", n)
 		}
-		if err == nil || !strings.Contains(err.Error(), "the last swap failed: token_key: no") || moves.Failed == 0 {
+		if err == nil || !strings.Contains(err.Error(), "the last swap failed: token_unknown: no") || moves.Failed == 0 {
 			t.Errorf("%+v, %v", moves, err)
 		}
 		b.refuse("")

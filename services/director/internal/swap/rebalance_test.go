@@ -103,9 +103,9 @@ func TestRebalance(t *testing.T) {
 func TestRebalanceInVain(t *testing.T) {
 	inWorld(t, Config{AtOnce: 5, Pace: 10}, func(w *world) {
 		w.spread([]spread{{"a", "x", 40, 20, ""}, {"b", "x", 20, 0, ""}})
-		w.workers["b"].refuse(wire.CodeTokenKey)
+		w.workers["b"].refuse(wire.CodeTokenUnknown)
 		moves, err := w.Rebalance(w.ctx, func(Moves) {})
-		if code(err) != wire.CodeConflict || !strings.Contains(err.Error(), "11 swaps failed; the last: token_key: no") || moves.Moved != 0 {
+		if code(err) != wire.CodeConflict || !strings.Contains(err.Error(), "11 swaps failed; the last: token_unknown: no") || moves.Moved != 0 {
 			t.Errorf("%+v, %v", moves, err)
 		}
 		if got := w.on("a", "b"); got != "[20 0]" || len(w.sessions.Swaps()) != 0 {

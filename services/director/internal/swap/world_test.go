@@ -61,7 +61,7 @@ func inWorld(t *testing.T, cfg Config, test func(w *world)) {
 		}, session.Deps{
 			Placement: places, Clock: clock, Log: zap.NewNop(), Swaps: func(migration.Record) { w.over.Add(1) },
 			Checkpoints: nowhere{},
-			Tokens:      token.NewIssuer(token.Config{Director: "d", Rate: 10_000, TTL: 30 * time.Second, KeyLife: time.Hour}),
+			Tokens:      token.NewIssuer(token.Config{Director: "d", Rate: 10_000, TTL: 30 * time.Second}),
 		}, time.Minute)
 		w.Service = New(cfg, w.sessions, places, w.fleet.Fleet, zap.NewNop())
 		w.running.Go(func() { _ = clock.Run(ctx, func() {}) })

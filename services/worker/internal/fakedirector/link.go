@@ -31,11 +31,14 @@ type Link struct {
 	running sync.WaitGroup
 }
 
-// Hello is a LinkHello as a director of version 1 sends it. For one of version 2 see Planner.
+// directors counts the processes that Hello stands for.
+var directors atomic.Uint64
+
+// Hello is the LinkHello of a director that was started just now.
 func Hello() *wirepb.LinkHello {
 	return &wirepb.LinkHello{
-		Version: 1, DirectorId: "director-1", ProgressIntervalMs: 100, TokenStreams: 2,
-		Tether: "0123456789abcdef",
+		Version: wire.NewestPeerVersion, DirectorId: "director-1", ProgressIntervalMs: 100, TokenStreams: 2,
+		Tether: "0123456789abcdef", DirectorInstance: fmt.Sprint("instance-", directors.Add(1)),
 	}
 }
 

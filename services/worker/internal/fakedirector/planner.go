@@ -3,7 +3,6 @@ package fakedirector
 import (
 	"crypto/tls"
 	"testing"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -19,66 +18,76 @@ import (
 // MgmtAddr is where the MGMT port of the host "director" is.
 const MgmtAddr = "director:61001"
 
-// Planner is what a director of version 2 moves sessions with: an instance that signs migration tokens.
+// Planner is what a director moves sessions with: an instance that gives migration tokens to who holds what they allow.
 type Planner struct {
 	*token.Issuer
 
 	Instance string
+	links    map[string]*Link // the newest to each worker, by its label
+	tokens   *token.Holder    // what the director itself grants
+	grants   *token.Grants
 }
 
-// keyLife is the shortest that an Issuer allows.
-const keyLife = token.MaxTTL + 5*time.Second
-
-// NewPlanner returns one with a key of its own. Call it inside a synctest bubble.
+// NewPlanner returns one without links. Call it inside a synctest bubble.
 func NewPlanner(instance string) *Planner {
-	return &Planner{token.NewIssuer(token.Config{Director: instance, KeyLife: keyLife, Rate: 1 << 20}), instance}
+	p := &Planner{
+		Issuer: token.NewIssuer(token.Config{Director: instance, Rate: 1 << 20}), Instance: instance,
+		links: make(map[string]*Link), tokens: token.NewHolder(),
+	}
+	p.grants = p.tokens.Join(instance)
+	return p
 }
 
-// Hello is a LinkHello of version 2, with the planner's keys.
+// Hello is the planner's LinkHello.
 func (p *Planner) Hello() *wirepb.LinkHello {
 	hello := Hello()
-	hello.Version, hello.DirectorInstance, hello.TokenKeys = 2, p.Instance, p.Keys()
+	hello.DirectorInstance = p.Instance
 	return hello
 }
 
-// Open opens a link of version 2 and waits for the welcome.
+// Open opens a link and waits for the welcome.
 func (p *Planner) Open(t *testing.T, w *World, from quicnet.Network, addr string) *Link {
 	t.Helper()
 	l := w.Dial(t, from, addr, p.Hello())
-	Next[*wirepb.LinkWelcome](t, l)
+	p.links[Next[*wirepb.LinkWelcome](t, l).GetWorker()] = l
 	return l
 }
 
-// Sign returns a token for what is claimed.
-func (p *Planner) Sign(t testing.TB, claims token.Claims) *wirepb.SignedToken {
+// Give makes a token for what is claimed, and gives it to a worker, or else the director, who grants that.
+func (p *Planner) Give(t *testing.T, holder string, claims token.Claims) *wirepb.Token {
 	t.Helper()
-	signed, _, err := p.Issue(claims)
+	token, err := p.Issue(claims)
 	if err != nil {
 		t.Fatalf("a token for %+v: %v", claims, err)
 	}
-	return signed
+	if l := p.links[holder]; l != nil {
+		l.Send(t, &wirepb.Allow{Token: token})
+	} else if err := p.grants.Allow(token); err != nil {
+		t.Fatal(err)
+	}
+	return token
 }
 
 // Standby makes an Attach one of a standby on target, from the epoch before.
-func (p *Planner) Standby(t testing.TB, m *wirepb.Attach, target string) *wirepb.Attach {
+func (p *Planner) Standby(t *testing.T, m *wirepb.Attach, target string) *wirepb.Attach {
 	t.Helper()
 	m.Standby, m.Credit = true, 0
-	m.Token = p.Sign(t, token.Claims{
+	m.Secret = p.Give(t, target, token.Claims{
 		Purpose: wirepb.Purpose_PURPOSE_MIGRATION, Session: m.GetSession(), ConnectionID: m.GetConnectionId(),
 		StreamID: m.GetStreamId(), Target: target, FromEpoch: m.GetEpoch() - 1, ToEpoch: m.GetEpoch(),
-	})
+	}).GetSecret()
 	return m
 }
 
 // Fetch tells target, in an epoch, to get what source captured, or keeps, after a token. addr is where source is.
-func (p *Planner) Fetch(t testing.TB, session, epoch, sequence uint64, source, addr, target string) *wirepb.Fetch {
+func (p *Planner) Fetch(t *testing.T, session, epoch, sequence uint64, source, addr, target string) *wirepb.Fetch {
 	t.Helper()
-	signed := p.Sign(t, token.Claims{
+	allowed := p.Give(t, source, token.Claims{
 		Purpose: wirepb.Purpose_PURPOSE_STATE_TRANSFER, Session: session, ConnectionID: "conn-1", StreamID: session,
 		Source: source, Target: target, FromEpoch: epoch - 1, ToEpoch: epoch,
 	})
 	return &wirepb.Fetch{
-		Session: session, Epoch: epoch, Addr: addr, Token: signed, Sequence: sequence, TimeoutMs: 60_000,
+		Session: session, Epoch: epoch, Addr: addr, Token: allowed, Sequence: sequence, TimeoutMs: 60_000,
 	}
 }
 
@@ -108,21 +117,18 @@ func (w *World) Puller(role identity.Role, name string, from quicnet.Network) *t
 	})
 }
 
-// Offer makes the director give a session's snapshot to whoever shows a token of p for it.
+// Offer makes the director give a session's snapshot to whoever shows the secret of a token of p for it.
 func (m *Mgmt) Offer(t testing.TB, p *Planner, id uint64, snapshot *transfer.Snapshot) {
 	t.Helper()
-	verifier, store := token.NewVerifier(), transfer.NewStore(1<<30)
-	if err := verifier.SetKeys(p.Instance, p.Keys()); err != nil {
-		t.Fatal(err)
-	}
+	store := transfer.NewStore(1 << 30)
 	if err := store.Put(transfer.Key{Director: p.Instance, Session: id, Checkpoint: true}, snapshot, 0); err != nil {
 		t.Fatal(err)
 	}
 	server := &transfer.Server{
 		Store: store, Log: zap.NewNop(),
-		Verify: func(signed *wirepb.SignedToken, puller string, again bool) (*wirepb.Token, error) {
-			return verifier.Verify(signed, token.Want{
-				Purpose: wirepb.Purpose_PURPOSE_STATE_TRANSFER, Source: "director-1", Target: puller, Again: again,
+		Show: func(secret []byte, puller string) (*wirepb.Token, error) {
+			return p.tokens.Show(secret, token.Want{
+				Purpose: wirepb.Purpose_PURPOSE_STATE_TRANSFER, Source: "director-1", Target: puller,
 			})
 		},
 	}
@@ -130,7 +136,7 @@ func (m *Mgmt) Offer(t testing.TB, p *Planner, id uint64, snapshot *transfer.Sna
 }
 
 // AtDirector tells worker-a to get a session's state from the director.
-func (p *Planner) AtDirector(t testing.TB, session, epoch, sequence uint64) *wirepb.Fetch {
+func (p *Planner) AtDirector(t *testing.T, session, epoch, sequence uint64) *wirepb.Fetch {
 	t.Helper()
 	m := p.Fetch(t, session, epoch, sequence, "director-1", MgmtAddr, "worker-a")
 	m.AtDirector = true

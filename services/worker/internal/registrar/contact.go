@@ -11,7 +11,6 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"go.uber.org/zap"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/retry"
@@ -89,9 +88,14 @@ func (c *contact) hold(ctx context.Context) error {
 		<-unblocked
 		_ = conn.Close(wire.QUICShutdown, "") // the socket; all else is closed
 	}()
-	stream, frames, welcome, err := c.introduce(dialling, conn)
+	stream, err := conn.OpenStreamSync(dialling)
 	if err != nil {
-		return err
+		return fmt.Errorf("opening a stream: %w", err)
+	}
+	frames := wire.NewReader(stream, wire.MaxControl)
+	welcome, err := c.register(stream, frames)
+	if err != nil {
+		return fmt.Errorf("registering: %w", err)
 	}
 	c.log.Info("registered", zap.String("director", wire.Text(welcome.GetDirectorId())))
 	c.told = nil
@@ -108,35 +112,11 @@ func (c *contact) hold(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// introduce registers with the highest version that the director will have, of those that this worker speaks: a
-// director of the release before knows its own only.
-func (c *contact) introduce(ctx context.Context, conn *quicnet.Conn) (*quic.Stream, *wire.Reader, *wirepb.Registered, error) {
-	register := proto.CloneOf(c.registrar.cfg.Register)
-	oldest, newest := register.GetOldestVersion(), register.GetVersion()
-	for {
-		stream, err := conn.OpenStreamSync(ctx)
-		if err != nil {
-			return nil, nil, nil, fmt.Errorf("opening a stream: %w", err)
-		}
-		frames := wire.NewReader(stream, wire.MaxControl)
-		welcome, err := c.register(stream, frames, register)
-		switch {
-		case err == nil:
-			return stream, frames, welcome, nil
-		case !errors.Is(err, &wire.Error{Code: wire.CodeVersion}):
-			return nil, nil, nil, fmt.Errorf("registering: %w", err)
-		case register.GetVersion() <= oldest:
-			return nil, nil, nil, fmt.Errorf("registering with version %d to %d: %w", oldest, newest, err)
-		}
-		register.Version--
-	}
-}
-
-func (c *contact) register(stream *quic.Stream, frames *wire.Reader, register *wirepb.Register) (*wirepb.Registered, error) {
+func (c *contact) register(stream *quic.Stream, frames *wire.Reader) (*wirepb.Registered, error) {
 	if err := stream.SetDeadline(time.Now().Add(c.registrar.cfg.Timeout)); err != nil {
 		return nil, err
 	}
-	if _, err := stream.Write(wire.Append(nil, register)); err != nil {
+	if _, err := stream.Write(wire.Append(nil, c.registrar.cfg.Register)); err != nil {
 		return nil, err
 	}
 	welcome, err := wire.ReadMessage[*wirepb.Registered](frames)

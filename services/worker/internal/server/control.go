@@ -36,10 +36,9 @@ func (l *link) read(ctx context.Context, frames *wire.Reader) error {
 		case *wirepb.Cancel:
 			l.cancel(m)
 		default:
-			if l.version >= 2 && l.migrate(ctx, m) {
-				continue
+			if !l.migrate(ctx, m) {
+				return wire.Errorf(wire.CodeProtocol, "%s has no place on a control stream", f.Type)
 			}
-			return wire.Errorf(wire.CodeProtocol, "%s has no place on a control stream", f.Type)
 		}
 	}
 }
@@ -48,7 +47,7 @@ func (l *link) read(ctx context.Context, frames *wire.Reader) error {
 func (l *link) attach(ctx context.Context, m *wirepb.Attach) {
 	l.server.counters.attached()
 	if m.GetStandby() {
-		if err := l.allow(m); err != nil {
+		if err := l.admit(m); err != nil {
 			l.refuse(m.GetSession(), m.GetEpoch(), wire.AsError(err, wire.CodeTokenMissing))
 			return
 		}

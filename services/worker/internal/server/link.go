@@ -12,6 +12,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/shared/migration/token"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -41,12 +42,12 @@ type link struct {
 	// Set while greeting, constant afterwards.
 	director string
 	instance string // of the director's process
-	version  uint32 // of the protocol that the director speaks on this link
 	tether   string
 	every    time.Duration // of Progress
 	control  *wire.Outbox
 	tokens   []*wire.Outbox // a session's tokens go to the one at session % len
 	written  chan struct{}  // closed when nothing is written to token streams any more
+	grants   *token.Grants  // what the director allows, until the link ends
 
 	received atomic.Uint64 // bytes of the control stream, for Progress
 
@@ -83,6 +84,9 @@ func (l *link) run(ctx context.Context) error {
 		return err
 	}
 	l.log.Info("link opened")
+	tokens := l.server.deps.States.tokens
+	l.grants = tokens.Join(l.instance)
+	defer tokens.Leave(l.grants)
 	err = l.serve(ctx, s)
 	l.end(err)
 	l.drop()
@@ -134,24 +138,18 @@ func (l *link) accept(hello *wirepb.LinkHello) *wire.Error {
 	l.every = time.Duration(hello.GetProgressIntervalMs()) * time.Millisecond
 	n := hello.GetTokenStreams()
 	switch {
-	case hello.GetVersion() < wire.OldestPeerVersion || hello.GetVersion() > l.server.cfg.Version:
-		return wire.Errorf(wire.CodeVersion, "director speaks version %d of the link protocol, worker %s %d to %d",
-			hello.GetVersion(), l.server.cfg.Label, wire.OldestPeerVersion, l.server.cfg.Version)
+	case l.server.cfg.Versions.Common(wire.Versions{Oldest: hello.GetVersion(), Newest: hello.GetVersion()}) == 0:
+		return wire.Errorf(wire.CodeVersion, "director speaks version %d of the link protocol, worker %s %v",
+			hello.GetVersion(), l.server.cfg.Label, l.server.cfg.Versions)
 	case n < 1 || n > quicnet.MaxTokenStreams:
 		return wire.Errorf(wire.CodeProtocol, "%d token streams, allowed are 1 to %d", n, quicnet.MaxTokenStreams)
 	case l.every <= 0 || l.every > maxProgress:
 		return wire.Errorf(wire.CodeProtocol, "progress every %v, allowed is up to %v", l.every, maxProgress)
-	case hello.GetVersion() >= 2 && hello.GetDirectorInstance() == "":
-		return wire.Errorf(wire.CodeProtocol, "no director instance: from version 2 on tokens and snapshots belong to one")
+	case hello.GetDirectorInstance() == "":
+		return wire.Errorf(wire.CodeProtocol, "no director instance: tokens and snapshots belong to one")
 	}
-	l.version = hello.GetVersion()
 	l.tether, l.director, l.instance = hello.GetTether(), hello.GetDirectorId(), hello.GetDirectorInstance()
 	l.log = l.log.With(zap.String("director", l.director))
-	if l.version >= 2 {
-		if err := l.server.deps.States.verifier.SetKeys(l.instance, hello.GetTokenKeys()); err != nil {
-			return wire.AsError(err, wire.CodeProtocol)
-		}
-	}
 	l.tokens = make([]*wire.Outbox, n)
 	for i := range l.tokens {
 		l.tokens[i] = wire.NewOutbox(wire.MaxBacklog, l.end)

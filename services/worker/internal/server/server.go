@@ -25,8 +25,8 @@ import (
 type Config struct {
 	Label    string
 	Instance string
-	Capacity int    // sessions at once, over all links
-	Version  uint32 // highest protocol version to speak with directors
+	Capacity int // sessions at once, over all links
+	Versions wire.Versions
 }
 
 // Deps are what a Server works with.
@@ -139,7 +139,7 @@ func (s *Server) Recover() {
 }
 
 // Drain takes no more sessions, asks the directors to move those that it has, and waits until they are gone; or until
-// the time is up, or ctx ends. A director that cannot move them loses them at once.
+// the time is up, or ctx ends.
 func (s *Server) Drain(ctx context.Context, timeout time.Duration) {
 	s.mu.Lock()
 	empty := make(chan struct{})
@@ -151,12 +151,7 @@ func (s *Server) Drain(ctx context.Context, timeout time.Duration) {
 	s.mu.Unlock()
 	s.deps.Log.Info("draining", zap.Int("sessions", sessions), zap.Duration("timeout", timeout))
 	for _, l := range links {
-		if l.version >= 2 {
-			l.control.Send(&wirepb.WorkerStatus{Draining: true, Reason: shuttingDown})
-			continue
-		}
-		l.drop()
-		l.control.Send(&wirepb.WorkerStatus{Failed: true, Reason: shuttingDown})
+		l.control.Send(&wirepb.WorkerStatus{Draining: true, Reason: shuttingDown})
 	}
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
@@ -221,7 +216,7 @@ func (s *Server) admit(l *link) (older *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for other := range s.links {
-		if l.instance != "" && other.instance == l.instance {
+		if other.instance == l.instance {
 			return other
 		}
 	}

@@ -50,7 +50,7 @@ type States struct {
 	store     *transfer.Store
 	puller    *transfer.Puller
 	sender    *transfer.Server
-	verifier  *token.Verifier
+	tokens    *token.Holder
 	capturing chan struct{} // full while capturesAtOnce states are copied and compressed
 	holding   chan struct{} // full while holdsAtOnce checkpoints are pulled
 }
@@ -58,7 +58,7 @@ type States struct {
 // NewStates returns an empty States. Close gives back what it holds.
 func NewStates(cfg StatesConfig, nw quicnet.Network, source identity.Source, log *zap.Logger) *States {
 	s := &States{
-		cfg: cfg, store: transfer.NewStore(cfg.MaxSnapshots), verifier: token.NewVerifier(),
+		cfg: cfg, store: transfer.NewStore(cfg.MaxSnapshots), tokens: token.NewHolder(),
 		capturing: make(chan struct{}, capturesAtOnce), holding: make(chan struct{}, holdsAtOnce),
 	}
 	s.puller = transfer.NewPuller(transfer.PullerConfig{
@@ -67,9 +67,9 @@ func NewStates(cfg StatesConfig, nw quicnet.Network, source identity.Source, log
 	})
 	s.sender = &transfer.Server{
 		Store: s.store, Limiter: rate.NewLimiter(rate.Limit(cfg.TransferRate), cfg.TransferRate), Log: log,
-		Verify: func(signed *wirepb.SignedToken, puller string, again bool) (*wirepb.Token, error) {
-			return s.verifier.Verify(signed, token.Want{
-				Purpose: wirepb.Purpose_PURPOSE_STATE_TRANSFER, Source: cfg.Label, Target: puller, Again: again,
+		Show: func(secret []byte, puller string) (*wirepb.Token, error) {
+			return s.tokens.Show(secret, token.Want{
+				Purpose: wirepb.Purpose_PURPOSE_STATE_TRANSFER, Source: cfg.Label, Target: puller,
 			})
 		},
 	}
@@ -78,6 +78,9 @@ func NewStates(cfg StatesConfig, nw quicnet.Network, source identity.Source, log
 
 // Serve answers a Pull on the MGMT port.
 func (s *States) Serve(ctx context.Context, stream mgmt.Stream, ask *wirepb.Pull) error {
+	if ask.GetFirstChunk() == 0 { // else its token has been used, and may be forgotten
+		s.tokens.Await(ctx, ask.GetSecret())
+	}
 	return s.sender.Serve(ctx, stream, ask)
 }
 
@@ -88,7 +91,7 @@ func (s *States) Close() {
 }
 
 // Tokens returns the counts of this moment.
-func (s *States) Tokens() token.Counts { return s.verifier.Counts() }
+func (s *States) Tokens() token.Counts { return s.tokens.Counts() }
 
 // Held is how many bytes of snapshots and checkpoints there are.
 func (s *States) Held() int { return s.store.Held() }
@@ -131,23 +134,20 @@ func (s *States) pullToHold(ctx context.Context, from *wirepb.Fetch) (*transfer.
 	return s.puller.Pull(ctx, identity.Worker, from)
 }
 
-// allow checks the token of a standby.
-func (l *link) allow(m *wirepb.Attach) error {
-	if l.version < 2 {
-		return wire.Errorf(wire.CodeProtocol, "version %d of the link protocol knows no standbys", l.version)
-	}
-	if m.GetSession() == 0 || m.GetEpoch() == 0 { // any, for a verifier
+// admit checks the token of a standby.
+func (l *link) admit(m *wirepb.Attach) error {
+	if m.GetSession() == 0 || m.GetEpoch() == 0 { // any, for a holder of tokens
 		return wire.Errorf(wire.CodeInvalid, "a standby for session %d in epoch %d", m.GetSession(), m.GetEpoch())
 	}
 	states := l.server.deps.States
-	_, err := states.verifier.Verify(m.GetToken(), token.Want{
+	_, err := states.tokens.Show(m.GetSecret(), token.Want{
 		Purpose: wirepb.Purpose_PURPOSE_MIGRATION, Director: l.instance, Session: m.GetSession(),
 		Target: states.cfg.Label, Epoch: m.GetEpoch(),
 	})
 	return err
 }
 
-// migrate handles what version 2 added to the control stream. It reports false for what has no place there.
+// migrate handles what planned swaps and checkpoints need. It reports false for what has no place on a control stream.
 func (l *link) migrate(ctx context.Context, m wire.Message) bool {
 	states := l.server.deps.States
 	switch m := m.(type) {
@@ -163,13 +163,13 @@ func (l *link) migrate(ctx context.Context, m wire.Message) bool {
 		l.running.Go(func() { l.hold(ctx, m) })
 	case *wirepb.Discard:
 		states.store.Drop(l.key(m.GetSession(), m.GetCheckpoint()))
-	case *wirepb.Revoke:
-		states.verifier.Revoke(l.instance, m.GetSession(), m.GetEpoch())
-		states.sender.Revoke(l.instance, m.GetSession())
-	case *wirepb.TokenKeys:
-		if err := states.verifier.SetKeys(l.instance, m); err != nil {
-			l.log.Warn("keys of migration tokens", zap.Error(err))
+	case *wirepb.Allow:
+		if err := l.grants.Allow(m.GetToken()); err != nil {
+			l.log.Warn("migration token", zap.Error(err))
 		}
+	case *wirepb.Revoke:
+		l.grants.Revoke(m.GetSession(), m.GetEpoch())
+		states.sender.Revoke(l.instance, m.GetSession())
 	default:
 		return false
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/link/linktest"
-	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // Fleet is a fleet whose workers are scripted. Close it.
@@ -36,7 +35,6 @@ func New(deps fleet.Deps) *Fleet {
 	f.Fleet = fleet.New(link.Config{
 		DirectorID: "director-1", Instance: "d", KeepAlive: 100 * time.Millisecond,
 		IdleTimeout: 300 * time.Millisecond, ProgressTimeout: 500 * time.Millisecond,
-		TokenKeys: func() *wirepb.TokenKeys { return &wirepb.TokenKeys{} },
 	}, deps)
 	return f
 }
