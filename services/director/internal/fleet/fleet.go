@@ -6,6 +6,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -43,7 +44,8 @@ type Fleet struct {
 	cfg       link.Config
 	deps      Deps
 	log       *zap.Logger
-	placement Placement // set before the first worker registers
+	stall     time.Duration // that was logged; owned by whoever calls Watch
+	placement Placement     // set before the first worker registers
 
 	supervisors sync.WaitGroup // one goroutine per worker
 	ctx         context.Context
@@ -57,6 +59,7 @@ type Fleet struct {
 
 // New returns a fleet without workers. Close ends it.
 func New(cfg link.Config, deps Deps) *Fleet {
+	cfg.Clock = deps.Clock
 	f := &Fleet{cfg: cfg, deps: deps, log: deps.Log, workers: map[string]*worker{}, drained: map[string]bool{}}
 	f.ctx, f.stop = context.WithCancelCause(context.Background())
 	return f
@@ -106,7 +109,13 @@ func (f *Fleet) up() []*link.Link {
 //
 // If many fall silent at once, the fault is more likely on our side: they get twice the time.
 func (f *Fleet) Watch() {
-	links, now := f.up(), f.deps.Clock.Now()
+	if stall := f.cfg.Clock.Stall(); stall != f.stall {
+		f.stall = stall
+		if stall > 0 {
+			f.log.Warn("this director was stopped or starved; it blames no worker for that time", zap.Duration("for", stall))
+		}
+	}
+	links, now := f.up(), f.cfg.Clock.Now()
 	verdicts := map[*link.Link]error{}
 	for _, l := range links {
 		if err := l.Judge(now, 1); err != nil {
@@ -135,7 +144,7 @@ type owner struct {
 func (o owner) Up(l *link.Link) {
 	o.mu.Lock()
 	o.links = append(o.links, l)
-	o.worker.link = l
+	o.worker.link, o.worker.unreachable = l, ""
 	o.mu.Unlock()
 	o.placement.Up(l)
 }

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -37,6 +38,7 @@ type Config struct {
 	IdleTimeout     time.Duration            // without any packet
 	ProgressTimeout time.Duration            // without progress, while packets come
 	TokenKeys       func() *wirepb.TokenKeys // of migration tokens, for the greeting
+	Clock           *clock.StallProof
 }
 
 // Owner is told what becomes of a link. The link's goroutines call it; it must not block.
@@ -118,7 +120,7 @@ func (l *Link) Run(ctx context.Context) (up bool, err error) {
 	running.Go(func() { l.lose(l.holdTether(ctx)) })
 
 	<-ctx.Done()
-	err = context.Cause(ctx)
+	err = ownFault(context.Cause(ctx), l.cfg.Clock.Stall())
 	l.down(err)
 	code := wire.QUICLost
 	if CauseOf(err) == CauseShutdown {

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/link/linktest"
 	"github.com/connswap/connswap/shared/wire"
@@ -20,6 +21,7 @@ type world struct {
 	*testing.T
 	*link.Link
 	worker *linktest.Fake
+	config link.Config
 
 	mu    sync.Mutex
 	log   []string
@@ -77,7 +79,7 @@ func (s sink) Held(*wirepb.Held)                     { s.note(s.name + " held") 
 var config = link.Config{
 	DirectorID: "director-1", Instance: "d", KeepAlive: 100 * time.Millisecond,
 	IdleTimeout: 300 * time.Millisecond, ProgressTimeout: 500 * time.Millisecond,
-	TokenKeys: func() *wirepb.TokenKeys { return &wirepb.TokenKeys{} },
+	TokenKeys: func() *wirepb.TokenKeys { return &wirepb.TokenKeys{} }, Clock: &clock.StallProof{},
 }
 
 // inWorld runs a test with a link that is up.
@@ -85,8 +87,9 @@ func inWorld(t *testing.T, test func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		peer := link.Peer{Label: "a", Instance: "1", Capacity: 9, Version: 2}
-		w := &world{T: t, worker: linktest.NewFake(peer)}
-		w.Link = link.New(config, w.worker, owner{w}, peer, zap.NewNop())
+		w := &world{T: t, worker: linktest.NewFake(peer), config: config}
+		w.config.Clock = &clock.StallProof{}
+		w.Link = link.New(w.config, w.worker, owner{w}, peer, zap.NewNop())
 		ctx, stop := context.WithCancelCause(t.Context())
 		ended := make(chan struct{})
 		go func() {
@@ -348,8 +351,8 @@ func TestDelivery(t *testing.T) {
 func TestWorkerThatTakesNothing(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.worker.StopReading()
-		prompt := string(make([]byte, 1<<20))
-		for session := uint64(1); session <= 2*wire.MaxBacklog>>20 && w.Up(); session++ {
+		prompt := string(make([]byte, 8<<20))
+		for session := uint64(1); session <= 2*wire.MaxBacklog>>23 && w.Up(); session++ {
 			w.Attach(&wirepb.Attach{Session: session, Epoch: 1, Request: &wirepb.Request{Prompt: prompt}}, sink{world: w, name: "a"})
 			synctest.Wait()
 		}
@@ -357,4 +360,36 @@ func TestWorkerThatTakesNothing(t *testing.T) {
 			t.Errorf("up %v, lost because %q", w.Up(), w.cause)
 		}
 	})
+}
+
+// TestDirectorWasStopped has the director's process stopped until its links have run out at both ends, and their tethers
+// are closed. That is no worker's fault. After a short stop, a closed tether is what it always is.
+func TestDirectorWasStopped(t *testing.T) {
+	for stop, want := range map[time.Duration]link.Cause{35 * time.Second: link.CauseStalled, 5 * time.Second: link.CauseTether} {
+		inWorld(t, func(w *world) {
+			ctx, cancel := context.WithCancel(w.Context())
+			ended := make(chan struct{})
+			stopped := make(chan time.Duration, 1)
+			go func() {
+				defer close(ended)
+				_ = w.config.Clock.Run(ctx, func() {
+					select {
+					case d := <-stopped:
+						time.Sleep(d)
+					default:
+					}
+				})
+			}()
+			time.Sleep(time.Second)
+			stopped <- stop
+			time.Sleep(stop + clock.Tick)
+			w.worker.Cut(link.Lost(link.CauseTether, nil))
+			<-w.worker.Closed()
+			if w.cause != want {
+				t.Errorf("stopped for %v: %s", stop, w.cause)
+			}
+			cancel()
+			<-ended
+		})
+	}
 }
