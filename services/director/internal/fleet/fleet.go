@@ -107,7 +107,8 @@ func (f *Fleet) up() []*link.Link {
 
 // Watch judges the links once. Call it at each tick of the stall-proof clock, from one goroutine.
 //
-// If many fall silent at once, the fault is more likely on our side: they get twice the time.
+// If many of those that are watched as closely fall silent at once, the fault is more likely on our side: they get twice
+// the time.
 func (f *Fleet) Watch() {
 	if stall := f.cfg.Clock.Stall(); stall != f.stall {
 		f.stall = stall
@@ -116,20 +117,23 @@ func (f *Fleet) Watch() {
 		}
 	}
 	links, now := f.up(), f.cfg.Clock.Now()
-	verdicts := map[*link.Link]error{}
+	verdicts, watched := map[*link.Link]error{}, map[bool]int{} // by Busy: the others notice later
 	for _, l := range links {
+		l.Tend(now)
+		watched[l.Busy()]++
 		if err := l.Judge(now, 1); err != nil {
 			verdicts[l] = err
 		}
 	}
-	if mass := len(verdicts) > max(1, len(links)*3/10); !mass {
-		for l, err := range verdicts {
-			l.Lose(err)
-		}
-		return
-	}
+	silent := map[bool]int{}
 	for l := range verdicts {
-		if err := l.Judge(now, 2); err != nil {
+		silent[l.Busy()]++
+	}
+	for l, err := range verdicts {
+		if busy := l.Busy(); silent[busy] > max(1, watched[busy]*3/10) {
+			err = l.Judge(now, 2)
+		}
+		if err != nil {
 			l.Lose(err)
 		}
 	}
