@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -33,9 +34,10 @@ type Peer struct {
 type Config struct {
 	DirectorID      string
 	Instance        string        // of this process: it tells workers its links from those of the process before it
-	KeepAlive       time.Duration // how often a worker shall report progress
+	KeepAlive       time.Duration // how often a worker with streams shall report progress; one without has longer, see Leisure
 	IdleTimeout     time.Duration // without any packet
 	ProgressTimeout time.Duration // without progress, while packets come
+	Clock           *clock.StallProof
 }
 
 // Owner is told what becomes of a link. The link's goroutines call it; it must not block.
@@ -74,6 +76,7 @@ type Link struct {
 
 	mu       sync.Mutex
 	attached map[uint64]attachment // by session
+	busy     bool                  // has streams, or had some a moment ago: the worker was asked to hurry
 	holding  map[uint64]Holder     // by session: whose checkpoint the worker was asked to keep, until it answers
 }
 
@@ -117,7 +120,7 @@ func (l *Link) Run(ctx context.Context) (up bool, err error) {
 	running.Go(func() { l.lose(l.holdTether(ctx)) })
 
 	<-ctx.Done()
-	err = context.Cause(ctx)
+	err = ownFault(context.Cause(ctx), l.cfg.Clock.Stall())
 	l.down(err)
 	code := wire.QUICLost
 	if CauseOf(err) == CauseShutdown {
@@ -157,7 +160,7 @@ func (l *Link) greet(ctx context.Context) (Control, *wire.Reader, error) {
 	}
 	hello := &wirepb.LinkHello{
 		Version: l.peer.Version, DirectorId: l.cfg.DirectorID, TokenStreams: tokenStreams, Tether: l.tether,
-		ProgressIntervalMs: uint32(max(1, l.cfg.KeepAlive.Milliseconds())), DirectorInstance: l.cfg.Instance,
+		ProgressIntervalMs: milliseconds(Leisure * l.cfg.KeepAlive), DirectorInstance: l.cfg.Instance,
 	}
 	greeting := wire.Append(nil, hello)
 	l.greeting = uint64(len(greeting))
