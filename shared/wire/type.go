@@ -57,6 +57,8 @@ const (
 	TypeCaptured Type = 0x45
 	TypeHeld     Type = 0x46
 
+	TypeDrainMark Type = 0x47
+
 	TypeRegister      Type = 0x30
 	TypeRegistered    Type = 0x31
 	TypeHeartbeat     Type = 0x32
@@ -112,6 +114,7 @@ var messages = map[Type]Message{
 	TypeSnapshot:      (*wirepb.Snapshot)(nil),
 	TypeChunk:         (*wirepb.Chunk)(nil),
 	TypePullDone:      (*wirepb.PullDone)(nil),
+	TypeDrainMark:     (*wirepb.DrainMark)(nil),
 	TypeOperate:       (*wirepb.Operate)(nil),
 	TypeOperated:      (*wirepb.Operated)(nil),
 }
