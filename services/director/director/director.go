@@ -48,7 +48,8 @@ type Director struct {
 	swapper     *swap.Service
 	swaps       *history // that are over
 
-	serving atomic.Bool // clients
+	serving  atomic.Bool // clients
+	instance string      // of this process
 
 	user     *quicnet.Listener
 	mgmt     *quicnet.Listener
@@ -65,6 +66,7 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 		cfg: cfg, version: cmp.Or(deps.Version, wire.PeerVersion()), log: deps.Log, clock: &lived.Clock{}, swaps: newHistory(),
 	}
 	instance := pool.NewID()
+	d.instance = instance
 	d.tokens = token.NewIssuer(token.Config{Director: instance, TTL: cfg.TokenTTL, KeyLife: cfg.TokenKeyLife, Rate: cfg.TokenRate})
 	d.pool = pool.New(pool.Config{
 		DirectorID: cfg.ID, Instance: instance, Version: d.version, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,

@@ -23,7 +23,7 @@ import (
 // health answers a HealthRequest on the MGMT port.
 func (d *Director) health() *wirepb.HealthReply {
 	workers, _ := d.pool.Workers()
-	reply := &wirepb.HealthReply{Role: string(identity.Director), Name: d.cfg.ID, Ready: d.ready() == nil}
+	reply := &wirepb.HealthReply{Role: string(identity.Director), Name: d.cfg.ID, Ready: d.ready() == nil, Instance: d.instance}
 	for _, w := range workers {
 		reply.Sessions += uint32(w.Sessions)
 		reply.Capacity += uint32(w.Capacity)
@@ -72,7 +72,7 @@ func (d *Director) serveWorker(ctx context.Context, s mgmt.Stream, register *wir
 		return err
 	}
 	defer registration.Close()
-	if _, err := s.Write(wire.Append(nil, &wirepb.Registered{DirectorId: d.cfg.ID})); err != nil {
+	if _, err := s.Write(wire.Append(nil, &wirepb.Registered{DirectorId: d.cfg.ID, DirectorInstance: d.instance})); err != nil {
 		return err
 	}
 	return d.heartbeats(ctx, s, registration)
@@ -124,7 +124,7 @@ func described(r *wirepb.Register, from net.Addr, own uint32) (pool.Worker, erro
 	if r.GetCapacity() == 0 {
 		return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_CAPACITY=0: a worker needs room for a stream")
 	}
-	for _, text := range []string{user, mgmtAddr, r.GetEngine(), r.GetEngineFingerprint(), r.GetBuild()} {
+	for _, text := range []string{user, mgmtAddr, r.GetEngine(), r.GetEngineFingerprint(), r.GetBuild(), r.GetDrainedBy()} {
 		if len(text) > longestText || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			return pool.Worker{}, wire.Errorf(wire.CodeInvalid, "%.80q: allowed are %d bytes of what can be printed", text, longestText)
 		}
@@ -133,6 +133,7 @@ func described(r *wirepb.Register, from net.Addr, own uint32) (pool.Worker, erro
 		Label: r.GetWorker(), Instance: r.GetInstance(), UserAddr: user, MgmtAddr: mgmtAddr,
 		Engine: r.GetEngine(), Fingerprint: r.GetEngineFingerprint(), Capacity: int(r.GetCapacity()),
 		Stateful: r.GetStateful(), Version: version, Build: r.GetBuild(),
+		Drained: r.GetDrained(), DrainedBy: r.GetDrainedBy(),
 	}, nil
 }
 

@@ -90,7 +90,10 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 	}, w.deps.Network, deps.TLS, deps.Log)
 	w.server = server.New(
 		server.Config{Label: cfg.Label, Instance: w.instance, Capacity: cfg.Capacity, Version: w.version},
-		server.Deps{Engine: w.engine, Clock: w.clock, Gate: w.gate, States: w.states, Log: deps.Log},
+		server.Deps{
+			Engine: w.engine, Clock: w.clock, Gate: w.gate, States: w.states, Log: deps.Log,
+			LinkEnded: func(instance string) { w.registrar.LinkEnded(instance) },
+		},
 	)
 	w.injector = w.newInjector()
 	return w, nil
@@ -188,11 +191,13 @@ func (w *Worker) newRegistrar(ports *ports) *registrar.Registrar {
 			},
 		},
 		registrar.Deps{
-			Network: w.deps.Network,
-			TLS:     identity.ClientTLS(w.deps.TLS, wire.ALPNMgmt, identity.Director),
-			Gate:    w.gate,
-			Log:     w.deps.Log,
-			Load:    func() int { return w.server.Load().Sessions },
+			Network:   w.deps.Network,
+			TLS:       identity.ClientTLS(w.deps.TLS, wire.ALPNMgmt, identity.Director),
+			Gate:      w.gate,
+			Log:       w.deps.Log,
+			Load:      func() int { return w.server.Load().Sessions },
+			DrainedBy: w.server.DrainedBy,
+			Replaced:  w.server.Forget,
 		},
 	)
 }

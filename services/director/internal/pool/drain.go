@@ -20,6 +20,7 @@ func (p *Pool) Drain(label string, force bool) error {
 		return wire.Errorf(wire.CodeNoWorker, "%s is the last worker that takes sessions; start another one first, or force it", label)
 	}
 	p.draining[label] = true
+	p.tellDrainMark(p.workers[label])
 	return nil
 }
 
@@ -34,6 +35,7 @@ func (p *Pool) Undrain(label string) error {
 		return wire.Errorf(wire.CodeInvalid, "%s is not drained", label)
 	}
 	delete(p.draining, label)
+	p.tellDrainMark(p.workers[label])
 	after := p.dispatch()
 	p.mu.Unlock()
 	after()

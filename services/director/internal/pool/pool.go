@@ -309,6 +309,7 @@ func (p *Pool) linkUp(l *Link) {
 	p.mu.Lock()
 	p.links = append(p.links, l)
 	l.worker.link = l
+	p.tellDrainMark(l.worker)
 	after := p.dispatch()
 	p.mu.Unlock()
 	after()

@@ -36,6 +36,8 @@ func (p *Pool) Register(info Worker) (*Registration, error) {
 		case old.Instance == info.Instance:
 			old.registrations++
 			old.heartbeat = time.Now()
+			old.marked = old.marked || info.Drained
+			p.tellDrainMark(old)
 			p.mu.Unlock()
 			return &Registration{pool: p, worker: old}, nil
 		case old.link != nil && old.registrations > 0:
@@ -57,6 +59,7 @@ func (p *Pool) add(info Worker) *Worker {
 	w.stop, w.done = stop, make(chan struct{})
 	w.registrations, w.heartbeat = 1, time.Now()
 	p.workers[w.Label] = &w
+	p.adoptDrainMark(&w)
 	p.log.Info("worker registered", zap.String("worker", w.Label), zap.String("instance", w.Instance),
 		zap.String("address", w.UserAddr), zap.String("engine", w.Engine), zap.Int("capacity", w.Capacity))
 	p.keepers.Go(func() { p.keep(ctx, &w) })

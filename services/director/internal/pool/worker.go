@@ -20,6 +20,8 @@ type Worker struct {
 	Stateful    bool   // its engine has a state that moves with a session
 	Version     uint32 // of the protocol to speak with it
 	Build       string
+	Drained     bool   // it said at registration that an operator had taken it out of use
+	DrainedBy   string // id of the director that told it so
 
 	stop context.CancelCauseFunc // ends its keeper
 	done chan struct{}           // closed when the keeper has ended
@@ -30,6 +32,7 @@ type Worker struct {
 	heartbeat     time.Time // last one
 	reported      int       // sessions on it, by its own count
 	link          *Link     // nil while down
+	marked        bool      // it has said or was told that it is drained, and may believe it still
 }
 
 var (

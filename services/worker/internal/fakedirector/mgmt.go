@@ -24,14 +24,21 @@ type Mgmt struct {
 	conns  map[*quic.Conn]bool // on which somebody registered
 	refuse func(*wirepb.Register) *wire.Error
 	deaf   bool
+	unable string // why it cannot reach the worker
 	give   func(context.Context, mgmt.Stream, *wirepb.Pull) error
 
 	stop   context.CancelFunc
 	served chan struct{} // closed when nothing of it runs any more
 }
 
-// Listen serves registrations from host on.
+// Listen serves registrations from host on. It does not say which process it is, as directors of the release before.
 func (w *World) Listen(t *testing.T, host quicnet.Network) *Mgmt {
+	t.Helper()
+	return w.ListenAs(t, host, "")
+}
+
+// ListenAs is Listen for a director's process with that instance.
+func (w *World) ListenAs(t *testing.T, host quicnet.Network, instance string) *Mgmt {
 	t.Helper()
 	tlsConf := identity.ServerTLS(w.TLS[identity.Director], []string{wire.ALPNMgmt},
 		map[string][]identity.Role{wire.ALPNMgmt: {identity.Worker}})
@@ -47,7 +54,7 @@ func (w *World) Listen(t *testing.T, host quicnet.Network) *Mgmt {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	m.stop = stop
-	face := mgmt.Face{Health: func() *wirepb.HealthReply { return &wirepb.HealthReply{} }, Stream: m.serve}
+	face := mgmt.Face{Health: func() *wirepb.HealthReply { return &wirepb.HealthReply{Name: "director-1", Instance: instance} }, Stream: m.serve}
 	go func() {
 		defer close(m.served)
 		if err := face.Serve(ctx, l); err != nil {
@@ -87,6 +94,13 @@ func (m *Mgmt) Deafen(deaf bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.deaf = deaf
+}
+
+// CannotReach makes it tell workers why it cannot reach them, or that it can (empty).
+func (m *Mgmt) CannotReach(why string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.unable = why
 }
 
 func (m *Mgmt) serve(ctx context.Context, s mgmt.Stream, first wire.Message) error {
@@ -138,7 +152,7 @@ func (m *Mgmt) heartbeats(s mgmt.Stream) error {
 		reply = nil
 		m.mu.Lock()
 		if !m.deaf {
-			reply = wire.Append(nil, &wirepb.HeartbeatAck{Count: beat.GetCount()})
+			reply = wire.Append(nil, &wirepb.HeartbeatAck{Count: beat.GetCount(), Unreachable: m.unable})
 		}
 		m.mu.Unlock()
 	}

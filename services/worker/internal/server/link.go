@@ -18,6 +18,7 @@ import (
 const (
 	greetTimeout = 5 * time.Second
 	maxProgress  = time.Minute
+	maxLinks     = 256
 )
 
 // Why a link ends.
@@ -42,14 +43,16 @@ type link struct {
 	version  uint32 // of the protocol that the director speaks on this link
 	tether   string
 	every    time.Duration // of Progress
-	control  *wire.Outbox
-	tokens   []*wire.Outbox // a session's tokens go to the one at session % len
-	written  chan struct{}  // closed when nothing is written to token streams any more
+	control  *queue
+	tokens   []*queue
+	written  chan struct{} // closed when nothing is written to token streams any more
 
-	tied bool // it has its tether; guarded by Server.mu
+	tied   bool // it has its tether; guarded by Server.mu
+	orphan bool // another process has followed the director's; guarded by Server.mu
 
 	mu       sync.Mutex
 	attempts map[uint64]*attempt // by session
+	lanes    *lanes              // which of tokens each of them uses
 }
 
 // serveLink serves one connection until it ends or ctx does.
@@ -58,7 +61,7 @@ func (s *Server) serveLink(ctx context.Context, conn *quic.Conn) {
 	defer end(nil)
 	l := &link{
 		server: s, conn: conn, end: end, log: s.deps.Log,
-		control: wire.NewOutbox(), written: make(chan struct{}), attempts: make(map[uint64]*attempt),
+		control: newQueue(func() { end(errOverflow) }), written: make(chan struct{}), attempts: make(map[uint64]*attempt),
 	}
 	defer context.AfterFunc(conn.Context(), func() { end(context.Cause(conn.Context())) })()
 
@@ -83,6 +86,9 @@ func (l *link) run(ctx context.Context) error {
 	l.end(err)
 	l.drop()
 	l.server.leave(l)
+	if cause := context.Cause(ctx); !errors.Is(cause, errShutdown) && !errors.Is(cause, errReplaced) {
+		l.server.deps.LinkEnded(l.instance)
+	}
 	l.running.Wait()
 	l.log.Info("link closed", zap.Error(context.Cause(ctx)))
 	return err
@@ -133,6 +139,8 @@ func (l *link) accept(hello *wirepb.LinkHello) *wire.Error {
 	case hello.GetVersion() < wire.OldestPeerVersion || hello.GetVersion() > l.server.cfg.Version:
 		return wire.Errorf(wire.CodeVersion, "director speaks version %d of the link protocol, worker %s %d to %d",
 			hello.GetVersion(), l.server.cfg.Label, wire.OldestPeerVersion, l.server.cfg.Version)
+	case l.server.crowded():
+		return wire.Errorf(wire.CodeLimit, "%d directors have a link already", maxLinks)
 	case n < 1 || n > quicnet.MaxTokenStreams:
 		return wire.Errorf(wire.CodeProtocol, "%d token streams, allowed are 1 to %d", n, quicnet.MaxTokenStreams)
 	case l.every <= 0 || l.every > maxProgress:
@@ -148,10 +156,11 @@ func (l *link) accept(hello *wirepb.LinkHello) *wire.Error {
 			return wire.AsError(err, wire.CodeProtocol)
 		}
 	}
-	l.tokens = make([]*wire.Outbox, n)
+	l.tokens = make([]*queue, n)
 	for i := range l.tokens {
-		l.tokens[i] = wire.NewOutbox()
+		l.tokens[i] = newQueue(nil)
 	}
+	l.lanes = newLanes(l.tokens)
 	return nil
 }
 
@@ -177,7 +186,7 @@ func (l *link) serve(ctx context.Context, s streams) error {
 	var writers sync.WaitGroup
 	for i, out := range l.tokens {
 		writers.Go(func() {
-			if err := out.Run(ctx, s.tokens[i]); err != nil {
+			if err := out.run(ctx, s.tokens[i]); err != nil {
 				l.end(err)
 			}
 		})
@@ -188,7 +197,7 @@ func (l *link) serve(ctx context.Context, s streams) error {
 	})
 	l.server.join(l)
 	l.running.Go(func() {
-		if err := l.control.Run(ctx, s.control); err != nil {
+		if err := l.control.run(ctx, s.control); err != nil {
 			l.end(err)
 			return
 		}
@@ -238,9 +247,9 @@ func (l *link) report(ctx context.Context) {
 func (l *link) drop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for session, a := range l.attempts {
+	for _, a := range l.attempts {
 		a.stop()
-		delete(l.attempts, session)
+		l.forget(a)
 	}
 }
 
@@ -262,8 +271,8 @@ func closing(cause error) (quic.ApplicationErrorCode, string) {
 		return wire.QUICShutdown, string(wire.CodeShutdown)
 	case errors.Is(cause, errTether):
 		return wire.QUICLost, string(wire.CodeLost) + ": " + errTether.Error()
-	case errors.Is(cause, errReplaced):
-		return wire.QUICLost, string(wire.CodeLost) + ": " + errReplaced.Error()
+	case errors.Is(cause, errReplaced), errors.Is(cause, errOverflow), errors.Is(cause, errNotTaken):
+		return wire.QUICLost, string(wire.CodeLost) + ": " + cause.Error()
 	case errors.As(cause, &refusal):
 		if refusal.Code == wire.CodeProtocol {
 			return wire.QUICProtocol, refusal.Error()

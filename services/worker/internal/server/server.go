@@ -36,6 +36,8 @@ type Deps struct {
 	Gate   *pace.Gate // everything that is sent passes it
 	States *States
 	Log    *zap.Logger
+	// LinkEnded is told that the link of a director's process has ended, and was not replaced. It must not block.
+	LinkEnded func(instance string)
 }
 
 // drainTimeout bounds how long a shutdown waits for directors to read the last frames.
@@ -52,6 +54,7 @@ type Server struct {
 	leaving  chan struct{} // not nil once the worker is to stop; closed when it has no session left
 	sessions int
 	links    map[*link]struct{}
+	drained  string // id of the director whose operator has taken this worker out of use; empty if none has
 }
 
 // New returns a Server that takes sessions.
@@ -234,6 +237,30 @@ func (s *Server) leave(l *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.links, l)
+	if l.orphan {
+		s.deps.States.forget(l.instance)
+	}
+}
+
+// Forget gives up what is kept for a director's process, which another one has followed: at once, or with its link.
+// Whatever belongs to a process of which nobody says so ends with its time.
+func (s *Server) Forget(instance string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l := range s.links {
+		if l.instance == instance {
+			l.orphan = true
+			return
+		}
+	}
+	s.deps.States.forget(instance)
+}
+
+// crowded reports whether there are as many links as there may be.
+func (s *Server) crowded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.links) >= maxLinks
 }
 
 // tie returns the link with the given tether id, once: a link has one tether.

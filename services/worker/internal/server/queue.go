@@ -1,0 +1,145 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/connswap/connswap/shared/wire"
+)
+
+const (
+	// maxQueued is how many bytes may wait for one stream of a link. On a token stream generation waits beyond that, so
+	// that a director cannot make the worker hold more by granting credit without reading; on the control stream nothing
+	// can wait, and the link ends.
+	maxQueued = 1 << 20
+	// maxWrite is how many bytes are handed to QUIC at once: room is given back after each.
+	maxWrite = 64 << 10
+	// takeTimeout is how long a director may take nothing of what waits for it. QUIC has megabytes of it then.
+	takeTimeout = 30 * time.Second
+)
+
+var (
+	errOverflow = errors.New("the director does not read its control stream")
+	errNotTaken = fmt.Errorf("the director took nothing for %v", takeTimeout)
+)
+
+// queue is what waits for one stream of a link, in bytes that are counted. Many goroutines put, that of run writes.
+type queue struct {
+	*wire.Outbox
+
+	overflow func() // called when more than maxQueued bytes wait; nil on token streams, whose sessions wait for room
+	queued   atomic.Int64
+
+	waiting atomic.Bool // somebody may wait for roomy
+	mu      sync.Mutex
+	roomy   chan struct{} // closed when half of maxQueued is free
+}
+
+func newQueue(overflow func()) *queue {
+	return &queue{Outbox: wire.NewOutbox(), overflow: overflow, roomy: make(chan struct{})}
+}
+
+// Put adds what fill appends.
+func (q *queue) Put(fill func(b []byte) []byte) {
+	size := 0
+	q.Outbox.Put(func(b []byte) []byte {
+		before := len(b)
+		b = fill(b)
+		size = len(b) - before
+		return b
+	})
+	q.count(size)
+}
+
+// PutToken is Put without a second closure: there are many tokens.
+func (q *queue) PutToken(token wire.Token) {
+	size := 0
+	q.Outbox.Put(func(b []byte) []byte {
+		before := len(b)
+		b = wire.AppendLinkToken(b, token)
+		size = len(b) - before
+		return b
+	})
+	q.count(size)
+}
+
+// Send adds one message.
+func (q *queue) Send(m wire.Message) {
+	q.Put(func(b []byte) []byte { return wire.Append(b, m) })
+}
+
+func (q *queue) count(size int) {
+	if q.queued.Add(int64(size)) > maxQueued && q.overflow != nil {
+		q.overflow()
+	}
+}
+
+// room waits until less than maxQueued bytes are queued. Where there is room, which is usual, it costs one load.
+func (q *queue) room(ctx context.Context) error {
+	for q.queued.Load() >= maxQueued {
+		q.mu.Lock()
+		q.waiting.Store(true) // before the next look: whoever writes after that sees it
+		roomy := q.roomy
+		q.mu.Unlock()
+		if q.queued.Load() < maxQueued {
+			return nil
+		}
+		select {
+		case <-roomy:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// wrote gives room back.
+func (q *queue) wrote(n int) {
+	if q.queued.Add(-int64(n)) > maxQueued/2 || !q.waiting.Load() {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting.Store(false)
+	close(q.roomy)
+	q.roomy = make(chan struct{})
+}
+
+// sendStream is the part of a QUIC stream that a queue writes to.
+type sendStream interface {
+	Write(b []byte) (int, error)
+	SetWriteDeadline(t time.Time) error
+}
+
+// run writes what is put to s until ctx ends, s fails or takes nothing for takeTimeout, or the queue is closed and empty.
+func (q *queue) run(ctx context.Context, s sendStream) error {
+	return q.Run(ctx, &queueWriter{queue: q, stream: s})
+}
+
+type queueWriter struct {
+	queue  *queue
+	stream sendStream
+}
+
+func (w *queueWriter) Write(b []byte) (written int, err error) {
+	for written < len(b) {
+		if err := w.stream.SetWriteDeadline(time.Now().Add(takeTimeout)); err != nil {
+			return written, err
+		}
+		n, err := w.stream.Write(b[written:min(written+maxWrite, len(b))])
+		w.queue.wrote(n)
+		written += n
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return written, errNotTaken
+		}
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
