@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/quic-go/quic-go"
@@ -11,6 +12,7 @@ import (
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/simtest"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -27,6 +29,7 @@ type Mgmt struct {
 	unable string // why it cannot reach the worker
 	give   func(context.Context, mgmt.Stream, *wirepb.Pull) error
 
+	dead   atomic.Bool // its process was killed
 	stop   context.CancelFunc
 	served chan struct{} // closed when nothing of it runs any more
 }
@@ -57,7 +60,7 @@ func (w *World) ListenAs(t *testing.T, host quicnet.Network, instance string) *M
 	face := mgmt.Face{Health: func() *wirepb.HealthReply { return &wirepb.HealthReply{Name: "director-1", Instance: instance} }, Stream: m.serve}
 	go func() {
 		defer close(m.served)
-		if err := face.Serve(ctx, l); err != nil {
+		if err := face.Serve(ctx, l); err != nil && !m.dead.Load() {
 			t.Errorf("the director's MGMT port: %v", err)
 		}
 	}()
@@ -68,6 +71,13 @@ func (w *World) ListenAs(t *testing.T, host quicnet.Network, instance string) *M
 func (m *Mgmt) Close() {
 	m.stop()
 	<-m.served
+}
+
+// Die ends it as kill -9 does, with everything else on its host. Nobody is told but by the host's kernel.
+func (m *Mgmt) Die(host *simtest.Host) {
+	m.dead.Store(true)
+	host.Kill()
+	m.Close()
 }
 
 // Refuse makes it refuse registrations, or take them (nil).
