@@ -151,5 +151,8 @@ func reachable(addr string, from net.Addr) (string, error) {
 			return "", err
 		}
 	}
-	return net.JoinHostPort(host, port), nil
+	if port == "0" {
+		return "", errors.New("port 0 is none")
+	}
+	return net.JoinHostPort(host, port), config.CheckReachable(host)
 }
