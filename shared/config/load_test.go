@@ -153,6 +153,9 @@ func TestProblems(t *testing.T) {
 			`WORKER_ADVERTISE_USER_ADDR="[ff02::1]:62001": ff02::1 is a multicast address; give host:port as others reach this worker, such as worker-a.example:62001, or leave it empty`,
 			`WORKER_ADVERTISE_MGMT_ADDR="a:0": the port is not a number from 1 to 65535; give host:port such as localhost:61000`,
 		}},
+		{"lost before it is pinged", client, env{"CLIENT_KEEP_ALIVE": "6s"}, []string{
+			`CLIENT_IDLE_TIMEOUT="6s": not above CONNECTION_SWAP_CLIENT_KEEP_ALIVE="6s"; give at least twice that`,
+		}},
 		{"served to many", worker, env{"WORKER_USER_ADDR": "224.0.0.1:62001", "DIRECTOR_MGMT_ADDR": "255.255.255.255:61001"}, []string{
 			`WORKER_USER_ADDR="224.0.0.1:62001": 224.0.0.1 is a multicast address; give [host]:port such as :61000`,
 			`DIRECTOR_MGMT_ADDR="255.255.255.255:61001": 255.255.255.255 is the broadcast address; give host:port such as localhost:61000`,

@@ -50,6 +50,7 @@ func (d *Director) validateLimits(p *Problems) {
 	p.atLeast("DIRECTOR_WINDOW_TOKENS", d.WindowTokens, 1)
 	p.positive("DIRECTOR_WORKER_WAIT", d.WorkerWait)
 	p.positive("DIRECTOR_CLIENT_STALL", d.ClientStall)
+	p.positive("DIRECTOR_CLIENT_IDLE_TIMEOUT", d.ClientIdleTimeout)
 	p.atLeast("DIRECTOR_MAX_SWAPS_PER_MINUTE", d.MaxSwapsPerMinute, 1)
 	p.atLeast("DIRECTOR_MAX_CONCURRENT_SWAPS", d.MaxConcurrentSwaps, 1)
 	p.atLeast("DIRECTOR_MAX_WORKER_DEATHS", d.MaxWorkerDeaths, 1)
@@ -122,6 +123,8 @@ func (c *Client) validate(p *Problems) {
 	c.Common.validate(p)
 	p.targetAddr("DIRECTOR_TARGET", c.Target)
 	p.atLeast("CLIENT_MAX_TOKENS", c.MaxTokens, 0)
+	p.positive("CLIENT_KEEP_ALIVE", c.KeepAlive)
+	p.above("CLIENT_IDLE_TIMEOUT", c.IdleTimeout, "CLIENT_KEEP_ALIVE", c.KeepAlive)
 	between(p, "CLIENT_PRIORITY", c.Priority, 0, 255)
 	p.oneOf("CLIENT_OUTPUT", c.Output, "text", "log", "json")
 }

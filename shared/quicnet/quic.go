@@ -24,8 +24,9 @@ const (
 )
 
 const (
-	clientKeepAlive = 5 * time.Second
-	clientIdle      = 30 * time.Second
+	// clientIdle is only the last resort, and for connections without streams. While a stream is open both ends judge
+	// the other's silence themselves, with a Watch.
+	clientIdle = 30 * time.Second
 
 	// linkIdle is only the last resort. A director notices a silent link much earlier, by itself
 	// (CONNECTION_SWAP_DIRECTOR_LINK_IDLE_TIMEOUT): unlike quic-go's timer, its own does not count time in
@@ -34,11 +35,11 @@ const (
 	linkHandshake = time.Second
 )
 
-// ClientConfig is how a client talks to a director.
+// ClientConfig is how a client talks to a director. It sends the keep-alives.
 func ClientConfig() *quic.Config {
 	return withProof(&quic.Config{
 		MaxIdleTimeout:                 clientIdle,
-		KeepAlivePeriod:                clientKeepAlive,
+		KeepAlivePeriod:                ClientKeepAlive,
 		InitialStreamReceiveWindow:     clientStreamWindow,
 		MaxStreamReceiveWindow:         clientStreamWindow,
 		InitialConnectionReceiveWindow: clientConnWindow,

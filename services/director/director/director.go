@@ -82,6 +82,7 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 	d.server = server.New(server.Config{
 		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions,
 		MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
+		ClientIdle: cfg.ClientIdleTimeout,
 	}, d.sessions, deps.Log)
 	d.swapper = swap.New(swap.Config{
 		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, Pace: cfg.RebalancePace, Confirm: cfg.Confirm == "operator",

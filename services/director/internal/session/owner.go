@@ -23,11 +23,10 @@ func (s *Session) Run(ctx context.Context) {
 	for !s.over || !s.flushed() {
 		select {
 		case <-ctx.Done():
-			s.ends(Cancelled, "the connection ended")
+			s.clientGone(context.Cause(ctx), "the connection ended")
 			return
 		case <-s.flow.client.stream.Context().Done():
-			s.log.Info("stream cancelled by the client", zap.Uint64("sequence", s.length()))
-			s.ends(Cancelled, "cancelled by the client")
+			s.clientGone(context.Cause(s.flow.client.stream.Context()), "cancelled by the client")
 			return
 		case <-s.inbox.ready:
 			gone := false
@@ -49,6 +48,18 @@ func (s *Session) Run(ctx context.Context) {
 		timer.Reset(s.nextCheck())
 	}
 	_ = s.flow.client.stream.Close() // an error here means that the client is gone
+}
+
+// clientGone ends the session, since its stream or its connection has ended. how is how, unless nobody said goodbye.
+func (s *Session) clientGone(cause error, how string) {
+	switch {
+	case wire.LostPeer(cause):
+		how = "client lost"
+		s.log.Info("stream ends: client lost", zap.Uint64("sequence", s.length()))
+	case how == "cancelled by the client":
+		s.log.Info("stream cancelled by the client", zap.Uint64("sequence", s.length()))
+	}
+	s.ends(Cancelled, how)
 }
 
 func (s *Session) length() uint64 {
