@@ -17,8 +17,6 @@ const (
 	// that a director cannot make the worker hold more by granting credit without reading; on the control stream nothing
 	// can wait, and the link ends.
 	maxQueued = 1 << 20
-	// maxWrite is how many bytes are handed to QUIC at once: room is given back after each.
-	maxWrite = 64 << 10
 	// takeTimeout is how long a director may take nothing of what waits for it. QUIC has megabytes of it then.
 	takeTimeout = 30 * time.Second
 )
@@ -131,13 +129,13 @@ func (w *queueWriter) Write(b []byte) (written int, err error) {
 		if err := w.stream.SetWriteDeadline(time.Now().Add(takeTimeout)); err != nil {
 			return written, err
 		}
-		n, err := w.stream.Write(b[written:min(written+maxWrite, len(b))])
+		n, err := w.stream.Write(b[written:]) // all: QUIC sends faster what it has in one piece
 		w.queue.wrote(n)
 		written += n
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && n == 0:
 			return written, errNotTaken
-		}
-		if err != nil {
+		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded): // else it takes, but slowly
 			return written, err
 		}
 	}
