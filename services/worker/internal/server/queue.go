@@ -17,8 +17,9 @@ const (
 	// that a director cannot make the worker hold more by granting credit without reading; on the control stream nothing
 	// can wait, and the link ends.
 	maxQueued = 1 << 20
-	// takeTimeout is how long a director may take nothing of what waits for it. QUIC has megabytes of it then.
-	takeTimeout = 30 * time.Second
+	// takeTimeout is how long a director may take nothing of what waits for it, or twice that if it took some before. QUIC
+	// has megabytes of it then.
+	takeTimeout = 15 * time.Second
 )
 
 var (
