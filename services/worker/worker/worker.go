@@ -16,9 +16,9 @@ import (
 
 	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/services/worker/internal/failure"
-	"github.com/connswap/connswap/services/worker/internal/pace"
 	"github.com/connswap/connswap/services/worker/internal/registrar"
 	"github.com/connswap/connswap/services/worker/internal/server"
+	"github.com/connswap/connswap/services/worker/internal/stepclock"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
@@ -49,8 +49,8 @@ type Worker struct {
 	started  time.Time
 
 	impaired *quicnet.Impaired // the network, where packets have to be lost; else nil
-	clock    *pace.Clock
-	gate     *pace.Gate
+	clock    *stepclock.Clock
+	gate     *failure.Gate
 	states   *server.States
 	server   *server.Server
 	injector *failure.Injector
@@ -72,7 +72,7 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 	deps.Log = deps.Log.With(zap.String("worker", cfg.Label))
 	w := &Worker{
 		cfg: cfg, deps: deps, engine: deps.Engine, instance: newInstance(),
-		started: time.Now(), clock: pace.NewClock(cfg.TokenInterval), gate: &pace.Gate{},
+		started: time.Now(), clock: stepclock.NewClock(cfg.TokenInterval), gate: &failure.Gate{},
 	}
 	if w.engine == nil {
 		var err error

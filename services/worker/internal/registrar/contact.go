@@ -21,8 +21,8 @@ import (
 )
 
 var (
-	// errLeft is why a contact ends from this side.
-	errLeft = errors.New("leaving")
+	// errDone is why a contact ends from this side.
+	errDone = errors.New("leaving")
 	// errOther is why a contact gives up its place for one at another address of the same director.
 	errOther = errors.New("the director cannot reach the worker at the address that it sees from here")
 )
@@ -40,15 +40,15 @@ const (
 // contact is one address of a director. It registers there and renews that whenever it is lost, unless the director that
 // answers has the worker's registration already. The goroutine of run owns it, except where a field says otherwise.
 type contact struct {
-	registrar *Registrar
-	addr      string
-	stop      context.CancelFunc
-	log       *zap.Logger
-	told      map[string]bool // reasons since the last registration
-	backoff   retry.Backoff
-	last      string    // instance of the director's process that answered last
-	ended     time.Time // the last registration, if there was one
-	stepped   time.Time // when it last gave its place up for another address; owned by whoever listens to the director
+	registrar  *Registrar
+	addr       string
+	stop       context.CancelFunc
+	log        *zap.Logger
+	complaints map[string]bool // reasons that were logged since the last registration
+	backoff    retry.Backoff
+	last       string    // instance of the director's process that answered last
+	ended      time.Time // the last registration, if there was one
+	stepped    time.Time // when it last gave its place up for another address; owned by whoever listens to the director
 
 	look chan struct{} // capacity 1: a link has ended, see whether the director is still the same; for any goroutine
 
@@ -79,23 +79,23 @@ func (c *contact) wake(instance string) {
 
 func (c *contact) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		taken, err := c.hold(ctx)
+		taken, err := c.keepRegistered(ctx)
 		switch {
 		case ctx.Err() != nil:
 		case taken != nil:
 			c.standBy(ctx, taken)
 		case errors.Is(err, errOther):
-			c.rest(ctx) // the other one is faster
+			c.backOff(ctx) // the other one is faster
 		default:
 			c.complain(err)
-			c.rest(ctx)
+			c.backOff(ctx)
 		}
 	}
 }
 
 // standBy waits while the contact at another address has the registration at this one's director.
 func (c *contact) standBy(ctx context.Context, taken *place) {
-	c.told = nil
+	c.complaints = nil
 	c.backoff.Reset()
 	timer := time.NewTimer(askAgain)
 	defer timer.Stop()
@@ -107,8 +107,8 @@ func (c *contact) standBy(ctx context.Context, taken *place) {
 	c.registrar.places.stopWaiting(taken)
 }
 
-// rest waits before the next attempt.
-func (c *contact) rest(ctx context.Context) {
+// backOff waits before the next attempt.
+func (c *contact) backOff(ctx context.Context) {
 	wait := c.backoff.Next()
 	if !c.ended.IsZero() && time.Since(c.ended) < lately {
 		wait = min(wait, soon)
@@ -125,13 +125,13 @@ func (c *contact) rest(ctx context.Context) {
 // complain logs an error the first time that it stands between the worker and the director.
 func (c *contact) complain(err error) {
 	reason := reasonOf(err)
-	if c.told[reason] {
+	if c.complaints[reason] {
 		return
 	}
-	if c.told == nil || len(c.told) >= maxComplaints {
-		c.told = make(map[string]bool)
+	if c.complaints == nil || len(c.complaints) >= maxComplaints {
+		c.complaints = make(map[string]bool)
 	}
-	c.told[reason] = true
+	c.complaints[reason] = true
 	c.log.Warn("not registered at director", zap.Error(err))
 }
 
@@ -144,9 +144,9 @@ func reasonOf(err error) string {
 	return err.Error()
 }
 
-// hold registers and sends heartbeats until that fails or ctx ends. If another contact has the place at this director,
-// hold registers nowhere and returns that place.
-func (c *contact) hold(ctx context.Context) (taken *place, err error) {
+// keepRegistered registers and sends heartbeats until that fails or ctx ends. If another contact has the place at this director,
+// keepRegistered registers nowhere and returns that place.
+func (c *contact) keepRegistered(ctx context.Context) (taken *place, err error) {
 	cfg, deps := c.registrar.cfg, c.registrar.deps
 	dialling, cancel := context.WithTimeoutCause(ctx, cfg.Timeout, errors.New("no answer"))
 	defer cancel()
@@ -161,7 +161,7 @@ func (c *contact) hold(ctx context.Context) (taken *place, err error) {
 		_ = conn.CloseWithError(wire.QUICShutdown, string(wire.CodeShutdown)) // always nil
 	})
 	defer func() {
-		end(errLeft)
+		end(errDone)
 		<-unblocked
 		_ = conn.Close(wire.QUICShutdown, "") // the socket; all else is closed
 	}()
@@ -186,11 +186,11 @@ func (c *contact) hold(ctx context.Context) (taken *place, err error) {
 	c.begin(at, who)
 	defer c.finish()
 
-	h := &heart{contact: c, place: at, stream: stream}
+	h := &heartbeats{contact: c, place: at, stream: stream}
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { end(h.listen(frames)) })
-	running.Go(func() { end(c.watch(ctx, who.GetInstance())) })
+	running.Go(func() { end(c.watchDirector(ctx, who.GetInstance())) })
 	end(h.beat(ctx))
 	_ = conn.CloseWithError(wire.QUICShutdown, string(wire.CodeShutdown)) // always nil
 	return nil, context.Cause(ctx)
@@ -199,7 +199,7 @@ func (c *contact) hold(ctx context.Context) (taken *place, err error) {
 // begin records that the worker is registered.
 func (c *contact) begin(at *place, who *wirepb.HealthReply) {
 	c.log.Info("registered", zap.String("director", wire.Text(who.GetName())))
-	c.told = nil
+	c.complaints = nil
 	c.backoff.Reset()
 	c.registrar.places.stand(at)
 	c.mu.Lock()
@@ -219,9 +219,9 @@ func (c *contact) finish() {
 	c.mu.Unlock()
 }
 
-// watch asks who is at the address whenever a link has ended, and returns when nobody answers, or another process than the
+// watchDirector asks who is at the address whenever a link has ended, and returns when nobody answers, or another process than the
 // one at which the worker is registered: that is known long before a heartbeat stays unanswered.
-func (c *contact) watch(ctx context.Context, instance string) error {
+func (c *contact) watchDirector(ctx context.Context, instance string) error {
 	cfg, deps := c.registrar.cfg, c.registrar.deps
 	for {
 		select {

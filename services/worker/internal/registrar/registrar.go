@@ -9,7 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/worker/internal/pace"
+	"github.com/connswap/connswap/services/worker/internal/failure"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/retry"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -31,7 +31,7 @@ type Deps struct {
 	DrainedBy func() string // director whose operator has taken the worker out of use, or empty; told at registration
 	// Replaced is told that another process of a director answers where the one of that instance did.
 	Replaced func(instance string)
-	Gate     *pace.Gate // heartbeats pass it
+	Gate     *failure.Gate // heartbeats pass it
 	Log      *zap.Logger
 }
 

@@ -47,8 +47,9 @@ type link struct {
 	tokens   []*queue
 	written  chan struct{} // closed when nothing is written to token streams any more
 
-	tied   bool // it has its tether; guarded by Server.mu
-	orphan bool // another process has followed the director's; guarded by Server.mu
+	// Guarded by Server.mu.
+	hasTether  bool
+	superseded bool // another process has followed the director's
 
 	mu       sync.Mutex
 	attempts map[uint64]*attempt // by session
@@ -68,7 +69,7 @@ func (s *Server) serveLink(ctx context.Context, conn *quic.Conn) {
 	closed := make(chan struct{})
 	context.AfterFunc(ctx, func() { // unblocks all reads and writes
 		defer close(closed)
-		code, reason := closing(context.Cause(ctx))
+		code, reason := closeReason(context.Cause(ctx))
 		_ = conn.CloseWithError(code, reason) // always nil
 	})
 	end(l.run(ctx))
@@ -84,8 +85,8 @@ func (l *link) run(ctx context.Context) error {
 	l.log.Info("link opened")
 	err = l.serve(ctx, s)
 	l.end(err)
-	l.drop()
-	l.server.leave(l)
+	l.stopAttempts()
+	l.server.removeLink(l)
 	if cause := context.Cause(ctx); !errors.Is(cause, errShutdown) && !errors.Is(cause, errReplaced) {
 		l.server.deps.LinkEnded(l.instance)
 	}
@@ -170,7 +171,7 @@ func (l *link) turnAway(ctx context.Context, stream *quic.Stream, refusal *wire.
 		return
 	}
 	_ = stream.Close() // fails only where the connection has
-	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	ctx, cancel := context.WithTimeout(ctx, farewellTimeout)
 	defer cancel()
 	<-ctx.Done()
 }
@@ -195,7 +196,7 @@ func (l *link) serve(ctx context.Context, s streams) error {
 		writers.Wait()
 		close(l.written)
 	})
-	l.server.join(l)
+	l.server.addLink(l)
 	l.running.Go(func() {
 		if err := l.control.run(ctx, s.control); err != nil {
 			l.end(err)
@@ -243,8 +244,8 @@ func (l *link) report(ctx context.Context) {
 	}
 }
 
-// drop stops all attempts.
-func (l *link) drop() {
+// stopAttempts ends all sessions here; nothing of them is put out any more when it returns.
+func (l *link) stopAttempts() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, a := range l.attempts {
@@ -263,8 +264,8 @@ func (l *link) list() []Session {
 	return sessions
 }
 
-// closing is how the director is told why the link ends.
-func closing(cause error) (quic.ApplicationErrorCode, string) {
+// closeReason is how the director is told why the link ends.
+func closeReason(cause error) (quic.ApplicationErrorCode, string) {
 	var refusal *wire.Error
 	switch {
 	case errors.Is(cause, errShutdown):

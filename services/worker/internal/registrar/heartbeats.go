@@ -16,8 +16,8 @@ import (
 // remindAfter is how often it is told that a director still cannot reach the worker.
 const remindAfter = 10 * time.Minute
 
-// heart sends the heartbeats of one registration.
-type heart struct {
+// heartbeats are those of one registration. The goroutine of beat sends them, that of listen takes the answers.
+type heartbeats struct {
 	contact *contact
 	place   *place
 	stream  *quic.Stream
@@ -32,7 +32,7 @@ type heart struct {
 }
 
 // beat sends a heartbeat now and at each interval, until one is not answered in time or ctx ends.
-func (h *heart) beat(ctx context.Context) error {
+func (h *heartbeats) beat(ctx context.Context) error {
 	cfg, deps := h.contact.registrar.cfg, h.contact.registrar.deps
 	ticker := time.NewTicker(cfg.Interval)
 	defer ticker.Stop()
@@ -45,14 +45,14 @@ func (h *heart) beat(ctx context.Context) error {
 		if err := h.send(deps.Load()); err != nil {
 			return fmt.Errorf("sending a heartbeat: %w", err)
 		}
-		if err := h.rest(ctx, ticker.C); err != nil {
+		if err := h.untilNext(ctx, ticker.C); err != nil {
 			return err
 		}
 	}
 }
 
-// rest waits until it is time for the next heartbeat.
-func (h *heart) rest(ctx context.Context, tick <-chan time.Time) error {
+// untilNext waits until it is time for the next heartbeat.
+func (h *heartbeats) untilNext(ctx context.Context, tick <-chan time.Time) error {
 	for {
 		select {
 		case <-tick:
@@ -62,34 +62,34 @@ func (h *heart) rest(ctx context.Context, tick <-chan time.Time) error {
 				return fmt.Errorf("heartbeat not answered within %v", h.contact.registrar.cfg.Timeout)
 			}
 			h.owed = 0
-			h.watch()
+			h.setDeadline()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// watch sets late for the newest heartbeat, unless it is set or nothing is owed.
-func (h *heart) watch() {
+// setDeadline sets late for the newest heartbeat, unless it is set or nothing is owed.
+func (h *heartbeats) setDeadline() {
 	if h.owed == 0 && h.acked.Load() < h.sent {
 		h.owed = h.sent
 		h.late.Reset(h.contact.registrar.cfg.Timeout)
 	}
 }
 
-func (h *heart) send(sessions int) error {
+func (h *heartbeats) send(sessions int) error {
 	h.sent++
 	m := &wirepb.Heartbeat{Count: h.sent, Sessions: uint32(sessions)}
 	if err := h.stream.SetWriteDeadline(time.Now().Add(h.contact.registrar.cfg.Timeout)); err != nil {
 		return err
 	}
 	_, err := h.stream.Write(wire.Append(nil, m))
-	h.watch()
+	h.setDeadline()
 	return err
 }
 
 // listen takes the answers.
-func (h *heart) listen(frames *wire.Reader) error {
+func (h *heartbeats) listen(frames *wire.Reader) error {
 	for {
 		ack, err := wire.ReadMessage[*wirepb.HeartbeatAck](frames)
 		if err != nil {
@@ -105,7 +105,7 @@ func (h *heart) listen(frames *wire.Reader) error {
 // reached takes note of whether the director can reach the worker's USER port. It reports true where the place is better
 // left to the contact at another address of the same director: an empty host in an advertised address stands for the one
 // that the director sees, and that may be the wrong one of two.
-func (h *heart) reached(unreachable string) (leave bool) {
+func (h *heartbeats) reached(unreachable string) (leave bool) {
 	c := h.contact
 	changed, contested := c.registrar.places.reached(h.place, unreachable)
 	switch {
