@@ -35,7 +35,6 @@
 //	    token streams:  ← Begin, tokens, End or Fail, of many sessions interleaved; the sessions of one
 //	        client's connection stay on one stream
 //	connswap-mgmt/1  worker → director, and anyone → anyone for health, MGMT port
-//	    HealthRequest → / ← HealthReply, to learn which process it is; then
 //	    Register → / ← Registered; Heartbeat → / ← HeartbeatAck …
 //	    HealthRequest → / ← HealthReply
 //	    Operate → / ← Operated …                      operator → director

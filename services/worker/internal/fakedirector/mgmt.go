@@ -29,9 +29,10 @@ type Mgmt struct {
 	unable string // why it cannot reach the worker
 	give   func(context.Context, mgmt.Stream, *wirepb.Pull) error
 
-	dead   atomic.Bool // its process was killed
-	stop   context.CancelFunc
-	served chan struct{} // closed when nothing of it runs any more
+	instance string
+	dead     atomic.Bool // its process was killed
+	stop     context.CancelFunc
+	served   chan struct{} // closed when nothing of it runs any more
 }
 
 // Listen serves registrations from host on. It does not say which process it is, as directors of the release before.
@@ -54,6 +55,7 @@ func (w *World) ListenAs(t *testing.T, host quicnet.Network, instance string) *M
 		Heartbeats:    make(chan *wirepb.Heartbeat, 1<<10),
 		served:        make(chan struct{}),
 		conns:         make(map[*quic.Conn]bool),
+		instance:      instance,
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	m.stop = stop
@@ -149,7 +151,7 @@ func (m *Mgmt) count(conn *quic.Conn) {
 }
 
 func (m *Mgmt) heartbeats(s mgmt.Stream) error {
-	reply := wire.Append(nil, &wirepb.Registered{DirectorId: "director-1"})
+	reply := wire.Append(nil, &wirepb.Registered{DirectorId: "director-1", DirectorInstance: m.instance})
 	for {
 		if _, err := s.Write(reply); err != nil {
 			return err

@@ -165,45 +165,61 @@ func (c *contact) keepRegistered(ctx context.Context) (taken *place, err error) 
 		<-unblocked
 		_ = conn.Close(wire.QUICShutdown, "") // the socket; all else is closed
 	}()
-	who, err := mgmt.Ask(dialling, conn)
+	director, err := c.whose(dialling, conn)
 	if err != nil {
 		return nil, fmt.Errorf("asking who it is: %w", err)
 	}
-	if c.last != "" && c.last != who.GetInstance() {
-		deps.Replaced(c.last)
-	}
-	c.last = who.GetInstance()
-	director := cmp.Or(who.GetInstance(), c.addr)
 	at, mine := c.registrar.places.take(director)
 	if !mine {
 		return at, nil
 	}
-	defer c.registrar.places.free(director)
-	stream, frames, err := c.introduce(dialling, conn)
+	defer func() { c.registrar.places.free(director) }()
+	stream, frames, welcome, err := c.introduce(dialling, conn)
 	if err != nil {
 		return nil, err
 	}
-	c.begin(at, who)
+	if instance := welcome.GetDirectorInstance(); instance != "" && instance != director {
+		if !c.registrar.places.rename(director, instance) {
+			return nil, errOther
+		}
+		director = instance
+	}
+	c.begin(at, welcome)
 	defer c.finish()
 
 	h := &heartbeats{contact: c, place: at, stream: stream}
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { end(h.listen(frames)) })
-	running.Go(func() { end(c.watchDirector(ctx, who.GetInstance())) })
+	running.Go(func() { end(c.watchDirector(ctx, welcome.GetDirectorInstance())) })
 	end(h.beat(ctx))
 	_ = conn.CloseWithError(wire.QUICShutdown, string(wire.CodeShutdown)) // always nil
 	return nil, context.Cause(ctx)
 }
 
+// whose returns what the place at this address is called before the worker is registered. Where there are several addresses
+// that is the instance of the director's process, which is asked for: it may have the worker's registration already.
+func (c *contact) whose(ctx context.Context, conn *quicnet.Conn) (string, error) {
+	if !c.registrar.severalAddresses() {
+		return c.addr, nil
+	}
+	who, err := mgmt.Ask(ctx, conn)
+	return cmp.Or(who.GetInstance(), c.addr), err
+}
+
 // begin records that the worker is registered.
-func (c *contact) begin(at *place, who *wirepb.HealthReply) {
-	c.log.Info("registered", zap.String("director", wire.Text(who.GetName())))
+func (c *contact) begin(at *place, welcome *wirepb.Registered) {
+	c.log.Info("registered", zap.String("director", wire.Text(welcome.GetDirectorId())))
+	instance := welcome.GetDirectorInstance()
+	if c.last != "" && c.last != instance {
+		c.registrar.deps.Replaced(c.last)
+	}
+	c.last = instance
 	c.complaints = nil
 	c.backoff.Reset()
 	c.registrar.places.stand(at)
 	c.mu.Lock()
-	c.instance = who.GetInstance()
+	c.instance = instance
 	c.mu.Unlock()
 	select { // what was to be looked at is over
 	case <-c.look:
@@ -243,7 +259,7 @@ func (c *contact) watchDirector(ctx context.Context, instance string) error {
 
 // introduce registers with the highest version that the director will have, of those that this worker speaks: a
 // director of the release before knows its own only.
-func (c *contact) introduce(ctx context.Context, conn *quicnet.Conn) (*quic.Stream, *wire.Reader, error) {
+func (c *contact) introduce(ctx context.Context, conn *quicnet.Conn) (*quic.Stream, *wire.Reader, *wirepb.Registered, error) {
 	register := proto.CloneOf(c.registrar.cfg.Register)
 	register.DrainedBy = c.registrar.deps.DrainedBy()
 	register.Drained = register.DrainedBy != ""
@@ -251,31 +267,32 @@ func (c *contact) introduce(ctx context.Context, conn *quicnet.Conn) (*quic.Stre
 	for {
 		stream, err := conn.OpenStreamSync(ctx)
 		if err != nil {
-			return nil, nil, fmt.Errorf("opening a stream: %w", err)
+			return nil, nil, nil, fmt.Errorf("opening a stream: %w", err)
 		}
 		frames := wire.NewReader(stream, wire.MaxControl)
-		err = c.register(stream, frames, register)
+		welcome, err := c.register(stream, frames, register)
 		switch {
 		case err == nil:
-			return stream, frames, nil
+			return stream, frames, welcome, nil
 		case !errors.Is(err, &wire.Error{Code: wire.CodeVersion}):
-			return nil, nil, fmt.Errorf("registering: %w", err)
+			return nil, nil, nil, fmt.Errorf("registering: %w", err)
 		case register.GetVersion() <= oldest:
-			return nil, nil, fmt.Errorf("registering with version %d to %d: %w", oldest, newest, err)
+			return nil, nil, nil, fmt.Errorf("registering with version %d to %d: %w", oldest, newest, err)
 		}
 		register.Version--
 	}
 }
 
-func (c *contact) register(stream *quic.Stream, frames *wire.Reader, register *wirepb.Register) error {
+func (c *contact) register(stream *quic.Stream, frames *wire.Reader, register *wirepb.Register) (*wirepb.Registered, error) {
 	if err := stream.SetDeadline(time.Now().Add(c.registrar.cfg.Timeout)); err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := stream.Write(wire.Append(nil, register)); err != nil {
-		return err
+		return nil, err
 	}
-	if _, err := wire.ReadMessage[*wirepb.Registered](frames); err != nil {
-		return err
+	welcome, err := wire.ReadMessage[*wirepb.Registered](frames)
+	if err != nil {
+		return nil, err
 	}
-	return stream.SetDeadline(time.Time{})
+	return welcome, stream.SetDeadline(time.Time{})
 }

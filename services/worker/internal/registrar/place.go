@@ -16,7 +16,7 @@ type place struct {
 // places are all of a Registrar's. It is safe for concurrent use.
 type places struct {
 	mu sync.Mutex
-	of map[string]*place // by instance of the director; an entry lasts as long as a contact holds it
+	of map[string]*place // by instance of the director, or address; an entry lasts as long as a contact holds it
 }
 
 // take returns the place at a process of a director, and whether the caller holds it now. If not, somebody else does.
@@ -45,6 +45,18 @@ func (p *places) free(director string) {
 	defer p.mu.Unlock()
 	close(p.of[director].freed)
 	delete(p.of, director)
+}
+
+// rename makes a place known by another name. It is false if there is one of that name.
+func (p *places) rename(from, to string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.of[to] != nil {
+		return false
+	}
+	p.of[to] = p.of[from]
+	delete(p.of, from)
+	return true
 }
 
 func (p *places) stand(at *place) {

@@ -88,6 +88,12 @@ func (r *Registrar) LinkEnded(instance string) {
 	}
 }
 
+func (r *Registrar) severalAddresses() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.contacts) > 1
+}
+
 // Run keeps the registrations until ctx ends; then it takes leave of the directors.
 func (r *Registrar) Run(ctx context.Context) error {
 	defer r.running.Wait()
