@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +39,8 @@ type cluster struct {
 	engine   engine.Engine                         // of the workers; nil for the configured one
 	strict   bool                                  // errors in logs are violations
 	logged   messages                              // of the director
+
+	killDirector func() // as kill -9 does; direct starts another one
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -143,8 +146,20 @@ func (c *cluster) direct(change func(*config.Director)) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	ctx, end := context.WithCancel(c.ctx)
+	ended := make(chan struct{})
+	var killed atomic.Bool
+	c.killDirector = func() {
+		killed.Store(true)
+		c.director.Kill()
+		end()
+		<-ended
+		c.director.Restart()
+	}
 	c.wg.Go(func() {
-		if err := d.Run(c.ctx); err != nil {
+		defer close(ended)
+		defer end()
+		if err := d.Run(ctx); err != nil && !killed.Load() {
 			c.t.Errorf("director: %v", err)
 		}
 	})

@@ -1,5 +1,7 @@
 package config
 
+import "time"
+
 // Operator configures the commands that act on a cluster. Flags win over variables.
 type Operator struct {
 	Common
@@ -12,10 +14,12 @@ type Operator struct {
 type Client struct {
 	Common
 
-	Target    string `envconfig:"DIRECTOR_TARGET" default:"localhost:61000" desc:"host:port of a director's USER port"`
-	Prompt    string `envconfig:"CLIENT_PROMPT" default:"" desc:"prompt, if none is given as an argument"`
-	MaxTokens int    `envconfig:"CLIENT_MAX_TOKENS" default:"256" desc:"tokens to ask for; 0 for as many as the director allows"`
-	Seed      uint64 `envconfig:"CLIENT_SEED" default:"1" desc:"seed of the sampler: the same prompt and seed give the same text"`
-	Priority  int    `envconfig:"CLIENT_PRIORITY" default:"0" desc:"of streams that are as old as each other, the higher one is moved first when a worker is emptied; 0 to 255"`
-	Output    string `envconfig:"CLIENT_OUTPUT" default:"text" desc:"text for people, log for the log of every token, json for programs"`
+	Target      string        `envconfig:"DIRECTOR_TARGET" default:"localhost:61000" desc:"host:port of a director's USER port"`
+	Prompt      string        `envconfig:"CLIENT_PROMPT" default:"" desc:"prompt, if none is given as an argument"`
+	MaxTokens   int           `envconfig:"CLIENT_MAX_TOKENS" default:"256" desc:"tokens to ask for; 0 for as many as the director allows"`
+	Seed        uint64        `envconfig:"CLIENT_SEED" default:"1" desc:"seed of the sampler: the same prompt and seed give the same text"`
+	Priority    int           `envconfig:"CLIENT_PRIORITY" default:"0" desc:"of streams that are as old as each other, the higher one is moved first when a worker is emptied; 0 to 255"`
+	KeepAlive   time.Duration `envconfig:"CLIENT_KEEP_ALIVE" default:"2s" desc:"how often a silent director is pinged"`
+	IdleTimeout time.Duration `envconfig:"CLIENT_IDLE_TIMEOUT" default:"6s" desc:"a director from which no packet came for this long, while a stream is open, is lost"`
+	Output      string        `envconfig:"CLIENT_OUTPUT" default:"text" desc:"text for people, log for the log of every token, json for programs"`
 }

@@ -137,6 +137,29 @@ func TestProblems(t *testing.T) {
 		{"no host to dial", client, env{"DIRECTOR_TARGET": ":61000"}, []string{`DIRECTOR_TARGET=":61000": no host; give host:port such as localhost:61000`}},
 		{"a URL", client, env{"DIRECTOR_TARGET": "http://localhost:61000"}, []string{`DIRECTOR_TARGET="http://localhost:61000": not an address; give host:port such as localhost:61000`}},
 		{"a path", client, env{"DIRECTOR_TARGET": "a/b:61000"}, []string{`DIRECTOR_TARGET="a/b:61000": the host has a character that no host name has; give host:port such as localhost:61000`}},
+		{"advertised nowhere", worker, env{"WORKER_ADVERTISE_USER_ADDR": "0.0.0.0:62001", "WORKER_ADVERTISE_MGMT_ADDR": "[::]:63001"}, []string{
+			`WORKER_ADVERTISE_USER_ADDR="0.0.0.0:62001": 0.0.0.0 stands for all addresses of one's own machine, others cannot dial it; give host:port as others reach this worker, such as worker-a.example:62001, or leave it empty`,
+			`WORKER_ADVERTISE_MGMT_ADDR="[::]:63001": :: stands for all addresses of one's own machine, others cannot dial it; give host:port as others reach this worker, such as worker-a.example:62001, or leave it empty`,
+		}},
+		{"advertised in disguise", worker, env{"WORKER_ADVERTISE_USER_ADDR": "[::ffff:0.0.0.0]:62001", "WORKER_ADVERTISE_MGMT_ADDR": "0:63001"}, []string{
+			`WORKER_ADVERTISE_USER_ADDR="[::ffff:0.0.0.0]:62001": ::ffff:0.0.0.0 stands for all addresses of one's own machine, others cannot dial it; give host:port as others reach this worker, such as worker-a.example:62001, or leave it empty`,
+			`WORKER_ADVERTISE_MGMT_ADDR="0:63001": "0" looks like an address and is none; give host:port as others reach this worker, such as worker-a.example:62001, or leave it empty`,
+		}},
+		{"advertised to many", worker, env{"WORKER_ADVERTISE_USER_ADDR": "224.0.0.1:62001", "WORKER_ADVERTISE_MGMT_ADDR": "255.255.255.255:63001"}, []string{
+			`WORKER_ADVERTISE_USER_ADDR="224.0.0.1:62001": 224.0.0.1 is a multicast address; give host:port as others reach this worker, such as worker-a.example:62001, or leave it empty`,
+			`WORKER_ADVERTISE_MGMT_ADDR="255.255.255.255:63001": 255.255.255.255 is the broadcast address; give host:port as others reach this worker, such as worker-a.example:62001, or leave it empty`,
+		}},
+		{"advertised to many, IPv6", worker, env{"WORKER_ADVERTISE_USER_ADDR": "[ff02::1]:62001", "WORKER_ADVERTISE_MGMT_ADDR": "a:0"}, []string{
+			`WORKER_ADVERTISE_USER_ADDR="[ff02::1]:62001": ff02::1 is a multicast address; give host:port as others reach this worker, such as worker-a.example:62001, or leave it empty`,
+			`WORKER_ADVERTISE_MGMT_ADDR="a:0": the port is not a number from 1 to 65535; give host:port such as localhost:61000`,
+		}},
+		{"lost before it is pinged", client, env{"CLIENT_KEEP_ALIVE": "6s"}, []string{
+			`CLIENT_IDLE_TIMEOUT="6s": not above CONNECTION_SWAP_CLIENT_KEEP_ALIVE="6s"; give at least twice that`,
+		}},
+		{"served to many", worker, env{"WORKER_USER_ADDR": "224.0.0.1:62001", "DIRECTOR_MGMT_ADDR": "255.255.255.255:61001"}, []string{
+			`WORKER_USER_ADDR="224.0.0.1:62001": 224.0.0.1 is a multicast address; give [host]:port such as :61000`,
+			`DIRECTOR_MGMT_ADDR="255.255.255.255:61001": 255.255.255.255 is the broadcast address; give host:port such as localhost:61000`,
+		}},
 		{"advertised without host", worker, env{"WORKER_ADVERTISE_USER_ADDR": ":1", "WORKER_ADVERTISE_MGMT_ADDR": "x"}, []string{
 			`WORKER_ADVERTISE_USER_ADDR=":1": no host; give host:port such as localhost:61000`,
 			`WORKER_ADVERTISE_MGMT_ADDR="x": not an address; give host:port such as localhost:61000`,

@@ -3,7 +3,6 @@ package config
 import (
 	"cmp"
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,6 +50,7 @@ func (d *Director) validateLimits(p *Problems) {
 	p.atLeast("DIRECTOR_WINDOW_TOKENS", d.WindowTokens, 1)
 	p.positive("DIRECTOR_WORKER_WAIT", d.WorkerWait)
 	p.positive("DIRECTOR_CLIENT_STALL", d.ClientStall)
+	p.positive("DIRECTOR_CLIENT_IDLE_TIMEOUT", d.ClientIdleTimeout)
 	p.atLeast("DIRECTOR_MAX_SWAPS_PER_MINUTE", d.MaxSwapsPerMinute, 1)
 	p.atLeast("DIRECTOR_MAX_CONCURRENT_SWAPS", d.MaxConcurrentSwaps, 1)
 	p.oneOf("DIRECTOR_ROUTING", d.Routing, "round_robin", "least_loaded", "p2c")
@@ -90,12 +90,8 @@ func (w *Worker) validate(p *Problems) {
 	w.Peer.validate(p)
 	p.listenAddr("WORKER_USER_ADDR", w.UserAddr)
 	p.listenAddr("WORKER_MGMT_ADDR", w.MgmtAddr)
-	if w.AdvertiseUserAddr != "" {
-		p.targetAddr("WORKER_ADVERTISE_USER_ADDR", w.AdvertiseUserAddr)
-	}
-	if w.AdvertiseMgmtAddr != "" {
-		p.targetAddr("WORKER_ADVERTISE_MGMT_ADDR", w.AdvertiseMgmtAddr)
-	}
+	p.advertisedAddr("WORKER_ADVERTISE_USER_ADDR", w.AdvertiseUserAddr)
+	p.advertisedAddr("WORKER_ADVERTISE_MGMT_ADDR", w.AdvertiseMgmtAddr)
 	if len(w.Directors) == 0 {
 		p.add("DIRECTOR_MGMT_ADDR", "", "no director; give a list of host:port such as localhost:61001")
 	}
@@ -127,6 +123,8 @@ func (c *Client) validate(p *Problems) {
 	c.Common.validate(p)
 	p.targetAddr("DIRECTOR_TARGET", c.Target)
 	p.atLeast("CLIENT_MAX_TOKENS", c.MaxTokens, 0)
+	p.positive("CLIENT_KEEP_ALIVE", c.KeepAlive)
+	p.above("CLIENT_IDLE_TIMEOUT", c.IdleTimeout, "CLIENT_KEEP_ALIVE", c.KeepAlive)
 	between(p, "CLIENT_PRIORITY", c.Priority, 0, 255)
 	p.oneOf("CLIENT_OUTPUT", c.Output, "text", "log", "json")
 }
@@ -148,38 +146,6 @@ func (c *Peer) validate(p *Problems) {
 	between(p, "MAX_STATE_BYTES", c.MaxStateBytes, 0, wire.MaxState)
 	p.atLeast("TRANSFER_RATE", c.TransferRate, 1<<10)
 	between(p, "PACKET_LOSS", c.PacketLoss, 0, 0.9)
-}
-
-// listenAddr checks an address to bind: [host]:port, port 0 for any free one.
-func (p *Problems) listenAddr(name, addr string) {
-	if _, err := splitAddr(addr, 0); err != nil {
-		p.add(name, addr, "%v; give [host]:port such as :61000", err)
-	}
-}
-
-// targetAddr checks an address to dial: host:port.
-func (p *Problems) targetAddr(name, addr string) {
-	host, err := splitAddr(addr, 1)
-	if err == nil && host == "" {
-		err = fmt.Errorf("no host")
-	}
-	if err != nil {
-		p.add(name, addr, "%v; give host:port such as localhost:61000", err)
-	}
-}
-
-func splitAddr(addr string, lowest int) (host string, err error) {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "", fmt.Errorf("not an address")
-	}
-	if number, err := strconv.ParseUint(port, 10, 16); err != nil || int(number) < lowest {
-		return "", fmt.Errorf("the port is not a number from %d to 65535", lowest)
-	}
-	if strings.ContainsAny(host, " \t\r\n/") {
-		return "", fmt.Errorf("the host has a character that no host name has")
-	}
-	return host, nil
 }
 
 // label checks a name.

@@ -29,11 +29,11 @@ func TestVariablesAreDescribed(t *testing.T) {
 func TestUsage(t *testing.T) {
 	var out strings.Builder
 	require.NoError(t, config.Usage(&out, config.Client{}))
-	require.Equal(t, `VARIABLE                           TYPE              DEFAULT          MEANING
-CONNECTION_SWAP_LOG_LEVEL          text              info             debug, info, warn or error
-CONNECTION_SWAP_LOG_FORMAT         text              console          console for people, json for machines
+	require.Equal(t, `VARIABLE                             TYPE              DEFAULT          MEANING
+CONNECTION_SWAP_LOG_LEVEL            text              info             debug, info, warn or error
+CONNECTION_SWAP_LOG_FORMAT           text              console          console for people, json for machines
 `, strings.Join(strings.SplitAfter(out.String(), "\n")[:3], ""))
-	require.Contains(t, out.String(), "CONNECTION_SWAP_CLIENT_SEED        unsigned integer  1 ")
+	require.Contains(t, out.String(), "CONNECTION_SWAP_CLIENT_SEED          unsigned integer  1 ")
 	require.NotContains(t, out.String(), "WORKER")
 }
 

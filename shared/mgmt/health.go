@@ -25,17 +25,23 @@ func Health(ctx context.Context, nw quicnet.Network, addr string, tlsConf *tls.C
 	defer context.AfterFunc(ctx, func() {
 		_ = conn.CloseWithError(wire.QUICOk, "") // unblocks the read below; always nil
 	})()
-	reply, err := ask(ctx, conn)
+	reply, err := Ask(ctx, conn)
 	if err != nil {
 		return nil, fmt.Errorf("asking %s for its health: %w", addr, err)
 	}
 	return reply, nil
 }
 
-func ask(ctx context.Context, conn *quicnet.Conn) (*wirepb.HealthReply, error) {
+// Ask is Health on a connection that is open already. A deadline of ctx bounds the answer too.
+func Ask(ctx context.Context, conn *quicnet.Conn) (*wirepb.HealthReply, error) {
 	stream, err := conn.OpenStreamSync(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := stream.SetDeadline(deadline); err != nil {
+			return nil, err
+		}
 	}
 	if _, err := stream.Write(wire.Append(nil, &wirepb.HealthRequest{})); err != nil {
 		return nil, err

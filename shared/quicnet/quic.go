@@ -24,8 +24,9 @@ const (
 )
 
 const (
-	clientKeepAlive = 5 * time.Second
-	clientIdle      = 30 * time.Second
+	// clientIdle is only the last resort, and for connections without streams. While a stream is open both ends judge
+	// the other's silence themselves, with a Watch.
+	clientIdle = 30 * time.Second
 
 	// LinkIdle is only the last resort. A director notices a silent link much earlier, by itself
 	// (CONNECTION_SWAP_DIRECTOR_LINK_IDLE_TIMEOUT): unlike quic-go's timer, its own does not count time in
@@ -39,12 +40,12 @@ const (
 // as tunnels.
 const initialPacket = 1200
 
-// ClientConfig is how a client talks to a director.
+// ClientConfig is how a client talks to a director. It sends the keep-alives.
 func ClientConfig() *quic.Config {
 	return withProof(&quic.Config{
 		MaxIdleTimeout:                 clientIdle,
 		InitialPacketSize:              initialPacket,
-		KeepAlivePeriod:                clientKeepAlive,
+		KeepAlivePeriod:                ClientKeepAlive,
 		InitialStreamReceiveWindow:     clientStreamWindow,
 		MaxStreamReceiveWindow:         clientStreamWindow,
 		InitialConnectionReceiveWindow: clientConnWindow,

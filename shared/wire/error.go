@@ -73,6 +73,13 @@ func (e *Error) Is(target error) bool {
 	return errors.As(target, &t) && t.Code == e.Code && (t.Message == "" || t.Message == e.Message)
 }
 
+// LostPeer reports whether that is how a connection ends from which nothing comes any more: nobody said goodbye.
+func LostPeer(err error) bool {
+	var idle *quic.IdleTimeoutError
+	var closed *quic.ApplicationError
+	return errors.As(err, &idle) || errors.As(err, &closed) && !closed.Remote && closed.ErrorCode == QUICLost
+}
+
 // Proto returns e as it crosses the wire.
 func (e *Error) Proto() *ErrorMessage {
 	return &wirepb.Error{Code: Text(string(e.Code)), Message: Text(e.Message)}

@@ -58,6 +58,8 @@ const (
 	TypeHeld     Type = 0x46
 	TypeAllow    Type = 0x48
 
+	TypeDrainMark Type = 0x49
+
 	TypeRegister      Type = 0x30
 	TypeRegistered    Type = 0x31
 	TypeHeartbeat     Type = 0x32
@@ -114,6 +116,7 @@ var messages = map[Type]Message{
 	TypeSnapshot:      (*wirepb.Snapshot)(nil),
 	TypeChunk:         (*wirepb.Chunk)(nil),
 	TypePullDone:      (*wirepb.PullDone)(nil),
+	TypeDrainMark:     (*wirepb.DrainMark)(nil),
 	TypeOperate:       (*wirepb.Operate)(nil),
 	TypeOperated:      (*wirepb.Operated)(nil),
 }

@@ -16,7 +16,8 @@ import (
 // Conn is a connection to a director. It is safe for concurrent use.
 type Conn struct {
 	quic     *quicnet.Conn
-	hello    *quic.Stream // open for as long as the connection is
+	watch    *quicnet.Watch // of the director, while streams are open
+	hello    *quic.Stream   // open for as long as the connection is
 	id       string
 	director string
 }

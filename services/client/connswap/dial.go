@@ -1,8 +1,10 @@
 package connswap
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
@@ -14,6 +16,10 @@ type Options struct {
 	TLS     identity.Source // the roots to check the director with, and the client's own certificate if it has one
 	Network quicnet.Network // nil for the operating system's
 	Name    string          // of this client, for the director's logs; may be empty
+
+	// KeepAlive is how often a silent director is pinged, IdleTimeout how long nothing may come from it while a stream is
+	// open: then it counts as lost. If zero they are 2 s and 6 s. The director has a timeout of its own.
+	KeepAlive, IdleTimeout time.Duration
 }
 
 // Dial connects to a director's USER port; target is "host:port". Where the host has several addresses it tries
@@ -40,11 +46,16 @@ func Dial(ctx context.Context, target string, opts Options) (*Conn, error) {
 
 func dial(ctx context.Context, addr string, opts Options) (*Conn, error) {
 	tls := identity.ClientTLS(opts.TLS, wire.ALPNClient, identity.Director)
-	qc, err := quicnet.Dial(ctx, opts.Network, addr, tls, quicnet.ClientConfig())
+	conf := quicnet.ClientConfig()
+	conf.KeepAlivePeriod = cmp.Or(opts.KeepAlive, conf.KeepAlivePeriod)
+	qc, err := quicnet.Dial(ctx, opts.Network, addr, tls, conf)
 	if err != nil {
 		return nil, explainIn(ctx, err)
 	}
 	conn := &Conn{quic: qc}
+	conn.watch = quicnet.NewWatch(qc.Conn, cmp.Or(opts.IdleTimeout, quicnet.ClientIdleTimeout), func() {
+		_ = qc.CloseWithError(wire.QUICLost, string(CodeLost)) // always nil
+	})
 	if err := conn.greet(ctx, opts.Name); err != nil {
 		_ = qc.Close(wire.QUICOk, string(CodeCancelled)) // the greeting's error is the one that matters
 		return nil, explainIn(ctx, err)

@@ -51,6 +51,9 @@ var (
 // ErrClosed is what a stream yields after its Close.
 var ErrClosed = errors.New("closed by this side")
 
+// errSilent is why a connection counts as lost before QUIC gives it up.
+var errSilent = errors.New("nothing came from the director any more")
+
 // ended returns why a context did.
 func ended(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
@@ -119,7 +122,10 @@ func explain(err error) error {
 
 // explainClose reads the reason of a CONNECTION_CLOSE: a Code, and perhaps a message after a colon.
 func explainClose(closed *quic.ApplicationError) error {
-	if !closed.Remote {
+	switch {
+	case wire.LostPeer(closed):
+		return wrap(CodeLost, "no connection", errSilent)
+	case !closed.Remote:
 		return fmt.Errorf("connection: %w", ErrClosed)
 	}
 	code, message, _ := strings.Cut(closed.ErrorMessage, ":")

@@ -24,9 +24,9 @@ func TestLosingTheDirector(t *testing.T) {
 		"close with a number only": {func(_ *world, s *fakedirector.Stream) {
 			_ = s.Conn.CloseWithError(wire.QUICRefused, "Something else")
 		}, connswap.CodeUnavailable, time.Second},
-		"killed":    {func(t *world, _ *fakedirector.Stream) { t.director.Kill() }, connswap.CodeLost, 10 * time.Second},
-		"crashed":   {func(t *world, _ *fakedirector.Stream) { t.director.Crash() }, connswap.CodeLost, 40 * time.Second},
-		"cut off":   {func(t *world, _ *fakedirector.Stream) { t.client.Isolate() }, connswap.CodeLost, 40 * time.Second},
+		"killed":    {func(t *world, _ *fakedirector.Stream) { t.director.Kill() }, connswap.CodeLost, 8 * time.Second},
+		"crashed":   {func(t *world, _ *fakedirector.Stream) { t.director.Crash() }, connswap.CodeLost, 8 * time.Second},
+		"cut off":   {func(t *world, _ *fakedirector.Stream) { t.client.Isolate() }, connswap.CodeLost, 8 * time.Second},
 		"cancelled": {func(_ *world, s *fakedirector.Stream) { s.CancelWrite(wire.StreamCancel) }, connswap.CodeCancelled, time.Second},
 		"refused":   {func(_ *world, s *fakedirector.Stream) { s.CancelWrite(wire.StreamRefused) }, connswap.CodeUnavailable, time.Second},
 		"reset":     {func(_ *world, s *fakedirector.Stream) { s.CancelWrite(99) }, connswap.CodeInternal, time.Second},
@@ -54,6 +54,48 @@ func TestLosingTheDirector(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A connection without streams is not watched: cut off for a while, it is there afterwards, with the same id.
+func TestIdleConnectionOutlivesAnOutage(t *testing.T) {
+	inWorld(t, func(t *world) {
+		conn := t.dial(func(s *fakedirector.Stream) {
+			s.Assign()
+			s.Say(1, "a")
+			s.Send(s.Finish())
+		})
+		generate := func() {
+			t.Helper()
+			stream, err := conn.Generate(t.Context(), connswap.Request{Prompt: "hello", MaxTokens: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := collect(stream); err != nil {
+				t.Errorf("got %v", err)
+			}
+		}
+		generate()
+		time.Sleep(time.Minute)
+		t.client.Isolate()
+		time.Sleep(20 * time.Second)
+		t.client.Rejoin()
+		generate()
+	})
+}
+
+// A director that has nothing to say for long is not lost while it answers.
+func TestSilentDirectorIsNotLost(t *testing.T) {
+	inWorld(t, func(t *world) {
+		stream := t.generate(t.Context(), func(s *fakedirector.Stream) {
+			s.Assign()
+			time.Sleep(10 * time.Minute)
+			s.Say(1, "a")
+			s.Send(s.Finish())
+		})
+		if _, err := collect(stream); err != nil {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 func TestClosingTheConnectionEndsItsStreams(t *testing.T) {

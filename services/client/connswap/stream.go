@@ -46,6 +46,7 @@ func newStream(ctx context.Context, c *Conn, qs *quic.Stream) *Stream {
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.detach = context.AfterFunc(s.ctx, s.abort)
+	context.AfterFunc(s.ctx, c.watch.Begin())
 	return s
 }
 

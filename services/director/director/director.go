@@ -56,7 +56,8 @@ type Director struct {
 	swapper     *swap.Service
 	swaps       *history // that are over
 
-	serving atomic.Bool // clients
+	serving  atomic.Bool // clients
+	instance string      // of this process
 
 	user     *quicnet.Listener
 	mgmt     *quicnet.Listener
@@ -73,6 +74,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 		cfg: cfg, versions: wire.PeerVersions(deps.Version), log: deps.Log, clock: &clock.StallProof{}, swaps: newHistory(),
 	}
 	instance := link.NewID()
+	d.instance = instance
 	d.fleet = fleet.New(link.Config{
 		DirectorID: cfg.ID, Instance: instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
 		ProgressTimeout: cfg.ProgressTimeout,
@@ -91,6 +93,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	d.server = server.New(server.Config{
 		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions,
 		MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
+		ClientIdle: cfg.ClientIdleTimeout,
 	}, d.sessions, d.clock, deps.Log)
 	d.swapper = swap.New(swap.Config{
 		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, Pace: cfg.RebalancePace, Confirm: cfg.Confirm == "operator",

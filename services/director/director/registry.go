@@ -24,7 +24,7 @@ import (
 // health answers a HealthRequest on the MGMT port.
 func (d *Director) health() *wirepb.HealthReply {
 	workers, _ := d.placement.Workers()
-	reply := &wirepb.HealthReply{Role: string(identity.Director), Name: d.cfg.ID, Ready: d.ready() == nil}
+	reply := &wirepb.HealthReply{Role: string(identity.Director), Name: d.cfg.ID, Ready: d.ready() == nil, Instance: d.instance}
 	for _, w := range workers {
 		reply.Sessions += uint32(w.Sessions)
 		reply.Capacity += uint32(w.Capacity)
@@ -73,7 +73,7 @@ func (d *Director) serveWorker(ctx context.Context, s mgmt.Stream, register *wir
 		return err
 	}
 	defer registration.Close()
-	if _, err := s.Write(wire.Append(nil, &wirepb.Registered{DirectorId: d.cfg.ID})); err != nil {
+	if _, err := s.Write(wire.Append(nil, &wirepb.Registered{DirectorId: d.cfg.ID, DirectorInstance: d.instance})); err != nil {
 		return err
 	}
 	return d.heartbeats(ctx, s, registration)
@@ -125,7 +125,7 @@ func described(r *wirepb.Register, from net.Addr, own wire.Versions) (link.Peer,
 	if r.GetCapacity() == 0 {
 		return link.Peer{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_CAPACITY=0: a worker needs room for a stream")
 	}
-	for _, text := range []string{user, mgmtAddr, r.GetEngine(), r.GetEngineFingerprint(), r.GetBuild()} {
+	for _, text := range []string{user, mgmtAddr, r.GetEngine(), r.GetEngineFingerprint(), r.GetBuild(), r.GetDrainedBy()} {
 		if len(text) > longestText || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			return link.Peer{}, wire.Errorf(wire.CodeInvalid, "%.80q: allowed are %d bytes of what can be printed", text, longestText)
 		}
@@ -134,6 +134,7 @@ func described(r *wirepb.Register, from net.Addr, own wire.Versions) (link.Peer,
 		Label: r.GetWorker(), Instance: r.GetInstance(), UserAddr: user, MgmtAddr: mgmtAddr,
 		Engine: r.GetEngine(), Fingerprint: r.GetEngineFingerprint(), Capacity: int(r.GetCapacity()),
 		Stateful: r.GetStateful(), Version: version, Build: r.GetBuild(),
+		Drained: r.GetDrained(), DrainedBy: r.GetDrainedBy(),
 	}, nil
 }
 
@@ -151,5 +152,8 @@ func reachable(addr string, from net.Addr) (string, error) {
 			return "", err
 		}
 	}
-	return net.JoinHostPort(host, port), nil
+	if port == "0" {
+		return "", errors.New("port 0 is none")
+	}
+	return net.JoinHostPort(host, port), config.CheckReachable(host)
 }

@@ -33,7 +33,9 @@ func benchTokens(b *testing.B, sessions int, interval time.Duration) {
 	b.ResetTimer()
 	before := cpuTime(b)
 	for id := range uint64(sessions) {
-		d.send(b, attach(id, 1, uint32(each)))
+		m := attach(id, 1, uint32(each))
+		m.ConnectionId = fmt.Sprintf("conn-%d", id/10)
+		d.send(b, m)
 	}
 	d.wait(sessions)
 	tokens := float64(each) * float64(sessions)

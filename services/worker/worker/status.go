@@ -2,6 +2,7 @@ package worker
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -20,8 +21,10 @@ type Status struct {
 	Engine      string           `json:"engine"`
 	Fingerprint string           `json:"engine_fingerprint"`
 	Available   bool             `json:"available"`
-	Reason      string           `json:"reason,omitempty"` // why it is not available
-	Directors   int              `json:"directors"`        // at which it is registered
+	Reason      string           `json:"reason,omitempty"`      // why it is not available
+	Directors   int              `json:"directors"`             // at which it is registered
+	Unreachable string           `json:"unreachable,omitempty"` // why they cannot reach its USER port
+	DrainedBy   string           `json:"drained_by,omitempty"`  // director whose operator has taken it out of use
 	Capacity    int              `json:"capacity"`
 	Sessions    []server.Session `json:"sessions"`
 	server.Counters
@@ -45,6 +48,9 @@ func (w *Worker) ready() error {
 	if w.registrar.Registered() == 0 {
 		return errors.New("not registered at any director")
 	}
+	if reason := w.registrar.Unreachable(); reason != "" {
+		return fmt.Errorf("no director reaches the USER port: %s", reason)
+	}
 	return nil
 }
 
@@ -54,6 +60,7 @@ func (w *Worker) status() Status {
 		Worker: w.cfg.Label, Instance: w.instance, Started: w.started,
 		Engine: w.engine.Name(), Fingerprint: w.engine.Fingerprint(),
 		Available: load.Available, Reason: load.Reason, Directors: w.registrar.Registered(),
+		Unreachable: w.registrar.Unreachable(), DrainedBy: w.server.DrainedBy(),
 		Capacity: w.cfg.Capacity, Sessions: append([]server.Session{}, w.server.Sessions()...),
 		Counters: w.server.Counters(), MigrationTokens: w.states.Tokens(), SnapshotBytes: w.states.Held(),
 		Build: wire.Build, Version: w.versions.Newest,

@@ -15,9 +15,9 @@ import (
 
 	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/services/worker/internal/failure"
-	"github.com/connswap/connswap/services/worker/internal/pace"
 	"github.com/connswap/connswap/services/worker/internal/registrar"
 	"github.com/connswap/connswap/services/worker/internal/server"
+	"github.com/connswap/connswap/services/worker/internal/stepclock"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
@@ -48,8 +48,8 @@ type Worker struct {
 	started  time.Time
 
 	impaired *quicnet.Impaired // the network, where packets have to be lost; else nil
-	clock    *pace.Clock
-	gate     *pace.Gate
+	clock    *stepclock.Clock
+	gate     *failure.Gate
 	states   *server.States
 	server   *server.Server
 	injector *failure.Injector
@@ -71,7 +71,7 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 	deps.Log = deps.Log.With(zap.String("worker", cfg.Label))
 	w := &Worker{
 		cfg: cfg, deps: deps, engine: deps.Engine, instance: newInstance(),
-		started: time.Now(), clock: pace.NewClock(cfg.TokenInterval), gate: &pace.Gate{},
+		started: time.Now(), clock: stepclock.NewClock(cfg.TokenInterval), gate: &failure.Gate{},
 	}
 	if w.engine == nil {
 		var err error
@@ -89,7 +89,10 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 	}, w.deps.Network, deps.TLS, deps.Log)
 	w.server = server.New(
 		server.Config{Label: cfg.Label, Instance: w.instance, Capacity: cfg.Capacity, Versions: w.versions},
-		server.Deps{Engine: w.engine, Clock: w.clock, Gate: w.gate, States: w.states, Log: deps.Log},
+		server.Deps{
+			Engine: w.engine, Clock: w.clock, Gate: w.gate, States: w.states, Log: deps.Log,
+			LinkEnded: func(instance string) { w.registrar.LinkEnded(instance) },
+		},
 	)
 	w.injector = w.newInjector()
 	return w, nil
@@ -187,11 +190,13 @@ func (w *Worker) newRegistrar(ports *ports) *registrar.Registrar {
 			},
 		},
 		registrar.Deps{
-			Network: w.deps.Network,
-			TLS:     identity.ClientTLS(w.deps.TLS, wire.ALPNMgmt, identity.Director),
-			Gate:    w.gate,
-			Log:     w.deps.Log,
-			Load:    func() int { return w.server.Load().Sessions },
+			Network:   w.deps.Network,
+			TLS:       identity.ClientTLS(w.deps.TLS, wire.ALPNMgmt, identity.Director),
+			Gate:      w.gate,
+			Log:       w.deps.Log,
+			Load:      func() int { return w.server.Load().Sessions },
+			DrainedBy: w.server.DrainedBy,
+			Replaced:  w.server.Forget,
 		},
 	)
 }

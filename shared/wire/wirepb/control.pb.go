@@ -1234,6 +1234,51 @@ func (x *WorkerStatus) GetDraining() bool {
 	return false
 }
 
+// DrainMark tells a worker that an operator takes it out of use, or puts it back: it tells that to its next director.
+type DrainMark struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Drained       bool                   `protobuf:"varint,1,opt,name=drained,proto3" json:"drained,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainMark) Reset() {
+	*x = DrainMark{}
+	mi := &file_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainMark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainMark) ProtoMessage() {}
+
+func (x *DrainMark) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainMark.ProtoReflect.Descriptor instead.
+func (*DrainMark) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *DrainMark) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
+}
+
 // Begin precedes the first token of an attempt, on the stream of its tokens.
 type Begin struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1247,7 +1292,7 @@ type Begin struct {
 
 func (x *Begin) Reset() {
 	*x = Begin{}
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1304,7 @@ func (x *Begin) String() string {
 func (*Begin) ProtoMessage() {}
 
 func (x *Begin) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1317,7 @@ func (x *Begin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Begin.ProtoReflect.Descriptor instead.
 func (*Begin) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{19}
+	return file_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Begin) GetSession() uint64 {
@@ -1317,7 +1362,7 @@ type End struct {
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1374,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1387,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{20}
+	return file_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *End) GetSession() uint64 {
@@ -1393,7 +1438,7 @@ type Fail struct {
 
 func (x *Fail) Reset() {
 	*x = Fail{}
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +1450,7 @@ func (x *Fail) String() string {
 func (*Fail) ProtoMessage() {}
 
 func (x *Fail) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,7 +1463,7 @@ func (x *Fail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fail.ProtoReflect.Descriptor instead.
 func (*Fail) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{21}
+	return file_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Fail) GetSession() uint64 {
@@ -1463,13 +1508,15 @@ type Register struct {
 	Stateful          bool                   `protobuf:"varint,9,opt,name=stateful,proto3" json:"stateful,omitempty"`                                 // its engine has a state that has to move with a session
 	OldestVersion     uint32                 `protobuf:"varint,10,opt,name=oldest_version,json=oldestVersion,proto3" json:"oldest_version,omitempty"` // lowest version it speaks; 0 means the same as version
 	Build             string                 `protobuf:"bytes,11,opt,name=build,proto3" json:"build,omitempty"`                                       // of the program, for people
+	Drained           bool                   `protobuf:"varint,12,opt,name=drained,proto3" json:"drained,omitempty"`                                  // an operator has taken it out of use, see DrainMark
+	DrainedBy         string                 `protobuf:"bytes,13,opt,name=drained_by,json=drainedBy,proto3" json:"drained_by,omitempty"`              // id of the director that said so, for people
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_control_proto_msgTypes[22]
+	mi := &file_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1528,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[22]
+	mi := &file_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1541,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{22}
+	return file_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Register) GetVersion() uint32 {
@@ -1574,17 +1621,32 @@ func (x *Register) GetBuild() string {
 	return ""
 }
 
+func (x *Register) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
+}
+
+func (x *Register) GetDrainedBy() string {
+	if x != nil {
+		return x.DrainedBy
+	}
+	return ""
+}
+
 // Registered answers Register.
 type Registered struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DirectorId    string                 `protobuf:"bytes,1,opt,name=director_id,json=directorId,proto3" json:"director_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	DirectorId       string                 `protobuf:"bytes,1,opt,name=director_id,json=directorId,proto3" json:"director_id,omitempty"`
+	DirectorInstance string                 `protobuf:"bytes,2,opt,name=director_instance,json=directorInstance,proto3" json:"director_instance,omitempty"` // new with each start of the process, as in LinkHello
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_control_proto_msgTypes[23]
+	mi := &file_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1596,7 +1658,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[23]
+	mi := &file_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1609,12 +1671,19 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{23}
+	return file_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Registered) GetDirectorId() string {
 	if x != nil {
 		return x.DirectorId
+	}
+	return ""
+}
+
+func (x *Registered) GetDirectorInstance() string {
+	if x != nil {
+		return x.DirectorInstance
 	}
 	return ""
 }
@@ -1630,7 +1699,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_control_proto_msgTypes[24]
+	mi := &file_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +1711,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[24]
+	mi := &file_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +1724,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{24}
+	return file_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Heartbeat) GetCount() uint64 {
@@ -1683,7 +1752,7 @@ type HeartbeatAck struct {
 
 func (x *HeartbeatAck) Reset() {
 	*x = HeartbeatAck{}
-	mi := &file_control_proto_msgTypes[25]
+	mi := &file_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1695,7 +1764,7 @@ func (x *HeartbeatAck) String() string {
 func (*HeartbeatAck) ProtoMessage() {}
 
 func (x *HeartbeatAck) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[25]
+	mi := &file_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1708,7 +1777,7 @@ func (x *HeartbeatAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatAck.ProtoReflect.Descriptor instead.
 func (*HeartbeatAck) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{25}
+	return file_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *HeartbeatAck) GetCount() uint64 {
@@ -1734,7 +1803,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_control_proto_msgTypes[26]
+	mi := &file_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1746,7 +1815,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[26]
+	mi := &file_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1759,7 +1828,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{26}
+	return file_control_proto_rawDescGZIP(), []int{27}
 }
 
 // HealthReply answers HealthRequest.
@@ -1770,13 +1839,14 @@ type HealthReply struct {
 	Ready         bool                   `protobuf:"varint,3,opt,name=ready,proto3" json:"ready,omitempty"`
 	Sessions      uint32                 `protobuf:"varint,4,opt,name=sessions,proto3" json:"sessions,omitempty"`
 	Capacity      uint32                 `protobuf:"varint,5,opt,name=capacity,proto3" json:"capacity,omitempty"`
+	Instance      string                 `protobuf:"bytes,6,opt,name=instance,proto3" json:"instance,omitempty"` // new with each start of the process
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HealthReply) Reset() {
 	*x = HealthReply{}
-	mi := &file_control_proto_msgTypes[27]
+	mi := &file_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +1858,7 @@ func (x *HealthReply) String() string {
 func (*HealthReply) ProtoMessage() {}
 
 func (x *HealthReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[27]
+	mi := &file_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +1871,7 @@ func (x *HealthReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthReply.ProtoReflect.Descriptor instead.
 func (*HealthReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{27}
+	return file_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *HealthReply) GetRole() string {
@@ -1839,6 +1909,13 @@ func (x *HealthReply) GetCapacity() uint32 {
 	return 0
 }
 
+func (x *HealthReply) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
 type Credit_Grant struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -1850,7 +1927,7 @@ type Credit_Grant struct {
 
 func (x *Credit_Grant) Reset() {
 	*x = Credit_Grant{}
-	mi := &file_control_proto_msgTypes[28]
+	mi := &file_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1862,7 +1939,7 @@ func (x *Credit_Grant) String() string {
 func (*Credit_Grant) ProtoMessage() {}
 
 func (x *Credit_Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[28]
+	mi := &file_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2074,9 @@ const file_control_proto_rawDesc = "" +
 	"\tavailable\x18\x01 \x01(\bR\tavailable\x12\x16\n" +
 	"\x06failed\x18\x02 \x01(\bR\x06failed\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1a\n" +
-	"\bdraining\x18\x04 \x01(\bR\bdraining\"t\n" +
+	"\bdraining\x18\x04 \x01(\bR\bdraining\"%\n" +
+	"\tDrainMark\x12\x18\n" +
+	"\adrained\x18\x01 \x01(\bR\adrained\"t\n" +
 	"\x05Begin\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12#\n" +
@@ -2013,7 +2092,7 @@ const file_control_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04code\x18\x03 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\"\xce\x02\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"\x87\x03\n" +
 	"\bRegister\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x1a\n" +
@@ -2026,24 +2105,29 @@ const file_control_proto_rawDesc = "" +
 	"\bstateful\x18\t \x01(\bR\bstateful\x12%\n" +
 	"\x0eoldest_version\x18\n" +
 	" \x01(\rR\roldestVersion\x12\x14\n" +
-	"\x05build\x18\v \x01(\tR\x05build\"-\n" +
+	"\x05build\x18\v \x01(\tR\x05build\x12\x18\n" +
+	"\adrained\x18\f \x01(\bR\adrained\x12\x1d\n" +
+	"\n" +
+	"drained_by\x18\r \x01(\tR\tdrainedBy\"Z\n" +
 	"\n" +
 	"Registered\x12\x1f\n" +
 	"\vdirector_id\x18\x01 \x01(\tR\n" +
-	"directorId\"=\n" +
+	"directorId\x12+\n" +
+	"\x11director_instance\x18\x02 \x01(\tR\x10directorInstance\"=\n" +
 	"\tHeartbeat\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x1a\n" +
 	"\bsessions\x18\x02 \x01(\rR\bsessions\"F\n" +
 	"\fHeartbeatAck\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\x12 \n" +
 	"\vunreachable\x18\x02 \x01(\tR\vunreachable\"\x0f\n" +
-	"\rHealthRequest\"\x83\x01\n" +
+	"\rHealthRequest\"\x9f\x01\n" +
 	"\vHealthReply\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05ready\x18\x03 \x01(\bR\x05ready\x12\x1a\n" +
 	"\bsessions\x18\x04 \x01(\rR\bsessions\x12\x1a\n" +
-	"\bcapacity\x18\x05 \x01(\rR\bcapacityB1Z/github.com/connswap/connswap/shared/wire/wirepbb\x06proto3"
+	"\bcapacity\x18\x05 \x01(\rR\bcapacity\x12\x1a\n" +
+	"\binstance\x18\x06 \x01(\tR\binstanceB1Z/github.com/connswap/connswap/shared/wire/wirepbb\x06proto3"
 
 var (
 	file_control_proto_rawDescOnce sync.Once
@@ -2057,7 +2141,7 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_control_proto_goTypes = []any{
 	(*ClientHello)(nil),   // 0: connswap.wire.v1.ClientHello
 	(*Welcome)(nil),       // 1: connswap.wire.v1.Welcome
@@ -2078,24 +2162,25 @@ var file_control_proto_goTypes = []any{
 	(*Progress)(nil),      // 16: connswap.wire.v1.Progress
 	(*Rhythm)(nil),        // 17: connswap.wire.v1.Rhythm
 	(*WorkerStatus)(nil),  // 18: connswap.wire.v1.WorkerStatus
-	(*Begin)(nil),         // 19: connswap.wire.v1.Begin
-	(*End)(nil),           // 20: connswap.wire.v1.End
-	(*Fail)(nil),          // 21: connswap.wire.v1.Fail
-	(*Register)(nil),      // 22: connswap.wire.v1.Register
-	(*Registered)(nil),    // 23: connswap.wire.v1.Registered
-	(*Heartbeat)(nil),     // 24: connswap.wire.v1.Heartbeat
-	(*HeartbeatAck)(nil),  // 25: connswap.wire.v1.HeartbeatAck
-	(*HealthRequest)(nil), // 26: connswap.wire.v1.HealthRequest
-	(*HealthReply)(nil),   // 27: connswap.wire.v1.HealthReply
-	(*Credit_Grant)(nil),  // 28: connswap.wire.v1.Credit.Grant
-	(*Fetch)(nil),         // 29: connswap.wire.v1.Fetch
+	(*DrainMark)(nil),     // 19: connswap.wire.v1.DrainMark
+	(*Begin)(nil),         // 20: connswap.wire.v1.Begin
+	(*End)(nil),           // 21: connswap.wire.v1.End
+	(*Fail)(nil),          // 22: connswap.wire.v1.Fail
+	(*Register)(nil),      // 23: connswap.wire.v1.Register
+	(*Registered)(nil),    // 24: connswap.wire.v1.Registered
+	(*Heartbeat)(nil),     // 25: connswap.wire.v1.Heartbeat
+	(*HeartbeatAck)(nil),  // 26: connswap.wire.v1.HeartbeatAck
+	(*HealthRequest)(nil), // 27: connswap.wire.v1.HealthRequest
+	(*HealthReply)(nil),   // 28: connswap.wire.v1.HealthReply
+	(*Credit_Grant)(nil),  // 29: connswap.wire.v1.Credit.Grant
+	(*Fetch)(nil),         // 30: connswap.wire.v1.Fetch
 }
 var file_control_proto_depIdxs = []int32{
 	2,  // 0: connswap.wire.v1.Generate.request:type_name -> connswap.wire.v1.Request
 	2,  // 1: connswap.wire.v1.Attach.request:type_name -> connswap.wire.v1.Request
 	11, // 2: connswap.wire.v1.Attach.prefix:type_name -> connswap.wire.v1.Prefix
-	29, // 3: connswap.wire.v1.Attach.checkpoint:type_name -> connswap.wire.v1.Fetch
-	28, // 4: connswap.wire.v1.Credit.grants:type_name -> connswap.wire.v1.Credit.Grant
+	30, // 3: connswap.wire.v1.Attach.checkpoint:type_name -> connswap.wire.v1.Fetch
+	29, // 4: connswap.wire.v1.Credit.grants:type_name -> connswap.wire.v1.Credit.Grant
 	5,  // [5:5] is the sub-list for method output_type
 	5,  // [5:5] is the sub-list for method input_type
 	5,  // [5:5] is the sub-list for extension type_name
@@ -2115,7 +2200,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

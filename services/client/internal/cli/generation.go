@@ -19,6 +19,7 @@ type generation struct {
 // run does all of it and returns the exit code.
 func (g *generation) run(ctx context.Context) int {
 	conn, err := connswap.Dial(ctx, g.settings.cfg.Target, connswap.Options{
+		KeepAlive: g.settings.cfg.KeepAlive, IdleTimeout: g.settings.cfg.IdleTimeout,
 		TLS: g.settings.tls, Network: g.process.Network, Name: "client",
 	})
 	if err != nil {

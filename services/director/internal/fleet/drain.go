@@ -21,6 +21,7 @@ func (f *Fleet) Drain(label string, force bool) error {
 		return wire.Errorf(wire.CodeNoWorker, "%s is the last worker that takes sessions; start another one first, or force it", label)
 	}
 	f.drained[label] = true
+	f.tellDrainMark(f.workers[label])
 	f.mu.Unlock()
 	f.changed(label)
 	return nil
@@ -48,6 +49,7 @@ func (f *Fleet) unmark(label string) error {
 	switch {
 	case f.drained[label]:
 		delete(f.drained, label)
+		f.tellDrainMark(f.workers[label])
 		return nil
 	case f.workers[label] == nil:
 		return unknown(label)

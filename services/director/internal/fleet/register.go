@@ -38,6 +38,8 @@ func (f *Fleet) Register(peer link.Peer) (*Registration, error) {
 		case old.Instance == peer.Instance:
 			old.registrations++
 			old.heartbeat = time.Now()
+			old.marked = old.marked || peer.Drained
+			f.tellDrainMark(old)
 			f.mu.Unlock()
 			return &Registration{fleet: f, worker: old}, nil
 		case old.link != nil && old.registrations > 0:
@@ -58,6 +60,7 @@ func (f *Fleet) add(peer link.Peer) *worker {
 	ctx, stop := context.WithCancelCause(f.ctx)
 	w.stop = stop
 	f.workers[w.Label] = w
+	f.adoptDrainMark(w)
 	f.log.Info("worker registered", zap.String("worker", w.Label), zap.String("instance", w.Instance),
 		zap.String("address", w.UserAddr), zap.String("engine", w.Engine), zap.Int("capacity", w.Capacity))
 	f.supervisors.Go(func() { f.supervise(ctx, w) })

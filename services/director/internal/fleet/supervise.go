@@ -23,6 +23,7 @@ type worker struct {
 	heartbeat     time.Time  // last one
 	reported      int        // streams on it, by its own count
 	link          *link.Link // nil while down
+	marked        bool       // it has said or was told that it is drained, and may believe it still
 	unreachable   string     // why the newest try to connect failed; empty while the link is up, and before the first try
 }
 

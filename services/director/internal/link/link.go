@@ -28,6 +28,8 @@ type Peer struct {
 	Stateful    bool   // its engine has a state that moves with a stream
 	Version     uint32 // of the protocol to speak with it
 	Build       string
+	Drained     bool   // it said at registration that an operator had taken it out of use
+	DrainedBy   string // id of the director that told it so
 }
 
 // Config is what all links of a director have in common.

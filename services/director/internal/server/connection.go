@@ -34,6 +34,7 @@ type connection struct {
 	conn   *quic.Conn
 	number uint64
 	since  time.Time
+	watch  *quicnet.Watch // of the client, while it has streams
 
 	mu     sync.Mutex
 	id     string // conn-…; empty until the client has greeted
@@ -42,9 +43,9 @@ type connection struct {
 
 // serve greets the client and serves its streams until the connection or ctx ends.
 func (c *connection) serve(ctx context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer context.AfterFunc(c.conn.Context(), cancel)()
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer context.AfterFunc(c.conn.Context(), func() { cancel(context.Cause(c.conn.Context())) })()
+	defer cancel(nil)
 	if err := c.greet(ctx); err != nil {
 		code, reason := closing(ctx, err)
 		c.server.log.Info("client did not greet", zap.Stringer("address", c.conn.RemoteAddr()), zap.String("reason", reason))
@@ -63,7 +64,21 @@ func (c *connection) serve(ctx context.Context) {
 	}
 	streams.Wait()
 	_ = c.conn.CloseWithError(wire.QUICShutdown, shutdown)
-	log.Info("client disconnected")
+	log.Info(departure(context.Cause(ctx)))
+}
+
+// lost ends the connection of a client from which nothing comes any more. If it is only cut off it can read why.
+func (c *connection) lost() {
+	reason := fmt.Sprintf("%s: nothing came from this client for %v", wire.CodeLost, c.server.cfg.ClientIdle)
+	_ = c.conn.CloseWithError(wire.QUICLost, reason) // always nil
+}
+
+// departure says how a client left, by how its connection ended.
+func departure(cause error) string {
+	if wire.LostPeer(cause) {
+		return "client lost"
+	}
+	return "client disconnected"
 }
 
 const shutdown = string(wire.CodeShutdown) + ": the director is shutting down"
@@ -143,6 +158,7 @@ func (c *connection) serveStream(ctx context.Context, stream *quic.Stream) {
 		return
 	}
 	defer c.server.end()
+	defer c.watch.Begin()()
 	stop := unblock(ctx, stream)
 	request, err := c.readRequest(stream)
 	stop()

@@ -54,7 +54,7 @@ var _ session.Leg = (*leg)(nil)
 // newLeg returns the leg over a client's stream.
 func newLeg(s quicStream, log *stream.Log, clock *clock.StallProof, tell func(event any)) *leg {
 	g := &leg{stream: s, log: log, clock: clock, tell: tell}
-	g.stop = context.AfterFunc(s.Context(), func() { tell(session.ClientLeft{Cancelled: true}) })
+	g.stop = context.AfterFunc(s.Context(), func() { tell(session.ClientLeft{Cancelled: true, Err: context.Cause(s.Context())}) })
 	return g
 }
 

@@ -188,7 +188,7 @@ func TestClientLeaves(t *testing.T) {
 		leaves func(c *carried)
 		want   session.ClientLeft
 	}{
-		"cancels": {func(c *carried) { c.cancel() }, session.ClientLeft{Cancelled: true}},
+		"cancels": {func(c *carried) { c.cancel() }, session.ClientLeft{Cancelled: true, Err: context.Canceled}},
 		"breaks":  {func(c *carried) { c.stream.broken = broken; c.make(1); c.Push(); c.make(1); c.Push() }, session.ClientLeft{Err: broken}},
 	} {
 		t.Run(name, func(t *testing.T) {

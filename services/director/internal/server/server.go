@@ -24,7 +24,8 @@ type Config struct {
 	MaxConnections int
 	MaxSessions    int // at once, of all clients
 	MaxPromptBytes int
-	MaxTokens      int // of one stream
+	MaxTokens      int           // of one stream
+	ClientIdle     time.Duration // without a packet, while there are streams, after which a client is lost; 0 for never
 }
 
 // Server is safe for concurrent use.
@@ -61,6 +62,7 @@ func (s *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
 			return err
 		}
 		c := &connection{server: s, conn: conn, number: s.connections.Add(1), since: time.Now()}
+		c.watch = quicnet.NewWatch(conn, s.cfg.ClientIdle, c.lost)
 		if !s.admit(c) {
 			s.log.Warn("client refused: too many connections", zap.Int("limit", s.cfg.MaxConnections))
 			_ = conn.CloseWithError(wire.QUICRefused, string(wire.CodeLimit)+": the director serves as many connections as it may")

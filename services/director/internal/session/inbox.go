@@ -35,9 +35,9 @@ type (
 	}
 )
 
-// ClientLeft says that nothing reaches the client any more.
+// ClientLeft says that nothing reaches the client any more, because of what ended its stream.
 type ClientLeft struct {
-	Cancelled bool // by the client; else its stream broke
+	Cancelled bool // the client does not want it any more; else its stream broke while something was written
 	Err       error
 }
 

@@ -128,7 +128,7 @@ func (s *Session) serve(ctx context.Context, timer *time.Timer) error {
 	for !s.over || !s.delivered {
 		select {
 		case <-ctx.Done():
-			s.view.end(Cancelled, "the connection ended")
+			s.left(context.Cause(ctx), "the connection ended", "")
 			return errLeft
 		case <-s.inbox.ready:
 			left := false
@@ -286,15 +286,25 @@ func (s *Session) targets(a *attempt.Attempt) bool {
 }
 
 func (s *Session) clientLeft(e ClientLeft) bool {
+	how, words := "the client is gone", "client gone"
 	if e.Cancelled {
-		s.log.Info("stream cancelled by the client", zap.Uint64("sequence", s.record.Len()))
-		s.view.end(Cancelled, "cancelled by the client")
-	} else {
-		s.log.Info("client gone", zap.Error(e.Err))
-		s.view.end(Cancelled, "the client is gone")
+		how, words = "cancelled by the client", "stream cancelled by the client"
 	}
+	s.left(e.Err, how, words)
 	s.over = true
 	return true
+}
+
+// left ends the session of a client that has left, since its stream or its connection ended in cause. Whoever said no goodbye is lost, whatever the words
+// say.
+func (s *Session) left(cause error, how, words string) {
+	if wire.LostPeer(cause) {
+		how, words = "client lost", "stream ends: client lost"
+	}
+	if words != "" {
+		s.log.Info(words, zap.Uint64("sequence", s.record.Len()), zap.NamedError("reason", cause))
+	}
+	s.view.end(Cancelled, how)
 }
 
 func (s *Session) granted(e granted) {

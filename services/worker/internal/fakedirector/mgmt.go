@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/quic-go/quic-go"
@@ -11,6 +12,7 @@ import (
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/simtest"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -24,14 +26,23 @@ type Mgmt struct {
 	conns  map[*quic.Conn]bool // on which somebody registered
 	refuse func(*wirepb.Register) *wire.Error
 	deaf   bool
+	unable string // why it cannot reach the worker
 	give   func(context.Context, mgmt.Stream, *wirepb.Pull) error
 
-	stop   context.CancelFunc
-	served chan struct{} // closed when nothing of it runs any more
+	instance string
+	dead     atomic.Bool // its process was killed
+	stop     context.CancelFunc
+	served   chan struct{} // closed when nothing of it runs any more
 }
 
-// Listen serves registrations from host on.
+// Listen serves registrations from host on. It does not say which process it is, as directors of the release before.
 func (w *World) Listen(t *testing.T, host quicnet.Network) *Mgmt {
+	t.Helper()
+	return w.ListenAs(t, host, "")
+}
+
+// ListenAs is Listen for a director's process with that instance.
+func (w *World) ListenAs(t *testing.T, host quicnet.Network, instance string) *Mgmt {
 	t.Helper()
 	tlsConf := identity.ServerTLS(w.TLS[identity.Director], []string{wire.ALPNMgmt},
 		map[string][]identity.Role{wire.ALPNMgmt: {identity.Worker}})
@@ -44,13 +55,14 @@ func (w *World) Listen(t *testing.T, host quicnet.Network) *Mgmt {
 		Heartbeats:    make(chan *wirepb.Heartbeat, 1<<10),
 		served:        make(chan struct{}),
 		conns:         make(map[*quic.Conn]bool),
+		instance:      instance,
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	m.stop = stop
-	face := mgmt.Face{Health: func() *wirepb.HealthReply { return &wirepb.HealthReply{} }, Stream: m.serve}
+	face := mgmt.Face{Health: func() *wirepb.HealthReply { return &wirepb.HealthReply{Name: "director-1", Instance: instance} }, Stream: m.serve}
 	go func() {
 		defer close(m.served)
-		if err := face.Serve(ctx, l); err != nil {
+		if err := face.Serve(ctx, l); err != nil && !m.dead.Load() {
 			t.Errorf("the director's MGMT port: %v", err)
 		}
 	}()
@@ -61,6 +73,13 @@ func (w *World) Listen(t *testing.T, host quicnet.Network) *Mgmt {
 func (m *Mgmt) Close() {
 	m.stop()
 	<-m.served
+}
+
+// Die ends it as kill -9 does, with everything else on its host. Nobody is told but by the host's kernel.
+func (m *Mgmt) Die(host *simtest.Host) {
+	m.dead.Store(true)
+	host.Kill()
+	m.Close()
 }
 
 // Refuse makes it refuse registrations, or take them (nil).
@@ -87,6 +106,13 @@ func (m *Mgmt) Deafen(deaf bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.deaf = deaf
+}
+
+// CannotReach makes it tell workers why it cannot reach them, or that it can (empty).
+func (m *Mgmt) CannotReach(why string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.unable = why
 }
 
 func (m *Mgmt) serve(ctx context.Context, s mgmt.Stream, first wire.Message) error {
@@ -125,7 +151,7 @@ func (m *Mgmt) count(conn *quic.Conn) {
 }
 
 func (m *Mgmt) heartbeats(s mgmt.Stream) error {
-	reply := wire.Append(nil, &wirepb.Registered{DirectorId: "director-1"})
+	reply := wire.Append(nil, &wirepb.Registered{DirectorId: "director-1", DirectorInstance: m.instance})
 	for {
 		if _, err := s.Write(reply); err != nil {
 			return err
@@ -138,7 +164,7 @@ func (m *Mgmt) heartbeats(s mgmt.Stream) error {
 		reply = nil
 		m.mu.Lock()
 		if !m.deaf {
-			reply = wire.Append(nil, &wirepb.HeartbeatAck{Count: beat.GetCount()})
+			reply = wire.Append(nil, &wirepb.HeartbeatAck{Count: beat.GetCount(), Unreachable: m.unable})
 		}
 		m.mu.Unlock()
 	}

@@ -5,12 +5,11 @@ import (
 	"context"
 	"crypto/tls"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/worker/internal/pace"
+	"github.com/connswap/connswap/services/worker/internal/failure"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/retry"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -26,11 +25,14 @@ type Config struct {
 
 // Deps are what a Registrar works with.
 type Deps struct {
-	Network quicnet.Network
-	TLS     *tls.Config // for wire.ALPNMgmt, to a director
-	Load    func() int  // sessions now, for the heartbeats
-	Gate    *pace.Gate  // heartbeats pass it
-	Log     *zap.Logger
+	Network   quicnet.Network
+	TLS       *tls.Config   // for wire.ALPNMgmt, to a director
+	Load      func() int    // sessions now, for the heartbeats
+	DrainedBy func() string // director whose operator has taken the worker out of use, or empty; told at registration
+	// Replaced is told that another process of a director answers where the one of that instance did.
+	Replaced func(instance string)
+	Gate     *failure.Gate // heartbeats pass it
+	Log      *zap.Logger
 }
 
 // Between two attempts at a director, or at its name.
@@ -39,31 +41,58 @@ const (
 	lastWait  = 2 * time.Second
 )
 
-// Registrar keeps one registration at each address of each director.
+// maxAddresses bounds how many addresses of one name count.
+const maxAddresses = 64
+
+// Registrar keeps one registration at each director that the configured addresses lead to: a process that answers at
+// several of them has one.
 type Registrar struct {
-	cfg        Config
-	deps       Deps
-	registered atomic.Int64
+	cfg    Config
+	deps   Deps
+	places places
 
 	// Owned by Run.
-	addresses map[string][]string           // of each name, as last resolved
-	contacts  map[string]context.CancelFunc // by address
-	complaint map[string]string             // the last resolving error of each name
+	addresses map[string][]string // of each name, as last resolved
+	complaint map[string]string   // the last resolving error of each name
 	running   sync.WaitGroup
+
+	mu       sync.Mutex
+	contacts map[string]*contact // by address; changed by Run only
 }
 
 // New returns a Registrar that is registered nowhere yet.
 func New(cfg Config, deps Deps) *Registrar {
 	return &Registrar{
 		cfg: cfg, deps: deps,
+		places:    places{of: make(map[string]*place)},
 		addresses: make(map[string][]string),
-		contacts:  make(map[string]context.CancelFunc),
 		complaint: make(map[string]string),
+		contacts:  make(map[string]*contact),
 	}
 }
 
 // Registered is how many registrations stand.
-func (r *Registrar) Registered() int { return int(r.registered.Load()) }
+func (r *Registrar) Registered() int { return r.places.registered() }
+
+// Unreachable says why no director can reach the worker's USER port, as they told; it is empty if one can, or if there is
+// no director to ask.
+func (r *Registrar) Unreachable() string { return r.places.unreachable() }
+
+// LinkEnded makes the registration at a director's process be looked at now: its link has ended, and so may have the
+// process. It does not block.
+func (r *Registrar) LinkEnded(instance string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.contacts {
+		c.wake(instance)
+	}
+}
+
+func (r *Registrar) severalAddresses() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.contacts) > 1
+}
 
 // Run keeps the registrations until ctx ends; then it takes leave of the directors.
 func (r *Registrar) Run(ctx context.Context) error {
@@ -102,13 +131,15 @@ func (r *Registrar) resolve(ctx context.Context) (complete bool) {
 			continue
 		}
 		delete(r.complaint, name)
-		r.addresses[name] = found
+		r.addresses[name] = found[:min(len(found), maxAddresses)]
 	}
 	return complete
 }
 
 // follow makes the contacts be those of the addresses: new ones start, those of vanished addresses stop.
 func (r *Registrar) follow(ctx context.Context) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	wanted := make(map[string]bool)
 	for _, name := range r.cfg.Directors {
 		for _, addr := range r.addresses[name] {
@@ -118,18 +149,19 @@ func (r *Registrar) follow(ctx context.Context) {
 			}
 		}
 	}
-	for addr, stop := range r.contacts {
+	for addr, c := range r.contacts {
 		if !wanted[addr] {
-			stop()
+			c.stop()
 			delete(r.contacts, addr)
 		}
 	}
 }
 
+// start begins to register at an address. r.mu is held.
 func (r *Registrar) start(ctx context.Context, addr string) {
 	ctx, stop := context.WithCancel(ctx)
-	r.contacts[addr] = stop
-	c := &contact{registrar: r, addr: addr, backoff: retry.Backoff{First: firstWait, Most: lastWait}, log: r.deps.Log.With(zap.String("address", addr))}
+	c := newContact(r, addr, stop)
+	r.contacts[addr] = c
 	r.running.Go(func() {
 		defer stop()
 		c.run(ctx)

@@ -36,8 +36,8 @@ type attempt struct {
 	credit atomic.Uint64 // highest sequence that may be sent; written by the control stream's reader
 	raised chan struct{} // capacity 1: credit was raised
 
-	out    *wire.Outbox
-	cancel context.CancelFunc // set before run
+	out    *queue // a token stream, that of its connection; set before run, as is cancel
+	cancel context.CancelFunc
 
 	turn     chan struct{} // capacity 1: full while the engine of capturer works
 	position uint64        // tokens that capturer has made; whoever has the turn may use it
@@ -61,7 +61,6 @@ func newAttempt(l *link, m *wirepb.Attach) *attempt {
 		standby:    m.GetStandby(),
 		raised:     make(chan struct{}, 1),
 		turn:       make(chan struct{}, 1),
-		out:        l.tokens[m.GetSession()%uint64(len(l.tokens))],
 		request: engine.Request{
 			Prompt:    m.GetRequest().GetPrompt(),
 			MaxTokens: int(m.GetRequest().GetMaxTokens()),
@@ -194,7 +193,7 @@ func (a *attempt) begin(ctx context.Context) error {
 	return a.send(func(b []byte) []byte { return wire.Append(b, begin) })
 }
 
-// mayGo waits until there is credit for the next token.
+// mayGo waits until there is credit for the next token, and room for it in what waits for the director.
 func (a *attempt) mayGo(ctx context.Context) error {
 	for a.credit.Load() <= a.made.Load() {
 		select {
@@ -203,7 +202,7 @@ func (a *attempt) mayGo(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-	return nil
+	return a.out.room(ctx)
 }
 
 // grant raises the credit.
@@ -226,7 +225,7 @@ func (a *attempt) put(ctx context.Context, text []byte) error {
 		return err
 	}
 	token := wire.Token{Session: a.session, Epoch: a.epoch, Sequence: a.made.Load() + 1, Text: text}
-	if err := a.send(func(b []byte) []byte { return wire.AppendLinkToken(b, token) }); err != nil {
+	if err := a.sendToken(token); err != nil {
 		return err
 	}
 	a.digest.Add(text)
@@ -238,7 +237,17 @@ func (a *attempt) put(ctx context.Context, text []byte) error {
 // send puts out what fill appends, unless the attempt was stopped: from then on nothing of it leaves.
 func (a *attempt) send(fill func(b []byte) []byte) error { return a.sendOn(a.out, fill) }
 
-func (a *attempt) sendOn(out *wire.Outbox, fill func(b []byte) []byte) error {
+func (a *attempt) sendToken(token wire.Token) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over {
+		return context.Canceled
+	}
+	a.out.PutToken(token)
+	return nil
+}
+
+func (a *attempt) sendOn(out *queue, fill func(b []byte) []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.over {

@@ -36,6 +36,8 @@ func (l *link) read(ctx context.Context, frames *wire.Reader) error {
 			l.credit(m)
 		case *wirepb.Cancel:
 			l.cancel(m)
+		case *wirepb.DrainMark:
+			l.server.drainMark(m.GetDrained(), l.director)
 		case *wirepb.Rhythm:
 			if err := l.follow(ctx, m); err != nil {
 				return err
@@ -99,13 +101,14 @@ func (l *link) add(ctx context.Context, a *attempt) *wire.Error {
 			return wire.Errorf(wire.CodeStaleEpoch, "session %d is attached in epoch %d already", a.session, older.epoch)
 		}
 		older.stop()
-		delete(l.attempts, a.session)
+		l.forget(older)
 	}
 	if refusal := l.server.reserve(); refusal != nil {
 		return refusal
 	}
 	ctx, a.cancel = context.WithCancel(ctx)
 	l.attempts[a.session] = a
+	a.out = l.lanes.take(a.connection)
 	l.running.Go(func() {
 		a.run(ctx)
 		l.remove(a)
@@ -117,8 +120,14 @@ func (l *link) remove(a *attempt) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.attempts[a.session] == a {
-		delete(l.attempts, a.session)
+		l.forget(a)
 	}
+}
+
+// forget takes an attempt out of the tables. l.mu is held.
+func (l *link) forget(a *attempt) {
+	delete(l.attempts, a.session)
+	l.lanes.release(a.connection)
 }
 
 // find returns the attempt at a session in an epoch, or nil.

@@ -21,6 +21,7 @@ import (
 const (
 	greetTimeout = 5 * time.Second
 	maxProgress  = time.Minute
+	maxLinks     = 256
 )
 
 // Why a link ends.
@@ -44,18 +45,21 @@ type link struct {
 	instance string // of the director's process
 	tether   string
 	every    time.Duration // of Progress
-	control  *wire.Outbox
-	tokens   []*wire.Outbox // a session's tokens go to the one at session % len
-	written  chan struct{}  // closed when nothing is written to token streams any more
-	grants   *token.Grants  // what the director allows, until the link ends
+	control  *queue
+	tokens   []*queue
+	written  chan struct{} // closed when nothing is written to token streams any more
+	grants   *token.Grants // what the director allows, until the link ends
 
 	rhythm   chan time.Duration // for report: Progress this often from now on
 	received atomic.Uint64      // bytes of the control stream, for Progress
 
-	tied bool // it has its tether; guarded by Server.mu
+	// Guarded by Server.mu.
+	hasTether  bool
+	superseded bool // another process has followed the director's
 
 	mu       sync.Mutex
 	attempts map[uint64]*attempt // by session
+	lanes    *lanes              // which of tokens each of them uses
 }
 
 // serveLink serves one connection until it ends or ctx does.
@@ -64,14 +68,14 @@ func (s *Server) serveLink(ctx context.Context, conn *quic.Conn) {
 	defer end(nil)
 	l := &link{
 		server: s, conn: conn, end: end, log: s.deps.Log,
-		control: wire.NewOutbox(wire.MaxBacklog, end), written: make(chan struct{}), rhythm: make(chan time.Duration, 1), attempts: make(map[uint64]*attempt),
+		control: newQueue(maxQueued, end), written: make(chan struct{}), rhythm: make(chan time.Duration, 1), attempts: make(map[uint64]*attempt),
 	}
 	defer context.AfterFunc(conn.Context(), func() { end(context.Cause(conn.Context())) })()
 
 	closed := make(chan struct{})
 	context.AfterFunc(ctx, func() { // unblocks all reads and writes
 		defer close(closed)
-		code, reason := closing(context.Cause(ctx))
+		code, reason := closeReason(context.Cause(ctx))
 		_ = conn.CloseWithError(code, reason) // always nil
 	})
 	end(l.run(ctx))
@@ -90,8 +94,11 @@ func (l *link) run(ctx context.Context) error {
 	defer tokens.Leave(l.grants)
 	err = l.serve(ctx, s)
 	l.end(err)
-	l.drop()
-	l.server.leave(l)
+	l.stopAttempts()
+	l.server.removeLink(l)
+	if cause := context.Cause(ctx); !errors.Is(cause, errShutdown) && !errors.Is(cause, errReplaced) {
+		l.server.deps.LinkEnded(l.instance)
+	}
 	l.running.Wait()
 	l.log.Info("link closed", zap.Error(context.Cause(ctx)))
 	return err
@@ -142,6 +149,8 @@ func (l *link) accept(hello *wirepb.LinkHello) *wire.Error {
 	case l.server.cfg.Versions.Common(wire.Versions{Oldest: hello.GetVersion(), Newest: hello.GetVersion()}) == 0:
 		return wire.Errorf(wire.CodeVersion, "director speaks version %d of the link protocol, worker %s %v",
 			hello.GetVersion(), l.server.cfg.Label, l.server.cfg.Versions)
+	case l.server.crowded():
+		return wire.Errorf(wire.CodeLimit, "%d directors have a link already", maxLinks)
 	case n < 1 || n > quicnet.MaxTokenStreams:
 		return wire.Errorf(wire.CodeProtocol, "%d token streams, allowed are 1 to %d", n, quicnet.MaxTokenStreams)
 	case l.every <= 0 || l.every > maxProgress:
@@ -151,10 +160,11 @@ func (l *link) accept(hello *wirepb.LinkHello) *wire.Error {
 	}
 	l.tether, l.director, l.instance = hello.GetTether(), hello.GetDirectorId(), hello.GetDirectorInstance()
 	l.log = l.log.With(zap.String("director", l.director))
-	l.tokens = make([]*wire.Outbox, n)
+	l.tokens = make([]*queue, n)
 	for i := range l.tokens {
-		l.tokens[i] = wire.NewOutbox(wire.MaxBacklog, l.end)
+		l.tokens[i] = newQueue(wire.MaxBacklog, l.end)
 	}
+	l.lanes = newLanes(l.tokens)
 	return nil
 }
 
@@ -164,7 +174,7 @@ func (l *link) turnAway(ctx context.Context, stream *quic.Stream, refusal *wire.
 		return
 	}
 	_ = stream.Close() // fails only where the connection has
-	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	ctx, cancel := context.WithTimeout(ctx, farewellTimeout)
 	defer cancel()
 	<-ctx.Done()
 }
@@ -180,7 +190,7 @@ func (l *link) serve(ctx context.Context, s streams) error {
 	var writers sync.WaitGroup
 	for i, out := range l.tokens {
 		writers.Go(func() {
-			if err := out.Run(ctx, s.tokens[i]); err != nil {
+			if err := out.run(ctx, s.tokens[i]); err != nil {
 				l.end(err)
 			}
 		})
@@ -189,9 +199,9 @@ func (l *link) serve(ctx context.Context, s streams) error {
 		writers.Wait()
 		close(l.written)
 	})
-	l.server.join(l)
+	l.server.addLink(l)
 	l.running.Go(func() {
-		if err := l.control.Run(ctx, s.control); err != nil {
+		if err := l.control.run(ctx, s.control); err != nil {
 			l.end(err)
 			return
 		}
@@ -259,13 +269,13 @@ func (l *link) report(ctx context.Context, every time.Duration) {
 	}
 }
 
-// drop stops all attempts.
-func (l *link) drop() {
+// stopAttempts ends all sessions here; nothing of them is put out any more when it returns.
+func (l *link) stopAttempts() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for session, a := range l.attempts {
+	for _, a := range l.attempts {
 		a.stop()
-		delete(l.attempts, session)
+		l.forget(a)
 	}
 }
 
@@ -279,16 +289,16 @@ func (l *link) list() []Session {
 	return sessions
 }
 
-// closing is how the director is told why the link ends.
-func closing(cause error) (quic.ApplicationErrorCode, string) {
+// closeReason is how the director is told why the link ends.
+func closeReason(cause error) (quic.ApplicationErrorCode, string) {
 	var refusal *wire.Error
 	switch {
 	case errors.Is(cause, errShutdown):
 		return wire.QUICShutdown, string(wire.CodeShutdown)
 	case errors.Is(cause, errTether):
 		return wire.QUICLost, string(wire.CodeLost) + ": " + errTether.Error()
-	case errors.Is(cause, errReplaced):
-		return wire.QUICLost, string(wire.CodeLost) + ": " + errReplaced.Error()
+	case errors.Is(cause, errReplaced), errors.Is(cause, errNotTaken):
+		return wire.QUICLost, string(wire.CodeLost) + ": " + cause.Error()
 	case errors.Is(cause, wire.ErrBacklog):
 		return wire.QUICLost, wire.Text(string(wire.CodeLost) + ": " + cause.Error())
 	case errors.As(cause, &refusal):

@@ -1,6 +1,10 @@
 // Package server is the worker's end of the link protocol (see package wire): it takes sessions from
 // directors and sends them tokens.
 //
+// A Server has the links, a link has the attempts of its director's sessions, and an attempt the generation of one session.
+// The goroutine of serveLink owns its link, and ends only after every goroutine of the link; the goroutine of attempt.run owns
+// its attempt. What waits for a director is in the queues of its link, which are bounded in bytes.
+//
 // Locks are taken in the order link, attempt, server, and none is held while anything blocks.
 package server
 
@@ -15,7 +19,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/worker/engine"
-	"github.com/connswap/connswap/services/worker/internal/pace"
+	"github.com/connswap/connswap/services/worker/internal/failure"
+	"github.com/connswap/connswap/services/worker/internal/stepclock"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -32,14 +37,16 @@ type Config struct {
 // Deps are what a Server works with.
 type Deps struct {
 	Engine engine.Engine
-	Clock  *pace.Clock
-	Gate   *pace.Gate // everything that is sent passes it
+	Clock  *stepclock.Clock
+	Gate   *failure.Gate // everything that is sent passes it
 	States *States
 	Log    *zap.Logger
+	// LinkEnded is told that the link of a director's process has ended, and was not replaced. It must not block.
+	LinkEnded func(instance string)
 }
 
-// drainTimeout bounds how long a shutdown waits for directors to read the last frames.
-const drainTimeout = time.Second
+// farewellTimeout bounds how long a shutdown waits for directors to read the last frames.
+const farewellTimeout = time.Second
 
 // Server holds the links and counts the sessions. It is safe for concurrent use.
 type Server struct {
@@ -47,11 +54,12 @@ type Server struct {
 	deps     Deps
 	counters counters
 
-	mu       sync.Mutex
+	mu       sync.Mutex    // guards all below
 	reason   string        // why no session is taken now; empty if they are
-	leaving  chan struct{} // not nil once the worker is to stop; closed when it has no session left
+	stopping chan struct{} // not nil once the worker is to stop; closed when it has no session left
 	sessions int
 	links    map[*link]struct{}
+	drained  string // id of the director whose operator has taken this worker out of use; empty if none has
 }
 
 // New returns a Server that takes sessions.
@@ -76,7 +84,7 @@ func (s *Server) Load() Load {
 
 // unavailable says why no session is taken now, or nothing. s.mu is held.
 func (s *Server) unavailable() string {
-	if s.leaving != nil {
+	if s.stopping != nil {
 		return shuttingDown
 	}
 	return s.reason
@@ -97,7 +105,7 @@ func (s *Server) Serve(ctx context.Context, l *quicnet.Listener, tethers net.Lis
 	var err error
 	select {
 	case <-ctx.Done():
-		s.drain(serving)
+		s.sayGoodbye(serving)
 	case err = <-failed:
 	}
 	stop(errShutdown)
@@ -119,7 +127,7 @@ func (s *Server) acceptLinks(ctx context.Context, l *quicnet.Listener, running *
 // Fail makes the server refuse sessions, drops those that it has, and tells the directors why.
 func (s *Server) Fail(reason string) {
 	for _, l := range s.setReason(reason) {
-		l.drop()
+		l.stopAttempts()
 		l.control.Send(&wirepb.WorkerStatus{Failed: true, Reason: wire.Text(reason)})
 	}
 }
@@ -130,7 +138,7 @@ func (s *Server) Recover() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reason = ""
-	if s.leaving != nil {
+	if s.stopping != nil {
 		return
 	}
 	for l := range s.links {
@@ -143,7 +151,7 @@ func (s *Server) Recover() {
 func (s *Server) Drain(ctx context.Context, timeout time.Duration) {
 	s.mu.Lock()
 	empty := make(chan struct{})
-	s.leaving = empty
+	s.stopping = empty
 	sessions, links := s.sessions, s.allLinks()
 	if sessions == 0 {
 		close(empty)
@@ -180,9 +188,9 @@ func (s *Server) allLinks() []*link {
 	return links
 }
 
-// drain fails all sessions and waits, for a moment, until the directors have read that.
-func (s *Server) drain(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+// sayGoodbye fails all sessions and waits, for a moment, until the directors have read that.
+func (s *Server) sayGoodbye(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, farewellTimeout)
 	defer cancel()
 	s.Fail(shuttingDown)
 	s.mu.Lock()
@@ -195,18 +203,18 @@ func (s *Server) drain(ctx context.Context) {
 	flushing.Wait()
 }
 
-// join adds a link that has been greeted, and welcomes it. A director has one link: where it lost the older one,
+// addLink adds a link that has been greeted, and welcomes it. A director has one link: where it lost the older one,
 // this worker may not know that yet, and its sessions are on their way elsewhere. They end first, so that their
 // places are free.
-func (s *Server) join(l *link) {
+func (s *Server) addLink(l *link) {
 	for {
 		older := s.admit(l)
 		if older == nil {
 			return
 		}
 		older.end(errReplaced)
-		older.drop()
-		s.leave(older)
+		older.stopAttempts()
+		s.removeLink(older)
 	}
 }
 
@@ -225,19 +233,44 @@ func (s *Server) admit(l *link) (older *link) {
 	return nil
 }
 
-func (s *Server) leave(l *link) {
+// removeLink takes a link out that has ended, or is to end for a newer one.
+func (s *Server) removeLink(l *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.links, l)
+	if l.superseded {
+		s.deps.States.forget(l.instance)
+	}
 }
 
-// tie returns the link with the given tether id, once: a link has one tether.
-func (s *Server) tie(id string) *link {
+// Forget gives up what is kept for a director's process, which another one has followed: at once, or with its link.
+// Whatever belongs to a process of which nobody says so ends with its time.
+func (s *Server) Forget(instance string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.links {
-		if l.tether == id && !l.tied {
-			l.tied = true
+		if l.instance == instance {
+			l.superseded = true
+			return
+		}
+	}
+	s.deps.States.forget(instance)
+}
+
+// crowded reports whether there are as many links as there may be.
+func (s *Server) crowded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.links) >= maxLinks
+}
+
+// bindTether returns the link with the given tether id, once: a link has one tether.
+func (s *Server) bindTether(id string) *link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l := range s.links {
+		if l.tether == id && !l.hasTether {
+			l.hasTether = true
 			return l
 		}
 	}
@@ -263,8 +296,8 @@ func (s *Server) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sessions--
-	if s.sessions == 0 && s.leaving != nil {
-		close(s.leaving) // once: no session begins any more
+	if s.sessions == 0 && s.stopping != nil {
+		close(s.stopping) // once: no session begins any more
 	}
 }
 

@@ -90,6 +90,9 @@ func (s *States) Close() {
 	s.store.Close()
 }
 
+// forget gives up what is kept for a director whose process is gone.
+func (s *States) forget(director string) { s.store.DropDirector(director) }
+
 // Tokens returns the counts of this moment.
 func (s *States) Tokens() token.Counts { return s.tokens.Counts() }
 

@@ -14,70 +14,71 @@ import (
 )
 
 const (
-	tetherLine    = 16 // hex digits, followed by a newline
-	tetherTimeout = 5 * time.Second
-	tetherPause   = 100 * time.Millisecond
-	maxStrangers  = 256
+	tetherLine         = 16 // hex digits, followed by a newline
+	tetherTimeout      = 5 * time.Second
+	acceptPause        = 100 * time.Millisecond
+	maxUnauthenticated = 256
 )
 
-// strangers are the connections that have not said yet which link they belong to. Anybody can open one, so they
-// are few, and none can keep others out: a new one takes the place of the oldest. A director's is among them for
+// unauthenticated are the TCP connections that have not said yet which link they belong to. Anybody can open one, so there is
+// a bound, and none can keep others out: a new connection takes the place of the oldest. A director's is among them for
 // one way across the network. The tethers of links do not count: there is one for each.
-type strangers struct {
+type unauthenticated struct {
 	mu    sync.Mutex
 	conns []net.Conn // oldest first
 }
 
-func (s *strangers) add(conn net.Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.conns) == maxStrangers {
-		_ = s.conns[0].Close() // whoever reads from it lets it go
-		s.conns = slices.Delete(s.conns, 0, 1)
+func (u *unauthenticated) add(conn net.Conn) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.conns) == maxUnauthenticated {
+		_ = u.conns[0].Close() // whoever reads from it lets it go
+		u.conns = slices.Delete(u.conns, 0, 1)
 	}
-	s.conns = append(s.conns, conn)
+	u.conns = append(u.conns, conn)
 }
 
 // remove reports whether conn still had its place.
-func (s *strangers) remove(conn net.Conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i := slices.Index(s.conns, conn)
+func (u *unauthenticated) remove(conn net.Conn) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	i := slices.Index(u.conns, conn)
 	if i < 0 {
 		return false
 	}
-	s.conns = slices.Delete(s.conns, i, i+1)
+	u.conns = slices.Delete(u.conns, i, i+1)
 	return true
 }
 
-// acceptTethers holds TCP connections. All that counts about one is that it ends when its director dies.
+// acceptTethers serves TCP connections until l is closed. All that counts about a tether is that the kernel of its director's
+// machine closes it when the director dies.
 func (s *Server) acceptTethers(ctx context.Context, l net.Listener, running *sync.WaitGroup) error {
-	var unknown strangers
+	var unknown unauthenticated
 	for {
 		conn, err := l.Accept()
 		switch {
 		case err == nil:
-		case passing(err):
+		case temporary(err):
 			s.deps.Log.Warn("cannot accept a tether", zap.Error(err))
-			sleep(ctx, tetherPause)
+			sleep(ctx, acceptPause)
 			continue
 		default:
 			return err
 		}
 		unknown.add(conn)
-		running.Go(func() { s.holdTether(ctx, conn, &unknown) })
+		running.Go(func() { s.serveTether(ctx, conn, &unknown) })
 	}
 }
 
-// holdTether reads the link's id and then waits for the end; with it the link ends, and the other way round.
-func (s *Server) holdTether(ctx context.Context, conn net.Conn, unknown *strangers) {
+// serveTether reads the id of the link that conn belongs to, and then waits: when the one ends the other does too.
+func (s *Server) serveTether(ctx context.Context, conn net.Conn, unknown *unauthenticated) {
 	defer conn.Close() //nolint:errcheck // nothing was written
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	id, err := readTether(conn)
 	if !unknown.remove(conn) || err != nil {
 		return
 	}
-	l := s.tie(id)
+	l := s.bindTether(id)
 	if l == nil {
 		s.deps.Log.Warn("tether of no link", zap.Stringer("address", conn.RemoteAddr()))
 		return
@@ -101,8 +102,8 @@ func readTether(conn net.Conn) (string, error) {
 	return string(line[:tetherLine]), conn.SetReadDeadline(time.Time{})
 }
 
-// passing reports whether accepting may work again in a moment.
-func passing(err error) bool {
+// temporary reports whether accepting may work again in a moment.
+func temporary(err error) bool {
 	for _, number := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
 		if errors.Is(err, number) {
 			return true

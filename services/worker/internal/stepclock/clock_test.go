@@ -1,4 +1,4 @@
-package pace_test
+package stepclock_test
 
 import (
 	"context"
@@ -7,13 +7,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/connswap/connswap/services/worker/internal/pace"
+	"github.com/connswap/connswap/services/worker/internal/stepclock"
 )
 
 func TestWalkersStepOnTheSameInstants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		clock := pace.NewClock(100 * time.Millisecond)
+		clock := stepclock.NewClock(100 * time.Millisecond)
 		time.Sleep(30 * time.Millisecond)
 		walker := clock.Walker()
 		for _, want := range []time.Duration{30, 100, 200, 300} {
@@ -47,7 +47,7 @@ func TestWalkersStepOnTheSameInstants(t *testing.T) {
 func TestAChangeMovesTheStepUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		clock := pace.NewClock(100 * time.Millisecond)
+		clock := stepclock.NewClock(100 * time.Millisecond)
 		walker := clock.Walker()
 		if err := walker.Wait(t.Context()); err != nil {
 			t.Fatal(err)
@@ -57,7 +57,7 @@ func TestAChangeMovesTheStepUnderWay(t *testing.T) {
 		if err := walker.Wait(t.Context()); err != nil || time.Since(start) != 600*time.Millisecond {
 			t.Errorf("stepped at %v, want 600ms: %v", time.Since(start), err)
 		}
-		clock = pace.NewClock(0)
+		clock = stepclock.NewClock(0)
 		walker = clock.Walker()
 		clock.Slow(true)
 		if err := walker.Wait(t.Context()); err != nil {
@@ -73,7 +73,7 @@ func TestAChangeMovesTheStepUnderWay(t *testing.T) {
 func TestNoInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		clock := pace.NewClock(0)
+		clock := stepclock.NewClock(0)
 		walker := clock.Walker()
 		for range 10 {
 			if err := walker.Wait(t.Context()); err != nil {
@@ -93,49 +93,14 @@ func TestNoInterval(t *testing.T) {
 func TestWaitingEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		over := errors.New("over")
-		gate := &pace.Gate{}
-		gate.Shut()
-		walker := pace.NewClock(time.Hour).Walker()
+		walker := stepclock.NewClock(time.Hour).Walker()
 		if err := walker.Wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		for name, wait := range map[string]func(context.Context) error{"clock": walker.Wait, "gate": gate.Wait} {
-			ctx, cancel := context.WithCancelCause(t.Context())
-			time.AfterFunc(time.Second, func() { cancel(over) })
-			if err := wait(ctx); !errors.Is(err, over) {
-				t.Errorf("%s: got %v", name, err)
-			}
-		}
-	})
-}
-
-func TestGate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		gate := &pace.Gate{}
-		gate.Open() // it is already
-		if err := gate.Wait(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		gate.Shut()
-		gate.Shut()
-		start := time.Now()
-		passed := make(chan time.Duration, 3)
-		for range cap(passed) {
-			go func() {
-				if gate.Wait(t.Context()) == nil {
-					passed <- time.Since(start)
-				}
-			}()
-		}
-		time.Sleep(time.Second)
-		gate.Open()
-		for range cap(passed) {
-			if at := <-passed; at != time.Second {
-				t.Errorf("passed at %v", at)
-			}
-		}
-		if err := gate.Wait(t.Context()); err != nil {
-			t.Fatal(err)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(over) })
+		if err := walker.Wait(ctx); !errors.Is(err, over) {
+			t.Errorf("got %v", err)
 		}
 	})
 }

@@ -1,6 +1,5 @@
-// Package pace decides when a worker's sessions may go on: the Clock gives them a common step, and the Gate
-// stops them all.
-package pace
+// Package stepclock gives the sessions of a worker a common step, as an engine that decodes them in one batch would.
+package stepclock
 
 import (
 	"context"
