@@ -80,11 +80,11 @@ func (p *Placement) Report(r *Request, l *link.Link, ok bool) {
 		p.endTrial(r)
 	}
 	if ok {
-		r.badTries = 0
+		r.BadTries = 0
 		p.succeeded(w)
 		return
 	}
-	r.badTries++
+	r.BadTries++
 	p.failed(w, r)
 }
 

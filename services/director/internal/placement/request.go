@@ -30,6 +30,7 @@ type Request struct {
 	Priority uint32 // of equally old ones those with the higher priority
 	Kind     migration.Kind
 	Need     routing.Need
+	BadTries int // attempts in a row that made no progress; placement counts, the session takes it over into its next request
 
 	state    state
 	queue    *queue // in which it waits,
@@ -40,7 +41,6 @@ type Request struct {
 	underWay bool           // it counts as a handover under way to its place,
 	counts   migration.Kind // of this kind
 	onTrial  bool           // the attempt at its place has neither made progress nor failed
-	badTries int            // attempts in a row that made no progress
 }
 
 // state is where a request stands.
@@ -60,7 +60,7 @@ func (r *Request) waits(q *queue) bool { return r.queue == q && !r.told }
 func (r *Request) need() routing.Need {
 	n := r.Need
 	n.Kind = r.Kind
-	n.Careful = r.badTries > 0 || r.Kind == migration.Planned // a stream that is served well where it is takes no risk
+	n.Careful = r.BadTries > 0 || r.Kind == migration.Planned // a stream that is served well where it is takes no risk
 	return n
 }
 

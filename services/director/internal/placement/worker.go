@@ -78,7 +78,7 @@ func (p *Placement) lose(w *worker, cause link.Cause) {
 	gone := &loss{requests: all, link: w.link, cause: cause}
 	for _, r := range all {
 		if r.onTrial {
-			r.badTries++
+			r.BadTries++
 		}
 		p.vacate(r)
 		r.state, r.loss = losing, gone

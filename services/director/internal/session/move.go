@@ -29,9 +29,13 @@ func (s *Session) handoverDeps() handover.Deps {
 	return handover.Deps{Stream: s.stream, States: s.states, Places: s.deps.Placement, Owner: (*owner)(s), Clock: s.deps.Clock, Log: s.log}
 }
 
-// place returns a wish for a worker other than avoid, if there is another.
+// place returns a wish for a worker other than avoid, if there is another. What the stream had before has been given back.
 func (s *Session) place(avoid string) *placement.Request {
-	return s.want(placement.Request{Kind: s.depends.kind, Need: routing.Need{Avoid: avoid}})
+	r := placement.Request{Kind: s.depends.kind, Need: routing.Need{Avoid: avoid}}
+	if s.depends.own != nil {
+		r.BadTries = s.depends.own.BadTries
+	}
+	return s.want(r)
 }
 
 func (s *Session) want(r placement.Request) *placement.Request {
