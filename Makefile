@@ -85,7 +85,7 @@ clean: ## remove what was built here; images stay
 	rm -rf bin .dev .cache
 
 # The linter takes a minute to build, once.
-$(TOOLS): tools/go.mod tools/go.sum
+$(TOOLS): tools/go.mod tools/go.sum $(wildcard tools/*/*.go)
 	@$(need) go
 	mkdir -p bin/tools
 	GOWORK=off go -C tools build -o ../bin/tools/ tool
