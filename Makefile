@@ -1,5 +1,5 @@
-# `make` lists the targets. Longer recipes are in scripts/, and nothing here installs anything by itself:
-# scripts/need.sh names what is missing and the command that installs it.
+# `make` lists the targets. Longer recipes are in scripts/. What a target needs and is not there, scripts/need.sh installs
+# where it may, and says so; NO_INSTALL=1 has it name the command instead.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,31 +19,35 @@ help: ## this list
 
 # The demo
 
-.PHONY: up down demo
-up: images ## the demo in containers: director, two failing workers, a client; in the foreground
+.PHONY: demo up down
+demo: build ## director, three failing workers, a client; ends with the client's stream. WORKERS=1 leaves one
+	@scripts/demo.sh
+
+up: images ## the same in containers, which write logs, until Ctrl-C
 	@$(need) compose
-	scripts/compose.sh up
+	@scripts/up.sh
 
 down: ## remove what `make up` started, its network and its volume
 	@$(need) docker compose
 	scripts/compose.sh down --volumes --remove-orphans
 
-demo: build ## the same demo without Docker; ends with the client's stream and its exit code
-	@scripts/demo.sh
-
 # Proof
 
-.PHONY: test check sim e2e bench
-test: check sim e2e ## everything: check, sim, e2e
+.PHONY: test ready check sim e2e bench
+test: ready check sim e2e ## everything: check, sim, e2e
+
+ready: # before the first minutes are spent
+	@$(need) go modules cc docker compose
 
 check: $(TOOLS) ## format, vet, lint, tidy, drift of generated files, tests with -race, short fuzzing
 	@scripts/check.sh
 
 sim: ## the simulated cluster: SEEDS=2000 for many seeds, SEED=17 for one again with its trace
-	@$(need) go
+	@$(need) go modules
 	@scripts/sim.sh $(if $(SEED),-seed=$(SEED),-seeds=$(SEEDS))
 
 e2e: images ## black-box tests of the real images
+	@$(need) compose
 	go test ./e2e/container/... -count=1 -timeout=20m -parallel=3 -v
 
 bench: build ## the gaps of failovers and of planned swaps, as tables and as JSON lines
@@ -54,7 +58,7 @@ bench: build ## the gaps of failovers and of planned swaps, as tables and as JSO
 
 .PHONY: build images certs generate fmt lint tidy fuzz clean
 build: ## bin/director, bin/worker, bin/client: static
-	@$(need) go
+	@$(need) go modules
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/ ./services/director ./services/worker ./services/client
 
 images: ## connswap/director:dev, …/worker:dev, …/client:dev, and :other, which claim another version of the protocol
@@ -82,11 +86,11 @@ fuzz: ## fuzz each decoder, longer than check does: FUZZTIME=1m
 	@scripts/fuzz.sh $(or $(FUZZTIME),1m)
 
 clean: ## remove what was built here; images stay
-	rm -rf bin .dev .cache
+	rm -rf bin .dev
 
 # The linter takes a minute to build, once.
-$(TOOLS): tools/go.mod tools/go.sum
-	@$(need) go
+$(TOOLS): tools/go.mod tools/go.sum $(wildcard tools/*/*.go)
+	@$(need) go modules
 	mkdir -p bin/tools
 	GOWORK=off go -C tools build -o ../bin/tools/ tool
 	@touch $@

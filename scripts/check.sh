@@ -30,6 +30,7 @@ tidy() {
 
 lint() {
 	go list -m -f '{{.Dir}}/...' | xargs bin/tools/golangci-lint run
+	(cd tools && GOWORK=off ../bin/tools/golangci-lint run ./...)
 }
 
 # The tests of the images are `make e2e`: they need Docker, and the images.

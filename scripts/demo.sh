@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
-# The demo without Docker: a director, two workers that fail every now and then, and a client, on loopback. Ends when
+# The demo without Docker: a director, three workers that fail every now and then, and a client, on loopback. Ends when
 # the client's stream has ended, with the client's exit code, and leaves nothing running.
 #
 # Every variable of docs/CONFIGURATION.md can be set in the environment, for instance
 #
 #	CONNECTION_SWAP_WORKER_FAILURE_MODE=exit make demo
+#
+# WORKERS=1 or 2 starts fewer workers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Livelier than the roles' own defaults: half a minute of text, a failure every few seconds, and the other worker is
-# mostly there to take over.
-export CONNECTION_SWAP_WORKER_FAILURE_MODE=${CONNECTION_SWAP_WORKER_FAILURE_MODE:-error}
+source scripts/failures.sh
+
+# Livelier than the roles' own defaults: half a minute of text, and a failure every few seconds.
 export CONNECTION_SWAP_WORKER_FAILURE_MIN=${CONNECTION_SWAP_WORKER_FAILURE_MIN:-4s}
 export CONNECTION_SWAP_WORKER_FAILURE_MAX=${CONNECTION_SWAP_WORKER_FAILURE_MAX:-9s}
-export CONNECTION_SWAP_WORKER_RECOVERY=${CONNECTION_SWAP_WORKER_RECOVERY:-1s}
 export CONNECTION_SWAP_WORKER_TOKEN_INTERVAL=${CONNECTION_SWAP_WORKER_TOKEN_INTERVAL:-150ms}
 export CONNECTION_SWAP_CLIENT_MAX_TOKENS=${CONNECTION_SWAP_CLIENT_MAX_TOKENS:-200}
 export CONNECTION_SWAP_CLIENT_PROMPT=${CONNECTION_SWAP_CLIENT_PROMPT:-Once upon a time}
@@ -74,7 +75,7 @@ keep_worker() {
 		worker "$@" || status=$?
 		[[ -e $logs/ready ]] || return "$status"
 		echo "demo: $1 ended with exit code $status, starting it again"
-		sleep 0.5
+		sleep 0.1
 	done
 }
 
@@ -98,13 +99,15 @@ bin/director certs "$CONNECTION_SWAP_TLS_DIR" >"$logs/certs.log" 2>&1 || {
 }
 start director >"$logs/director.log" 2>&1
 wait_ready director director healthz
-start keep_worker worker-a 62001 63001 >"$logs/worker-a.log" 2>&1
-wait_ready worker-a worker worker-a 62001 63001 healthz
-start keep_worker worker-b 62002 63002 >"$logs/worker-b.log" 2>&1
-wait_ready worker-b worker worker-b 62002 63002 healthz
+number=0
+for name in "${workers[@]}"; do
+	number=$((number + 1))
+	start keep_worker "$name" "6200$number" "6300$number" >"$logs/$name.log" 2>&1
+	wait_ready "$name" worker "$name" "6200$number" "6300$number" healthz
+done
 touch "$logs/ready"
 
-echo "demo: director, worker-a and worker-b are up; failure mode $CONNECTION_SWAP_WORKER_FAILURE_MODE, after" \
+echo "demo: director$(printf ', %s' "${workers[@]}") are up; failure mode $CONNECTION_SWAP_WORKER_FAILURE_MODE, after" \
 	"$CONNECTION_SWAP_WORKER_FAILURE_MIN to $CONNECTION_SWAP_WORKER_FAILURE_MAX, for $CONNECTION_SWAP_WORKER_RECOVERY"
 echo
 
@@ -116,5 +119,5 @@ while kill -0 "$client" 2>/dev/null; do wait "$client" || true; done
 wait "$client" || status=$?
 
 echo
-echo "demo: what the others say: $logs/director.log $logs/worker-a.log $logs/worker-b.log"
+echo "demo: what the others say: $logs/director.log$(printf " $logs/%s.log" "${workers[@]}")"
 exit "$status"

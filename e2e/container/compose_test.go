@@ -65,7 +65,7 @@ func TestCompose(t *testing.T) {
 	defer func() {
 		stop()
 		c.run.Wait()
-		for _, name := range []string{"certs", "director", "worker-a", "worker-b", "client"} {
+		for _, name := range []string{"certs", "director", "worker-a", "worker-b", "worker-c", "client"} {
 			if n, err := service(ctx, name); t.Failed() && err == nil {
 				stdout, stderr, _ := n.output(ctx)
 				t.Logf("output of %s:\n%s%s", name, stdout, stderr)
@@ -81,6 +81,9 @@ func TestCompose(t *testing.T) {
 		t.Fatal(err)
 	}
 	cl := c.attend(t, n, r)
+	for _, name := range []string{"worker-a", "worker-b", "worker-c"} {
+		c.workerIs(t, name, "registers", func(w workerStatusLine) bool { return w.Connected })
+	}
 	compose(ctx, t, variables, "run", "--rm", "client", "status")
 	if events := c.survives(t, cl); len(events.of("swapped")) < 2 {
 		t.Errorf("%d swaps in a stream of ten seconds", len(events.of("swapped")))
