@@ -31,6 +31,13 @@ func main() {
 	streams := flag.String("streams", "1,1000", "numbers of streams for the classes of faults")
 	classes := flag.String("classes", strings.Join(classNames(), ","), "classes of faults; empty for none")
 	cases := flag.String("planned", plannedDefault, "cases of planned swaps: KiB of state/streams; empty for none")
+	flag.IntVar(&o.rounds, "rounds", 5, "how often each case of -relay is measured, all systems in turn")
+	flag.DurationVar(&o.record, "record", 8*time.Second, "how long each round of -relay measures one system; it warms up for a quarter of that")
+	relays := flag.String("relay", relayDefault, "cases of tokens beside bare relays: streams/clients/tokens per second of each, 0 for flat out; empty for none")
+	compared := flag.String("systems", systemsDefault, "what -relay compares; connswap=DIR is the project with the director of another directory")
+	policies := flag.String("routing", routingDefault, "routing policies to compare, in as many rounds as -relay, as long each; default for the director's own; empty for none")
+	partName := flag.String("part", "", "only be one process of a system (used by the bench itself)")
+	setup := flag.String("setup", "", "of -part")
 	out := flag.String("json", "", "file to append JSON lines to")
 	burner := flag.Bool("burn", false, "only burn one core (used by the bench itself)")
 	flag.Parse()
@@ -39,28 +46,38 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := o.run(ctx, list(*streams), list(*classes), list(*cases), *out); err != nil {
+	o.systems = list(*compared)
+	var err error
+	if *partName != "" {
+		err = runPart(ctx, *partName, *setup)
+	} else {
+		err = o.run(ctx, list(*streams), list(*classes), list(*cases), list(*relays), list(*policies), *out)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
 type options struct {
-	bin    string
-	faults int
-	state  int
-	calm   time.Duration
-	moves  int
-	starve time.Duration
-	steady time.Duration
-	memory bool
+	bin     string
+	faults  int
+	state   int
+	calm    time.Duration
+	moves   int
+	starve  time.Duration
+	steady  time.Duration
+	memory  bool
+	rounds  int
+	record  time.Duration
+	systems []string
 }
 
 func list(flag string) []string {
 	return strings.FieldsFunc(flag, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-func (o options) run(ctx context.Context, streams, classes, cases []string, out string) error {
+func (o options) run(ctx context.Context, streams, classes, cases, relays, policies []string, out string) error {
 	r, err := newReport(out)
 	if err != nil {
 		return err
@@ -94,7 +111,13 @@ func (o options) run(ctx context.Context, streams, classes, cases []string, out 
 	if err := o.planned(ctx, r, cases); err != nil {
 		return err
 	}
-	return o.costs(ctx, r)
+	if err := o.costs(ctx, r); err != nil {
+		return err
+	}
+	if err := o.beside(ctx, r, relays); err != nil {
+		return err
+	}
+	return o.routing(ctx, r, policies)
 }
 
 // costs measures what is not time.

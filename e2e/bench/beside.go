@@ -1,0 +1,276 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/connswap/connswap/e2e/bench/part"
+	"github.com/connswap/connswap/shared/identity"
+)
+
+// relayDefault is the growth from 100 to 10,000 streams, ten of each client, and flat out.
+const relayDefault = "100/10/50,1000/100/50,10000/1000/5,64/8/0"
+
+// systemsDefault are what is compared: the project, and the relays that it is divided by. connswap=DIR is the project
+// with another build of the director.
+const systemsDefault = "connswap,quic,grpc"
+
+// cost is what one system took in one round.
+type cost struct {
+	Director float64 `json:"director_cpu_us"` // of each token
+	All      float64 `json:"all_cpu_us"`      // of each token, worker and client with it
+	P50      float64 `json:"p50_ms"`          // from the step to the reader
+	P99      float64 `json:"p99_ms"`
+	Rate     float64 `json:"tokens_per_s"`
+	Others   float64 `json:"others_percent"` // of the machine's CPU time, used by others
+}
+
+// measures are the columns of the tables.
+var measures = []struct {
+	name string
+	of   func(cost) float64
+}{
+	{"director µs", func(c cost) float64 { return c.Director }},
+	{"all µs", func(c cost) float64 { return c.All }},
+	{"p50 ms", func(c cost) float64 { return c.P50 }},
+	{"p99 ms", func(c cost) float64 { return c.P99 }},
+	{"tokens/s", func(c cost) float64 { return c.Rate }},
+}
+
+// comparison is one case: a few lines of two tables.
+type comparison struct {
+	Class   string            `json:"class"`
+	Load    part.Load         `json:"load"`
+	Systems []string          `json:"systems"`
+	Costs   map[string][]cost `json:"costs"` // of each system, one a round
+	Machine string            `json:"machine"`
+}
+
+// beside compares the project with bare relays, in each case and round one after the other.
+func (o options) beside(ctx context.Context, r *report, cases []string) error {
+	var all []comparison
+	for _, text := range cases {
+		load, err := part.ParseLoad(text)
+		if err != nil {
+			return fmt.Errorf("-relay: %w", err)
+		}
+		c := comparison{Class: "relay", Load: load, Systems: o.systems, Costs: map[string][]cost{}, Machine: machine()}
+		for round := range o.rounds {
+			for i := range o.systems {
+				system := o.systems[(i+round)%len(o.systems)] // none is always the one that follows another
+				cost, err := o.carry(ctx, system, load)
+				if err != nil {
+					return fmt.Errorf("%s, %v streams/clients/rate, round %d: %w", system, load, round+1, err)
+				}
+				c.Costs[system] = append(c.Costs[system], cost)
+			}
+		}
+		if err := r.add(c); err != nil {
+			return err
+		}
+		all = append(all, c)
+	}
+	for _, c := range all {
+		r.print(c.ratioTitle(), c.ratios())
+	}
+	return nil
+}
+
+// carry starts one system, and measures it once it is warm.
+func (o options) carry(ctx context.Context, system string, load part.Load) (c cost, err error) {
+	processes, client, stop, err := o.assemble(ctx, system, load)
+	if err != nil {
+		return c, err
+	}
+	defer stop()
+	if err := rest(ctx, o.record/4); err != nil {
+		return c, err
+	}
+	if _, err := client.ask("record"); err != nil {
+		return c, err
+	}
+	before, err := readUsage(processes)
+	if err != nil {
+		return c, err
+	}
+	if err := rest(ctx, o.record); err != nil {
+		return c, err
+	}
+	after, err := readUsage(processes)
+	if err != nil {
+		return c, err
+	}
+	answer, err := client.ask("stop")
+	if err != nil {
+		return c, err
+	}
+	var seen part.Result
+	if err := json.Unmarshal([]byte(answer), &seen); err != nil {
+		return c, err
+	}
+	if seen.Tokens == 0 {
+		return c, errors.New("no token arrived")
+	}
+	used := after.since(before)
+	each := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 / float64(seen.Tokens) }
+	return cost{
+		Director: each(used.processes[0]), All: each(used.sum()),
+		P50: seen.P50, P99: seen.P99, Rate: float64(seen.Tokens) / seen.Seconds,
+		Others: 100 * float64(used.machine-used.sum()) / float64(used.capacity()),
+	}, nil
+}
+
+// assemble starts the processes of one system. The first one returned is its director.
+func (o options) assemble(ctx context.Context, system string, load part.Load) (all []*exec.Cmd, client *child, stop func(), err error) {
+	var ends []func()
+	stop = func() {
+		for _, end := range slices.Backward(ends) {
+			end()
+		}
+	}
+	defer func() {
+		if err != nil {
+			stop()
+		}
+	}()
+	start := func(name string, s part.Setup) (*child, error) {
+		p, err := startChild(ctx, filepath.Dir(s.Certs), name, s)
+		if err == nil {
+			ends = append(ends, func() { _ = p.end() }) // it has said what it had to say
+		}
+		return p, err
+	}
+	system, bin, _ := strings.Cut(system, "=")
+	if system == "connswap" {
+		c, err := startCarrier(cmp.Or(bin, o.bin), load)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		ends = append(ends, c.stop)
+		s := part.Setup{Load: load, Certs: filepath.Join(c.dir, "certs")}
+		s.Listen, s.Target = []string{addr(c.ports[2]), addr(c.ports[3])}, addr(c.ports[1])
+		worker, err := start("connswap/worker", s)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		if err := c.await(ctx, "a"); err != nil {
+			return nil, nil, nil, err
+		}
+		s.Listen, s.Target = nil, addr(c.ports[0])
+		client, err = start("connswap/client", s)
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("%w\n%s", err, c.logs())
+		}
+		return []*exec.Cmd{c.director, worker.Cmd, client.Cmd}, client, stop, nil
+	}
+	dir, err := os.MkdirTemp("", "connswap-bench-")
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	ends = append(ends, func() { _ = os.RemoveAll(dir) }) // the next run does not need the room
+	s := part.Setup{Load: load, Certs: filepath.Join(dir, "certs")}
+	if _, err := identity.EnsureDevelopment(s.Certs, time.Now()); err != nil {
+		return nil, nil, nil, err
+	}
+	ports, err := freePorts(2)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	s.Listen = []string{addr(ports[0])}
+	worker, err := start(system+"/worker", s)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	s.Listen, s.Target = []string{addr(ports[1])}, addr(ports[0])
+	director, err := start(system+"/relay", s)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	s.Listen, s.Target = nil, addr(ports[1])
+	client, err = start(system+"/client", s)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return []*exec.Cmd{director.Cmd, worker.Cmd, client.Cmd}, client, stop, nil
+}
+
+// startCarrier starts a director that lets a stream be as long as the relays do.
+func startCarrier(bin string, load part.Load) (*cluster, error) {
+	return start(bin, "CONNECTION_SWAP_LOG_LEVEL=warn",
+		fmt.Sprintf("CONNECTION_SWAP_DIRECTOR_MAX_SESSIONS=%d", max(10_000, load.Streams)))
+}
+
+// median of the values, and their range.
+func median(values []float64) (middle, least, most float64) {
+	slices.Sort(values)
+	n := len(values)
+	return (values[(n-1)/2] + values[n/2]) / 2, values[0], values[n-1]
+}
+
+func (c comparison) title() string {
+	title := fmt.Sprintf("%-8s %7s %7s %6s |", "relay", "streams", "clients", "each/s")
+	for _, m := range measures {
+		title += fmt.Sprintf(" %24s |", m.name)
+	}
+	return title + " others %"
+}
+
+func (c comparison) String() string {
+	lines := make([]string, len(c.Systems))
+	for i, system := range c.Systems {
+		lines[i] = fmt.Sprintf("%-8s %7d %7d %6d |", system, c.Load.Streams, c.Load.Clients, c.Load.Rate)
+		column := func(of func(cost) float64) (middle, least, most float64) {
+			var values []float64
+			for _, cost := range c.Costs[system] {
+				values = append(values, of(cost))
+			}
+			return median(values)
+		}
+		for _, m := range measures {
+			middle, least, most := column(m.of)
+			if middle >= 1000 {
+				lines[i] += fmt.Sprintf(" %8.0fk (%4.0f to %5.0f) |", middle/1000, least/1000, most/1000)
+				continue
+			}
+			lines[i] += fmt.Sprintf(" %8.2f (%5.1f to %5.1f) |", middle, least, most)
+		}
+		others, _, _ := column(func(c cost) float64 { return c.Others })
+		lines[i] += fmt.Sprintf(" %8.0f", others)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (c comparison) ratioTitle() string {
+	title := fmt.Sprintf("%-8s %7s %7s %6s |", "ratios", "streams", "clients", "each/s")
+	for _, m := range measures {
+		title += fmt.Sprintf(" %-32s|", strings.Fields(m.name)[0]+" / "+strings.Join(c.Systems[1:], ", / "))
+	}
+	return title
+}
+
+// ratios is a line of the second table: by each measure, what the first system takes of what the others take in the same
+// round, the median of all rounds and their range.
+func (c comparison) ratios() string {
+	line := fmt.Sprintf("%-8s %7d %7d %6d |", "", c.Load.Streams, c.Load.Clients, c.Load.Rate)
+	for _, m := range measures {
+		for _, system := range c.Systems[1:] {
+			var values []float64
+			for i, own := range c.Costs[c.Systems[0]] {
+				values = append(values, m.of(own)/cmp.Or(m.of(c.Costs[system][i]), 1))
+			}
+			middle, least, most := median(values)
+			line += fmt.Sprintf(" %4.2f (%4.2f-%4.2f)", middle, least, most)
+		}
+		line += " |"
+	}
+	return line
+}
