@@ -28,7 +28,7 @@ const systemsDefault = "connswap,quic,grpc"
 type cost struct {
 	Director float64 `json:"director_cpu_us"` // of each token
 	All      float64 `json:"all_cpu_us"`      // of each token, worker and client with it
-	P50      float64 `json:"p50_ms"`          // from the step to the reader
+	P50      float64 `json:"p50_ms"`          // from the step to the reader; 0 flat out
 	P99      float64 `json:"p99_ms"`
 	Rate     float64 `json:"tokens_per_s"`
 	Others   float64 `json:"others_percent"` // of the machine's CPU time, used by others
@@ -237,11 +237,14 @@ func (c comparison) String() string {
 		}
 		for _, m := range measures {
 			middle, least, most := column(m.of)
-			if middle >= 1000 {
+			switch {
+			case most == 0: // not measured
+				lines[i] += fmt.Sprintf(" %24s |", "-")
+			case middle >= 1000:
 				lines[i] += fmt.Sprintf(" %8.0fk (%4.0f to %5.0f) |", middle/1000, least/1000, most/1000)
-				continue
+			default:
+				lines[i] += fmt.Sprintf(" %8.2f (%5.1f to %5.1f) |", middle, least, most)
 			}
-			lines[i] += fmt.Sprintf(" %8.2f (%5.1f to %5.1f) |", middle, least, most)
 		}
 		others, _, _ := column(func(c cost) float64 { return c.Others })
 		lines[i] += fmt.Sprintf(" %8.0f", others)
@@ -252,7 +255,7 @@ func (c comparison) String() string {
 func (c comparison) ratioTitle() string {
 	title := fmt.Sprintf("%-8s %7s %7s %6s |", "ratios", "streams", "clients", "each/s")
 	for _, m := range measures {
-		title += fmt.Sprintf(" %-32s|", strings.Fields(m.name)[0]+" / "+strings.Join(c.Systems[1:], ", / "))
+		title += fmt.Sprintf(" %-35s|", strings.Fields(m.name)[0]+" / "+strings.Join(c.Systems[1:], ", / "))
 	}
 	return title
 }
@@ -265,10 +268,16 @@ func (c comparison) ratios() string {
 		for _, system := range c.Systems[1:] {
 			var values []float64
 			for i, own := range c.Costs[c.Systems[0]] {
-				values = append(values, m.of(own)/cmp.Or(m.of(c.Costs[system][i]), 1))
+				if other := m.of(c.Costs[system][i]); other > 0 {
+					values = append(values, m.of(own)/other)
+				}
+			}
+			if len(values) == 0 { // not measured
+				line += fmt.Sprintf(" %16s", "-")
+				continue
 			}
 			middle, least, most := median(values)
-			line += fmt.Sprintf(" %4.2f (%4.2f-%4.2f)", middle, least, most)
+			line += fmt.Sprintf(" %5.2f (%.2f-%.2f)", middle, least, most)
 		}
 		line += " |"
 	}

@@ -15,7 +15,8 @@ const digits = 16
 
 const fill = "................................"
 
-// appendText appends a token: when it was due, in nanoseconds of the wall clock, and its sequence.
+// appendText appends a token: when it was due, in nanoseconds of the wall clock (0 if nobody waited for it), and its
+// sequence.
 func appendText(b []byte, due int64, sequence uint64) []byte {
 	b = appendHex(b, uint64(due))
 	b = appendHex(b, sequence)
@@ -32,16 +33,18 @@ func appendHex(b []byte, n uint64) []byte {
 
 type text interface{ string | []byte }
 
-func parseText[T text](text T) (due int64, sequence uint64, err error) {
+// sequenceOf returns a token's sequence.
+func sequenceOf[T text](text T) (uint64, error) {
 	if len(text) != textSize {
-		return 0, 0, fmt.Errorf("a token of %d bytes: %q", len(text), text)
+		return 0, fmt.Errorf("a token of %d bytes: %q", len(text), text)
 	}
-	stamp, err := parseHex(text[:digits])
-	if err != nil {
-		return 0, 0, err
-	}
-	sequence, err = parseHex(text[digits : 2*digits])
-	return int64(stamp), sequence, err
+	return parseHex(text[digits : 2*digits])
+}
+
+// dueOf returns when a token was due.
+func dueOf[T text](text T) (int64, error) {
+	due, err := parseHex(text[:digits])
+	return int64(due), err
 }
 
 func parseHex[T text](text T) (n uint64, err error) {
@@ -60,7 +63,7 @@ func parseHex[T text](text T) (n uint64, err error) {
 
 // steps gives all sessions of a worker the same instants, as a decode step does. Whoever is late waits for the next one.
 type steps struct {
-	interval time.Duration // 0: nobody waits
+	interval time.Duration // 0: nobody waits, and no token has a time
 	present  atomic.Pointer[step]
 }
 
@@ -98,7 +101,7 @@ func (s *steps) run(ctx context.Context) {
 // wait returns when the next step is due, at that instant.
 func (s *steps) wait(ctx context.Context) (due int64, err error) {
 	if s.interval == 0 {
-		return time.Now().UnixNano(), ctx.Err()
+		return 0, nil
 	}
 	next := s.present.Load()
 	select {
