@@ -56,9 +56,9 @@ type comparison struct {
 }
 
 // beside compares the project with bare relays, in each case and round one after the other.
-func (o options) beside(ctx context.Context, r *report, cases []string) error {
+func (o options) beside(ctx context.Context, r *report) error {
 	var all []comparison
-	for _, text := range cases {
+	for _, text := range o.relays {
 		load, err := part.ParseLoad(text)
 		if err != nil {
 			return fmt.Errorf("-relay: %w", err)

@@ -1,9 +1,10 @@
 // Command bench measures what a client sees of it when its streams change workers: because the worker under them
-// fails, and because an operator wants it so.
+// fails, and because an operator wants it so; what a token costs beside relays that do nothing but pass it on; and what
+// policies of routing make of workers that differ.
 //
-// It starts real processes (bin/director, bin/worker) on loopback and is their client and operator itself. It lets the
-// worker that serves all streams fail, or drains it, again and again, and reports as tables, and as JSON lines with
-// -json. See docs/BENCHMARKS.md for what is measured.
+// It starts real processes (bin/director, bin/worker) on loopback and is their client and operator itself; or, where it
+// has to be the engine, their worker. It reports as tables, and as JSON lines with -json. See docs/BENCHMARKS.md for what
+// is measured.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,6 +30,7 @@ func main() {
 	flag.BoolVar(&o.memory, "memory", true, "measure the memory of planned swaps in flight")
 	flag.IntVar(&o.state, "state", 0, "KiB of state of each stream whose worker fails; 0 for an engine without")
 	flag.DurationVar(&o.calm, "calm", 0, "how long streams run before each fault, or before their cost is measured: with a state, until there are checkpoints")
+	only := flag.String("only", "", "parts to run, of "+strings.Join(parts, ", ")+"; empty for all")
 	streams := flag.String("streams", "1,1000", "numbers of streams for the classes of faults")
 	classes := flag.String("classes", strings.Join(classNames(), ","), "classes of faults; empty for none")
 	cases := flag.String("planned", plannedDefault, "cases of planned swaps: KiB of state/streams; empty for none")
@@ -46,12 +49,15 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	o.systems = list(*compared)
-	var err error
-	if *partName != "" {
+	o.streams, o.classes, o.cases = list(*streams), list(*classes), list(*cases)
+	o.relays, o.systems, o.policies = list(*relays), list(*compared), list(*policies)
+	err := o.restrict(list(*only))
+	switch {
+	case err != nil:
+	case *partName != "":
 		err = runPart(ctx, *partName, *setup)
-	} else {
-		err = o.run(ctx, list(*streams), list(*classes), list(*cases), list(*relays), list(*policies), *out)
+	default:
+		err = o.run(ctx, *out)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -60,36 +66,84 @@ func main() {
 }
 
 type options struct {
-	bin     string
-	faults  int
-	state   int
-	calm    time.Duration
-	moves   int
-	starve  time.Duration
-	steady  time.Duration
-	memory  bool
-	rounds  int
-	record  time.Duration
-	systems []string
+	bin    string
+	rounds int
+	record time.Duration
+
+	streams, classes []string // faults: each class by each number of streams
+	faults           int
+	state            int
+	calm             time.Duration
+	starve           time.Duration
+
+	cases []string // planned swaps
+	moves int
+
+	memory bool
+	steady time.Duration
+
+	relays, systems []string // each case with each system
+	policies        []string // routing
+}
+
+var parts = []string{"faults", "planned", "memory", "steady", "relay", "routing"}
+
+// restrict leaves all parts out but those named, if any are.
+func (o *options) restrict(only []string) error {
+	for _, part := range only {
+		if !slices.Contains(parts, part) {
+			return fmt.Errorf("-only=%s: there are %s", part, strings.Join(parts, ", "))
+		}
+	}
+	without := func(part string) bool { return len(only) > 0 && !slices.Contains(only, part) }
+	if without("faults") {
+		o.classes = nil
+	}
+	if without("planned") {
+		o.cases = nil
+	}
+	if without("memory") {
+		o.memory = false
+	}
+	if without("steady") {
+		o.steady = 0
+	}
+	if without("relay") {
+		o.relays = nil
+	}
+	if without("routing") {
+		o.policies = nil
+	}
+	return nil
 }
 
 func list(flag string) []string {
 	return strings.FieldsFunc(flag, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-func (o options) run(ctx context.Context, streams, classes, cases, relays, policies []string, out string) error {
+func (o options) run(ctx context.Context, out string) error {
 	r, err := newReport(out)
 	if err != nil {
 		return err
 	}
 	defer r.close() //nolint:errcheck // each line was written, or reported
 	fmt.Println(machine())
-	for _, n := range streams {
+	for _, part := range []func(context.Context, *report) error{o.faulty, o.planned, o.costs, o.beside, o.routing} {
+		if err := part(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// faulty lets workers fail, and then starves workers that do not.
+func (o options) faulty(ctx context.Context, r *report) error {
+	for _, n := range o.streams {
 		count, err := strconv.Atoi(n)
 		if err != nil || count < 1 {
 			return fmt.Errorf("-streams=%s: want numbers above 0", n)
 		}
-		for _, name := range classes {
+		for _, name := range o.classes {
 			line, err := o.class(ctx, name, count)
 			if err != nil {
 				return fmt.Errorf("%s with %d streams: %w", name, count, err)
@@ -99,25 +153,14 @@ func (o options) run(ctx context.Context, streams, classes, cases, relays, polic
 			}
 		}
 	}
-	if len(classes) > 0 && o.starve > 0 {
-		line, err := o.starved(ctx)
-		if err != nil {
-			return fmt.Errorf("starvation: %w", err)
-		}
-		if err := r.add(line); err != nil {
-			return err
-		}
+	if len(o.classes) == 0 || o.starve == 0 {
+		return nil
 	}
-	if err := o.planned(ctx, r, cases); err != nil {
-		return err
+	line, err := o.starved(ctx)
+	if err != nil {
+		return fmt.Errorf("starvation: %w", err)
 	}
-	if err := o.costs(ctx, r); err != nil {
-		return err
-	}
-	if err := o.beside(ctx, r, relays); err != nil {
-		return err
-	}
-	return o.routing(ctx, r, policies)
+	return r.add(line)
 }
 
 // costs measures what is not time.

@@ -65,13 +65,10 @@ func (r *routed) String() string {
 }
 
 // routing compares policies on each fleet, in turn, with the same requests at the same times.
-func (o options) routing(ctx context.Context, r *report, policies []string) error {
-	if len(policies) == 0 {
-		return nil
-	}
+func (o options) routing(ctx context.Context, r *report) error {
 	for _, fleet := range fleets {
-		lines := make([]*routed, len(policies))
-		for i, policy := range policies {
+		lines := make([]*routed, len(o.policies))
+		for i, policy := range o.policies {
 			lines[i] = &routed{Class: "routing", Fleet: fleet.name, Policy: policy, Workers: map[string]int{}, Machine: machine()}
 		}
 		for round := range o.rounds {
