@@ -86,30 +86,30 @@ func (o options) beside(ctx context.Context, r *report) error {
 }
 
 // carry starts one system, and measures it once it is warm.
-func (o options) carry(ctx context.Context, system string, load part.Load) (c cost, err error) {
-	processes, client, stop, err := o.assemble(ctx, system, load)
+func (o options) carry(ctx context.Context, name string, load part.Load) (c cost, err error) {
+	s, err := o.assemble(ctx, name, load)
 	if err != nil {
 		return c, err
 	}
-	defer stop()
+	defer s.stop()
 	if err := rest(ctx, o.record/4); err != nil {
 		return c, err
 	}
-	if _, err := client.ask("record"); err != nil {
+	if _, err := s.client.ask("record"); err != nil {
 		return c, err
 	}
-	before, err := readUsage(processes)
+	before, err := readUsage(s.processes())
 	if err != nil {
 		return c, err
 	}
 	if err := rest(ctx, o.record); err != nil {
 		return c, err
 	}
-	after, err := readUsage(processes)
+	after, err := readUsage(s.processes())
 	if err != nil {
 		return c, err
 	}
-	answer, err := client.ask("stop")
+	answer, err := s.client.ask("stop")
 	if err != nil {
 		return c, err
 	}
@@ -117,10 +117,13 @@ func (o options) carry(ctx context.Context, system string, load part.Load) (c co
 	if err := json.Unmarshal([]byte(answer), &seen); err != nil {
 		return c, err
 	}
+	return costOf(after.since(before), seen)
+}
+
+func costOf(used cpuSpan, seen part.Result) (cost, error) {
 	if seen.Tokens == 0 {
-		return c, errors.New("no token arrived")
+		return cost{}, errors.New("no token arrived")
 	}
-	used := after.since(before)
 	each := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 / float64(seen.Tokens) }
 	return cost{
 		Director: each(used.processes[0]), All: each(used.sum()),
@@ -129,84 +132,97 @@ func (o options) carry(ctx context.Context, system string, load part.Load) (c co
 	}, nil
 }
 
-// assemble starts the processes of one system. The first one returned is its director.
-func (o options) assemble(ctx context.Context, system string, load part.Load) (all []*exec.Cmd, client *child, stop func(), err error) {
-	var ends []func()
-	stop = func() {
-		for _, end := range slices.Backward(ends) {
-			end()
-		}
+// system is three processes, whose tokens flow.
+type system struct {
+	director       *exec.Cmd
+	worker, client *child
+	ends           []func()
+}
+
+func (s *system) processes() []*exec.Cmd { return []*exec.Cmd{s.director, s.worker.Cmd, s.client.Cmd} }
+
+func (s *system) stop() {
+	for _, end := range slices.Backward(s.ends) {
+		end()
 	}
-	defer func() {
-		if err != nil {
-			stop()
-		}
-	}()
-	start := func(name string, s part.Setup) (*child, error) {
-		p, err := startChild(ctx, filepath.Dir(s.Certs), name, s)
-		if err == nil {
-			ends = append(ends, func() { _ = p.end() }) // it has said what it had to say
-		}
-		return p, err
+}
+
+// start starts a process that ends with the system.
+func (s *system) start(ctx context.Context, name string, setup part.Setup) (*child, error) {
+	c, err := startChild(ctx, filepath.Dir(setup.Certs), name, setup)
+	if err == nil {
+		s.ends = append(s.ends, func() { _ = c.end() }) // it has said what it had to say
 	}
-	system, bin, _ := strings.Cut(system, "=")
-	if system == "connswap" {
-		c, err := startCarrier(cmp.Or(bin, o.bin), load)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		ends = append(ends, c.stop)
-		s := part.Setup{Load: load, Certs: filepath.Join(c.dir, "certs")}
-		s.Listen, s.Target = []string{addr(c.ports[2]), addr(c.ports[3])}, addr(c.ports[1])
-		worker, err := start("connswap/worker", s)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		if err := c.await(ctx, "a"); err != nil {
-			return nil, nil, nil, err
-		}
-		s.Listen, s.Target = nil, addr(c.ports[0])
-		client, err = start("connswap/client", s)
-		if err != nil {
-			return nil, nil, nil, fmt.Errorf("%w\n%s", err, c.logs())
-		}
-		return []*exec.Cmd{c.director, worker.Cmd, client.Cmd}, client, stop, nil
+	return c, err
+}
+
+func (o options) assemble(ctx context.Context, name string, load part.Load) (*system, error) {
+	s := &system{}
+	name, bin, _ := strings.Cut(name, "=")
+	var err error
+	if name == "connswap" {
+		err = s.assembleOwn(ctx, cmp.Or(bin, o.bin), load)
+	} else {
+		err = s.assembleRelay(ctx, name, load)
 	}
+	if err != nil {
+		s.stop()
+	}
+	return s, err
+}
+
+// assembleOwn starts the project, with a director that lets there be as many streams as the relays do.
+func (s *system) assembleOwn(ctx context.Context, bin string, load part.Load) error {
+	c, err := start(bin, "CONNECTION_SWAP_LOG_LEVEL=warn",
+		fmt.Sprintf("CONNECTION_SWAP_DIRECTOR_MAX_SESSIONS=%d", max(10_000, load.Streams)))
+	if err != nil {
+		return err
+	}
+	s.ends, s.director = append(s.ends, c.stop), c.director
+	setup := part.Setup{
+		Load: load, Certs: filepath.Join(c.dir, "certs"),
+		Listen: []string{addr(c.ports[2]), addr(c.ports[3])}, Target: addr(c.ports[1]),
+	}
+	if s.worker, err = s.start(ctx, "connswap/worker", setup); err != nil {
+		return err
+	}
+	if err := c.await(ctx, "a"); err != nil {
+		return err
+	}
+	setup.Listen, setup.Target = nil, addr(c.ports[0])
+	if s.client, err = s.start(ctx, "connswap/client", setup); err != nil {
+		return fmt.Errorf("%w\n%s", err, c.logs())
+	}
+	return nil
+}
+
+func (s *system) assembleRelay(ctx context.Context, name string, load part.Load) error {
 	dir, err := os.MkdirTemp("", "connswap-bench-")
 	if err != nil {
-		return nil, nil, nil, err
+		return err
 	}
-	ends = append(ends, func() { _ = os.RemoveAll(dir) }) // the next run does not need the room
-	s := part.Setup{Load: load, Certs: filepath.Join(dir, "certs")}
-	if _, err := identity.EnsureDevelopment(s.Certs, time.Now()); err != nil {
-		return nil, nil, nil, err
+	s.ends = append(s.ends, func() { _ = os.RemoveAll(dir) }) // the next run does not need the room
+	setup := part.Setup{Load: load, Certs: filepath.Join(dir, "certs")}
+	if _, err := identity.EnsureDevelopment(setup.Certs, time.Now()); err != nil {
+		return err
 	}
 	ports, err := freePorts(2)
 	if err != nil {
-		return nil, nil, nil, err
+		return err
 	}
-	s.Listen = []string{addr(ports[0])}
-	worker, err := start(system+"/worker", s)
+	setup.Listen = []string{addr(ports[0])}
+	if s.worker, err = s.start(ctx, name+"/worker", setup); err != nil {
+		return err
+	}
+	setup.Listen, setup.Target = []string{addr(ports[1])}, addr(ports[0])
+	relay, err := s.start(ctx, name+"/relay", setup)
 	if err != nil {
-		return nil, nil, nil, err
+		return err
 	}
-	s.Listen, s.Target = []string{addr(ports[1])}, addr(ports[0])
-	director, err := start(system+"/relay", s)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	s.Listen, s.Target = nil, addr(ports[1])
-	client, err = start(system+"/client", s)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	return []*exec.Cmd{director.Cmd, worker.Cmd, client.Cmd}, client, stop, nil
-}
-
-// startCarrier starts a director that lets a stream be as long as the relays do.
-func startCarrier(bin string, load part.Load) (*cluster, error) {
-	return start(bin, "CONNECTION_SWAP_LOG_LEVEL=warn",
-		fmt.Sprintf("CONNECTION_SWAP_DIRECTOR_MAX_SESSIONS=%d", max(10_000, load.Streams)))
+	s.director = relay.Cmd
+	setup.Listen, setup.Target = nil, addr(ports[1])
+	s.client, err = s.start(ctx, name+"/client", setup)
+	return err
 }
 
 // median of the values, and their range.
