@@ -50,7 +50,7 @@ e2e: images ## black-box tests of the real images
 	@$(need) compose
 	go test ./e2e/container/... -count=1 -timeout=20m -parallel=3 -v
 
-bench: build ## the gaps of failovers and of planned swaps, as tables and as JSON lines
+bench: build ## 45 minutes: gaps of failovers and planned swaps, cost beside bare relays, routing; tables and JSON lines
 	go run ./e2e/bench -json .dev/bench.jsonl
 	@echo "as JSON lines: .dev/bench.jsonl"
 

@@ -1,9 +1,10 @@
 // Command bench measures what a client sees of it when its streams change workers: because the worker under them
-// fails, and because an operator wants it so.
+// fails, and because an operator wants it so; what a token costs beside relays that do nothing but pass it on; and what
+// policies of routing make of workers that differ.
 //
-// It starts real processes (bin/director, bin/worker) on loopback and is their client and operator itself. It lets the
-// worker that serves all streams fail, or drains it, again and again, and reports as tables, and as JSON lines with
-// -json. See docs/BENCHMARKS.md for what is measured.
+// It starts real processes (bin/director, bin/worker) on loopback and is their client and operator itself; or, where it
+// has to be the engine, their worker. It reports as tables, and as JSON lines with -json. See docs/BENCHMARKS.md for what
+// is measured.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,9 +30,17 @@ func main() {
 	flag.BoolVar(&o.memory, "memory", true, "measure the memory of planned swaps in flight")
 	flag.IntVar(&o.state, "state", 0, "KiB of state of each stream whose worker fails; 0 for an engine without")
 	flag.DurationVar(&o.calm, "calm", 0, "how long streams run before each fault, or before their cost is measured: with a state, until there are checkpoints")
+	only := flag.String("only", "", "parts to run, of "+strings.Join(parts, ", ")+"; empty for all")
 	streams := flag.String("streams", "1,1000", "numbers of streams for the classes of faults")
 	classes := flag.String("classes", strings.Join(classNames(), ","), "classes of faults; empty for none")
 	cases := flag.String("planned", plannedDefault, "cases of planned swaps: KiB of state/streams; empty for none")
+	flag.IntVar(&o.rounds, "rounds", 5, "how often each case of -relay is measured, all systems in turn")
+	flag.DurationVar(&o.record, "record", 8*time.Second, "how long each round of -relay measures one system; it warms up for a quarter of that")
+	relays := flag.String("relay", relayDefault, "cases of tokens beside bare relays: streams/clients/tokens per second of each, 0 for flat out; empty for none")
+	compared := flag.String("systems", systemsDefault, "what -relay compares; connswap=DIR is the project with the director of another directory")
+	policies := flag.String("routing", routingDefault, "routing policies to compare, in as many rounds as -relay, as long each; default for the director's own; empty for none")
+	partName := flag.String("part", "", "only be one process of a system (used by the bench itself)")
+	setup := flag.String("setup", "", "of -part")
 	out := flag.String("json", "", "file to append JSON lines to")
 	burner := flag.Bool("burn", false, "only burn one core (used by the bench itself)")
 	flag.Parse()
@@ -39,7 +49,17 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := o.run(ctx, list(*streams), list(*classes), list(*cases), *out); err != nil {
+	o.streams, o.classes, o.cases = list(*streams), list(*classes), list(*cases)
+	o.relays, o.systems, o.policies = list(*relays), list(*compared), list(*policies)
+	err := o.restrict(list(*only))
+	switch {
+	case err != nil:
+	case *partName != "":
+		err = runPart(ctx, *partName, *setup)
+	default:
+		err = o.run(ctx, *out)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -47,32 +67,83 @@ func main() {
 
 type options struct {
 	bin    string
-	faults int
-	state  int
-	calm   time.Duration
-	moves  int
-	starve time.Duration
-	steady time.Duration
+	rounds int
+	record time.Duration
+
+	streams, classes []string // faults: each class by each number of streams
+	faults           int
+	state            int
+	calm             time.Duration
+	starve           time.Duration
+
+	cases []string // planned swaps
+	moves int
+
 	memory bool
+	steady time.Duration
+
+	relays, systems []string // each case with each system
+	policies        []string // routing
+}
+
+var parts = []string{"faults", "planned", "memory", "steady", "relay", "routing"}
+
+// restrict leaves all parts out but those named, if any are.
+func (o *options) restrict(only []string) error {
+	for _, part := range only {
+		if !slices.Contains(parts, part) {
+			return fmt.Errorf("-only=%s: there are %s", part, strings.Join(parts, ", "))
+		}
+	}
+	without := func(part string) bool { return len(only) > 0 && !slices.Contains(only, part) }
+	if without("faults") {
+		o.classes = nil
+	}
+	if without("planned") {
+		o.cases = nil
+	}
+	if without("memory") {
+		o.memory = false
+	}
+	if without("steady") {
+		o.steady = 0
+	}
+	if without("relay") {
+		o.relays = nil
+	}
+	if without("routing") {
+		o.policies = nil
+	}
+	return nil
 }
 
 func list(flag string) []string {
 	return strings.FieldsFunc(flag, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-func (o options) run(ctx context.Context, streams, classes, cases []string, out string) error {
+func (o options) run(ctx context.Context, out string) error {
 	r, err := newReport(out)
 	if err != nil {
 		return err
 	}
 	defer r.close() //nolint:errcheck // each line was written, or reported
 	fmt.Println(machine())
-	for _, n := range streams {
+	for _, part := range []func(context.Context, *report) error{o.faulty, o.planned, o.costs, o.beside, o.routing} {
+		if err := part(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// faulty lets workers fail, and then starves workers that do not.
+func (o options) faulty(ctx context.Context, r *report) error {
+	for _, n := range o.streams {
 		count, err := strconv.Atoi(n)
 		if err != nil || count < 1 {
 			return fmt.Errorf("-streams=%s: want numbers above 0", n)
 		}
-		for _, name := range classes {
+		for _, name := range o.classes {
 			line, err := o.class(ctx, name, count)
 			if err != nil {
 				return fmt.Errorf("%s with %d streams: %w", name, count, err)
@@ -82,19 +153,14 @@ func (o options) run(ctx context.Context, streams, classes, cases []string, out 
 			}
 		}
 	}
-	if len(classes) > 0 && o.starve > 0 {
-		line, err := o.starved(ctx)
-		if err != nil {
-			return fmt.Errorf("starvation: %w", err)
-		}
-		if err := r.add(line); err != nil {
-			return err
-		}
+	if len(o.classes) == 0 || o.starve == 0 {
+		return nil
 	}
-	if err := o.planned(ctx, r, cases); err != nil {
-		return err
+	line, err := o.starved(ctx)
+	if err != nil {
+		return fmt.Errorf("starvation: %w", err)
 	}
-	return o.costs(ctx, r)
+	return r.add(line)
 }
 
 // costs measures what is not time.

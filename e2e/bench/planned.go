@@ -88,9 +88,9 @@ func engine(state, streams int) []string {
 	return env
 }
 
-func (o options) planned(ctx context.Context, r *report, cases []string) error {
+func (o options) planned(ctx context.Context, r *report) error {
 	var lines []planned
-	for _, text := range cases {
+	for _, text := range o.cases {
 		p, err := parsePlanned(text)
 		if err != nil {
 			return err

@@ -77,14 +77,3 @@ func (c *cluster) checkpoints() (int, error) {
 	err := c.status("/v1/checkpoints", &status)
 	return status.Made, err
 }
-
-func cpuTimes(processes []*exec.Cmd) (times []time.Duration, err error) {
-	for _, p := range processes {
-		t, err := cpuTime(p)
-		if err != nil {
-			return nil, err
-		}
-		times = append(times, t)
-	}
-	return times, nil
-}
