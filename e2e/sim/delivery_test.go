@@ -89,3 +89,34 @@ func TestLongLossyPath(t *testing.T) {
 		})
 	}
 }
+
+// TestWorkerThatDiedAtLeisure has a machine vanish without a word while its worker has no streams: nobody is in a hurry to
+// notice. A stream that is given to it waits no longer than one of which the worker dies.
+func TestWorkerThatDiedAtLeisure(t *testing.T) {
+	for name, vanish := range map[string]func(p *process){
+		"crash":  func(p *process) { p.die(p.host.Crash) },
+		"freeze": func(p *process) { p.host.Freeze() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			stage(t, setup{}, func(t *testing.T, s *scenario) {
+				time.Sleep(10 * time.Second) // of leisure
+				vanish(s.workers[0])
+				time.Sleep(time.Second)
+				tried := 0
+				for range 2 { // in turn
+					start := time.Now()
+					o := s.generate(1, nil)
+					if took := time.Since(start); o.err != nil || took > interval+400*time.Millisecond {
+						t.Errorf("on %v: after %v, %v", o.workers, took, o.err)
+					} else if took > interval+200*time.Millisecond {
+						tried++
+					}
+				}
+				if tried != 1 {
+					t.Errorf("%d streams were given to the worker that is gone", tried)
+				}
+				s.workers[0].host.Thaw()
+			})
+		})
+	}
+}

@@ -27,10 +27,10 @@ const (
 	clientKeepAlive = 5 * time.Second
 	clientIdle      = 30 * time.Second
 
-	// linkIdle is only the last resort. A director notices a silent link much earlier, by itself
+	// LinkIdle is only the last resort. A director notices a silent link much earlier, by itself
 	// (CONNECTION_SWAP_DIRECTOR_LINK_IDLE_TIMEOUT): unlike quic-go's timer, its own does not count time in
 	// which the director was stopped or starved.
-	linkIdle      = 30 * time.Second
+	LinkIdle      = 30 * time.Second
 	linkHandshake = time.Second
 )
 
@@ -72,7 +72,7 @@ func ServeClientsConfig(maxStreams int) *quic.Config {
 func LinkConfig(keepAlive time.Duration) *quic.Config {
 	return &quic.Config{
 		HandshakeIdleTimeout:           linkHandshake,
-		MaxIdleTimeout:                 linkIdle,
+		MaxIdleTimeout:                 LinkIdle,
 		InitialPacketSize:              initialPacket,
 		KeepAlivePeriod:                keepAlive,
 		EnableDatagrams:                true,

@@ -77,7 +77,7 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 		DirectorID: cfg.ID, Instance: instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
 		ProgressTimeout: cfg.ProgressTimeout, TokenKeys: d.tokens.Keys,
 	}, fleet.Deps{
-		Dialer: link.QUIC{Network: nw, TLS: deps.TLS, KeepAlive: cfg.LinkKeepAlive}, Clock: d.clock, Log: deps.Log,
+		Dialer: link.QUIC{Network: nw, TLS: deps.TLS, KeepAlive: link.Leisure * cfg.LinkKeepAlive}, Clock: d.clock, Log: deps.Log,
 		Draining: func(label, instance string) { d.swapper.Leaving(label, instance) },
 	})
 	var err error

@@ -95,7 +95,7 @@ func (d *Director) heartbeats(ctx context.Context, s mgmt.Stream, registration *
 		if !registration.Heartbeat(int(beat.GetSessions())) {
 			return wire.Errorf(wire.CodeSuperseded, "another instance has registered under this worker's label")
 		}
-		if _, err := s.Write(wire.Append(nil, &wirepb.HeartbeatAck{Count: beat.GetCount()})); err != nil {
+		if _, err := s.Write(wire.Append(nil, &wirepb.HeartbeatAck{Count: beat.GetCount(), Unreachable: wire.Text(registration.Unreachable())})); err != nil {
 			return err
 		}
 	}

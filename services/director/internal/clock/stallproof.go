@@ -3,6 +3,7 @@ package clock
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -18,7 +19,14 @@ const most = 2 * Tick
 // that. It is for judging, not for measuring: its grain is Tick.
 //
 // It moves in steps of about Tick while Run runs. All methods may be called at any time from any goroutine.
-type StallProof struct{ passed atomic.Int64 }
+type StallProof struct {
+	passed atomic.Int64
+
+	mu    sync.Mutex
+	last  time.Time     // of the newest step; zero before Run
+	stall time.Duration // the newest one
+	ended time.Time     // when that was over
+}
 
 // Now returns the time that has passed so far.
 func (c *StallProof) Now() time.Duration { return time.Duration(c.passed.Load()) }
@@ -30,18 +38,50 @@ func (c *StallProof) Since(then time.Duration) time.Duration { return c.Now() - 
 func (c *StallProof) Run(ctx context.Context, each func()) error {
 	ticker := time.NewTicker(Tick)
 	defer ticker.Stop()
-	last := time.Now()
+	c.step(time.Now())
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 		}
-		now := time.Now()
-		c.advance(now.Sub(last))
-		last = now
+		c.advance(c.step(time.Now()))
 		each()
 	}
+}
+
+// step notes that a step begins, and returns how long the one before it took.
+func (c *StallProof) step(now time.Time) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.last.IsZero() {
+		c.last = now
+	}
+	took := now.Sub(c.last)
+	if took >= stallLeast {
+		c.stall, c.ended = took, now
+	}
+	c.last = now
+	return took
+}
+
+const (
+	stallLeast = time.Second     // a shorter one is business as usual on a busy machine
+	aftermath  = 2 * time.Second // how long what a stall has led to comes in afterwards
+)
+
+// Stall returns how long this process was stopped or starved, if it is only coming round: the stall goes on as far as the
+// clock knows, or has just ended. Otherwise it returns 0.
+func (c *StallProof) Stall() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if gap := time.Since(c.last); !c.last.IsZero() && gap >= stallLeast {
+		return gap
+	}
+	if time.Since(c.ended) < aftermath {
+		return c.stall
+	}
+	return 0
 }
 
 func (c *StallProof) advance(elapsed time.Duration) { c.passed.Add(int64(min(elapsed, most))) }

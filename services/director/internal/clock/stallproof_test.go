@@ -31,3 +31,41 @@ func TestStoppedTimeDoesNotCount(t *testing.T) {
 		t.Errorf("an hour without a tick counts for %v", passed)
 	}
 }
+
+// TestStall has the process stopped for 35 s.
+func TestStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c StallProof
+		ctx, cancel := context.WithCancel(t.Context())
+		stop, stopped := make(chan time.Duration, 1), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			_ = c.Run(ctx, func() {
+				select {
+				case d := <-stop:
+					time.Sleep(d)
+				default:
+				}
+			})
+		}()
+		expect := func(when string, want time.Duration) {
+			t.Helper()
+			synctest.Wait()
+			if got := c.Stall(); got.Round(100*time.Millisecond) != want {
+				t.Errorf("%s: a stall of %v, want %v", when, got, want)
+			}
+		}
+		expect("at the start", 0)
+		time.Sleep(time.Second)
+		expect("in good order", 0)
+		stop <- 35 * time.Second
+		time.Sleep(30 * time.Second)
+		expect("before the clock knows", 30*time.Second)
+		time.Sleep(5*time.Second + 2*Tick)
+		expect("coming round", 35*time.Second)
+		time.Sleep(aftermath)
+		expect("later", 0)
+		cancel()
+		<-stopped
+	})
+}

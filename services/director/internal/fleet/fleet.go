@@ -6,6 +6,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -45,7 +46,8 @@ type Fleet struct {
 	cfg       link.Config
 	deps      Deps
 	log       *zap.Logger
-	placement Placement // set before the first worker registers
+	stall     time.Duration // that was logged; owned by whoever calls Watch
+	placement Placement     // set before the first worker registers
 
 	supervisors sync.WaitGroup // one goroutine per worker
 	ctx         context.Context
@@ -59,6 +61,7 @@ type Fleet struct {
 
 // New returns a fleet without workers. Close ends it.
 func New(cfg link.Config, deps Deps) *Fleet {
+	cfg.Clock = deps.Clock
 	f := &Fleet{cfg: cfg, deps: deps, log: deps.Log, workers: map[string]*worker{}, drained: map[string]bool{}}
 	f.ctx, f.stop = context.WithCancelCause(context.Background())
 	return f
@@ -106,23 +109,33 @@ func (f *Fleet) up() []*link.Link {
 
 // Watch judges the links once. Call it at each tick of the stall-proof clock, from one goroutine.
 //
-// If many fall silent at once, the fault is more likely on our side: they get twice the time.
+// If many of those that are watched as closely fall silent at once, the fault is more likely on our side: they get twice
+// the time.
 func (f *Fleet) Watch() {
-	links, now := f.up(), f.deps.Clock.Now()
-	verdicts := map[*link.Link]error{}
+	if stall := f.cfg.Clock.Stall(); stall != f.stall {
+		f.stall = stall
+		if stall > 0 {
+			f.log.Warn("this director was stopped or starved; it blames no worker for that time", zap.Duration("for", stall))
+		}
+	}
+	links, now := f.up(), f.cfg.Clock.Now()
+	verdicts, watched := map[*link.Link]error{}, map[bool]int{} // by Busy: the others notice later
 	for _, l := range links {
+		l.Tend(now)
+		watched[l.Busy()]++
 		if err := l.Judge(now, 1); err != nil {
 			verdicts[l] = err
 		}
 	}
-	if mass := len(verdicts) > max(1, len(links)*3/10); !mass {
-		for l, err := range verdicts {
-			l.Lose(err)
-		}
-		return
-	}
+	silent := map[bool]int{}
 	for l := range verdicts {
-		if err := l.Judge(now, 2); err != nil {
+		silent[l.Busy()]++
+	}
+	for l, err := range verdicts {
+		if busy := l.Busy(); silent[busy] > max(1, watched[busy]*3/10) {
+			err = l.Judge(now, 2)
+		}
+		if err != nil {
 			l.Lose(err)
 		}
 	}
@@ -137,7 +150,7 @@ type owner struct {
 func (o owner) Up(l *link.Link) {
 	o.mu.Lock()
 	o.links = append(o.links, l)
-	o.worker.link = l
+	o.worker.link, o.worker.unreachable = l, ""
 	o.mu.Unlock()
 	o.placement.Up(l)
 }

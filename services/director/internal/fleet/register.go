@@ -80,6 +80,13 @@ func (r *Registration) Heartbeat(sessions int) bool {
 	return !leaving
 }
 
+// Unreachable says why the director cannot connect to the worker, or nothing.
+func (r *Registration) Unreachable() string {
+	r.fleet.mu.Lock()
+	defer r.fleet.mu.Unlock()
+	return r.worker.unreachable
+}
+
 // Left is closed when the worker is not registered any more, and nothing of its link runs.
 func (r *Registration) Left() <-chan struct{} { return r.worker.done }
 

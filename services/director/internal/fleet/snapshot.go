@@ -14,11 +14,12 @@ type Snapshot struct {
 	MgmtAddr    string    `json:"mgmt_addr"`
 	Engine      string    `json:"engine"`
 	Fingerprint string    `json:"engine_fingerprint"`
-	Connected   bool      `json:"connected"` // its link is up
-	Available   bool      `json:"available"` // it takes new sessions
-	Draining    bool      `json:"draining"`  // its sessions move away, and it gets no new ones
-	Sessions    int       `json:"sessions"`  // by this director's count; the placement's part
-	Reported    int       `json:"reported"`  // by its own, at the last heartbeat: those of other directors count
+	Connected   bool      `json:"connected"`             // its link is up
+	Unreachable string    `json:"unreachable,omitempty"` // why the link is not up
+	Available   bool      `json:"available"`             // it takes new sessions
+	Draining    bool      `json:"draining"`              // its sessions move away, and it gets no new ones
+	Sessions    int       `json:"sessions"`              // by this director's count; the placement's part
+	Reported    int       `json:"reported"`              // by its own, at the last heartbeat: those of other directors count
 	Capacity    int       `json:"capacity"`
 	Fenced      uint64    `json:"fenced"` // tokens that came for sessions which had left, since the link is up
 	Heartbeat   time.Time `json:"last_heartbeat"`
@@ -37,7 +38,7 @@ func (f *Fleet) Workers() []Snapshot {
 		s := Snapshot{
 			Worker: w.Label, Instance: w.Instance, UserAddr: w.UserAddr, MgmtAddr: w.MgmtAddr, Engine: w.Engine,
 			Fingerprint: w.Fingerprint, Reported: w.reported, Capacity: w.Capacity, Heartbeat: w.heartbeat,
-			Draining: f.drained[w.Label], Version: w.Version, Build: w.Build,
+			Draining: f.drained[w.Label], Version: w.Version, Build: w.Build, Unreachable: w.unreachable,
 		}
 		if w.link != nil {
 			s.Connected, s.Available, s.Fenced = true, w.link.Available() && !f.drained[w.Label], w.link.Fenced()

@@ -23,6 +23,7 @@ type worker struct {
 	heartbeat     time.Time  // last one
 	reported      int        // streams on it, by its own count
 	link          *link.Link // nil while down
+	unreachable   string     // why the newest try to connect failed; empty while the link is up, and before the first try
 }
 
 var errGone = link.Lost(link.CauseClosed, errors.New("no longer registered"))
@@ -31,6 +32,11 @@ const (
 	firstBackoff = 20 * time.Millisecond
 	lastBackoff  = 500 * time.Millisecond
 	steady       = time.Second // a link that held for less is not dialled again in a hurry
+
+	// A worker that stays registered although nobody reaches it is complained about: at once if it never was connected,
+	// otherwise after the time in which a registration of a dead worker lapses, and then now and again.
+	complainAfter = 10 * time.Second
+	complainEvery = time.Minute
 )
 
 // supervise holds a link to w until ctx ends, or until w is no longer registered and its link is lost.
@@ -38,6 +44,7 @@ func (f *Fleet) supervise(ctx context.Context, w *worker) {
 	defer close(w.done)
 	log := f.log.With(zap.String("worker", w.Label))
 	backoff := firstBackoff
+	complainAt := time.Now()
 	for ctx.Err() == nil {
 		l := link.New(f.cfg, f.deps.Dialer, owner{f, w}, w.Peer, f.log)
 		dialled := time.Now()
@@ -47,6 +54,16 @@ func (f *Fleet) supervise(ctx context.Context, w *worker) {
 		}
 		if ctx.Err() != nil || f.forget(w) {
 			break
+		}
+		if up {
+			complainAt = time.Now().Add(complainAfter)
+		} else {
+			f.failed(w, err)
+		}
+		if !up && !time.Now().Before(complainAt) {
+			complainAt = time.Now().Add(complainEvery)
+			log.Warn("registered worker cannot be reached; are its USER address and port, UDP, right and open?",
+				zap.String("address", w.UserAddr), zap.Error(err))
 		}
 		log.Debug("link is down", zap.Error(err), zap.Duration("redial_in", backoff))
 		select {
@@ -68,6 +85,13 @@ func (f *Fleet) forget(w *worker) bool {
 	}
 	w.dismiss(errGone)
 	return true
+}
+
+// failed takes note of why a worker cannot be reached.
+func (f *Fleet) failed(w *worker, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w.unreachable = err.Error()
 }
 
 // dismiss ends the worker's supervisor. Fleet.mu is held.

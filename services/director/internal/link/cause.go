@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -29,6 +31,7 @@ const (
 	CauseDiverged Cause = "worker's text diverged"
 	CauseReplaced Cause = "a newer instance of the worker registered"
 	CauseBroken   Cause = "link broke"
+	CauseStalled  Cause = "director was stopped or starved itself"
 	CauseShutdown Cause = "director shuts down"
 	CauseAttach   Cause = "worker did not take the stream in time"
 	CauseDeclined Cause = "worker declined the stream"
@@ -40,7 +43,7 @@ func (c Cause) Deadly() bool {
 	switch c {
 	case CauseTether, CauseRefused, CauseIdle, CauseProgress, CauseEngine, CauseProtocol, CauseDiverged, CauseBroken:
 		return true
-	case CauseReported, CauseClosed, CauseDelivery, CauseBacklog, CauseAttach, CauseStuck, CauseReplaced, CauseShutdown, CauseDeclined:
+	case CauseReported, CauseClosed, CauseDelivery, CauseBacklog, CauseStalled, CauseAttach, CauseStuck, CauseReplaced, CauseShutdown, CauseDeclined:
 		return false
 	}
 	return true
@@ -71,6 +74,18 @@ func CauseOf(err error) Cause {
 		return lost.cause
 	}
 	return CauseBroken
+}
+
+// ownFault replaces a loss that follows from a stall of this process by one that says so: both ends' timers ran out while
+// it was stopped, and the workers closed their tethers.
+func ownFault(err error, stall time.Duration) error {
+	switch CauseOf(err) { //nolint:exhaustive // all others are what the worker said, or what was done here
+	case CauseTether, CauseClosed, CauseIdle, CauseBroken:
+		if stall >= quicnet.LinkIdle {
+			return Lost(CauseStalled, fmt.Errorf("for %v; then: %w", stall.Round(time.Millisecond), err))
+		}
+	}
+	return err
 }
 
 // classify gives what ended one of the link's streams its cause, unless it has one.

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -33,10 +34,11 @@ type Peer struct {
 type Config struct {
 	DirectorID      string
 	Instance        string                   // of this process: it tells workers its links from those of the process before it
-	KeepAlive       time.Duration            // how often a worker shall report progress
+	KeepAlive       time.Duration            // how often a worker with streams shall report progress; one without has longer, see Leisure
 	IdleTimeout     time.Duration            // without any packet
 	ProgressTimeout time.Duration            // without progress, while packets come
 	TokenKeys       func() *wirepb.TokenKeys // of migration tokens, for the greeting
+	Clock           *clock.StallProof
 }
 
 // Owner is told what becomes of a link. The link's goroutines call it; it must not block.
@@ -75,6 +77,7 @@ type Link struct {
 
 	mu       sync.Mutex
 	attached map[uint64]attachment // by session
+	busy     bool                  // has streams, or had some a moment ago: the worker was asked to hurry
 	holding  map[uint64]Sink       // by session: whose checkpoint the worker was asked to keep, until it answers
 }
 
@@ -118,7 +121,7 @@ func (l *Link) Run(ctx context.Context) (up bool, err error) {
 	running.Go(func() { l.lose(l.holdTether(ctx)) })
 
 	<-ctx.Done()
-	err = context.Cause(ctx)
+	err = ownFault(context.Cause(ctx), l.cfg.Clock.Stall())
 	l.down(err)
 	code := wire.QUICLost
 	if CauseOf(err) == CauseShutdown {
@@ -158,7 +161,7 @@ func (l *Link) greet(ctx context.Context) (Control, *wire.Reader, error) {
 	}
 	hello := &wirepb.LinkHello{
 		Version: l.peer.Version, DirectorId: l.cfg.DirectorID, TokenStreams: tokenStreams, Tether: l.tether,
-		ProgressIntervalMs: uint32(max(1, l.cfg.KeepAlive.Milliseconds())), DirectorInstance: l.cfg.Instance,
+		ProgressIntervalMs: milliseconds(Leisure * l.cfg.KeepAlive), DirectorInstance: l.cfg.Instance,
 	}
 	if l.peer.Version >= 2 {
 		hello.TokenKeys = l.cfg.TokenKeys()

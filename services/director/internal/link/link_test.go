@@ -2,6 +2,7 @@ package link_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/link/linktest"
 	"github.com/connswap/connswap/shared/wire"
@@ -20,6 +22,7 @@ type world struct {
 	*testing.T
 	*link.Link
 	worker *linktest.Fake
+	config link.Config
 
 	mu    sync.Mutex
 	log   []string
@@ -77,7 +80,7 @@ func (s sink) Held(*wirepb.Held)                     { s.note(s.name + " held") 
 var config = link.Config{
 	DirectorID: "director-1", Instance: "d", KeepAlive: 100 * time.Millisecond,
 	IdleTimeout: 300 * time.Millisecond, ProgressTimeout: 500 * time.Millisecond,
-	TokenKeys: func() *wirepb.TokenKeys { return &wirepb.TokenKeys{} },
+	TokenKeys: func() *wirepb.TokenKeys { return &wirepb.TokenKeys{} }, Clock: &clock.StallProof{},
 }
 
 // inWorld runs a test with a link that is up.
@@ -85,8 +88,9 @@ func inWorld(t *testing.T, test func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		peer := link.Peer{Label: "a", Instance: "1", Capacity: 9, Version: 2}
-		w := &world{T: t, worker: linktest.NewFake(peer)}
-		w.Link = link.New(config, w.worker, owner{w}, peer, zap.NewNop())
+		w := &world{T: t, worker: linktest.NewFake(peer), config: config}
+		w.config.Clock = &clock.StallProof{}
+		w.Link = link.New(w.config, w.worker, owner{w}, peer, zap.NewNop())
 		ctx, stop := context.WithCancelCause(t.Context())
 		ended := make(chan struct{})
 		go func() {
@@ -262,6 +266,12 @@ func (w *world) judge(now time.Duration, factor time.Duration, want link.Cause) 
 	}
 }
 
+// hurry gives the worker a stream at a time, by which the link is judged as a busy one.
+func (w *world) hurry(now time.Duration) {
+	w.attach(99, 1, "busy")
+	w.Tend(now)
+}
+
 // progress has the worker report that it has received all, and sent what came.
 func (w *world) progress(m *wirepb.Progress) {
 	w.Helper()
@@ -273,6 +283,7 @@ func (w *world) progress(m *wirepb.Progress) {
 // TestJudge lets the worker fall silent: no packet, or packets without progress.
 func TestJudge(t *testing.T) {
 	inWorld(t, func(w *world) {
+		w.hurry(time.Second)
 		w.judge(time.Second, 1, "")
 		w.judge(1299*time.Millisecond, 1, "")
 		w.judge(1300*time.Millisecond, 1, link.CauseIdle)
@@ -299,6 +310,7 @@ func TestSilenceThatThePathExplains(t *testing.T) {
 	} {
 		inWorld(t, func(w *world) {
 			w.worker.Path(c.roundTrip, c.deviation)
+			w.hurry(time.Second)
 			w.judge(time.Second, 1, "")
 			w.judge(time.Second+c.idle-1, 1, "")
 			w.judge(time.Second+c.idle, 1, link.CauseIdle)
@@ -318,8 +330,8 @@ func TestDelivery(t *testing.T) {
 		want   link.Cause
 	}{
 		"nothing is owed":            {false, func(uint64) *wirepb.Progress { return &wirepb.Progress{Received: 1 << 30} }, ""},
-		"the request is not read":    {true, func(uint64) *wirepb.Progress { return &wirepb.Progress{Received: 30} }, link.CauseDelivery},
-		"the request is read slowly": {true, func(n uint64) *wirepb.Progress { return &wirepb.Progress{Received: 30 + n/9} }, ""},
+		"the request is not read":    {true, func(uint64) *wirepb.Progress { return &wirepb.Progress{Received: 90} }, link.CauseDelivery},
+		"the request is read slowly": {true, func(n uint64) *wirepb.Progress { return &wirepb.Progress{Received: 90 + n/9} }, ""},
 		"tokens do not come":         {false, func(uint64) *wirepb.Progress { return &wirepb.Progress{Received: 1 << 30, Sent: 7} }, link.CauseDelivery},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -328,6 +340,7 @@ func TestDelivery(t *testing.T) {
 					w.Attach(&wirepb.Attach{Session: 1, Epoch: 1, ConnectionId: string(make([]byte, 10_000))}, sink{world: w, name: "a"})
 				}
 				now := time.Second
+				w.hurry(now)
 				for n := uint64(1); n <= 30; n++ {
 					m := c.report(n)
 					m.Count = n
@@ -348,13 +361,105 @@ func TestDelivery(t *testing.T) {
 func TestWorkerThatTakesNothing(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.worker.StopReading()
-		prompt := string(make([]byte, 1<<20))
-		for session := uint64(1); session <= 2*wire.MaxBacklog>>20 && w.Up(); session++ {
+		prompt := string(make([]byte, 8<<20))
+		for session := uint64(1); session <= 2*wire.MaxBacklog>>23 && w.Up(); session++ {
 			w.Attach(&wirepb.Attach{Session: session, Epoch: 1, Request: &wirepb.Request{Prompt: prompt}}, sink{world: w, name: "a"})
 			synctest.Wait()
 		}
 		if w.Up() || w.cause != link.CauseBacklog {
 			t.Errorf("up %v, lost because %q", w.Up(), w.cause)
 		}
+	})
+}
+
+// TestDirectorWasStopped has the director's process stopped until its links have run out at both ends, and their tethers
+// are closed. That is no worker's fault. After a short stop, a closed tether is what it always is.
+func TestDirectorWasStopped(t *testing.T) {
+	for stop, want := range map[time.Duration]link.Cause{35 * time.Second: link.CauseStalled, 5 * time.Second: link.CauseTether} {
+		inWorld(t, func(w *world) {
+			ctx, cancel := context.WithCancel(w.Context())
+			ended := make(chan struct{})
+			stopped := make(chan time.Duration, 1)
+			go func() {
+				defer close(ended)
+				_ = w.config.Clock.Run(ctx, func() {
+					select {
+					case d := <-stopped:
+						time.Sleep(d)
+					default:
+					}
+				})
+			}()
+			time.Sleep(time.Second)
+			stopped <- stop
+			time.Sleep(stop + clock.Tick)
+			w.worker.Cut(link.Lost(link.CauseTether, nil))
+			<-w.worker.Closed()
+			if w.cause != want {
+				t.Errorf("stopped for %v: %s", stop, w.cause)
+			}
+			cancel()
+			<-ended
+		})
+	}
+}
+
+// TestRhythm has a link hurry from its first stream on, and take its time again a while after its last.
+func TestRhythm(t *testing.T) {
+	inWorld(t, func(w *world) {
+		rhythm := func(now time.Duration, want ...time.Duration) {
+			t.Helper()
+			w.Tend(now)
+			w.report(&wirepb.WorkerStatus{Available: true}) // a packet
+			w.judge(now, 1, "")
+			synctest.Wait()
+			if _, err := w.worker.Received(); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.worker.Rhythm(); !slices.Equal(got, want) {
+				t.Errorf("at %v the worker was asked for progress every %v, want %v", now, got, want)
+			}
+		}
+		const slow, fast = 2 * time.Second, 100 * time.Millisecond
+		if got := w.worker.Hello().GetProgressIntervalMs(); got != uint32(slow.Milliseconds()) {
+			t.Errorf("at first the worker shall report progress every %d ms", got)
+		}
+		rhythm(1 * time.Second)
+		rhythm(4 * time.Second)
+		w.attach(1, 1, "a")
+		w.attach(2, 1, "a")
+		rhythm(5*time.Second, fast)
+		rhythm(5050 * time.Millisecond)
+		rhythm(5200*time.Millisecond, fast) // nothing came for longer than that: it is asked again
+		w.Cancel(1, 1)
+		for now := 5250 * time.Millisecond; now < 15*time.Second; now += 50 * time.Millisecond {
+			w.progress(&wirepb.Progress{Count: uint64(now), Received: 1 << 30})
+			rhythm(now)
+		}
+		w.Cancel(2, 1)
+		for now := 15 * time.Second; now < 18900*time.Millisecond; now += 50 * time.Millisecond {
+			w.progress(&wirepb.Progress{Count: uint64(now), Received: 1 << 30})
+			rhythm(now)
+		}
+		rhythm(19*time.Second, slow)
+		rhythm(21 * time.Second)
+	})
+}
+
+// TestWorkerThatDiedAtLeisure has a worker vanish without a word while it has no streams. Nobody is in a hurry to notice,
+// until it is given one: then it is lost as soon as any other.
+func TestWorkerThatDiedAtLeisure(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.Tend(time.Second)
+		w.judge(time.Second, 1, "")
+		w.Tend(6 * time.Second)
+		w.judge(6*time.Second, 1, "")
+		w.judge(7*time.Second, 1, link.CauseIdle)
+		w.attach(1, 1, "a")
+		w.Tend(6900 * time.Millisecond)
+		w.judge(6900*time.Millisecond, 1, "")
+		w.Tend(7190 * time.Millisecond)
+		w.judge(7190*time.Millisecond, 1, "")
+		w.judge(7200*time.Millisecond, 1, link.CauseIdle)
 	})
 }

@@ -12,7 +12,12 @@ func (l *Link) Send(m wire.Message) { l.control.Send(m) }
 func (l *Link) Attach(m *wirepb.Attach, s Sink) {
 	l.mu.Lock()
 	l.attached[m.GetSession()] = attachment{s, m.GetEpoch()}
+	hurry := !l.busy
+	l.busy = true
 	l.mu.Unlock()
+	if hurry {
+		l.askFor(l.cfg.KeepAlive)
+	}
 	l.control.Send(m)
 }
 

@@ -6,19 +6,24 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/quic-go/quic-go"
 	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// watch is what Judge has seen. Times are by the stall-proof clock: when the count beside it was last seen to rise.
+// watch is what Tend and Judge have seen. Times are by the stall-proof clock.
 type watch struct {
+	busy    bool          // as Link.busy
+	streams time.Duration // when there were some last
+	probed  time.Duration // when the worker was last asked for a sign of life
+
 	packets    count // that came from the worker
 	progress   count // reports of it
 	toWorker   count // bytes that it has received on the control stream
 	fromWorker count // bytes that came on token streams
 }
 
-// count is a number that should rise, and since when it has not.
+// count is a number that should rise, and since when it was not seen to.
 type count struct {
 	n     uint64
 	since time.Duration
@@ -32,6 +37,47 @@ func (c *count) still(now time.Duration, n uint64, due bool) time.Duration {
 	return now - c.since
 }
 
+// Leisure is how many times longer a link without streams may take over everything: reports, pings, and being noticed as
+// lost. It costs a director with many idle workers next to nothing, and a stream that is given to a worker which died
+// meanwhile no time, since the link is judged as a busy one from then on.
+const Leisure = 20
+
+// Tend keeps the link's rhythm: slow some time after its last stream, and with a question to a busy worker of which nothing
+// came for an interval, so that a socket on which nobody listens any more can say so. now is by the stall-proof clock.
+// Who calls Judge calls it before.
+func (l *Link) Tend(now time.Duration) {
+	w := &l.watch
+	l.mu.Lock()
+	if len(l.attached) > 0 || !w.busy {
+		w.streams = now
+	}
+	slow := l.busy && now-w.streams >= 2*Leisure*l.cfg.KeepAlive
+	l.busy = l.busy && !slow
+	changed := l.busy != w.busy
+	w.busy = l.busy
+	l.mu.Unlock()
+	switch {
+	case changed: // from now on
+		w.packets.since, w.progress.since, w.probed = now, now, now
+		if slow {
+			l.askFor(Leisure * l.cfg.KeepAlive)
+		}
+	case w.busy && now-max(w.packets.since, w.probed) >= l.cfg.KeepAlive:
+		w.probed = now
+		l.askFor(l.cfg.KeepAlive)
+	}
+}
+
+// askFor tells the worker how often to report progress.
+func (l *Link) askFor(interval time.Duration) {
+	l.control.Send(&wirepb.Rhythm{ProgressIntervalMs: milliseconds(interval)})
+}
+
+func milliseconds(d time.Duration) uint32 { return uint32(max(1, d.Milliseconds())) }
+
+// Busy reports whether the link is judged as one with streams, as Tend last saw it.
+func (l *Link) Busy() bool { return l.watch.busy }
+
 // Judge returns why the worker counts as lost, allowing the given multiple of the usual silence; or nil. now is by the
 // stall-proof clock. A worker from which no packet came is unreachable; one that sends packets but no progress hangs; one
 // that makes progress while data waits to arrive, in one direction or the other, is on a path that carries small packets
@@ -43,16 +89,18 @@ func (l *Link) Judge(now time.Duration, factor time.Duration) error {
 	hang := w.progress.still(now, progress.GetCount(), true)
 	unread := w.toWorker.still(now, progress.GetReceived(), progress != nil && progress.GetReceived() < sent)
 	missing := w.fromWorker.still(now, arrived, arrived < progress.GetSent())
-	path := l.explained(stats)
-	delivery := max(deliveryFactor*l.cfg.ProgressTimeout, deliveryFactor*path)
+	path := stats.SmoothedRTT + 4*stats.MeanDeviation
+	if !w.busy {
+		factor *= Leisure
+	}
 	switch {
-	case silence >= factor*max(l.cfg.IdleTimeout, path):
+	case silence >= factor*max(l.cfg.IdleTimeout, l.explained(path)):
 		return Lost(CauseIdle, fmt.Errorf("nothing received for %v", silence))
-	case hang >= factor*max(l.cfg.ProgressTimeout, path):
+	case hang >= factor*max(l.cfg.ProgressTimeout, l.explained(path)):
 		return Lost(CauseProgress, fmt.Errorf("no progress for %v", hang))
-	case unread >= factor*delivery:
+	case unread >= factor*deliveryFactor*max(l.cfg.ProgressTimeout, l.explained(path)):
 		return Lost(CauseDelivery, fmt.Errorf("%d bytes have not reached the worker for %v", sent-progress.GetReceived(), unread))
-	case missing >= factor*delivery:
+	case missing >= factor*deliveryFactor*max(l.cfg.ProgressTimeout, l.explained(path)):
 		return Lost(CauseDelivery, fmt.Errorf("%d bytes of tokens have not come for %v", progress.GetSent()-arrived, missing))
 	}
 	return nil
@@ -63,9 +111,7 @@ const deliveryFactor = 4
 
 // explained is how long a silence this link's path explains: the worker sends something at each interval, one such packet
 // is lost, and the next is late by as much as the round trip varies, or by a whole one where the path has changed.
-func (l *Link) explained(s quic.ConnectionStats) time.Duration {
-	return 2*l.cfg.KeepAlive + s.SmoothedRTT + 4*s.MeanDeviation
-}
+func (l *Link) explained(path time.Duration) time.Duration { return 2*l.cfg.KeepAlive + path }
 
 // holdTether opens the plain TCP connection beside the link and returns when the worker's end of it is closed,
 // which the kernel does as soon as the process dies. Without a tether the link works all the same, but deaths

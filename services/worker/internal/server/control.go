@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -35,6 +36,10 @@ func (l *link) read(ctx context.Context, frames *wire.Reader) error {
 			l.credit(m)
 		case *wirepb.Cancel:
 			l.cancel(m)
+		case *wirepb.Rhythm:
+			if err := l.follow(ctx, m); err != nil {
+				return err
+			}
 		default:
 			if l.version >= 2 && l.migrate(ctx, m) {
 				continue
@@ -42,6 +47,23 @@ func (l *link) read(ctx context.Context, frames *wire.Reader) error {
 			return wire.Errorf(wire.CodeProtocol, "%s has no place on a control stream", f.Type)
 		}
 	}
+}
+
+// follow changes how often progress is reported, and has it reported at once. A director that hears nothing asks again.
+func (l *link) follow(ctx context.Context, m *wirepb.Rhythm) error {
+	every := time.Duration(m.GetProgressIntervalMs()) * time.Millisecond
+	switch {
+	case every <= 0 || every > maxProgress:
+		return wire.Errorf(wire.CodeProtocol, "progress every %v, allowed is up to %v", every, maxProgress)
+	case every == l.every:
+		return nil
+	}
+	l.every = every
+	select {
+	case l.rhythm <- every:
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // attach starts an attempt, or refuses it.

@@ -48,7 +48,8 @@ type link struct {
 	tokens   []*wire.Outbox // a session's tokens go to the one at session % len
 	written  chan struct{}  // closed when nothing is written to token streams any more
 
-	received atomic.Uint64 // bytes of the control stream, for Progress
+	rhythm   chan time.Duration // for report: Progress this often from now on
+	received atomic.Uint64      // bytes of the control stream, for Progress
 
 	tied bool // it has its tether; guarded by Server.mu
 
@@ -62,7 +63,7 @@ func (s *Server) serveLink(ctx context.Context, conn *quic.Conn) {
 	defer end(nil)
 	l := &link{
 		server: s, conn: conn, end: end, log: s.deps.Log,
-		control: wire.NewOutbox(wire.MaxBacklog, end), written: make(chan struct{}), attempts: make(map[uint64]*attempt),
+		control: wire.NewOutbox(wire.MaxBacklog, end), written: make(chan struct{}), rhythm: make(chan time.Duration, 1), attempts: make(map[uint64]*attempt),
 	}
 	defer context.AfterFunc(conn.Context(), func() { end(context.Cause(conn.Context())) })()
 
@@ -198,7 +199,8 @@ func (l *link) serve(ctx context.Context, s streams) error {
 		}
 		_ = s.control.Close() // flushed for good: the director may close; fails only where the link has
 	})
-	l.running.Go(func() { l.report(ctx) })
+	every := l.every // which read may change
+	l.running.Go(func() { l.report(ctx, every) })
 	return l.read(ctx, s.frames)
 }
 
@@ -234,12 +236,14 @@ func (c counter) Read(p []byte) (int, error) {
 }
 
 // report says at the agreed interval that the worker is alive.
-func (l *link) report(ctx context.Context) {
-	ticker := time.NewTicker(l.every)
+func (l *link) report(ctx context.Context, every time.Duration) {
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for count := uint64(1); ; count++ {
 		select {
 		case <-ticker.C:
+		case every := <-l.rhythm:
+			ticker.Reset(every)
 		case <-ctx.Done():
 			return
 		}

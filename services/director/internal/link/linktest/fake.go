@@ -46,6 +46,7 @@ type Fake struct {
 	deaf    bool   // takes nothing from the control stream any more
 	packets uint64 // that the director received
 	path    quic.ConnectionStats
+	rhythm  []time.Duration
 }
 
 // NewFake returns a worker that waits for its link.
@@ -79,7 +80,7 @@ func (w *Fake) Hello() *wirepb.LinkHello {
 	return w.hello
 }
 
-// Received returns what was sent on the control stream since the last call, in order. The error is that of a malformed
+// Received returns what was sent on the control stream since the last call, in order, but for Rhythm. The error is that of a malformed
 // frame.
 func (w *Fake) Received() ([]wire.Message, error) {
 	w.mu.Lock()
@@ -99,8 +100,20 @@ func (w *Fake) Received() ([]wire.Message, error) {
 		if err != nil {
 			return nil, err
 		}
+		if r, ok := m.(*wirepb.Rhythm); ok {
+			w.rhythm = append(w.rhythm, time.Duration(r.GetProgressIntervalMs())*time.Millisecond)
+			continue
+		}
 		all = append(all, m)
 	}
+}
+
+// Rhythm returns how often the director asked for progress, of what Received has seen since the last call.
+func (w *Fake) Rhythm() []time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	defer func() { w.rhythm = nil }()
+	return w.rhythm
 }
 
 // Report says something on the control stream, and returns when the director has acted on it. The error is why the link
