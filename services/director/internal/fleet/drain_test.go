@@ -75,3 +75,30 @@ func TestWorkerAsksToBeEmptied(t *testing.T) {
 		}
 	})
 }
+
+// TestPlacementIsTold of what changes at a worker whose link is up: its own count of streams, and an operator's marks.
+func TestPlacementIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told placement
+		f := fleettest.New(fleet.Deps{})
+		defer f.Close()
+		f.Serve(&told)
+		peer := link.Peer{Label: "a", Instance: "1"}
+		if _, err := f.Connect(peer); err != nil {
+			t.Fatal(err)
+		}
+		again, err := f.Register(peer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again.Heartbeat(3); told.reported != 1 {
+			t.Errorf("told %d times of a heartbeat", told.reported)
+		}
+		if err := f.Drain("a", true); err != nil || told.changed != 1 {
+			t.Errorf("told %d times of a drain, %v", told.changed, err)
+		}
+		if err := f.Undrain("a"); err != nil || told.changed != 2 {
+			t.Errorf("told %d times after its end, %v", told.changed, err)
+		}
+	})
+}
