@@ -19,6 +19,9 @@ const (
 	tolerated = 3
 	// onTrial is how many streams a worker gets that has not proved itself, until one has made progress.
 	onTrial = 2
+	// unanswered is the same of a worker that has: so many attempts without an outcome, begun since one made progress, are a
+	// silence.
+	unanswered = 8
 	// A cooldown doubles with each failed probe, between these bounds. Half of each is random, so that workers of one
 	// bad roll-out are not probed at the same moment.
 	firstCooldown = time.Second
@@ -28,9 +31,10 @@ const (
 )
 
 // breaker is guarded by Placement.mu. What routing has to know of it is in worker.Candidate: Proven, Cooling, Trial,
-// Failures, Errors.
+// Failures, Unanswered, Errors.
 type breaker struct {
 	trials    int         // places whose attempts have neither made progress nor failed; planned handovers do not count
+	successes uint64      // attempts that made progress so far
 	failed    uint64      // session whose attempt failed last
 	cooldowns int         // in a row
 	cooldown  *time.Timer // runs while the worker is Cooling,
@@ -51,11 +55,14 @@ func (w *worker) halfOpen() bool { return w.cooldowns > 0 && !w.Cooling }
 
 // judge brings what routing has to know up to date.
 func (w *worker) judge() {
-	most := onTrial
-	if w.halfOpen() {
-		most = 1
+	switch {
+	case w.halfOpen():
+		w.Trial = w.trials >= 1
+	case !w.Proven:
+		w.Trial = w.trials >= onTrial
+	default:
+		w.Trial = w.Unanswered >= unanswered
 	}
-	w.Trial = !w.Proven && w.trials >= most
 }
 
 // cooldowns is what becomes of workers by how their attempts go. It is guarded by Placement.mu.
@@ -76,6 +83,9 @@ type suspect struct {
 // succeeded counts a success, and reports whether the worker is the better for it.
 func (c *cooldowns) succeeded(w *worker) (improved bool) {
 	w.Errors *= 1 - errorWeight
+	w.successes++
+	w.Unanswered = 0
+	w.judge()
 	if w.Proven && w.Failures == 0 {
 		return false
 	}

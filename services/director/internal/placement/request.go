@@ -39,6 +39,7 @@ type Request struct {
 	loss     *loss          // with which it lost its place
 	underWay bool           // it counts as a handover under way to its place,
 	counts   migration.Kind // of this kind
+	since    uint64         // successes at its place when it was granted
 	onTrial  bool           // the attempt at its place has neither made progress nor failed
 	badTries int            // attempts in a row that made no progress
 }

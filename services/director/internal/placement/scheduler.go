@@ -76,6 +76,9 @@ func (s *scheduler) endTrial(r *Request) {
 	if r.onTrial {
 		r.onTrial = false
 		r.place.trials--
+		if r.since == r.place.successes {
+			r.place.Unanswered--
+		}
 		r.place.judge()
 	}
 }
@@ -163,6 +166,8 @@ func (s *scheduler) grant(r *Request, w *worker) {
 	w.Granted++
 	if r.onTrial {
 		w.trials++
+		w.Unanswered++
+		r.since = w.successes
 	}
 	if r.Kind != migration.Placement {
 		r.underWay, r.counts = true, r.Kind

@@ -89,12 +89,15 @@ func TestRankOf(t *testing.T) {
 		"any": {routing.Need{Avoid: "b"}, []*c{
 			ready(),
 			ready(func(c *c) { c.Foreign = 2 }),
-			ready(fresh, func(c *c) { c.Trial = true }),
+			ready(func(c *c) { c.Trial = true }),
 			ready(func(c *c) { c.Label = "b" }),
 			ready(fresh, func(c *c) { c.Cooling, c.Failures = true, 1 }),
 			ready(fresh, func(c *c) { c.Cooling, c.Failures = true, 7 }),
 		}},
-		"careful":     {routing.Need{Careful: true}, []*c{ready(), ready(fresh), ready(fresh, func(c *c) { c.Cooling = true })}},
+		"careful": {routing.Need{Careful: true}, []*c{
+			ready(), ready(func(c *c) { c.Unanswered = 1 }), ready(func(c *c) { c.Failures, c.Unanswered = 2, 1 }),
+			ready(fresh), ready(fresh, func(c *c) { c.Cooling = true }),
+		}},
 		"not careful": {routing.Need{}, []*c{ready(fresh), ready(func(c *c) { c.Foreign = 9 })}},
 	} {
 		for i := range test.best[1:] {
@@ -129,7 +132,7 @@ func TestFitAndPoliciesAgree(t *testing.T) {
 				all[i] = &routing.Candidate{
 					Label: pick("a", "b", "c"), Fingerprint: pick("x", "y"), Capacity: 1 + r.IntN(3), Granted: r.IntN(4), Foreign: r.IntN(4),
 					Available: maybe(), Drained: r.IntN(4) == 0, Declined: r.IntN(4) == 0, Failovers: r.IntN(3), Planned: r.IntN(3), MaxHandovers: 2,
-					Proven: maybe(), Cooling: maybe(), Trial: maybe(), Failures: r.IntN(3), Errors: r.Float64(),
+					Proven: maybe(), Cooling: maybe(), Trial: maybe(), Failures: r.IntN(3), Unanswered: r.IntN(3), Errors: r.Float64(),
 				}
 			}
 			i := router.Pick(n, all)
