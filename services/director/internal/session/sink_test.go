@@ -244,7 +244,7 @@ func TestFlushOfAnotherLink(t *testing.T) {
 	}
 }
 
-// run runs s with a pool that has no workers; what it returns ends it.
+// run runs s with a placement that has no workers; what it returns ends it.
 func run(t *testing.T, s *Session) (p *placement.Placement, stop func()) {
 	clock := s.deps.Clock
 	p = placementtest.New(t, 1, fleet.New(link.Config{}, fleet.Deps{Log: zap.NewNop(), Clock: clock}))

@@ -14,7 +14,7 @@ type Moves struct {
 	Remaining int      // still to be moved
 	Moved     int      // swaps completed
 	Failed    int      // swaps given up; their sessions are tried again
-	InTheWay  []string // what keeps the remaining ones, in words
+	Blockers  []string // what keeps the remaining ones, in words
 }
 
 // mover has a bounded number of planned swaps under way. One goroutine uses it.
@@ -105,8 +105,8 @@ func (m *mover) giveUp(why error) {
 	}
 }
 
-// obstacles says what is in the way of sessions that stay.
-func (s *Service) obstacles(m *mover, left []*session.Session, label string) []string {
+// blockers says what is in the way of sessions that stay.
+func (s *Service) blockers(m *mover, left []*session.Session, label string) []string {
 	var words []string
 	for _, one := range left {
 		word := s.placement.Blocker(one.Fingerprint(), label)
