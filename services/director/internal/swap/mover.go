@@ -107,10 +107,14 @@ func (m *mover) giveUp(why error) {
 
 // blockers says what is in the way of sessions that stay.
 func (s *Service) blockers(m *mover, left []*session.Session, label string) []string {
-	var words []string
+	var words, asked []string
 	for _, one := range left {
-		word := s.placement.Blocker(one.Fingerprint(), label)
-		if word != "" && !slices.Contains(words, word) {
+		engine := one.Fingerprint()
+		if slices.Contains(asked, engine) {
+			continue
+		}
+		asked = append(asked, engine)
+		if word := s.placement.Blocker(engine, label); word != "" && !slices.Contains(words, word) {
 			words = append(words, word)
 		}
 	}
