@@ -8,8 +8,10 @@ import (
 	"github.com/connswap/connswap/shared/migration"
 )
 
-// Session is the owner of a stream, as placement sees it. Its methods are called in the order in which things happened,
-// by whoever made them happen, with none of placement's locks held. They never block.
+// Session is the owner of a stream, as placement sees it. Its methods are called in the order in which things happened, one
+// at a time of all sessions, on whichever goroutine happens to deliver: with none of placement's locks held, but maybe
+// within another session's call of Queue or Release. So they never block, and whoever calls placement holds no lock that
+// they take.
 type Session interface {
 	// Granted says that r has a place at l. Only with this the epoch of the attempt is drawn, by the stream's owner.
 	Granted(r *Request, l *link.Link)
