@@ -73,11 +73,12 @@ func New(cfg config.Director, deps Deps) (*Director, error) {
 	}
 	instance := link.NewID()
 	d.tokens = token.NewIssuer(token.Config{Director: instance, TTL: cfg.TokenTTL, KeyLife: cfg.TokenKeyLife, Rate: cfg.TokenRate})
-	d.fleet = fleet.New(link.Config{
+	links := link.Config{
 		DirectorID: cfg.ID, Instance: instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
 		ProgressTimeout: cfg.ProgressTimeout, TokenKeys: d.tokens.Keys,
-	}, fleet.Deps{
-		Dialer: link.QUIC{Network: nw, TLS: deps.TLS, KeepAlive: link.Leisure * cfg.LinkKeepAlive}, Clock: d.clock, Log: deps.Log,
+	}
+	d.fleet = fleet.New(links, fleet.Deps{
+		Dialer: link.QUIC{Network: nw, TLS: deps.TLS, KeepAlive: links.Ping()}, Clock: d.clock, Log: deps.Log,
 		Draining: func(label, instance string) { d.swapper.Leaving(label, instance) },
 	})
 	var err error

@@ -1,9 +1,14 @@
 package fleet_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
 	"github.com/connswap/connswap/services/director/internal/link"
@@ -40,6 +45,37 @@ func TestDrainedLabelStaysDrained(t *testing.T) {
 			t.Error("still drained")
 		}
 	})
+}
+
+// patient dials until it must not any more.
+type patient struct{}
+
+func (patient) Dial(ctx context.Context, _ link.Peer) (link.Conn, error) {
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+// TestDrainMarkEnds has the drained worker stay away: for less than a day the mark is kept, then it is forgotten.
+func TestDrainMarkEnds(t *testing.T) {
+	for away, want := range map[time.Duration]bool{23 * time.Hour: true, 25 * time.Hour: false} {
+		synctest.Test(t, func(t *testing.T) {
+			f := fleet.New(link.Config{ProgressTimeout: time.Hour}, fleet.Deps{Dialer: patient{}, Log: zap.NewNop(), Clock: &clock.StallProof{}})
+			defer f.Close()
+			f.Serve(&placement{})
+			first := register(t, f, "1")
+			if err := f.Drain("a", true); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(48 * time.Hour) // while it is there, the mark stays
+			first.Close()
+			<-first.Left()
+			time.Sleep(away)
+			register(t, f, "2")
+			if f.Drained("a") != want {
+				t.Errorf("after %v drained: %v", away, !want)
+			}
+		})
+	}
 }
 
 // TestWorkerAsksToBeEmptied says so on the link, with and without somebody to hear it.

@@ -1,8 +1,10 @@
 package placement_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -47,14 +49,15 @@ func TestToldInOrder(t *testing.T) {
 	w := newWorld(t, placement.Config{MaxHandovers: 8, MaxPerTarget: 4})
 	defer w.close()
 	var all []*hasty
-	var running sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	var running, workers sync.WaitGroup
 	for id := range uint64(20) {
 		h := &hasty{t: t}
 		h.ID, h.Session, h.Kind = id+1, h, migration.Kind(id%2)
 		all = append(all, h)
 		running.Go(func() {
 			r := rand.New(rand.NewPCG(id, 1))
-			for range 3000 {
+			for ctx.Err() == nil {
 				switch r.IntN(5) {
 				case 0, 1:
 					w.Queue(&h.Request)
@@ -75,17 +78,22 @@ func TestToldInOrder(t *testing.T) {
 		})
 	}
 	for n := range 3 {
-		running.Go(func() {
-			for range 60 {
+		workers.Go(func() {
+			for range 20 {
 				one, err := w.fleet.Connect(link.Peer{Label: fmt.Sprint("w", n), Capacity: 5, Version: 2})
 				if err != nil {
 					t.Error(err)
 					return
 				}
+				for w.load(one.Link.Worker()).Sessions == 0 {
+					runtime.Gosched()
+				}
 				one.Lose(link.CauseTether)
 			}
 		})
 	}
+	workers.Wait()
+	stop()
 	running.Wait()
 	w.worker("last", 100)
 	if load := w.load("last"); load.Sessions != 0 || load.Incoming != 0 {
