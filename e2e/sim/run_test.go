@@ -24,6 +24,7 @@ func (p plan) run(c *cluster) (violations []error) {
 		cfg.CheckpointInterval, cfg.CheckpointPlace = p.checkpoints, map[bool]string{true: "peer", false: "director"}[p.atPeer]
 		cfg.Confirm = map[bool]string{true: "operator", false: "auto"}[p.confirm]
 		cfg.WindowTokens, cfg.MaxConcurrentSwaps = p.window, p.swaps
+		cfg.Routing = []string{"round_robin", "least_loaded", "p2c"}[p.seed/3%3]
 		cfg.MaxWorkerDeaths, cfg.MaxSwapsPerMinute = 1000, 1000 // these have tests of their own
 		cfg.WorkerWait = bound
 		cfg.LinkKeepAlive = 101_300 * time.Microsecond // no timer shall meet another one at the same instant

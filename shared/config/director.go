@@ -37,7 +37,7 @@ type Director struct {
 	CheckpointPlace    string        `envconfig:"DIRECTOR_CHECKPOINT_PLACE" default:"director" desc:"where it is kept: director, or peer (another worker)"`
 	MaxCheckpointBytes int           `envconfig:"DIRECTOR_MAX_CHECKPOINT_BYTES" default:"1073741824" desc:"checkpoints that the director keeps, compressed, in bytes; beyond it there are no new ones"`
 	SessionRetention   time.Duration `envconfig:"DIRECTOR_SESSION_RETENTION" default:"1m" desc:"how long a session that has ended is still listed"`
-	LinkKeepAlive      time.Duration `envconfig:"DIRECTOR_LINK_KEEP_ALIVE" default:"100ms" desc:"how often a silent worker is pinged, and how often it has to report progress"`
+	LinkKeepAlive      time.Duration `envconfig:"DIRECTOR_LINK_KEEP_ALIVE" default:"100ms" desc:"how often a worker with streams has to report progress, and is asked for a sign of life while it is silent; one without streams has up to fifty times as long"`
 	LinkIdleTimeout    time.Duration `envconfig:"DIRECTOR_LINK_IDLE_TIMEOUT" default:"300ms" desc:"a worker from which no packet came for this long is lost"`
 	ProgressTimeout    time.Duration `envconfig:"DIRECTOR_PROGRESS_TIMEOUT" default:"500ms" desc:"a worker that answers but reported no progress for this long is lost"`
 	AttachTimeout      time.Duration `envconfig:"DIRECTOR_ATTACH_TIMEOUT" default:"2s" desc:"how long a worker may take to accept a stream"`

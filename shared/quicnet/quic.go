@@ -89,12 +89,13 @@ func LinkConfig(keepAlive time.Duration) *quic.Config {
 // MaxTokenStreams bounds the unidirectional streams on which one link carries tokens.
 const MaxTokenStreams = 4
 
-// MgmtConfig is used on both ends of a MGMT connection; it is lost after idle without a packet.
+// MgmtConfig is used on both ends of a MGMT connection; it is lost after idle without a packet. Where there are heartbeats
+// it is not pinged, unless one is late.
 func MgmtConfig(idle time.Duration) *quic.Config {
 	return &quic.Config{
 		MaxIdleTimeout:        idle,
 		InitialPacketSize:     initialPacket,
-		KeepAlivePeriod:       idle / 3,
+		KeepAlivePeriod:       idle * 2 / 3,
 		MaxIncomingStreams:    8,
 		MaxIncomingUniStreams: -1,
 	}

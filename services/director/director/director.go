@@ -75,11 +75,12 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	}
 	instance := link.NewID()
 	d.instance = instance
-	d.fleet = fleet.New(link.Config{
+	links := link.Config{
 		DirectorID: cfg.ID, Instance: instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
 		ProgressTimeout: cfg.ProgressTimeout,
-	}, fleet.Deps{
-		Dialer: link.QUIC{Network: nw, TLS: deps.TLS, KeepAlive: link.Leisure * cfg.LinkKeepAlive}, Clock: d.clock, Log: deps.Log,
+	}
+	d.fleet = fleet.New(links, fleet.Deps{
+		Dialer: link.QUIC{Network: nw, TLS: deps.TLS, KeepAlive: links.Ping()}, Clock: d.clock, Log: deps.Log,
 		Draining: func(label, instance string) { d.swapper.Leaving(label, instance) },
 	})
 	if d.placement, err = newPlacement(cfg, d.fleet, deps.Log); err != nil {

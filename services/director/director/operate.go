@@ -89,7 +89,7 @@ func progress(s mgmt.Stream) func(swap.Moves) {
 
 func moved(m swap.Moves) *wirepb.MoveReport {
 	report := &wirepb.MoveReport{Remaining: uint32(m.Remaining), Moved: uint32(m.Moved), Failed: uint32(m.Failed)}
-	for _, text := range m.InTheWay {
+	for _, text := range m.Blockers {
 		report.InTheWay = append(report.InTheWay, wire.Text(text))
 	}
 	return report

@@ -1,18 +1,23 @@
 package fleet
 
 import (
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/wire"
 )
 
-// Drain takes a worker out of use: it gets nothing new, until Undrain, however often it registers anew. Its streams
-// stay where they are; moving them is the caller's part. Unless forced, the last worker that could take streams is
+// keepMark is how long a drain mark is kept for a label under which nobody registers.
+const keepMark = 24 * time.Hour
+
+// Drain takes a worker out of use: it gets nothing new, until Undrain, however often it registers anew within a day. Its
+// streams stay where they are; moving them is the caller's part. Unless forced, the last worker that could take streams is
 // not taken away.
 func (f *Fleet) Drain(label string, force bool) error {
 	f.mu.Lock()
-	if f.workers[label] == nil && !f.drained[label] {
+	if f.workers[label] == nil && !f.marked(label) {
 		f.mu.Unlock()
 		return unknown(label)
 	}
@@ -20,7 +25,9 @@ func (f *Fleet) Drain(label string, force bool) error {
 		f.mu.Unlock()
 		return wire.Errorf(wire.CodeNoWorker, "%s is the last worker that takes sessions; start another one first, or force it", label)
 	}
-	f.drained[label] = true
+	if !f.marked(label) {
+		f.drained[label] = time.Time{}
+	}
 	f.tellDrainMark(f.workers[label])
 	f.mu.Unlock()
 	f.changed(label)
@@ -47,7 +54,7 @@ func (f *Fleet) unmark(label string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case f.drained[label]:
+	case f.marked(label):
 		delete(f.drained, label)
 		f.tellDrainMark(f.workers[label])
 		return nil
@@ -61,12 +68,27 @@ func (f *Fleet) unmark(label string) error {
 func (f *Fleet) Drained(label string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.drained[label]
+	return f.marked(label)
+}
+
+// marked reports whether a label is out of use. f.mu is held.
+func (f *Fleet) marked(label string) bool {
+	_, marked := f.drained[label]
+	return marked
+}
+
+// unattended takes note of whether a worker is registered under a label, and forgets marks that nobody came back to.
+// f.mu is held.
+func (f *Fleet) unattended(label string, since time.Time) {
+	maps.DeleteFunc(f.drained, func(_ string, since time.Time) bool { return !since.IsZero() && time.Since(since) > keepMark })
+	if f.marked(label) {
+		f.drained[label] = since
+	}
 }
 
 // spare reports whether a worker other than label takes streams. f.mu is held.
 func (f *Fleet) spare(label string) bool {
 	return slices.ContainsFunc(f.links, func(l *link.Link) bool {
-		return l.Worker() != label && !f.drained[l.Worker()] && l.Available()
+		return l.Worker() != label && !f.marked(l.Worker()) && l.Available()
 	})
 }

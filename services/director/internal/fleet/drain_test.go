@@ -1,9 +1,14 @@
 package fleet_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
 	"github.com/connswap/connswap/services/director/internal/link"
@@ -42,6 +47,37 @@ func TestDrainedLabelStaysDrained(t *testing.T) {
 	})
 }
 
+// patient dials until it must not any more.
+type patient struct{}
+
+func (patient) Dial(ctx context.Context, _ link.Peer) (link.Conn, error) {
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+// TestDrainMarkEnds has the drained worker stay away: for less than a day the mark is kept, then it is forgotten.
+func TestDrainMarkEnds(t *testing.T) {
+	for away, want := range map[time.Duration]bool{23 * time.Hour: true, 25 * time.Hour: false} {
+		synctest.Test(t, func(t *testing.T) {
+			f := fleet.New(link.Config{ProgressTimeout: time.Hour}, fleet.Deps{Dialer: patient{}, Log: zap.NewNop(), Clock: &clock.StallProof{}})
+			defer f.Close()
+			f.Serve(&placement{})
+			first := register(t, f, "1")
+			if err := f.Drain("a", true); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(48 * time.Hour) // while it is there, the mark stays
+			first.Close()
+			<-first.Left()
+			time.Sleep(away)
+			register(t, f, "2")
+			if f.Drained("a") != want {
+				t.Errorf("after %v drained: %v", away, !want)
+			}
+		})
+	}
+}
+
 // TestWorkerAsksToBeEmptied says so on the link, with and without somebody to hear it.
 func TestWorkerAsksToBeEmptied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -72,6 +108,33 @@ func TestWorkerAsksToBeEmptied(t *testing.T) {
 		}
 		if workers := f.Workers(); workers[0].Draining || workers[0].Available {
 			t.Errorf("its label is drained, or it takes streams: %+v", workers[0])
+		}
+	})
+}
+
+// TestPlacementIsTold of what changes at a worker whose link is up: its own count of streams, and an operator's marks.
+func TestPlacementIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told placement
+		f := fleettest.New(fleet.Deps{})
+		defer f.Close()
+		f.Serve(&told)
+		peer := link.Peer{Label: "a", Instance: "1"}
+		if _, err := f.Connect(peer); err != nil {
+			t.Fatal(err)
+		}
+		again, err := f.Register(peer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again.Heartbeat(3); told.reported != 1 {
+			t.Errorf("told %d times of a heartbeat", told.reported)
+		}
+		if err := f.Drain("a", true); err != nil || told.changed != 1 {
+			t.Errorf("told %d times of a drain, %v", told.changed, err)
+		}
+		if err := f.Undrain("a"); err != nil || told.changed != 2 {
+			t.Errorf("told %d times after its end, %v", told.changed, err)
 		}
 	})
 }

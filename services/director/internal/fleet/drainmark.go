@@ -1,6 +1,8 @@
 package fleet
 
 import (
+	"time"
+
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -13,10 +15,10 @@ import (
 // that is new here is believed: of one that it knows the director knows better. f.mu is held.
 func (f *Fleet) adoptDrainMark(w *worker) {
 	w.marked = w.Drained
-	if !w.Drained || f.drained[w.Label] {
+	if !w.Drained || f.marked(w.Label) {
 		return
 	}
-	f.drained[w.Label] = true
+	f.drained[w.Label] = time.Time{}
 	f.log.Warn("worker stays drained, as an operator of a director before this one wished; client undrain puts it back into use",
 		zap.String("worker", w.Label), zap.String("told_by", w.DrainedBy))
 }
@@ -27,7 +29,7 @@ func (f *Fleet) tellDrainMark(w *worker) {
 	if w == nil || w.link == nil {
 		return
 	}
-	if drained := f.drained[w.Label]; drained || w.marked {
+	if drained := f.marked(w.Label); drained || w.marked {
 		w.marked = true
 		w.link.Send(&wirepb.DrainMark{Drained: drained})
 	}

@@ -46,23 +46,26 @@ type Fleet struct {
 	cfg       link.Config
 	deps      Deps
 	log       *zap.Logger
-	stall     time.Duration // that was logged; owned by whoever calls Watch
-	placement Placement     // set before the first worker registers
+	placement Placement // set before the first worker registers
 
 	supervisors sync.WaitGroup // one goroutine per worker
 	ctx         context.Context
 	stop        context.CancelCauseFunc
 
+	// Owned by whoever calls Watch.
+	ticks int
+	stall time.Duration // that was logged
+
 	mu      sync.Mutex
-	workers map[string]*worker // by label
-	links   []*link.Link       // up, in the order in which they came up
-	drained map[string]bool    // labels of workers that get nothing new, registered or not
+	workers map[string]*worker   // by label
+	links   []*link.Link         // up, in the order in which they came up
+	drained map[string]time.Time // labels of workers that get nothing new: since when none is registered, zero while one is
 }
 
 // New returns a fleet without workers. Close ends it.
 func New(cfg link.Config, deps Deps) *Fleet {
 	cfg.Clock = deps.Clock
-	f := &Fleet{cfg: cfg, deps: deps, log: deps.Log, workers: map[string]*worker{}, drained: map[string]bool{}}
+	f := &Fleet{cfg: cfg, deps: deps, log: deps.Log, workers: map[string]*worker{}, drained: map[string]time.Time{}}
 	f.ctx, f.stop = context.WithCancelCause(context.Background())
 	return f
 }
@@ -98,6 +101,9 @@ func (f *Fleet) up() []*link.Link {
 	return slices.Clone(f.links)
 }
 
+// ticksOfLeisure is at how many ticks one judgement of the links without streams is due.
+const ticksOfLeisure = 10
+
 // Watch judges the links once. Call it at each tick of the stall-proof clock, from one goroutine.
 //
 // If many of those that are watched as closely fall silent at once, the fault is more likely on our side: they get twice
@@ -109,10 +115,14 @@ func (f *Fleet) Watch() {
 			f.log.Warn("this director was stopped or starved; it blames no worker for that time", zap.Duration("for", stall))
 		}
 	}
+	f.ticks++
 	links, now := f.up(), f.cfg.Clock.Now()
 	verdicts, watched := map[*link.Link]error{}, map[bool]int{} // by Busy: the others notice later
 	for _, l := range links {
 		l.Tend(now)
+		if !l.Busy() && f.ticks%ticksOfLeisure != 0 {
+			continue
+		}
 		watched[l.Busy()]++
 		if err := l.Judge(now, 1); err != nil {
 			verdicts[l] = err

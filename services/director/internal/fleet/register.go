@@ -60,6 +60,7 @@ func (f *Fleet) add(peer link.Peer) *worker {
 	ctx, stop := context.WithCancelCause(f.ctx)
 	w.stop = stop
 	f.workers[w.Label] = w
+	f.unattended(w.Label, time.Time{})
 	f.adoptDrainMark(w)
 	f.log.Info("worker registered", zap.String("worker", w.Label), zap.String("instance", w.Instance),
 		zap.String("address", w.UserAddr), zap.String("engine", w.Engine), zap.Int("capacity", w.Capacity))

@@ -106,5 +106,6 @@ func (f *Fleet) remove(w *worker) {
 	defer f.mu.Unlock()
 	if f.workers[w.Label] == w {
 		delete(f.workers, w.Label)
+		f.unattended(w.Label, time.Now())
 	}
 }

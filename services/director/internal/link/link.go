@@ -36,7 +36,7 @@ type Peer struct {
 type Config struct {
 	DirectorID      string
 	Instance        string        // of this process: it tells workers its links from those of the process before it
-	KeepAlive       time.Duration // how often a worker with streams shall report progress; one without has longer, see Leisure
+	KeepAlive       time.Duration // how often a worker with streams shall report progress; one without streams has longer
 	IdleTimeout     time.Duration // without any packet
 	ProgressTimeout time.Duration // without progress, while packets come
 	Clock           *clock.StallProof
@@ -162,7 +162,7 @@ func (l *Link) greet(ctx context.Context) (Control, *wire.Reader, error) {
 	}
 	hello := &wirepb.LinkHello{
 		Version: l.peer.Version, DirectorId: l.cfg.DirectorID, TokenStreams: tokenStreams, Tether: l.tether,
-		ProgressIntervalMs: milliseconds(Leisure * l.cfg.KeepAlive), DirectorInstance: l.cfg.Instance,
+		ProgressIntervalMs: milliseconds(l.cfg.leisure() * l.cfg.KeepAlive), DirectorInstance: l.cfg.Instance,
 	}
 	greeting := wire.Append(nil, hello)
 	l.greeting = uint64(len(greeting))

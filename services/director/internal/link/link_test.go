@@ -420,7 +420,7 @@ func TestRhythm(t *testing.T) {
 				t.Errorf("at %v the worker was asked for progress every %v, want %v", now, got, want)
 			}
 		}
-		const slow, fast = 2 * time.Second, 100 * time.Millisecond
+		const slow, fast = 5 * time.Second, 100 * time.Millisecond
 		if got := w.worker.Hello().GetProgressIntervalMs(); got != uint32(slow.Milliseconds()) {
 			t.Errorf("at first the worker shall report progress every %d ms", got)
 		}
@@ -437,12 +437,12 @@ func TestRhythm(t *testing.T) {
 			rhythm(now)
 		}
 		w.Cancel(2, 1)
-		for now := 15 * time.Second; now < 18900*time.Millisecond; now += 50 * time.Millisecond {
+		for now := 15 * time.Second; now < 19900*time.Millisecond; now += 50 * time.Millisecond {
 			w.progress(&wirepb.Progress{Count: uint64(now), Received: 1 << 30})
 			rhythm(now)
 		}
-		rhythm(19*time.Second, slow)
-		rhythm(21 * time.Second)
+		rhythm(20*time.Second, slow)
+		rhythm(25 * time.Second)
 	})
 }
 
@@ -452,14 +452,14 @@ func TestWorkerThatDiedAtLeisure(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.Tend(time.Second)
 		w.judge(time.Second, 1, "")
-		w.Tend(6 * time.Second)
-		w.judge(6*time.Second, 1, "")
-		w.judge(7*time.Second, 1, link.CauseIdle)
+		w.Tend(15 * time.Second)
+		w.judge(15*time.Second, 1, "")
+		w.judge(16*time.Second, 1, link.CauseIdle)
 		w.attach(1, 1, "a")
-		w.Tend(6900 * time.Millisecond)
-		w.judge(6900*time.Millisecond, 1, "")
-		w.Tend(7190 * time.Millisecond)
-		w.judge(7190*time.Millisecond, 1, "")
-		w.judge(7200*time.Millisecond, 1, link.CauseIdle)
+		w.Tend(15 * time.Second)
+		w.judge(15*time.Second, 1, "")
+		w.Tend(15290 * time.Millisecond)
+		w.judge(15290*time.Millisecond, 1, "")
+		w.judge(15300*time.Millisecond, 1, link.CauseIdle)
 	})
 }

@@ -37,10 +37,22 @@ func (c *count) still(now time.Duration, n uint64, due bool) time.Duration {
 	return now - c.since
 }
 
-// Leisure is how many times longer a link without streams may take over everything: reports, pings, and being noticed as
-// lost. It costs a director with many idle workers next to nothing, and a stream that is given to a worker which died
-// meanwhile no time, since the link is judged as a busy one from then on.
-const Leisure = 20
+// leisure is how many times longer a link without streams may take over everything: reports of progress, pings, and being
+// noticed as lost. Such a link costs next to nothing, and a stream that is given to a worker which died meanwhile loses no
+// time, since from then on the link is judged as a busy one.
+func (c Config) leisure() time.Duration {
+	return max(1, min(mostLeisure, leisureInterval/max(1, c.KeepAlive)))
+}
+
+const (
+	mostLeisure     = 50
+	leisureInterval = 5 * time.Second // between reports, at most: well within the time after which QUIC gives up
+	lingering       = 5 * time.Second // from the last stream to the slow rhythm
+)
+
+// Ping is how long a worker may be silent before QUIC pings it by itself: a busy link asks for signs of life before, and
+// one at leisure gets reports more often.
+func (c Config) Ping() time.Duration { return 2 * c.leisure() * c.KeepAlive }
 
 // Tend keeps the link's rhythm: slow some time after its last stream, and with a question to a busy worker of which nothing
 // came for an interval, so that a socket on which nobody listens any more can say so. now is by the stall-proof clock.
@@ -51,7 +63,7 @@ func (l *Link) Tend(now time.Duration) {
 	if len(l.attached) > 0 || !w.busy {
 		w.streams = now
 	}
-	slow := l.busy && now-w.streams >= 2*Leisure*l.cfg.KeepAlive
+	slow := l.busy && now-w.streams >= lingering
 	l.busy = l.busy && !slow
 	changed := l.busy != w.busy
 	w.busy = l.busy
@@ -60,7 +72,7 @@ func (l *Link) Tend(now time.Duration) {
 	case changed: // from now on
 		w.packets.since, w.progress.since, w.probed = now, now, now
 		if slow {
-			l.askFor(Leisure * l.cfg.KeepAlive)
+			l.askFor(l.cfg.leisure() * l.cfg.KeepAlive)
 		}
 	case w.busy && now-max(w.packets.since, w.probed) >= l.cfg.KeepAlive:
 		w.probed = now
@@ -91,7 +103,7 @@ func (l *Link) Judge(now time.Duration, factor time.Duration) error {
 	missing := w.fromWorker.still(now, arrived, arrived < progress.GetSent())
 	path := stats.SmoothedRTT + 4*stats.MeanDeviation
 	if !w.busy {
-		factor *= Leisure
+		factor *= l.cfg.leisure()
 	}
 	switch {
 	case silence >= factor*max(l.cfg.IdleTimeout, l.explained(path)):

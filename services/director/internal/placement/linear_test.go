@@ -83,3 +83,25 @@ func BenchmarkPlacing(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkOtherEngine places one stream, and takes it back, while so many wait for a full worker with another engine.
+func BenchmarkOtherEngine(b *testing.B) {
+	for _, n := range []int{0, 10_000} {
+		b.Run(fmt.Sprint("waiting=", n), func(b *testing.B) {
+			w := newWorld(b, usual)
+			defer w.close()
+			w.worker("full", 1, runs("x"))
+			w.worker("room", 1, runs("y"))
+			var c crowd
+			for i := range n + 1 {
+				w.Queue(&placement.Request{Session: &c, ID: uint64(i), Need: need{Fingerprint: "x"}})
+			}
+			one := &placement.Request{Session: &c, Need: need{Fingerprint: "y"}}
+			for b.Loop() {
+				w.Queue(one)
+				w.Release(one)
+				c.granted = c.granted[:0]
+			}
+		})
+	}
+}

@@ -8,8 +8,10 @@ import (
 	"github.com/connswap/connswap/shared/migration"
 )
 
-// Session is the owner of a stream, as placement sees it. Its methods are called in the order in which things happened,
-// by whoever made them happen, with none of placement's locks held. They never block.
+// Session is the owner of a stream, as placement sees it. Its methods are called in the order in which things happened, one
+// at a time of all sessions, on whichever goroutine happens to deliver: with none of placement's locks held, but maybe
+// within another session's call of Queue or Release. So they never block, and whoever calls placement holds no lock that
+// they take.
 type Session interface {
 	// Granted says that r has a place at l. Only with this the epoch of the attempt is drawn, by the stream's owner.
 	Granted(r *Request, l *link.Link)
@@ -40,6 +42,7 @@ type Request struct {
 	loss     *loss          // with which it lost its place
 	underWay bool           // it counts as a handover under way to its place,
 	counts   migration.Kind // of this kind
+	since    uint64         // successes at its place when it was granted
 	onTrial  bool           // the attempt at its place has neither made progress nor failed
 }
 

@@ -1,10 +1,7 @@
 package placement
 
 import (
-	"maps"
 	"slices"
-
-	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/link"
@@ -12,15 +9,6 @@ import (
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 )
-
-// worker is a link that is up, with the requests that have a place there. It is guarded by Placement.mu.
-type worker struct {
-	routing.Candidate
-	breaker
-
-	link     *link.Link
-	requests map[*Request]struct{}
-}
 
 // Up makes a link one of those that get streams.
 func (p *Placement) Up(l *link.Link) {
@@ -32,9 +20,8 @@ func (p *Placement) Up(l *link.Link) {
 		MaxHandovers: p.cfg.MaxPerTarget, Latency: p.router.NewLatency(),
 	}
 	p.refresh(w)
-	p.remember(w)
-	p.workers, p.candidates, p.byLink[l] = append(p.workers, w), append(p.candidates, &w.Candidate), w
-	p.improved(w)
+	p.cooldowns.goOn(w)
+	p.add(w)
 }
 
 // refresh asks whether a worker takes streams.
@@ -50,11 +37,8 @@ func (p *Placement) Down(l *link.Link, cause link.Cause) {
 	if w == nil {
 		return
 	}
-	i := slices.Index(p.workers, w)
-	p.workers, p.candidates = slices.Delete(p.workers, i, i+1), slices.Delete(p.candidates, i, i+1)
-	delete(p.byLink, l)
-	p.suspect(w, cause)
-	w.stop()
+	p.cooldowns.lost(w, cause)
+	p.remove(w)
 	p.lose(w, cause)
 }
 
@@ -66,29 +50,6 @@ func (p *Placement) Failed(l *link.Link) {
 		p.refresh(w)
 		p.lose(w, link.CauseReported)
 	}
-}
-
-// lose takes the places of all requests at a worker away, and has their sessions told.
-func (p *Placement) lose(w *worker, cause link.Cause) {
-	p.changes++
-	all := w.inOrder()
-	if len(all) == 0 {
-		return
-	}
-	gone := &loss{requests: all, link: w.link, cause: cause}
-	for _, r := range all {
-		if r.onTrial {
-			r.BadTries++
-		}
-		p.vacate(r)
-		r.state, r.loss = losing, gone
-	}
-	p.notices.add(notice{kind: loses, loss: gone})
-}
-
-// inOrder returns the requests at a worker in the order in which they move.
-func (w *worker) inOrder() []*Request {
-	return slices.SortedFunc(maps.Keys(w.requests), (*Request).compare)
 }
 
 // Changed says that a worker takes streams which it did not take before, or no longer does: by its own word, or an
@@ -218,6 +179,3 @@ func (p *Placement) Examined() uint64 {
 	defer p.mu.Unlock()
 	return p.router.Examined()
 }
-
-// log returns the logger of a worker.
-func (p *Placement) logOf(w *worker) *zap.Logger { return p.log.With(zap.String("worker", w.Label)) }

@@ -35,12 +35,13 @@ type Candidate struct {
 	Planned      int // planned handovers under way to it
 	MaxHandovers int // under way to it at once
 
-	Proven   bool     // it has served something since its link came up, or since it was last in cooldown
-	Cooling  bool     // it is in cooldown: too many attempts failed before they made progress
-	Trial    bool     // it is not proven and has as many streams on trial as it may get
-	Failures int      // attempts that failed in a row
-	Errors   float64  // fraction of the last attempts that failed, 0 to 1
-	Latency  *Latency // between the tokens of a stream; nil if it is not measured
+	Proven     bool     // it has served something since its link came up, or since it was last in cooldown
+	Cooling    bool     // it is in cooldown: too many attempts failed before they made progress
+	Trial      bool     // as many attempts as it may have at once, while others have room, have no outcome yet
+	Failures   int      // attempts that failed in a row
+	Unanswered int      // attempts without an outcome, begun since the last one that made progress
+	Errors     float64  // fraction of the last attempts that failed, 0 to 1
+	Latency    *Latency // between the tokens of a stream; nil if it is not measured
 
 	chosen uint64 // when it was chosen last, in choices of the router
 }
@@ -113,10 +114,11 @@ func Unschedulable(n Need, all []*Candidate) Reason {
 	return nearest
 }
 
-// Rank says how gladly a stream goes to a worker that fits: lower first. The workers of one rank are equal in all but load.
+// Rank says how gladly a stream goes to a worker that fits: lower first. The workers of one rank are equal in all but
+// load.
 type Rank struct {
-	Class    Class
-	Failures int // in a row, of workers in cooldown: the least bad one first
+	Class  Class
+	Doubts int // failures in a row, of workers in cooldown; for careful streams also attempts without an outcome, of all
 }
 
 // Class is how sound a choice is.
@@ -127,29 +129,33 @@ type Class uint8
 const (
 	Sound     Class = iota
 	Reported        // full by its own report, which may be old: it will decline if it is
-	Unproven        // not proven, which a careful stream avoids, and every stream once enough are on trial there
+	Unproven        // not proven, which a careful stream avoids; or enough attempts have no outcome yet
 	Avoided         // the stream has left it for a reason
 	InCooling       // in cooldown
 )
 
 // Compare is negative if r is the better one.
 func (r Rank) Compare(other Rank) int {
-	return cmp.Or(cmp.Compare(r.Class, other.Class), cmp.Compare(r.Failures, other.Failures))
+	return cmp.Or(cmp.Compare(r.Class, other.Class), cmp.Compare(r.Doubts, other.Doubts))
 }
 
 // RankOf ranks a worker that fits.
 func RankOf(n Need, c *Candidate) Rank {
+	var r Rank
 	switch {
 	case c.Cooling:
 		return Rank{InCooling, c.Failures}
 	case n.Avoid != "" && n.Avoid == c.Label:
-		return Rank{Class: Avoided}
-	case !c.Proven && (n.Careful || c.Trial):
-		return Rank{Class: Unproven}
+		r.Class = Avoided
+	case c.Trial, !c.Proven && n.Careful:
+		r.Class = Unproven
 	case c.Granted+c.Foreign >= c.Capacity:
-		return Rank{Class: Reported}
+		r.Class = Reported
 	}
-	return Rank{}
+	if n.Careful {
+		r.Doubts = c.Failures + c.Unanswered
+	}
+	return r
 }
 
 // Words returns the reason for people, who know which worker was asked for.

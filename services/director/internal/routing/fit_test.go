@@ -25,26 +25,26 @@ func TestFit(t *testing.T) {
 		c    *c
 		want routing.Reason
 	}{
-		"anything":                                   {placement, ready(), ""},
-		"its engine":                                 {routing.Need{Fingerprint: "x"}, ready(), ""},
-		"another engine":                             {routing.Need{Fingerprint: "y"}, ready(), routing.OtherEngine},
-		"the one that was asked for":                 {routing.Need{Only: "a"}, ready(), ""},
-		"not the one that was asked for":             {routing.Need{Only: "b"}, ready(), routing.NotAsked},
-		"the one that was asked for, another engine": {routing.Need{Only: "a", Fingerprint: "y"}, ready(), routing.OtherEngine},
-		"one to avoid, if need be":                   {routing.Need{Avoid: "a"}, ready(), ""},
-		"a planned handover never stays":             {routing.Need{Avoid: "a", Kind: migration.Planned}, ready(), routing.Leaving},
-		"not available":                              {placement, ready(func(c *c) { c.Available = false }), routing.Unavailable},
-		"drained":                                    {placement, ready(func(c *c) { c.Drained = true }), routing.Unavailable},
-		"drained and full":                           {placement, ready(func(c *c) { c.Drained, c.Granted = true, 2 }), routing.Unavailable},
-		"the last place":                             {placement, ready(func(c *c) { c.Granted = 1 }), ""},
-		"full":                                       {placement, ready(func(c *c) { c.Granted = 2 }), routing.Full},
-		"full by its own report, which may be old":   {placement, ready(func(c *c) { c.Foreign = 2 }), ""},
-		"has just declined":                          {placement, ready(func(c *c) { c.Declined = true }), routing.Full},
-		"in cooldown":                                {placement, ready(func(c *c) { c.Cooling, c.Proven = true, false }), ""},
-		"failovers under way, a new stream":          {placement, ready(func(c *c) { c.Failovers, c.Planned = 2, 2 }), ""},
-		"failovers under way":                        {failover, ready(func(c *c) { c.Failovers = 2 }), routing.Limit},
-		"planned handovers hold up no failover":      {failover, ready(func(c *c) { c.Planned = 2 }), ""},
-		"a planned handover yields to both":          {planned, ready(func(c *c) { c.Failovers, c.Planned = 1, 1 }), routing.Limit},
+		"nothing in particular":                 {placement, ready(), ""},
+		"its engine":                            {routing.Need{Fingerprint: "x"}, ready(), ""},
+		"another engine":                        {routing.Need{Fingerprint: "y"}, ready(), routing.OtherEngine},
+		"the one that was asked for":            {routing.Need{Only: "a"}, ready(), ""},
+		"not the one that was asked for":        {routing.Need{Only: "b"}, ready(), routing.NotAsked},
+		"asked for, another engine":             {routing.Need{Only: "a", Fingerprint: "y"}, ready(), routing.OtherEngine},
+		"one to avoid, if need be":              {routing.Need{Avoid: "a"}, ready(), ""},
+		"a planned handover never stays":        {routing.Need{Avoid: "a", Kind: migration.Planned}, ready(), routing.Leaving},
+		"not available":                         {placement, ready(func(c *c) { c.Available = false }), routing.Unavailable},
+		"drained":                               {placement, ready(func(c *c) { c.Drained = true }), routing.Unavailable},
+		"drained and full":                      {placement, ready(func(c *c) { c.Drained, c.Granted = true, 2 }), routing.Unavailable},
+		"the last place":                        {placement, ready(func(c *c) { c.Granted = 1 }), ""},
+		"full":                                  {placement, ready(func(c *c) { c.Granted = 2 }), routing.Full},
+		"full by its own report":                {placement, ready(func(c *c) { c.Foreign = 2 }), ""},
+		"has just declined":                     {placement, ready(func(c *c) { c.Declined = true }), routing.Full},
+		"in cooldown":                           {placement, ready(func(c *c) { c.Cooling, c.Proven = true, false }), ""},
+		"failovers under way, a new stream":     {placement, ready(func(c *c) { c.Failovers, c.Planned = 2, 2 }), ""},
+		"failovers under way":                   {failover, ready(func(c *c) { c.Failovers = 2 }), routing.Limit},
+		"planned handovers hold up no failover": {failover, ready(func(c *c) { c.Planned = 2 }), ""},
+		"a planned handover yields to both":     {planned, ready(func(c *c) { c.Failovers, c.Planned = 1, 1 }), routing.Limit},
 	} {
 		if got := routing.Fit(test.need, test.c); got != test.want {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
@@ -89,12 +89,15 @@ func TestRankOf(t *testing.T) {
 		"any": {routing.Need{Avoid: "b"}, []*c{
 			ready(),
 			ready(func(c *c) { c.Foreign = 2 }),
-			ready(fresh, func(c *c) { c.Trial = true }),
+			ready(func(c *c) { c.Trial = true }),
 			ready(func(c *c) { c.Label = "b" }),
 			ready(fresh, func(c *c) { c.Cooling, c.Failures = true, 1 }),
 			ready(fresh, func(c *c) { c.Cooling, c.Failures = true, 7 }),
 		}},
-		"careful":     {routing.Need{Careful: true}, []*c{ready(), ready(fresh), ready(fresh, func(c *c) { c.Cooling = true })}},
+		"careful": {routing.Need{Careful: true}, []*c{
+			ready(), ready(func(c *c) { c.Unanswered = 1 }), ready(func(c *c) { c.Failures, c.Unanswered = 2, 1 }),
+			ready(fresh), ready(fresh, func(c *c) { c.Cooling = true }),
+		}},
 		"not careful": {routing.Need{}, []*c{ready(fresh), ready(func(c *c) { c.Foreign = 9 })}},
 	} {
 		for i := range test.best[1:] {
@@ -129,7 +132,7 @@ func TestFitAndPoliciesAgree(t *testing.T) {
 				all[i] = &routing.Candidate{
 					Label: pick("a", "b", "c"), Fingerprint: pick("x", "y"), Capacity: 1 + r.IntN(3), Granted: r.IntN(4), Foreign: r.IntN(4),
 					Available: maybe(), Drained: r.IntN(4) == 0, Declined: r.IntN(4) == 0, Failovers: r.IntN(3), Planned: r.IntN(3), MaxHandovers: 2,
-					Proven: maybe(), Cooling: maybe(), Trial: maybe(), Failures: r.IntN(3), Errors: r.Float64(),
+					Proven: maybe(), Cooling: maybe(), Trial: maybe(), Failures: r.IntN(3), Unanswered: r.IntN(3), Errors: r.Float64(),
 				}
 			}
 			i := router.Pick(n, all)

@@ -251,7 +251,9 @@ func (s *Session) remaining() time.Duration {
 	case s.serving == nil:
 		return s.handover.Remaining()
 	}
-	return s.record.Silence(s.cfg.Tokens, s.blame.factor)
+	limits := s.cfg.Tokens
+	limits.TokenMin = max(limits.TokenMin, s.serving.Link.Lateness())
+	return s.record.Silence(limits, s.blame.factor)
 }
 
 // nextCheck returns when to look at the time again: tokens move the deadline without waking the owner, and the

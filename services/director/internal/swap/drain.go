@@ -84,7 +84,7 @@ func (s *Service) empty(ctx context.Context, e evacuation, progress func(Moves))
 			return m.moves, wire.Errorf(wire.CodeConflict, "%s %v", e.label, errUndrained)
 		}
 		if len(left) == 0 && len(m.under) == 0 {
-			m.moves.InTheWay = nil
+			m.moves.Blockers = nil
 			progress(m.moves)
 			return m.moves, nil
 		}
@@ -93,7 +93,7 @@ func (s *Service) empty(ctx context.Context, e evacuation, progress func(Moves))
 				m.start(one, "")
 			}
 		}
-		m.moves.InTheWay = s.obstacles(m, left, e.label)
+		m.moves.Blockers = s.blockers(m, left, e.label)
 		progress(m.moves)
 		if !m.wait(ctx, tick.C) {
 			m.giveUp(context.Cause(ctx))
@@ -132,8 +132,8 @@ func (s *Service) stopped(ctx context.Context, label string, moves Moves) error 
 		return nil
 	}
 	why := fmt.Sprintf("nothing is in the way, it needs more time (%d moved so far)", moves.Moved)
-	if len(moves.InTheWay) > 0 {
-		why = strings.Join(moves.InTheWay, "; ")
+	if len(moves.Blockers) > 0 {
+		why = strings.Join(moves.Blockers, "; ")
 	}
 	return wire.Errorf(wire.CodeConflict, "%v with %s still on %s, which stays out of use: %s",
 		context.Cause(ctx), plural(moves.Remaining, "stream"), label, why)

@@ -23,7 +23,7 @@ func TestDrain(t *testing.T) {
 			workers, _ := w.placement.Workers()
 			last, most = m, max(most, workers[1].Incoming)
 		})
-		if err != nil || moves.Moved != 30 || moves.Remaining != 0 || moves.Failed != 0 || moves.InTheWay != nil {
+		if err != nil || moves.Moved != 30 || moves.Remaining != 0 || moves.Failed != 0 || moves.Blockers != nil {
 			t.Errorf("%+v, %v", moves, err)
 		}
 		if got := w.on("a", "b"); got != "[0 30]" || most > 5 {
@@ -91,7 +91,7 @@ func TestDrainInVain(t *testing.T) {
 		if code(err) != wire.CodeConflict || !strings.Contains(err.Error(), "the time is up with 3 streams still on a") || !strings.Contains(err.Error(), why) {
 			t.Errorf("got %v", err)
 		}
-		if moves.Remaining != 3 || len(moves.InTheWay) != 1 || !strings.Contains(moves.InTheWay[0], why) {
+		if moves.Remaining != 3 || len(moves.Blockers) != 1 || !strings.Contains(moves.Blockers[0], why) {
 			t.Errorf("got %+v", moves)
 		}
 		ctx, cancel := context.WithCancel(w.ctx)

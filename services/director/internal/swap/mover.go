@@ -15,7 +15,7 @@ type Moves struct {
 	Remaining int      // still to be moved
 	Moved     int      // swaps completed
 	Failed    int      // swaps given up; their sessions are tried again
-	InTheWay  []string // what keeps the remaining ones, in words
+	Blockers  []string // what keeps the remaining ones, in words
 }
 
 // mover has a bounded number of planned swaps under way. One goroutine uses it.
@@ -106,12 +106,16 @@ func (m *mover) giveUp(why error) {
 	}
 }
 
-// obstacles says what is in the way of sessions that stay.
-func (s *Service) obstacles(m *mover, left []*session.Session, label string) []string {
-	var words []string
+// blockers says what is in the way of sessions that stay.
+func (s *Service) blockers(m *mover, left []*session.Session, label string) []string {
+	var words, asked []string
 	for _, one := range left {
-		word := s.placement.Blocker(one.Fingerprint(), label)
-		if word != "" && !slices.Contains(words, word) {
+		engine := one.Fingerprint()
+		if slices.Contains(asked, engine) {
+			continue
+		}
+		asked = append(asked, engine)
+		if word := s.placement.Blocker(engine, label); word != "" && !slices.Contains(words, word) {
 			words = append(words, word)
 		}
 	}
