@@ -69,8 +69,8 @@ func (l *Link) Tend(now time.Duration) {
 	w.busy = l.busy
 	l.mu.Unlock()
 	switch {
-	case changed: // from now on
-		w.packets.since, w.progress.since, w.probed = now, now, now
+	case changed: // It is judged anew from now on. An answer is due at once: it need not wait for the interval to pass.
+		w.packets.since, w.progress.since, w.probed = now-l.cfg.KeepAlive, now, now
 		if slow {
 			l.askFor(l.cfg.leisure() * l.cfg.KeepAlive)
 		}
