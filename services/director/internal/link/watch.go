@@ -125,6 +125,16 @@ const deliveryFactor = 4
 // is lost, and the next is late by as much as the round trip varies, or by a whole one where the path has changed.
 func (l *Link) explained(path time.Duration) time.Duration { return 2*l.cfg.KeepAlive + path }
 
+// Lateness is how late what a worker sent may be on this link's path: lost and sent again, several times over. A stream that
+// is silent for no longer is not stuck.
+func (l *Link) Lateness() time.Duration {
+	stats := l.conn.Stats()
+	return retransmissions * (stats.SmoothedRTT + 4*stats.MeanDeviation)
+}
+
+// retransmissions is how many round trips the same data may take. Each loss costs a little more than one.
+const retransmissions = 6
+
 // holdTether opens the plain TCP connection beside the link and returns when the worker's end of it is closed,
 // which the kernel does as soon as the process dies. Without a tether the link works all the same, but deaths
 // are noticed later.

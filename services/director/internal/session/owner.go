@@ -372,7 +372,7 @@ func (s *Session) nextDeadline() time.Duration {
 	if f.journal.Len() >= f.client.granted {
 		f.pace.touch(clock.Now()) // the worker may not send: its silence says nothing
 	}
-	return s.patience*f.pace.deadline(s.cfg) - clock.Since(f.pace.last)
+	return s.patience*max(f.pace.deadline(s.cfg), s.link.Lateness()) - clock.Since(f.pace.last)
 }
 
 // nextCheck returns when to look at the time again: tokens move the deadline without waking the owner, and the
