@@ -106,9 +106,9 @@ func TestWorkerThatDiedAtLeisure(t *testing.T) {
 				for range 2 { // in turn
 					start := time.Now()
 					o := s.generate(1, nil)
-					if took := time.Since(start); o.err != nil || took > interval+400*time.Millisecond {
+					if took := time.Since(start); o.err != nil || took > interval+300*time.Millisecond {
 						t.Errorf("on %v: after %v, %v", o.workers, took, o.err)
-					} else if took > interval+200*time.Millisecond {
+					} else if took > interval+150*time.Millisecond {
 						tried++
 					}
 				}

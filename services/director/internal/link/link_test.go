@@ -270,6 +270,7 @@ func (w *world) judge(now time.Duration, factor time.Duration, want link.Cause) 
 func (w *world) hurry(now time.Duration) {
 	w.attach(99, 1, "busy")
 	w.Tend(now)
+	w.report(&wirepb.WorkerStatus{Available: true}) // a packet
 }
 
 // progress has the worker report that it has received all, and sent what came.
@@ -458,8 +459,8 @@ func TestWorkerThatDiedAtLeisure(t *testing.T) {
 		w.attach(1, 1, "a")
 		w.Tend(15 * time.Second)
 		w.judge(15*time.Second, 1, "")
-		w.Tend(15290 * time.Millisecond)
-		w.judge(15290*time.Millisecond, 1, "")
-		w.judge(15300*time.Millisecond, 1, link.CauseIdle)
+		w.Tend(15190 * time.Millisecond)
+		w.judge(15190*time.Millisecond, 1, "")
+		w.judge(15200*time.Millisecond, 1, link.CauseIdle)
 	})
 }

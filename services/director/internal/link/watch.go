@@ -69,8 +69,8 @@ func (l *Link) Tend(now time.Duration) {
 	w.busy = l.busy
 	l.mu.Unlock()
 	switch {
-	case changed: // from now on
-		w.packets.since, w.progress.since, w.probed = now, now, now
+	case changed: // It is judged anew from now on. An answer is due at once: it need not wait for the interval to pass.
+		w.packets.since, w.progress.since, w.probed = now-l.cfg.KeepAlive, now, now
 		if slow {
 			l.askFor(l.cfg.leisure() * l.cfg.KeepAlive)
 		}
@@ -124,6 +124,16 @@ const deliveryFactor = 4
 // explained is how long a silence this link's path explains: the worker sends something at each interval, one such packet
 // is lost, and the next is late by as much as the round trip varies, or by a whole one where the path has changed.
 func (l *Link) explained(path time.Duration) time.Duration { return 2*l.cfg.KeepAlive + path }
+
+// Lateness is how late what a worker sent may be on this link's path: lost and sent again, several times over. A stream that
+// is silent for no longer is not stuck.
+func (l *Link) Lateness() time.Duration {
+	stats := l.conn.Stats()
+	return retransmissions * (stats.SmoothedRTT + 4*stats.MeanDeviation)
+}
+
+// retransmissions is how many round trips the same data may take. Each loss costs a little more than one.
+const retransmissions = 6
 
 // holdTether opens the plain TCP connection beside the link and returns when the worker's end of it is closed,
 // which the kernel does as soon as the process dies. Without a tether the link works all the same, but deaths
