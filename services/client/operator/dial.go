@@ -36,10 +36,12 @@ func Dial(ctx context.Context, addr string, opts Options) (*Client, error) {
 	if opts.Network == nil {
 		opts.Network = quicnet.OS{}
 	}
+	conf := quicnet.MgmtConfig(idle)
+	conf.KeepAlivePeriod = idle / 3 // no heartbeat shows that the director lives
 	var conn *quicnet.Conn
 	err := quicnet.EachAddress(ctx, opts.Network, addr, func(addr string) (err error) {
 		tls := identity.ClientTLS(opts.TLS, wire.ALPNMgmt, identity.Director)
-		if conn, err = quicnet.Dial(ctx, opts.Network, addr, tls, quicnet.MgmtConfig(idle)); err != nil {
+		if conn, err = quicnet.Dial(ctx, opts.Network, addr, tls, conf); err != nil {
 			return explain(ctx, err)
 		}
 		return nil
