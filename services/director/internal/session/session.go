@@ -309,7 +309,7 @@ func (s *Session) left(cause error, how, words string) {
 
 func (s *Session) granted(e granted) {
 	h := s.handover
-	if h == nil || h.Place() != e.place || h.State() != migration.Initiating || !e.link.Up() {
+	if h == nil || h.Place() != e.place || h.State() != migration.Initiating || !s.deps.Placement.Holds(e.place, e.link) {
 		return // what was released meanwhile is free already; the loss of what is lost already is on its way
 	}
 	if !h.SourceServes() {
