@@ -67,21 +67,21 @@ type Plan struct {
 	Done func(migration.Record)
 }
 
-// Handover is one handover. The goroutine of the stream's owner calls all its methods.
+// Handover is one handover. The goroutine of the stream's owner owns it; it reads the fields that begin with a capital, and changes none.
 type Handover struct {
-	cfg  Config
-	deps Deps
-	swap *migration.Swap
+	*migration.Swap                    // where the handover stands, and its record
+	Place           *placement.Request // at the target, or the wish for it
+	Target          *attempt.Attempt   // nil until the place is granted
+	Plan            *Plan              // of a planned handover, else nil
 
-	place      *placement.Request // at the target, or the wish for it
-	source     *attempt.Attempt   // of a planned handover, else nil
-	target     *attempt.Attempt   // nil until the place is granted
-	plan       *Plan              // of a planned handover, else nil
-	unassigned time.Duration      // stall-proof time at which the stream was left without a worker, for all other kinds
-	entered    time.Duration      // stall-proof time at which the present state was entered
-	lost       bool               // the target's worker is gone, and its place with it
-	cut        bool               // the source of a planned handover is fenced
-	released   bool               // and has been left
+	cfg        Config
+	deps       Deps
+	source     *attempt.Attempt // of a planned handover, else nil
+	unassigned time.Duration    // stall-proof time at which the stream was left without a worker, for all other kinds
+	entered    time.Duration    // stall-proof time at which the present state was entered
+	lost       bool             // the target's worker is gone, and its place with it
+	cut        bool             // the source of a planned handover is fenced
+	released   bool             // and has been left
 	standby    standby
 }
 
@@ -93,21 +93,21 @@ func New(from, cause string, place *placement.Request, unassigned time.Duration,
 		kind = migration.Placement
 	}
 	return &Handover{
-		cfg: cfg, deps: deps, place: place, unassigned: unassigned, swap: migration.NewSwap(kind, from, cause, time.Now()),
+		cfg: cfg, deps: deps, Place: place, unassigned: unassigned, Swap: migration.NewSwap(kind, from, cause, time.Now()),
 	}
 }
 
 // NewPlanned returns a handover from an attempt that serves the stream.
 func NewPlanned(source *attempt.Attempt, place *placement.Request, plan *Plan, cfg Config, deps Deps) *Handover {
-	h := &Handover{cfg: cfg, deps: deps, place: place, source: source, plan: plan}
-	h.swap = migration.NewSwap(migration.Planned, source.Link.Worker(), plan.Cause, time.Now())
+	h := &Handover{cfg: cfg, deps: deps, Place: place, source: source, Plan: plan}
+	h.Swap = migration.NewSwap(migration.Planned, source.Link.Worker(), plan.Cause, time.Now())
 	return h
 }
 
 // Start begins the handover.
 func (h *Handover) Start() {
 	if h.source == nil { // fenced, the log does not grow
-		h.swap.Cut = h.log().Len()
+		h.Cut = h.log().Len()
 	}
 	h.take(migration.Start)
 }
@@ -115,7 +115,7 @@ func (h *Handover) Start() {
 // take steps the handover with an event, carries out what follows from it, and takes what that brings as the next event.
 func (h *Handover) take(event migration.Event) {
 	for more := true; more; {
-		actions, err := h.swap.Apply(event, time.Now())
+		actions, err := h.Apply(event, time.Now())
 		if err != nil {
 			h.deps.Log.Error("handover", zap.Error(err))
 			return
@@ -137,7 +137,7 @@ func (h *Handover) take(event migration.Event) {
 // clear gives back what a handover that is over has no use for.
 func (h *Handover) clear() {
 	if h.State() != migration.Completed && !h.lost {
-		h.deps.Places.Release(h.place)
+		h.deps.Places.Release(h.Place)
 	}
 	if h.cut {
 		h.releaseSource()
@@ -148,12 +148,12 @@ func (h *Handover) clear() {
 func (h *Handover) act(action migration.Action) (event migration.Event, ok bool) {
 	switch action {
 	case migration.Pick:
-		h.deps.Places.Queue(h.place)
+		h.deps.Places.Queue(h.Place)
 	case migration.Confirm:
-		if !h.plan.Confirm {
+		if !h.Plan.Confirm {
 			return migration.Confirmed, true
 		}
-		h.deps.Log.Info("planned swap waits for confirmation", zap.String("from_worker", h.swap.From), zap.String("to_worker", h.swap.To))
+		h.deps.Log.Info("planned swap waits for confirmation", zap.String("from_worker", h.From), zap.String("to_worker", h.To))
 	case migration.Open:
 		return h.open()
 	case migration.Capture:
@@ -163,7 +163,7 @@ func (h *Handover) act(action migration.Action) (event migration.Event, ok bool)
 	case migration.Pivot:
 		return h.pivot()
 	case migration.Verify:
-		h.deps.Places.Settled(h.place)          // what is left takes the engine's time, and nobody else's
+		h.deps.Places.Settled(h.Place)          // what is left takes the engine's time, and nobody else's
 		if h.source == nil && h.log().Waits() { // for a planned handover the target has yet to say where it begins
 			return migration.Verified, true
 		}
@@ -182,13 +182,13 @@ func (h *Handover) open() (migration.Event, bool) {
 	if h.source == nil {
 		return migration.Opened, true
 	}
-	h.openStandby()
+	h.standby.open()
 	return 0, false
 }
 
 // capture takes what the target goes on from. Of a stream that nobody serves that is the log; fenced, it does not grow.
 func (h *Handover) capture() (migration.Event, bool) {
-	if h.source == nil || !h.target.Link.Stateful() {
+	if h.source == nil || !h.Target.Link.Stateful() {
 		return migration.Captured, true
 	}
 	h.standby.capture = h.deps.States.Request(h.source)
@@ -199,13 +199,13 @@ func (h *Handover) capture() (migration.Event, bool) {
 func (h *Handover) transfer() (migration.Event, bool) {
 	switch {
 	case h.source == nil:
-		h.target.Attach(h.deps.States.For(h.target))
+		h.Target.Attach(h.deps.States.For(h.Target))
 		return 0, false
-	case h.target.Link.Stateful():
-		h.fetch()
+	case h.Target.Link.Stateful():
+		h.standby.fetch()
 		return 0, false
 	}
-	return h.follow()
+	return h.standby.follow()
 }
 
 // pivot leaves the source. One that is lost was fenced then; one that serves is left right behind its next token, so that the target has the whole
@@ -215,28 +215,28 @@ func (h *Handover) pivot() (migration.Event, bool) {
 		return migration.Pivoted, true
 	}
 	h.log().Await()
-	if h.plan.Arrived != nil {
-		h.plan.Arrived()
+	if h.Plan.Arrived != nil {
+		h.Plan.Arrived()
 	}
 	return 0, false
 }
 
 // tell makes the target the worker of the stream. If it was lost meanwhile, the event that says so is on its way.
 func (h *Handover) tell() (migration.Event, bool) {
-	var m wire.Message = &wirepb.Assigned{Worker: h.swap.To, Epoch: h.swap.Epoch}
-	if h.swap.Kind != migration.Placement {
+	var m wire.Message = &wirepb.Assigned{Worker: h.To, Epoch: h.Epoch}
+	if h.Kind != migration.Placement {
 		m = &wirepb.Swapped{
-			FromWorker: h.swap.From, ToWorker: h.swap.To, Kind: h.swap.Kind.String(), Cause: h.swap.Cause,
-			Epoch: h.swap.Epoch, LastSequence: h.swap.Cut,
+			FromWorker: h.From, ToWorker: h.To, Kind: h.Kind.String(), Cause: h.Cause,
+			Epoch: h.Epoch, LastSequence: h.Cut,
 		}
 	}
-	gap, ok := h.log().Serve(h.target.Epoch, m)
+	gap, ok := h.log().Serve(h.Target.Epoch, m)
 	if !ok {
 		return 0, false
 	}
-	h.swap.Gap = gap
+	h.Gap = gap
 	h.deps.Stream.Push()
-	h.target.Grant()
+	h.Target.Grant()
 	return migration.Told, true
 }
 
@@ -252,10 +252,10 @@ func (h *Handover) releaseSource() {
 }
 
 func (h *Handover) releaseTarget() {
-	h.target.Leave()
+	h.Target.Leave()
 	if h.source != nil {
-		for _, a := range []*attempt.Attempt{h.source, h.target} {
-			a.Link.Send(&wirepb.Revoke{Session: a.ID, Epoch: h.target.Epoch})
+		for _, a := range []*attempt.Attempt{h.source, h.Target} {
+			a.Link.Send(&wirepb.Revoke{Session: a.ID, Epoch: h.Target.Epoch})
 		}
 		h.deps.States.Forget(h.source)
 	}
@@ -263,18 +263,19 @@ func (h *Handover) releaseTarget() {
 
 // Granted gives the handover its place.
 func (h *Handover) Granted(l *link.Link) {
-	h.target = attempt.New(h.deps.Stream, h.place, l, h.deps.Stream.NextEpoch())
-	h.target.Latency = h.deps.Places.Latency(l)
-	h.swap.To, h.swap.Epoch = l.Worker(), h.target.Epoch
-	h.deps.Log.Debug("opening attempt", zap.String("worker", h.swap.To), zap.Uint64("epoch", h.swap.Epoch))
+	h.Target = attempt.New(h.deps.Stream, h.Place, l, h.deps.Stream.NextEpoch())
+	h.Target.Latency = h.deps.Places.Latency(l)
+	h.To, h.Epoch = l.Worker(), h.Target.Epoch
+	h.standby = standby{source: h.source, target: h.Target, timeout: h.cfg.TransferTimeout, log: h.deps.Log}
+	h.deps.Log.Debug("opening attempt", zap.String("worker", h.To), zap.Uint64("epoch", h.Epoch))
 	h.take(migration.Granted)
 }
 
 // Begun takes the target's word where it begins. It reports false if that is not where the log ends.
 func (h *Handover) Begun(m *wirepb.Begin) bool {
 	digest, tokens := h.log().Digest()
-	if m.GetNextSequence() != h.swap.Cut+1 || tokens != h.swap.Cut || !digest.Equal(m.GetDigest()) {
-		h.deps.Log.Error("target's prefix differs", zap.String("worker", h.swap.To), zap.Uint64("sequence", m.GetNextSequence()), zap.Uint64("cut", h.swap.Cut))
+	if m.GetNextSequence() != h.Cut+1 || tokens != h.Cut || !digest.Equal(m.GetDigest()) {
+		h.deps.Log.Error("target's prefix differs", zap.String("worker", h.To), zap.Uint64("sequence", m.GetNextSequence()), zap.Uint64("cut", h.Cut))
 		return false
 	}
 	if h.State() == migration.TransferringState {
@@ -293,7 +294,7 @@ func (h *Handover) Verified() {
 // End ends the handover with the event that says why it does not come to its end. It does nothing if the handover is over.
 func (h *Handover) End(event migration.Event, reason string) {
 	if !h.Over() {
-		h.swap.Reason = reason
+		h.Reason = reason
 		h.take(event)
 	}
 }
@@ -314,7 +315,7 @@ func (h *Handover) Remaining() time.Duration {
 		return h.cfg.WorkerWait - h.deps.Clock.Since(h.unassigned)
 	case state == migration.Verifying:
 		return h.cfg.FirstTokenTimeout - since
-	case h.target.Link.Stateful():
+	case h.Target.Link.Stateful():
 		return h.cfg.TransferTimeout - since // it gets the state, or computes everything again
 	}
 	return h.cfg.AttachTimeout - since
@@ -325,30 +326,12 @@ func (h *Handover) log() *log { return h.deps.Stream.Log }
 // SourceServes reports whether the source still serves the stream: the handover is planned, and its cut is not made.
 func (h *Handover) SourceServes() bool { return h.source != nil && h.State() <= migration.Pivoting }
 
-// State returns where the handover stands.
-func (h *Handover) State() migration.State { return h.swap.State() }
-
 // Over reports whether the handover has ended.
 func (h *Handover) Over() bool { return h.State().Final() }
 
-// Kind returns why the stream is given to another worker.
-func (h *Handover) Kind() migration.Kind { return h.swap.Kind }
-
-// Plan returns the plan of a planned handover, else nil.
-func (h *Handover) Plan() *Plan { return h.plan }
-
-// Place returns the place at the target, or the wish for it.
-func (h *Handover) Place() *placement.Request { return h.place }
-
-// Target returns the attempt that the handover leads to; nil until it has a place.
-func (h *Handover) Target() *attempt.Attempt { return h.target }
-
-// Cause returns why the worker was left that the client knows.
-func (h *Handover) Cause() string { return h.swap.Cause }
-
 // Record returns the handover as it is shown to people and programs.
 func (h *Handover) Record() migration.Record {
-	r := h.swap.Record(time.Now())
+	r := h.Swap.Record(time.Now())
 	r.ConnectionID, r.StreamID = h.deps.Stream.ConnectionID, h.deps.Stream.StreamID
 	return r
 }

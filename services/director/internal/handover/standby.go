@@ -29,8 +29,12 @@ const (
 
 type log = stream.Log
 
-// standby is how far the target of a planned handover is.
+// standby is the target of a planned handover while the source serves: what it has, and what it was asked.
 type standby struct {
+	source, target *attempt.Attempt
+	timeout        time.Duration // of the transfer of an engine's state
+	log            *zap.Logger
+
 	prepared uint64 // it has the tokens up to this one
 	needs    uint64 // it cannot take over before this token: its engine's state is after it
 	rounds   int    // of feeding
@@ -39,36 +43,36 @@ type standby struct {
 	late     bool   // that could not be asked yet: too many migration tokens for this target
 }
 
-// openStandby opens the attempt on the target, which reserves a place for it.
-func (h *Handover) openStandby() {
-	if token := h.allow(h.target, wirepb.Purpose_PURPOSE_MIGRATION); token != nil {
-		h.target.Standby(token.GetSecret())
+// open has the target open the attempt, which reserves a place for it.
+func (s *standby) open() {
+	if token := s.allow(s.target, wirepb.Purpose_PURPOSE_MIGRATION); token != nil {
+		s.target.Standby(token.GetSecret())
 	}
 }
 
 // fetch tells the target where the engine's state is.
-func (h *Handover) fetch() {
-	if token := h.allow(h.source, wirepb.Purpose_PURPOSE_STATE_TRANSFER); token != nil {
-		h.target.Link.Send(&wirepb.Fetch{
-			Session: h.target.ID, Epoch: h.target.Epoch, Addr: h.source.Link.MgmtAddr(), Token: token, Sequence: h.standby.needs,
-			TimeoutMs: uint64(h.cfg.TransferTimeout.Milliseconds()),
+func (s *standby) fetch() {
+	if token := s.allow(s.source, wirepb.Purpose_PURPOSE_STATE_TRANSFER); token != nil {
+		s.target.Link.Send(&wirepb.Fetch{
+			Session: s.target.ID, Epoch: s.target.Epoch, Addr: s.source.Link.MgmtAddr(), Token: token, Sequence: s.needs,
+			TimeoutMs: uint64(s.timeout.Milliseconds()),
 		})
 	}
 }
 
 // allow makes the migration token that the target is to show, and gives it to the holder. Without one the handover has to wait.
-func (h *Handover) allow(holder *attempt.Attempt, purpose wirepb.Purpose) *wirepb.Token {
-	token, err := h.deps.Stream.Allow(holder.Link, purpose, h.swap.From, h.swap.To, h.source.Epoch, h.target.Epoch)
+func (s *standby) allow(holder *attempt.Attempt, purpose wirepb.Purpose) *wirepb.Token {
+	token, err := s.target.Allow(holder.Link, purpose, s.source.Link.Worker(), s.target.Link.Worker(), s.source.Epoch, s.target.Epoch)
 	if err != nil {
-		h.deps.Log.Debug("planned swap waits for a token", zap.Error(err))
+		s.log.Debug("planned swap waits for a token", zap.Error(err))
 	}
-	h.standby.asked, h.standby.late = err == nil, err != nil
+	s.asked, s.late = err == nil, err != nil
 	return token
 }
 
 // follow brings the target the tokens that came meanwhile, or finds that it has caught up.
-func (h *Handover) follow() (event migration.Event, ok bool) {
-	s, length := &h.standby, h.log().Len()
+func (s *standby) follow() (event migration.Event, ok bool) {
+	length := s.target.Log.Len()
 	near := length <= s.prepared+nearEnough || s.rounds >= feedMost
 	switch {
 	case near && length >= s.needs:
@@ -77,14 +81,14 @@ func (h *Handover) follow() (event migration.Event, ok bool) {
 	default:
 		s.rounds++
 		s.asked = true
-		h.target.Feed(s.prepared)
+		s.target.Feed(s.prepared)
 	}
 	return 0, false
 }
 
-// followed does the same outside of a step.
-func (h *Handover) followed() {
-	if event, ok := h.follow(); ok {
+// follow has the target follow, outside of a step.
+func (h *Handover) follow() {
+	if event, ok := h.standby.follow(); ok {
 		h.take(event)
 	}
 }
@@ -100,7 +104,7 @@ func (h *Handover) Prepared(m *wirepb.Prepared) {
 		h.take(migration.Opened)
 	case migration.TransferringState:
 		h.standby.asked = false
-		h.followed()
+		h.follow()
 	}
 }
 
@@ -131,17 +135,17 @@ func (h *Handover) Failed(code wire.Code, message string) {
 	h.End(event, string(code)+": "+message)
 }
 
-// Cut is the point of no return: the source is fenced after the log's last token, and the target owns what follows.
-func (h *Handover) Cut() {
+// CutOver is the point of no return: the source is fenced after the log's last token, and the target owns what follows.
+func (h *Handover) CutOver() {
 	if h.State() != migration.Pivoting {
 		return
 	}
-	credit, cut, ok := h.deps.Owner.Cut(h.source, h.target)
+	credit, cut, ok := h.deps.Owner.Cut(h.source, h.Target)
 	if !ok {
 		return
 	}
-	h.swap.Cut, h.cut = cut, true
-	h.target.Pivot(h.standby.prepared, credit)
+	h.Cut, h.cut = cut, true
+	h.Target.Pivot(h.standby.prepared, credit)
 	h.take(migration.Pivoted)
 }
 
@@ -159,24 +163,24 @@ func (h *Handover) Check() {
 	s, state := &h.standby, h.State()
 	switch {
 	case s.late && h.deps.Clock.Since(h.entered) >= TokenPause && state == migration.Preparing:
-		h.openStandby()
+		s.open()
 	case s.late && h.deps.Clock.Since(h.entered) >= TokenPause:
-		h.fetch()
+		s.fetch()
 	case state == migration.TransferringState && !s.asked && !s.late:
-		h.followed()
+		h.follow()
 	}
 	if !h.SourceServes() || h.Remaining() > 0 {
 		return
 	}
 	switch state := h.State(); state {
 	case migration.Pivoting: // no token came: the cut does not need one
-		h.Cut()
+		h.CutOver()
 	case migration.TransferringState:
 		if s.asked || h.log().Len() < s.needs {
 			h.End(migration.TimedOut, timeouts[state])
 			return
 		}
-		h.followed()
+		h.follow()
 	default:
 		h.End(migration.TimedOut, timeouts[state])
 	}
@@ -199,7 +203,7 @@ func (h *Handover) remainingStandby(state migration.State) time.Duration {
 	case migration.WaitingConfirmation:
 		return h.cfg.ConfirmTimeout
 	case migration.CapturingState, migration.TransferringState:
-		if h.target.Link.Stateful() {
+		if h.Target.Link.Stateful() {
 			return h.cfg.TransferTimeout
 		}
 	case migration.Pivoting:

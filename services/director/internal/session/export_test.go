@@ -10,11 +10,11 @@ import (
 // MaxEnded bounds what is remembered of sessions that have ended.
 const MaxEnded = maxEnded
 
-func (s *Session) End(state State) { s.view.end(state, "") }
+func (s *Session) Finish(state State) { s.end(state, "") }
 
-func (s *Session) Waits() { s.view.wait() }
+func (s *Session) Waits() { s.wait() }
 
-func (s *Session) Moves(r migration.Record) { s.view.swap = &r }
+func (s *Session) Moves(r migration.Record) { s.swap = &r }
 
 func (s *Session) Streams() {
 	s.record.Expect(1)

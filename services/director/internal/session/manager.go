@@ -57,17 +57,17 @@ func (m *Manager) Create(who Identity, request *wirepb.Request, open Open) *Sess
 
 // Retire takes note that a session has ended: what it held is given back, how it ended stays listed for a while.
 func (m *Manager) Retire(s *Session) {
-	last := Listed{s.stream.ConnectionID, s.Snapshot()}
+	last := Listed{s.who.ConnectionID, s.Snapshot()}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.live[s.stream.Connection][s]; !ok {
+	if _, ok := m.live[s.who.Connection][s]; !ok {
 		return
 	}
-	delete(m.live[s.stream.Connection], s)
-	if len(m.live[s.stream.Connection]) == 0 {
-		delete(m.live, s.stream.Connection)
+	delete(m.live[s.who.Connection], s)
+	if len(m.live[s.who.Connection]) == 0 {
+		delete(m.live, s.who.Connection)
 	}
-	delete(m.byID, s.stream.ID)
+	delete(m.byID, s.who.ID)
 	m.ended = append(m.ended, last)
 	m.forget()
 }
@@ -117,7 +117,7 @@ func byStream(set map[*Session]struct{}) []*Session {
 	for s := range set {
 		all = append(all, s)
 	}
-	slices.SortFunc(all, func(a, b *Session) int { return cmp.Compare(a.stream.StreamID, b.stream.StreamID) })
+	slices.SortFunc(all, func(a, b *Session) int { return cmp.Compare(a.who.StreamID, b.who.StreamID) })
 	return all
 }
 
@@ -127,14 +127,14 @@ func (m *Manager) Find(connectionID string, stream uint64) (*Session, error) {
 	defer m.mu.Unlock()
 	for _, set := range m.live {
 		all := byStream(set)
-		if all[0].stream.ConnectionID != connectionID {
+		if all[0].who.ConnectionID != connectionID {
 			continue
 		}
 		if stream == 0 && len(all) > 1 {
 			return nil, wire.Errorf(wire.CodeInvalid, "%s has %d streams; name one with --stream", connectionID, len(all))
 		}
 		for _, s := range all {
-			if stream == 0 || s.stream.StreamID == stream {
+			if stream == 0 || s.who.StreamID == stream {
 				return s, nil
 			}
 		}
@@ -152,7 +152,7 @@ func (m *Manager) List(states ...State) []Listed {
 	m.mu.Unlock()
 	list := make([]Listed, 0, len(running)+len(ended))
 	for _, s := range running {
-		if l := (Listed{s.stream.ConnectionID, s.Snapshot()}); wanted(l) {
+		if l := (Listed{s.who.ConnectionID, s.Snapshot()}); wanted(l) {
 			list = append(list, l)
 		}
 	}
@@ -182,7 +182,7 @@ func (m *Manager) Swaps() []migration.Record {
 // running returns the sessions that run, by age. m.mu is held.
 func (m *Manager) running() []*Session {
 	all := slices.Collect(maps.Values(m.byID))
-	slices.SortFunc(all, func(a, b *Session) int { return cmp.Compare(a.stream.ID, b.stream.ID) })
+	slices.SortFunc(all, func(a, b *Session) int { return cmp.Compare(a.who.ID, b.who.ID) })
 	return all
 }
 

@@ -35,7 +35,7 @@ func create(m *session.Manager, connection, number uint64) *session.Session {
 
 // over has a session end, and retires it.
 func over(m *session.Manager, s *session.Session, state session.State) {
-	s.End(state)
+	s.Finish(state)
 	m.Retire(s)
 }
 

@@ -4,8 +4,6 @@ import (
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/handover"
-	"github.com/connswap/connswap/services/director/internal/placement"
-	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -31,17 +29,13 @@ func (s *Session) Decide(confirm bool, reason string, answer func(error)) {
 	}
 }
 
-// begin starts a planned handover, or says why not now.
-func (s *Session) begin(p *handover.Plan) {
+// plan starts a planned handover, or says why not now.
+func (s *Session) plan(p *handover.Plan) {
 	if reason := s.busy(p); reason != "" {
 		s.decline(p, reason)
 		return
 	}
-	s.states.Pause()
-	place := s.want(placement.Request{Kind: migration.Planned, Need: routing.Need{Avoid: s.serving.Link.Worker(), Only: p.To}})
-	s.depends.plans(place)
-	s.handover = handover.NewPlanned(s.serving, place, p, s.cfg.Handover, s.handoverDeps())
-	s.handover.Start()
+	s.assignment.plan(p)
 }
 
 // busy says why the stream cannot be moved now.
@@ -49,9 +43,9 @@ func (s *Session) busy(p *handover.Plan) string {
 	switch {
 	case s.over:
 		return hasEnded
-	case s.handover != nil:
+	case s.assignment.handover != nil:
 		return "the stream is being moved already"
-	case s.serving.Link.Worker() == p.To:
+	case s.assignment.serving.Link.Worker() == p.To:
 		return "the stream is on that worker already"
 	}
 	return ""
@@ -59,20 +53,20 @@ func (s *Session) busy(p *handover.Plan) string {
 
 // decline answers a plan that is not begun: its record stays in Idle. It may be called from any goroutine.
 func (s *Session) decline(p *handover.Plan, reason string) {
-	swap := migration.NewSwap(migration.Planned, s.view.worker(), p.Cause, time.Now())
+	swap := migration.NewSwap(migration.Planned, s.told(), p.Cause, time.Now())
 	swap.To, swap.Reason = p.To, reason
 	r := swap.Record(time.Now())
-	r.ConnectionID, r.StreamID = s.stream.ConnectionID, s.stream.StreamID
+	r.ConnectionID, r.StreamID = s.who.ConnectionID, s.who.StreamID
 	p.Done(r)
 }
 
 // decide confirms or vetoes the planned handover.
 func (s *Session) decide(e decided) {
-	h := s.handover
+	h := s.assignment.handover
 	switch {
 	case s.over:
 		e.answer(wire.Errorf(wire.CodeConflict, hasEnded))
-	case h == nil || h.Kind() != migration.Planned:
+	case h == nil || h.Kind != migration.Planned:
 		e.answer(wire.Errorf(wire.CodeNotFound, "no planned swap of that stream is under way"))
 	case !h.SourceServes():
 		e.answer(wire.Errorf(wire.CodeConflict, "too late: the cut has been made"))

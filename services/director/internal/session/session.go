@@ -66,44 +66,38 @@ var errLeft = wire.Errorf(wire.CodeCancelled, "the client has gone")
 
 // Session is one stream. Run is its owner.
 type Session struct {
-	cfg     Config
-	deps    Deps
-	log     *zap.Logger
-	started time.Time
-	inbox   inbox
-	stream  *attempt.Stream
-	record  *stream.Log
-	leg     Leg
-	depends dependence
-	view    view
+	View
+	assignment assignment // owned by Run
 
-	// Owned by Run. Without serving and handover the stream is over.
-	serving    *attempt.Attempt   // nil while none serves the stream
-	handover   *handover.Handover // under way, or nil
-	states     *checkpoint.Keeper
-	blame      blame
-	reported   *attempt.Attempt // of which the placement knows how it went
-	unassigned time.Duration    // stall-proof time at which the stream was left without a worker
-	told       bool             // the client knows that it waits
-	over       bool             // the last frame is in the log, or nobody wants it
-	delivered  bool             // and the client's connection has taken it
+	cfg    Config
+	log    *zap.Logger
+	inbox  inbox
+	record *stream.Log
+	leg    Leg
+
+	// Owned by Run.
+	over      bool // the last frame is in the log, or nobody wants it
+	delivered bool // and the client's connection has taken it
 }
 
 // New returns a session that has not begun. Run begins it.
 func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps) *Session {
 	s := &Session{
-		cfg: cfg, deps: deps, started: time.Now(), inbox: newInbox(), blame: blame{factor: 1},
+		View: View{who: who, priority: request.GetPriority(), started: time.Now()}, cfg: cfg, inbox: newInbox(),
 		log: deps.Log.With(zap.String("connection.id", who.ConnectionID), zap.Uint64("stream.id", who.StreamID)),
 	}
-	s.record = stream.New(stream.Config{MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Window: cfg.Window, Progress: minProgress},
-		deps.Clock, func(n stream.Notice) { s.inbox.put(n) })
+	limits := stream.Config{MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Window: cfg.Window, Progress: minProgress}
+	s.record = stream.New(limits, deps.Clock, func(n stream.Notice) { s.tell(n) })
+	s.View.log = s.record
 	s.leg = open(s.record, s.tell)
-	s.depends.log, s.depends.post = s.record, s.inbox.put
-	s.stream = &attempt.Stream{
+	a := &s.assignment
+	a.cfg, a.deps, a.log, a.view, a.blame.factor = cfg, deps, s.log, &s.View, 1
+	a.depends.log, a.depends.post = s.record, s.inbox.put
+	a.stream = &attempt.Stream{
 		ID: who.ID, Connection: who.Connection, ConnectionID: who.ConnectionID, StreamID: who.StreamID, Request: request,
 		Log: s.record, Tokens: deps.Tokens, Push: s.leg.Push, Post: s.tell,
 	}
-	s.states = checkpoint.NewKeeper(s.stream, cfg.Checkpoint, checkpoint.Deps{
+	a.states = checkpoint.NewKeeper(a.stream, cfg.Checkpoint, checkpoint.Deps{
 		Store: deps.Checkpoints, Turns: deps.Turns, Peer: deps.Placement.Peer, Clock: deps.Clock, Log: s.log,
 	}, func(f func()) bool { return s.inbox.put(f) })
 	return s
@@ -116,8 +110,7 @@ func (s *Session) tell(event any) { s.inbox.put(event) }
 func (s *Session) Run(ctx context.Context) {
 	timer := time.NewTimer(clock.Tick)
 	defer timer.Stop()
-	s.unassigned = s.deps.Clock.Now()
-	s.move(s.place(""), "")
+	s.assignment.begin()
 	err := s.serve(ctx, timer)
 	s.release()
 	s.leg.Close(err)
@@ -141,47 +134,40 @@ func (s *Session) serve(ctx context.Context, timer *time.Timer) error {
 		case <-timer.C:
 			if s.leg.Stalled() >= s.cfg.ClientStall {
 				s.log.Warn("client read nothing for too long", zap.Duration("limit", s.cfg.ClientStall))
-				s.view.end(Failed, string(wire.CodeClientStall))
+				s.end(Failed, string(wire.CodeClientStall))
 				return ErrClientStalled
 			}
 		}
-		s.checkTime()
-		timer.Reset(s.nextCheck())
+		timer.Reset(s.checkTime())
 	}
 	return nil
+}
+
+// checkTime ends what took too long, and returns when to look again.
+func (s *Session) checkTime() time.Duration {
+	if !s.over {
+		s.conclude(s.assignment.check())
+	}
+	if s.over {
+		return s.cfg.Tokens.TokenMin // for the client that has yet to take what is left
+	}
+	return s.assignment.nextCheck()
 }
 
 // release takes the session back from wherever it is.
 func (s *Session) release() {
 	s.record.Fence()
-	s.view.end(Cancelled, "the connection ended")
+	s.end(Cancelled, "the connection ended")
 	s.over = true
-	s.leave()
-	s.states.Gone()
+	s.assignment.release()
+	s.assignment.states.Gone()
 	for _, event := range s.inbox.close() { // what came too late is answered
 		switch e := event.(type) {
 		case planned:
-			s.begin(e.Plan)
+			s.plan(e.Plan)
 		case decided:
 			s.decide(e)
 		}
-	}
-}
-
-// leave ends the handover under way, and takes the stream back from its worker.
-func (s *Session) leave() {
-	s.depends.close()
-	if s.handover != nil {
-		s.handover.End(migration.Cancelled, hasEnded)
-		s.settle()
-	}
-	s.states.Stop()
-	if s.serving != nil {
-		s.serving.Leave()
-		s.serving = nil
-	}
-	if s.depends.own != nil { // the owner alone changes it
-		s.deps.Placement.Release(s.depends.own)
 	}
 }
 
@@ -191,57 +177,59 @@ func (s *Session) handle(event any) (left bool) {
 	case ClientLeft:
 		return s.clientLeft(e)
 	case ClientRead:
-		if s.serving != nil {
-			s.serving.Grant()
+		if s.assignment.serving != nil {
+			s.assignment.serving.Grant()
 		}
 	case planned:
-		s.begin(e.Plan)
+		s.plan(e.Plan)
 	case decided:
 		s.decide(e)
 	case stream.Notice:
 		s.notice(e)
 	default:
 		if !s.over {
-			s.react(event)
+			s.conclude(s.react(event))
 		}
 	}
-	s.settle()
+	s.assignment.settle()
 	return false
 }
 
-// react acts on what happened to a stream that goes on.
-func (s *Session) react(event any) {
+// react acts on what happened to a stream that goes on, and returns why it does not any more, or nil.
+func (s *Session) react(event any) *ending {
+	a := &s.assignment
 	switch e := event.(type) {
 	case granted:
-		s.granted(e)
+		a.granted(e)
 	case waiting:
-		s.waiting(e)
+		a.waiting(e)
 	case lost:
-		s.lost(e)
+		return a.lost(e)
 	case attempt.Begun:
-		if s.targets(e.Attempt) && !s.handover.Begun(e.M) {
-			s.lose(link.CauseDiverged, nil)
+		if a.targets(e.Attempt) && !a.handover.Begun(e.M) {
+			return a.lose(link.CauseDiverged, nil)
 		}
 	case attempt.Ended:
-		s.ended(e)
+		return s.ended(e)
 	case attempt.Failed:
-		s.failed(e)
+		return s.failed(e)
 	case attempt.Prepared:
-		if m := e.TakePrepared(); s.targets(e.Attempt) {
-			s.handover.Prepared(m)
+		if m := e.TakePrepared(); a.targets(e.Attempt) {
+			a.handover.Prepared(m)
 		}
 	case attempt.Captured:
 		m := e.TakeCaptured()
-		if s.handover == nil || e.Attempt != s.serving || !s.handover.Captured(m) {
-			s.states.Captured(e.Attempt, m)
+		if a.handover == nil || e.Attempt != a.serving || !a.handover.Captured(m) {
+			a.states.Captured(e.Attempt, m)
 		}
 	case rollback:
-		if s.handover != nil && s.handover.SourceServes() && s.handover.Plan() == e.of {
-			s.handover.End(migration.Cancelled, e.reason)
+		if a.sourceServes() && a.handover.Plan == e.of {
+			a.handover.End(migration.Cancelled, e.reason)
 		}
 	case func():
 		e()
 	}
+	return nil
 }
 
 // notice acts on what the log says.
@@ -250,39 +238,27 @@ func (s *Session) notice(n stream.Notice) {
 		s.delivered = true
 		return
 	}
-	current := s.present()
+	a := &s.assignment
+	current := a.present()
 	if s.over || current == nil || current.Epoch != n.Epoch {
 		return
 	}
 	switch n.Kind { //nolint:exhaustive // see above
 	case stream.Broken:
-		s.lose(link.CauseProtocol, nil)
+		s.conclude(a.lose(link.CauseProtocol, nil))
 	case stream.Full:
-		s.finish("length")
+		s.conclude(&ending{finish: "length"})
 	case stream.Progressed:
-		s.report(current, true)
+		a.report(current, true)
 	case stream.First:
-		if s.targets(current) {
-			s.handover.Verified()
+		if a.targets(current) {
+			a.handover.Verified()
 		}
 	case stream.Awaited:
-		if s.handover != nil {
-			s.handover.Cut()
+		if a.handover != nil {
+			a.handover.CutOver()
 		}
 	}
-}
-
-// present returns the attempt that the stream depends on: the serving one, or the one that it is moving to; nil if there is none.
-func (s *Session) present() *attempt.Attempt {
-	if s.serving == nil && s.handover != nil {
-		return s.handover.Target()
-	}
-	return s.serving
-}
-
-// targets reports whether an attempt is the target of the handover under way.
-func (s *Session) targets(a *attempt.Attempt) bool {
-	return s.handover != nil && s.handover.Target() == a
 }
 
 func (s *Session) clientLeft(e ClientLeft) bool {
@@ -304,76 +280,40 @@ func (s *Session) left(cause error, how, words string) {
 	if words != "" {
 		s.log.Info(words, zap.Uint64("sequence", s.record.Len()), zap.NamedError("reason", cause))
 	}
-	s.view.end(Cancelled, how)
-}
-
-func (s *Session) granted(e granted) {
-	h := s.handover
-	if h == nil || h.Place() != e.place || h.State() != migration.Initiating || !s.deps.Placement.Holds(e.place, e.link) {
-		return // what was released meanwhile is free already; the loss of what is lost already is on its way
-	}
-	if !h.SourceServes() {
-		s.depends.on(e.place, e.link)
-		s.blame.began = s.record.Len()
-	}
-	h.Granted(e.link)
-}
-
-func (s *Session) waiting(e waiting) {
-	h := s.handover
-	if s.told || h == nil || h.Place() != e.place || h.SourceServes() || h.State() != migration.Initiating {
-		return
-	}
-	s.told = true
-	s.log.Info("waiting for a worker", zap.String("reason", e.reason))
-	s.view.wait()
-	s.record.Mark(&wirepb.Waiting{Reason: e.reason, TimeoutMs: uint64(max(0, h.Remaining()).Milliseconds())})
-	s.leg.Push()
-}
-
-// lost acts on the loss of a worker's link.
-func (s *Session) lost(e lost) {
-	switch h := s.handover; {
-	case s.serving != nil && s.serving.Place == e.place:
-		s.lose(e.cause, e.place)
-	case h == nil || h.Place() != e.place:
-	case h.SourceServes():
-		h.TargetLost(string(e.cause))
-	case h.Target() != nil:
-		s.lose(e.cause, e.place)
-	}
+	s.end(Cancelled, how)
 }
 
 // ended ends the stream, if the worker ended it where the log ends.
-func (s *Session) ended(e attempt.Ended) {
-	if s.targets(e.Attempt) {
-		if s.handover.SourceServes() {
-			s.handover.End(migration.TargetLost, "the target ended the stream before it had it")
-			return
+func (s *Session) ended(e attempt.Ended) *ending {
+	a := &s.assignment
+	if a.targets(e.Attempt) {
+		if a.sourceServes() {
+			a.handover.End(migration.TargetLost, "the target ended the stream before it had it")
+			return nil
 		}
-		s.handover.Verified() // there was nothing left to generate
-		s.settle()
+		a.handover.Verified() // there was nothing left to generate
+		a.settle()
 	}
-	if s.present() != e.Attempt {
-		return
+	if a.present() != e.Attempt {
+		return nil
 	}
 	digest, tokens := s.record.Digest()
-	if s.serving == nil || e.M.GetTokens() != tokens || !digest.Equal(e.M.GetDigest()) {
+	if a.serving == nil || e.M.GetTokens() != tokens || !digest.Equal(e.M.GetDigest()) {
 		s.log.Error("worker's end differs from the journal", zap.Uint64("tokens", e.M.GetTokens()), zap.Uint64("sequence", tokens))
-		s.lose(link.CauseDiverged, nil)
-		return
+		return a.lose(link.CauseDiverged, nil)
 	}
-	s.finish(e.M.GetFinishReason())
+	return &ending{finish: e.M.GetFinishReason()}
 }
 
 // failed acts on a worker's word that it cannot go on, or does not want to begin.
-func (s *Session) failed(e attempt.Failed) {
-	if s.targets(e.Attempt) && s.handover.SourceServes() {
-		s.handover.Failed(e.Code, e.Message)
-		return
+func (s *Session) failed(e attempt.Failed) *ending {
+	a := &s.assignment
+	if a.targets(e.Attempt) && a.sourceServes() {
+		a.handover.Failed(e.Code, e.Message)
+		return nil
 	}
-	if s.present() != e.Attempt {
-		return
+	if a.present() != e.Attempt {
+		return nil
 	}
 	level, what, cause := zap.InfoLevel, "worker declined", link.CauseDeclined
 	if !e.Declined {
@@ -383,34 +323,34 @@ func (s *Session) failed(e attempt.Failed) {
 	}
 	s.log.Log(level, what, zap.String("worker", e.Link.Worker()), zap.String("code", string(e.Code)), zap.String("reason", e.Message))
 	if e.Code == wire.CodeInvalid {
-		s.fail(wire.Errorf(e.Code, "%s", e.Message))
-		return
+		return &ending{err: wire.Errorf(e.Code, "%s", e.Message)}
 	}
-	s.lose(cause, nil)
+	return a.lose(cause, nil)
 }
 
-// finish ends the stream in completion.
-func (s *Session) finish(reason string) {
-	if s.serving != nil {
-		s.report(s.serving, true)
+// conclude ends the stream, if there is a reason: in completion, or in an explicit error.
+func (s *Session) conclude(e *ending) {
+	switch {
+	case e == nil:
+	case e.err != nil:
+		s.close(e.err.Proto(), Failed, string(e.err.Code))
+		s.log.Warn("stream ended in an error", zap.Error(e.err))
+	default:
+		if a := &s.assignment; a.serving != nil {
+			a.report(a.serving, true)
+		}
+		digest, tokens := s.record.Digest()
+		swaps := s.swapped()
+		s.close(&wirepb.Done{FinishReason: wire.Text(e.finish), Tokens: tokens, Swaps: swaps, Digest: digest[:]}, Done, e.finish)
+		s.log.Info("stream done", zap.String("finish_reason", e.finish), zap.Uint64("tokens", tokens), zap.Uint32("swaps", swaps))
 	}
-	digest, tokens := s.record.Digest()
-	swaps := s.view.swapped()
-	s.end(&wirepb.Done{FinishReason: wire.Text(reason), Tokens: tokens, Swaps: swaps, Digest: digest[:]}, Done, reason)
-	s.log.Info("stream done", zap.String("finish_reason", reason), zap.Uint64("tokens", tokens), zap.Uint32("swaps", swaps))
 }
 
-// fail ends the stream in an explicit error.
-func (s *Session) fail(err *wire.Error) {
-	s.end(err.Proto(), Failed, string(err.Code))
-	s.log.Warn("stream ended in an error", zap.Error(err))
-}
-
-// end ends the stream with its last frame.
-func (s *Session) end(last wire.Message, state State, reason string) {
+// close ends the stream with its last frame.
+func (s *Session) close(last wire.Message, state State, reason string) {
 	s.over = true
 	s.record.Close(last)
 	s.leg.Push()
-	s.view.end(state, reason)
-	s.leave()
+	s.end(state, reason)
+	s.assignment.release()
 }

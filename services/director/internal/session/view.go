@@ -6,6 +6,7 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration"
 )
 
@@ -49,8 +50,13 @@ type Snapshot struct {
 	Ended    *time.Time `json:"ended,omitempty"`
 }
 
-// view is what others are shown of a session: the owner writes it, anybody reads it. What is in the log is read there.
-type view struct {
+// View is what others are shown of a session: the owner writes it, anybody reads it. What is in the log is read there.
+type View struct {
+	who      Identity
+	priority uint32
+	started  time.Time
+	log      *stream.Log
+
 	mu      sync.Mutex
 	link    *link.Link // of the worker that the client was told last
 	swaps   uint32
@@ -62,7 +68,7 @@ type view struct {
 }
 
 // end says how the session ended; the first word counts.
-func (v *view) end(state State, reason string) {
+func (v *View) end(state State, reason string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.state == "" {
@@ -71,7 +77,7 @@ func (v *view) end(state State, reason string) {
 }
 
 // serve says which worker serves the session now, after a handover of some kind.
-func (v *view) serve(l *link.Link, kind migration.Kind) {
+func (v *View) serve(l *link.Link, kind migration.Kind) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.link, v.waits = l, false
@@ -81,16 +87,16 @@ func (v *view) serve(l *link.Link, kind migration.Kind) {
 }
 
 // wait says that the client was told that there is no worker.
-func (v *view) wait() {
+func (v *View) wait() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.waits = true
 }
 
 // moves shows where a handover stands.
-func (v *view) moves(h *handover.Handover) {
+func (v *View) moves(h *handover.Handover) {
 	var shown *migration.Record
-	if h.Kind() != migration.Placement && !h.Over() {
+	if h.Kind != migration.Placement && !h.Over() {
 		r := h.Record()
 		shown = &r
 	}
@@ -99,8 +105,8 @@ func (v *view) moves(h *handover.Handover) {
 	v.swap = shown
 }
 
-// worker returns the label of the worker that the client was told last.
-func (v *view) worker() string {
+// told returns the label of the worker that the client was told last.
+func (v *View) told() string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.link == nil {
@@ -109,32 +115,22 @@ func (v *view) worker() string {
 	return v.link.Worker()
 }
 
-func (v *view) fingerprint() string {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.link == nil {
-		return ""
-	}
-	return v.link.Fingerprint()
-}
-
-func (v *view) swapped() uint32 {
+func (v *View) swapped() uint32 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.swaps
 }
 
-// Snapshot may be called from any goroutine.
-func (s *Session) Snapshot() Snapshot {
-	log := s.record.Status()
+// Snapshot may be called from any goroutine, like all that is exported here.
+func (v *View) Snapshot() Snapshot {
+	log := v.log.Status()
 	snapshot := Snapshot{
-		StreamID: s.stream.StreamID, State: s.State(), Worker: s.view.worker(), Epoch: log.Highest, Sequence: log.Sequence, Sent: log.Taken,
-		Fenced: log.Fenced, Priority: s.stream.Request.GetPriority(), Started: s.started,
+		StreamID: v.who.StreamID, State: v.State(), Worker: v.told(), Epoch: log.Highest, Sequence: log.Sequence, Sent: log.Taken,
+		Fenced: log.Fenced, Priority: v.priority, Started: v.started,
 	}
 	if log.Epoch != 0 {
 		snapshot.Epoch = log.Epoch
 	}
-	v := &s.view
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	snapshot.Swaps = v.swaps
@@ -145,10 +141,9 @@ func (s *Session) Snapshot() Snapshot {
 	return snapshot
 }
 
-// State may be called from any goroutine.
-func (s *Session) State() State {
-	serving := s.record.Status().Epoch != 0
-	v := &s.view
+// State returns where the session stands.
+func (v *View) State() State {
+	serving := v.log.Status().Epoch != 0
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
@@ -163,38 +158,42 @@ func (s *Session) State() State {
 	}
 }
 
-// Worker returns the label of the worker that serves the session, or empty while none does. It may be called from
-// any goroutine.
-func (s *Session) Worker() string {
-	if s.record.Status().Epoch == 0 {
+// Worker returns the label of the worker that serves the session, or empty while none does.
+func (v *View) Worker() string {
+	if v.log.Status().Epoch == 0 {
 		return ""
 	}
-	return s.view.worker()
+	return v.told()
 }
 
-// Fingerprint returns that of the engine that the stream began with. It may be called from any goroutine.
-func (s *Session) Fingerprint() string { return s.view.fingerprint() }
-
-// Stateful reports whether an engine's state moves with the session. It may be called from any goroutine.
-func (s *Session) Stateful() bool {
-	s.view.mu.Lock()
-	defer s.view.mu.Unlock()
-	return s.view.link != nil && s.view.link.Stateful()
+// Fingerprint returns that of the engine that the stream began with; empty before that.
+func (v *View) Fingerprint() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.link == nil {
+		return ""
+	}
+	return v.link.Fingerprint()
 }
 
-// Swap returns the handover under way, or nil; a placement is none. It may be called from any goroutine.
-func (s *Session) Swap() *migration.Record {
-	s.view.mu.Lock()
-	defer s.view.mu.Unlock()
-	if s.view.swap == nil {
+// Stateful reports whether an engine's state moves with the session.
+func (v *View) Stateful() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.link != nil && v.link.Stateful()
+}
+
+// Swap returns the handover under way, or nil; a placement is none.
+func (v *View) Swap() *migration.Record {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.swap == nil {
 		return nil
 	}
-	r := *s.view.swap
+	r := *v.swap
 	r.TotalMS = float64(time.Since(r.Started)) / float64(time.Millisecond)
 	return &r
 }
 
 // Who says whose stream it is.
-func (s *Session) Who() Identity {
-	return Identity{ID: s.stream.ID, Connection: s.stream.Connection, ConnectionID: s.stream.ConnectionID, StreamID: s.stream.StreamID}
-}
+func (v *View) Who() Identity { return v.who }

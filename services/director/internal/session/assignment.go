@@ -1,0 +1,361 @@
+package session
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/attempt"
+	"github.com/connswap/connswap/services/director/internal/checkpoint"
+	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/handover"
+	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/services/director/internal/placement"
+	"github.com/connswap/connswap/services/director/internal/routing"
+	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// assignment is which worker has the stream: the attempt that serves it, and the handover under way to the next. The session's goroutine owns it. Until
+// the stream is over it has a serving attempt, or a handover, or both while the handover's source serves.
+type assignment struct {
+	cfg     Config
+	deps    Deps
+	log     *zap.Logger
+	stream  *attempt.Stream
+	view    *View
+	depends dependence
+	states  *checkpoint.Keeper
+	blame   blame
+
+	serving    *attempt.Attempt   // nil while none serves the stream
+	handover   *handover.Handover // under way, or nil
+	reported   *attempt.Attempt   // of which the placement knows how it went
+	unassigned time.Duration      // stall-proof time at which the stream was left without a worker
+	told       bool               // the client knows that it waits
+}
+
+// ending is why a stream has to end: complete with a finish reason, or in an error.
+type ending struct {
+	finish string
+	err    *wire.Error
+}
+
+// begin wants the first worker.
+func (a *assignment) begin() {
+	a.unassigned = a.deps.Clock.Now()
+	a.move(a.place(""), "")
+}
+
+// move begins a handover from a worker that is lost for a cause, or from nobody.
+func (a *assignment) move(place *placement.Request, cause string) {
+	a.depends.on(place, nil)
+	a.handover = handover.New(a.view.told(), cause, place, a.unassigned, a.cfg.Handover, a.handoverDeps())
+	a.handover.Start()
+	a.settle()
+}
+
+// plan begins a planned handover.
+func (a *assignment) plan(p *handover.Plan) {
+	a.states.Pause()
+	place := a.want(placement.Request{Kind: migration.Planned, Need: routing.Need{Avoid: a.serving.Link.Worker(), Only: p.To}})
+	a.depends.plans(place)
+	a.handover = handover.NewPlanned(a.serving, place, p, a.cfg.Handover, a.handoverDeps())
+	a.handover.Start()
+}
+
+func (a *assignment) handoverDeps() handover.Deps {
+	return handover.Deps{Stream: a.stream, States: a.states, Places: a.deps.Placement, Owner: a, Clock: a.deps.Clock, Log: a.log}
+}
+
+// place returns a wish for a worker other than avoid, if there is another. What the stream had before has been given back.
+func (a *assignment) place(avoid string) *placement.Request {
+	r := placement.Request{Kind: a.depends.kind, Need: routing.Need{Avoid: avoid}}
+	if a.depends.own != nil {
+		r.BadTries = a.depends.own.BadTries
+	}
+	return a.want(r)
+}
+
+func (a *assignment) want(r placement.Request) *placement.Request {
+	r.Session, r.ID, r.Started, r.Priority = &a.depends, a.stream.ID, a.view.started.Unix(), a.stream.Request.GetPriority()
+	r.Need.Fingerprint = a.view.Fingerprint()
+	return &r
+}
+
+// granted gives the handover its place, unless that is out of date.
+func (a *assignment) granted(e granted) {
+	h := a.handover
+	if h == nil || h.Place != e.place || h.State() != migration.Initiating || !a.deps.Placement.Holds(e.place, e.link) {
+		return
+	}
+	if !h.SourceServes() {
+		a.depends.on(e.place, e.link)
+		a.blame.began = a.stream.Log.Len()
+	}
+	h.Granted(e.link)
+}
+
+// waiting tells the client, once, that there is no worker.
+func (a *assignment) waiting(e waiting) {
+	h := a.handover
+	if a.told || h == nil || h.Place != e.place || h.SourceServes() || h.State() != migration.Initiating {
+		return
+	}
+	a.told = true
+	a.log.Info("waiting for a worker", zap.String("reason", e.reason))
+	a.view.wait()
+	a.stream.Log.Mark(&wirepb.Waiting{Reason: e.reason, TimeoutMs: uint64(max(0, h.Remaining()).Milliseconds())})
+	a.stream.Push()
+}
+
+// lost acts on the loss of a place.
+func (a *assignment) lost(e lost) *ending {
+	switch h := a.handover; {
+	case a.serving != nil && a.serving.Place == e.place:
+		return a.lose(e.cause, e.place)
+	case h == nil || h.Place != e.place:
+	case h.SourceServes():
+		h.TargetLost(string(e.cause))
+	case h.Target != nil:
+		return a.lose(e.cause, e.place)
+	}
+	return nil
+}
+
+// lose gives up the attempt that the stream depends on, and moves on, unless the stream has to end. If the worker's link is lost, queued is the place that
+// has been asked for again already; else it is nil, and the worker is not to be taken again if there is another.
+func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
+	a.stream.Log.Fence()
+	gone, moved := a.present(), a.serving != nil
+	left := string(cause) // why the worker that the client knows was left
+	if moved {
+		a.end(migration.SourceLost, left) // of a planned handover
+	}
+	a.blame.lost(cause, a.stream.Log.Len(), a.stream.Log.Exhausted(), a.deps.Placement.Proven(gone.Link))
+	if failing(cause) {
+		a.report(gone, false)
+	}
+	switch {
+	case moved:
+		a.leaveServing(queued)
+		a.unassigned, a.told = a.deps.Clock.Now(), false
+		a.log.Warn("worker failed - initiating connection migration", zap.String("worker", gone.Link.Worker()), zap.String("cause", left))
+	case queued != nil:
+		left = a.handover.Cause
+		a.handover.TargetLost(string(cause))
+		a.settle()
+	default:
+		left = a.handover.Cause
+		a.end(undone(cause), string(cause))
+	}
+	if end := a.hopeless(moved, cause); end != nil {
+		return end
+	}
+	if queued == nil {
+		queued = a.place(gone.Link.Worker())
+	}
+	a.move(queued, left)
+	return nil
+}
+
+// present returns the attempt that the stream depends on: the serving one, or the one that it is moving to; nil if there is none.
+func (a *assignment) present() *attempt.Attempt {
+	if a.serving == nil && a.handover != nil {
+		return a.handover.Target
+	}
+	return a.serving
+}
+
+// targets reports whether an attempt is the target of the handover under way.
+func (a *assignment) targets(t *attempt.Attempt) bool {
+	return a.handover != nil && a.handover.Target == t
+}
+
+// sourceServes reports whether a handover is under way whose source serves the stream.
+func (a *assignment) sourceServes() bool { return a.handover != nil && a.handover.SourceServes() }
+
+// report tells the placement, once, how an attempt went.
+func (a *assignment) report(of *attempt.Attempt, ok bool) {
+	if a.reported == of {
+		return
+	}
+	a.reported = of
+	if ok {
+		a.blame.suspected = 0
+	}
+	a.deps.Placement.Report(of.Place, of.Link, ok)
+}
+
+// leaveServing takes the stream back from the worker that serves it, and its place unless that is queued again.
+func (a *assignment) leaveServing(queued *placement.Request) {
+	a.serving.Leave()
+	if queued == nil {
+		a.deps.Placement.Release(a.serving.Place)
+	}
+	a.serving = nil
+	a.states.Cut(a.stream.Log.Len())
+}
+
+// hopeless returns why a stream that has no worker is to get no other; nil if it is.
+func (a *assignment) hopeless(moved bool, cause link.Cause) *ending {
+	switch {
+	case a.stream.Log.Len() == uint64(a.stream.Request.GetMaxTokens()):
+		return &ending{finish: "length"} // there is nothing left to generate; only the worker's last word is missing
+	case a.blame.deaths >= a.cfg.MaxWorkerDeaths:
+		return &ending{err: wire.Errorf(wire.CodePoison, "stopped after %d workers in a row died serving this stream; the last: %s", a.blame.deaths, cause)}
+	case moved && a.blame.moved() > a.cfg.MaxSwapsPerMinute:
+		return &ending{err: wire.Errorf(wire.CodeSwapLimit, "the stream was moved %d times within a minute", a.cfg.MaxSwapsPerMinute)}
+	case a.deps.Clock.Since(a.unassigned) >= a.cfg.Handover.WorkerWait:
+		return a.nobodyCame()
+	}
+	return nil
+}
+
+func (a *assignment) nobodyCame() *ending {
+	return &ending{err: wire.Errorf(wire.CodeNoWorker, "no worker took the stream within %v", a.cfg.Handover.WorkerWait)}
+}
+
+// undone returns the event that ends a handover whose target is given up.
+func undone(cause link.Cause) migration.Event {
+	switch cause { //nolint:exhaustive // all others mean that the target is gone
+	case link.CauseDiverged:
+		return migration.Mismatch
+	case link.CauseAttach, link.CauseStuck:
+		return migration.TimedOut
+	}
+	return migration.TargetLost
+}
+
+// Cut is part of handover.Owner.
+func (a *assignment) Cut(source, target *attempt.Attempt) (credit, cut uint64, ok bool) {
+	if credit, cut, ok = a.depends.cut(source, target); ok {
+		a.serving = nil
+		a.states.Cut(cut)
+		a.unassigned, a.told, a.blame.began = a.deps.Clock.Now(), false, cut
+	}
+	return credit, cut, ok
+}
+
+// Show is part of handover.Owner.
+func (a *assignment) Show(h *handover.Handover) { a.view.moves(h) }
+
+// end ends the handover under way, if there is one, with the event that says why.
+func (a *assignment) end(event migration.Event, reason string) {
+	if a.handover != nil {
+		a.handover.End(event, reason)
+		a.settle()
+	}
+}
+
+// settle accounts for a handover that is over.
+func (a *assignment) settle() {
+	h := a.handover
+	if h == nil || !h.Over() {
+		return
+	}
+	a.handover = nil
+	a.depends.plans(nil)
+	r := h.Record()
+	switch {
+	case h.State() == migration.Completed:
+		a.deps.Placement.Settled(h.Place)
+		a.serve(h, r)
+	case a.serving != nil: // it stays where it was
+		a.states.Serving(a.serving)
+		a.log.Info("planned swap ended before its cut", zap.String("from_worker", r.From), zap.String("to_worker", r.To),
+			zap.String("state", r.State), zap.String("reason", r.Reason))
+	}
+	if h.Kind != migration.Placement {
+		a.deps.Swaps(r)
+	}
+	if h.Plan != nil && h.Plan.Done != nil {
+		h.Plan.Done(r)
+	}
+}
+
+// serve takes note that the target of a handover serves the stream, as the client has been told.
+func (a *assignment) serve(h *handover.Handover, r migration.Record) {
+	a.serving = h.Target
+	a.states.Serving(a.serving)
+	a.depends.served(a.serving.Link.Fingerprint())
+	a.view.serve(a.serving.Link, h.Kind)
+	if h.Kind == migration.Placement {
+		a.log.Info("worker assigned", zap.String("worker", r.To), zap.Uint64("epoch", r.Epoch))
+		return
+	}
+	a.log.Info("migrating connection to new worker", zap.String("from_worker", r.From), zap.String("to_worker", r.To),
+		zap.Stringer("kind", h.Kind), zap.Uint64("sequence", r.Cut+1), zap.Uint64("epoch", r.Epoch))
+}
+
+// release ends the handover under way, and takes the stream back from its worker.
+func (a *assignment) release() {
+	a.depends.close()
+	a.end(migration.Cancelled, hasEnded)
+	a.states.Stop()
+	if a.serving != nil {
+		a.serving.Leave()
+		a.serving = nil
+	}
+	if a.depends.own != nil { // the owner alone changes it
+		a.deps.Placement.Release(a.depends.own)
+	}
+}
+
+// check ends what took too long. Time that this process did not live does not count.
+func (a *assignment) check() *ending {
+	if a.sourceServes() {
+		a.handover.Check()
+		a.settle()
+	}
+	a.states.Check()
+	if a.remaining() > 0 {
+		return nil
+	}
+	switch h := a.handover; {
+	case a.serving != nil:
+		return a.stuck()
+	case h.State() == migration.Initiating:
+		a.end(migration.TimedOut, "no worker in time")
+		return a.nobodyCame()
+	case h.State() == migration.Verifying:
+		return a.lose(link.CauseStuck, nil)
+	default:
+		return a.lose(link.CauseAttach, nil)
+	}
+}
+
+// stuck moves a stream whose worker is healthy but produces nothing for it. If there is nowhere to go it waits
+// where it is, for as long as it would wait for a worker; then it begins anew, on the same one if need be.
+func (a *assignment) stuck() *ending {
+	elsewhere := routing.Need{Fingerprint: a.view.Fingerprint(), Avoid: a.serving.Link.Worker()}
+	if !a.deps.Placement.Alternative(elsewhere) && -a.remaining() < a.cfg.Handover.WorkerWait {
+		return nil
+	}
+	a.blame.stuck()
+	return a.lose(link.CauseStuck, nil)
+}
+
+// remaining returns how much stall-proof time is left for what the stream waits for.
+func (a *assignment) remaining() time.Duration {
+	if a.serving == nil {
+		return a.handover.Remaining()
+	}
+	limits := a.cfg.Tokens
+	limits.TokenMin = max(limits.TokenMin, a.serving.Link.Lateness())
+	return a.stream.Log.Silence(limits, a.blame.factor)
+}
+
+// nextCheck returns when to look at the time again: tokens move the deadline without waking the owner, and the
+// first ones bring it nearer. A deadline that has passed without effect is looked at again now and then.
+func (a *assignment) nextCheck() time.Duration {
+	left := a.remaining()
+	if left <= 0 {
+		left = a.cfg.Tokens.TokenMin
+	}
+	if a.sourceServes() {
+		left = min(left, a.handover.Remaining(), handover.TokenPause)
+	}
+	return max(clock.Tick, min(left, a.cfg.Tokens.TokenMin))
+}
