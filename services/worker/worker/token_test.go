@@ -373,7 +373,11 @@ func TestRevokeEndsATransfer(t *testing.T) {
 func TestPullWaitsForItsToken(t *testing.T) {
 	run(t, planned("stateful"), worker.Deps{}, func(t *testing.T, b *bench) {
 		s := b.source(t)
-		for late, want := range map[time.Duration]wire.Code{time.Second: "", 4 * time.Second: wire.CodeTokenUnknown} {
+		for _, c := range []struct {
+			late time.Duration
+			want wire.Code
+		}{{time.Second, ""}, {4 * time.Second, wire.CodeTokenUnknown}} {
+			late, want := c.late, c.want
 			allowed, done := must(s.one.Issue(s.claims)), make(chan error, 1)
 			go func() {
 				_, err := b.pull(t, &wirepb.Fetch{Session: 1, Addr: mgmtAddr, Token: allowed})
