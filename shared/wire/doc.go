@@ -30,8 +30,9 @@
 //	    other streams:  Generate → / ← Assigned, tokens, Waiting, Swapped …, then Done or Error
 //	    the number of a stream is its QUIC stream id divided by four
 //	connswap-link/1  director → worker, USER port
-//	    control stream: LinkHello → / ← LinkWelcome; Attach, Credit, Cancel → / ← Refused, Progress, WorkerStatus
+//	    control stream: LinkHello → / ← LinkWelcome; Attach, Credit, Cancel, Rhythm → / ← Refused, WorkerStatus
 //	        version 2:  TokenKeys, Revoke, Feed, Pivot, Capture, Discard, Fetch, Hold → / ← Prepared, Captured, Held
+//	    datagrams:      ← Progress, a frame in each
 //	    token streams:  ← Begin, tokens, End or Fail, of many sessions interleaved; a session stays on one stream
 //	connswap-mgmt/1  worker → director, and anyone → anyone for health, MGMT port
 //	    Register → / ← Registered; Heartbeat → / ← HeartbeatAck …
