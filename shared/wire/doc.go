@@ -30,8 +30,9 @@
 //	    other streams:  Generate → / ← Assigned, tokens, Waiting, Swapped …, then Done or Error
 //	    the number of a stream is its QUIC stream id divided by four
 //	connswap-link/1  director → worker, USER port
-//	    control stream: LinkHello → / ← LinkWelcome; Attach, Credit, Cancel, Rhythm, DrainMark → / ← Refused, Progress, WorkerStatus
+//	    control stream: LinkHello → / ← LinkWelcome; Attach, Credit, Cancel, Rhythm, DrainMark → / ← Refused, WorkerStatus
 //	        planned swaps:  Allow, Revoke, Feed, Pivot, Capture, Discard, Fetch, Hold → / ← Prepared, Captured, Held
+//	    datagrams:      ← Progress, a frame in each
 //	    token streams:  ← Begin, tokens, End or Fail, of many sessions interleaved; the sessions of one
 //	        client's connection stay on one stream
 //	connswap-mgmt/1  worker → director, and anyone → anyone for health, MGMT port

@@ -178,11 +178,11 @@ func TestOutboxLosesAPeerThatTakesNothing(t *testing.T) {
 			t.Fatalf("lost %v, %d bytes were put", lost, o.Total())
 		}
 		put(o, large)
-		if len(lost) != 1 || len(o.buf) != 0 {
-			t.Errorf("lost %v, %d bytes wait", lost, len(o.buf))
-		}
 		if err := wait(); err != nil || len(w.writes) != 1 {
 			t.Errorf("%d writes, %v", len(w.writes), err)
+		}
+		if len(lost) != 1 || len(o.buf) != 0 {
+			t.Errorf("lost %v, %d bytes wait", lost, len(o.buf))
 		}
 	})
 }

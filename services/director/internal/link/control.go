@@ -56,15 +56,17 @@ func (l *Link) hear(m wire.Message) bool {
 	case *wirepb.Refused:
 		l.refused(m)
 	case *wirepb.Prepared:
-		if s := l.sink(m.GetSession()); s != nil {
+		if s := l.sinks.find(m.GetSession()); s != nil {
 			s.Prepared(m)
 		}
 	case *wirepb.Captured:
-		if s := l.sink(m.GetSession()); s != nil {
+		if s := l.sinks.find(m.GetSession()); s != nil {
 			s.Captured(m)
 		}
 	case *wirepb.Held:
-		l.held(m)
+		if s := l.sinks.awaited(m.GetSession()); s != nil {
+			s.Held(m)
+		}
 	case *wirepb.WorkerStatus:
 		l.status(m)
 	default:
@@ -75,11 +77,11 @@ func (l *Link) hear(m wire.Message) bool {
 
 // refused lets go of a stream that the worker did not take.
 func (l *Link) refused(m *wirepb.Refused) {
-	s := l.sink(m.GetSession())
+	s := l.sinks.find(m.GetSession())
 	if s == nil {
 		return
 	}
-	l.detach(m.GetSession(), m.GetEpoch())
+	l.sinks.detach(m.GetSession(), m.GetEpoch())
 	if code := wire.Code(m.GetCode()); code == wire.CodeUnavailable || code == wire.CodeCapacity {
 		l.owner.Declined(l)
 	}
@@ -90,7 +92,7 @@ func (l *Link) refused(m *wirepb.Refused) {
 func (l *Link) status(m *wirepb.WorkerStatus) {
 	l.ready.Store(m.GetAvailable())
 	if m.GetFailed() {
-		l.log.Warn("worker reported failure", zap.String("reason", m.GetReason()), zap.Int("sessions", l.detachAll()))
+		l.log.Warn("worker reported failure", zap.String("reason", m.GetReason()), zap.Int("sessions", l.sinks.detachAll()))
 	} else {
 		l.log.Info("worker status", zap.Bool("available", m.GetAvailable()), zap.String("reason", m.GetReason()))
 	}

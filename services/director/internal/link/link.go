@@ -76,16 +76,8 @@ type Link struct {
 	up       atomic.Bool
 	ready    atomic.Bool // the worker takes new streams, by its own last word
 
-	mu       sync.Mutex
-	attached map[uint64]attachment // by session
-	busy     bool                  // has streams, or had some a moment ago: the worker was asked to hurry
-	holding  map[uint64]Holder     // by session: whose checkpoint the worker was asked to keep, until it answers
-}
-
-// attachment is a stream that was given to the worker.
-type attachment struct {
-	sink  Sink
-	epoch uint64
+	busy  atomic.Bool // has streams, or had some a moment ago: the worker was asked to hurry
+	sinks sinks
 }
 
 // tokenStreams is how many streams a worker spreads its tokens over, so that one lost packet does not hold up
@@ -96,7 +88,7 @@ const tokenStreams = 4
 func New(cfg Config, dialer Dialer, owner Owner, peer Peer, log *zap.Logger) *Link {
 	l := &Link{
 		cfg: cfg, dialer: dialer, owner: owner, peer: peer, log: log.With(zap.String("worker", peer.Label)), tether: NewID(),
-		attached: map[uint64]attachment{}, holding: map[uint64]Holder{},
+		sinks: sinks{attached: map[uint64]attachment{}, holding: map[uint64]Holder{}},
 	}
 	l.control = wire.NewOutbox(wire.MaxBacklog, func(err error) { l.Lose(classify(err)) })
 	return l
@@ -190,7 +182,7 @@ func (l *Link) down(err error) {
 	if cause == CauseShutdown {
 		level = zap.InfoLevel
 	}
-	l.log.Log(level, "worker lost", zap.String("cause", string(cause)), zap.Int("sessions", l.detachAll()), zap.Error(err))
+	l.log.Log(level, "worker lost", zap.String("cause", string(cause)), zap.Int("sessions", l.sinks.detachAll()), zap.Error(err))
 	l.owner.Down(l, cause)
 }
 

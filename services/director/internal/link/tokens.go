@@ -87,15 +87,15 @@ func (r *tokenReader) receive(f wire.Frame) error {
 	}
 	switch m := m.(type) {
 	case *wirepb.Begin:
-		if s := r.link.sink(m.GetSession()); s != nil {
+		if s := r.link.sinks.find(m.GetSession()); s != nil {
 			s.Begun(m)
 		}
 	case *wirepb.End:
-		if s := r.link.sink(m.GetSession()); s != nil {
+		if s := r.link.sinks.find(m.GetSession()); s != nil {
 			s.Ended(m)
 		}
 	case *wirepb.Fail:
-		if s := r.link.sink(m.GetSession()); s != nil {
+		if s := r.link.sinks.find(m.GetSession()); s != nil {
 			s.Failed(m)
 		}
 	default:
@@ -105,7 +105,7 @@ func (r *tokenReader) receive(f wire.Frame) error {
 }
 
 func (r *tokenReader) token(t wire.Token) {
-	s := r.link.sink(t.Session)
+	s := r.link.sinks.find(t.Session)
 	if s == nil {
 		r.link.fenced.Add(1)
 		return

@@ -59,19 +59,22 @@ func (c Config) Ping() time.Duration { return 2 * c.leisure() * c.KeepAlive }
 // Who calls Judge calls it before.
 func (l *Link) Tend(now time.Duration) {
 	w := &l.watch
-	l.mu.Lock()
-	if len(l.attached) > 0 || !w.busy {
+	if l.sinks.len() > 0 || !w.busy {
 		w.streams = now
 	}
-	slow := l.busy && now-w.streams >= lingering
-	l.busy = l.busy && !slow
-	changed := l.busy != w.busy
-	w.busy = l.busy
-	l.mu.Unlock()
+	if w.busy && now-w.streams >= lingering {
+		l.busy.Store(false)
+		if l.sinks.len() > 0 { // given in this moment, by somebody who saw it busy
+			l.busy.Store(true)
+		}
+	}
+	busy := l.busy.Load()
+	changed := busy != w.busy
+	w.busy = busy
 	switch {
 	case changed: // It is judged anew from now on. An answer is due at once: it need not wait for the interval to pass.
 		w.packets.since, w.progress.since, w.probed = now-l.cfg.KeepAlive, now, now
-		if slow {
+		if !busy { // should a stream come in this moment, the question below sets it right
 			l.askFor(l.cfg.leisure() * l.cfg.KeepAlive)
 		}
 	case w.busy && now-max(w.packets.since, w.probed) >= l.cfg.KeepAlive:
