@@ -1,0 +1,70 @@
+package link
+
+import "sync"
+
+// sinks is who gets what the worker says. It is safe for concurrent use.
+type sinks struct {
+	mu       sync.Mutex
+	attached map[uint64]attachment // by session
+	holding  map[uint64]Sink       // by session: whose checkpoint the worker was asked to keep, until it answers
+}
+
+// attachment is a stream that was given to the worker.
+type attachment struct {
+	sink  Sink
+	epoch uint64
+}
+
+func (s *sinks) attach(session, epoch uint64, sink Sink) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attached[session] = attachment{sink, epoch}
+}
+
+// find returns who gets what the worker says of a session, or nil.
+func (s *sinks) find(session uint64) Sink {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.attached[session].sink
+}
+
+// detach forgets who gets what the worker says of a session, unless a newer epoch is attached.
+func (s *sinks) detach(session, epoch uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.attached[session].epoch == epoch {
+		delete(s.attached, session)
+	}
+}
+
+// detachAll returns how many streams were attached.
+func (s *sinks) detachAll() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.attached)
+	clear(s.attached)
+	return n
+}
+
+// len returns how many streams are attached.
+func (s *sinks) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.attached)
+}
+
+// await notes who gets the answer to a Hold.
+func (s *sinks) await(session uint64, sink Sink) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holding[session] = sink
+}
+
+// awaited returns who gets the answer to a Hold, once; or nil.
+func (s *sinks) awaited(session uint64) Sink {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sink := s.holding[session]
+	delete(s.holding, session)
+	return sink
+}
