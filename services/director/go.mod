@@ -3,6 +3,7 @@ module github.com/connswap/connswap/services/director
 go 1.26.0
 
 require (
+	github.com/cockroachdb/datadriven v1.0.3
 	github.com/connswap/connswap/shared v0.0.0
 	github.com/quic-go/quic-go v0.65.0
 	go.uber.org/zap v1.28.0
@@ -11,7 +12,6 @@ require (
 
 require (
 	github.com/agext/levenshtein v1.2.3 // indirect
-	github.com/cockroachdb/datadriven v1.0.3 // indirect
 	github.com/kelseyhightower/envconfig v1.4.0 // indirect
 	github.com/klauspost/compress v1.20.4 // indirect
 	github.com/pmezard/go-difflib v1.0.0 // indirect

@@ -13,10 +13,16 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// readControl reads the control stream until it ends.
-func (l *Link) readControl(frames *wire.Reader) error {
+// controlReader reads the control stream. Its goroutine owns it.
+type controlReader struct {
+	link   *Link
+	frames *wire.Reader
+}
+
+// run reads until the stream ends.
+func (r controlReader) run() error {
 	for {
-		f, err := frames.Next()
+		f, err := r.frames.Next()
 		if errors.Is(err, io.EOF) {
 			return Lost(CauseClosed, errors.New("worker ended the control stream"))
 		}
@@ -27,7 +33,7 @@ func (l *Link) readControl(frames *wire.Reader) error {
 		if err != nil {
 			return err
 		}
-		if !l.hear(m) {
+		if !r.hear(m) {
 			return fmt.Errorf("%w: %s on the control stream", wire.ErrUnexpected, f.Type)
 		}
 	}
@@ -51,24 +57,24 @@ func (l *Link) readProgress(ctx context.Context) error {
 }
 
 // hear acts on one message, and reports false if it has no place on the control stream.
-func (l *Link) hear(m wire.Message) bool {
+func (r controlReader) hear(m wire.Message) bool {
 	switch m := m.(type) {
 	case *wirepb.Refused:
-		l.refused(m)
+		r.refused(m)
 	case *wirepb.Prepared:
-		if s := l.sinks.find(m.GetSession()); s != nil {
+		if s := r.link.sinks.find(m.GetSession()); s != nil {
 			s.Prepared(m)
 		}
 	case *wirepb.Captured:
-		if s := l.sinks.find(m.GetSession()); s != nil {
+		if s := r.link.sinks.find(m.GetSession()); s != nil {
 			s.Captured(m)
 		}
 	case *wirepb.Held:
-		if s := l.sinks.awaited(m.GetSession()); s != nil {
+		if s := r.link.sinks.awaited(m.GetSession()); s != nil {
 			s.Held(m)
 		}
 	case *wirepb.WorkerStatus:
-		l.status(m)
+		r.status(m)
 	default:
 		return false
 	}
@@ -76,25 +82,25 @@ func (l *Link) hear(m wire.Message) bool {
 }
 
 // refused lets go of a stream that the worker did not take.
-func (l *Link) refused(m *wirepb.Refused) {
-	s := l.sinks.find(m.GetSession())
+func (r controlReader) refused(m *wirepb.Refused) {
+	s := r.link.sinks.find(m.GetSession())
 	if s == nil {
 		return
 	}
-	l.sinks.detach(m.GetSession(), m.GetEpoch())
+	r.link.sinks.detach(m.GetSession(), m.GetEpoch())
 	if code := wire.Code(m.GetCode()); code == wire.CodeUnavailable || code == wire.CodeCapacity {
-		l.owner.Declined(l)
+		r.link.owner.Declined(r.link)
 	}
 	s.Refused(m)
 }
 
 // status takes note of the worker's readiness. If it failed, its streams go elsewhere at once.
-func (l *Link) status(m *wirepb.WorkerStatus) {
-	l.ready.Store(m.GetAvailable())
+func (r controlReader) status(m *wirepb.WorkerStatus) {
+	r.link.ready.Store(m.GetAvailable())
 	if m.GetFailed() {
-		l.log.Warn("worker reported failure", zap.String("reason", m.GetReason()), zap.Int("sessions", l.sinks.detachAll()))
+		r.link.log.Warn("worker reported failure", zap.String("reason", m.GetReason()), zap.Int("sessions", r.link.sinks.detachAll()))
 	} else {
-		l.log.Info("worker status", zap.Bool("available", m.GetAvailable()), zap.String("reason", m.GetReason()))
+		r.link.log.Info("worker status", zap.Bool("available", m.GetAvailable()), zap.String("reason", m.GetReason()))
 	}
-	l.owner.Status(l, m)
+	r.link.owner.Status(r.link, m)
 }

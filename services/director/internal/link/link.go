@@ -108,7 +108,7 @@ func (l *Link) Run(ctx context.Context) (up bool, err error) {
 	l.owner.Up(l)
 	var running sync.WaitGroup
 	running.Go(func() { l.lose(classify(l.control.Run(ctx, control))) })
-	running.Go(func() { l.lose(classify(l.readControl(frames))) })
+	running.Go(func() { l.lose(classify(controlReader{l, frames}.run())) })
 	running.Go(func() { l.lose(classify(l.readProgress(ctx))) })
 	running.Go(func() { l.lose(classify(l.acceptTokens(ctx, &running))) })
 	running.Go(func() { l.lose(l.holdTether(ctx)) })

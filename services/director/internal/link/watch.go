@@ -109,13 +109,13 @@ func (l *Link) Judge(now time.Duration, factor time.Duration) error {
 		factor *= l.cfg.leisure()
 	}
 	switch {
-	case silence >= factor*max(l.cfg.IdleTimeout, l.explained(path)):
+	case silence >= factor*max(l.cfg.IdleTimeout, l.cfg.explained(path)):
 		return Lost(CauseIdle, fmt.Errorf("nothing received for %v", silence))
-	case hang >= factor*max(l.cfg.ProgressTimeout, l.explained(path)):
+	case hang >= factor*max(l.cfg.ProgressTimeout, l.cfg.explained(path)):
 		return Lost(CauseProgress, fmt.Errorf("no progress for %v", hang))
-	case unread >= factor*deliveryFactor*max(l.cfg.ProgressTimeout, l.explained(path)):
+	case unread >= factor*deliveryFactor*max(l.cfg.ProgressTimeout, l.cfg.explained(path)):
 		return Lost(CauseDelivery, fmt.Errorf("%d bytes have not reached the worker for %v", sent-progress.GetReceived(), unread))
-	case missing >= factor*deliveryFactor*max(l.cfg.ProgressTimeout, l.explained(path)):
+	case missing >= factor*deliveryFactor*max(l.cfg.ProgressTimeout, l.cfg.explained(path)):
 		return Lost(CauseDelivery, fmt.Errorf("%d bytes of tokens have not come for %v", progress.GetSent()-arrived, missing))
 	}
 	return nil
@@ -126,7 +126,7 @@ const deliveryFactor = 4
 
 // explained is how long a silence this link's path explains: the worker sends something at each interval, one such packet
 // is lost, and the next is late by as much as the round trip varies, or by a whole one where the path has changed.
-func (l *Link) explained(path time.Duration) time.Duration { return 2*l.cfg.KeepAlive + path }
+func (c Config) explained(path time.Duration) time.Duration { return 2*c.KeepAlive + path }
 
 // Lateness is how late what a worker sent may be on this link's path: lost and sent again, several times over. A stream that
 // is silent for no longer is not stuck.
