@@ -230,7 +230,7 @@ func (h *Handover) tell() (migration.Event, bool) {
 			Epoch: h.Epoch, LastSequence: h.Cut,
 		}
 	}
-	gap, ok := h.log().Serve(h.Target.Epoch, m)
+	gap, ok := h.log().Serve(h.Target.Epoch, h.To, m)
 	if !ok {
 		return 0, false
 	}

@@ -18,7 +18,7 @@ func (s *Session) Moves(r migration.Record) { s.swap = &r }
 
 func (s *Session) Streams() {
 	s.record.Expect(1)
-	s.record.Serve(1, &wirepb.Assigned{})
+	s.record.Serve(1, "a", &wirepb.Assigned{})
 }
 
 func (m *Manager) Remembered() int { return len(m.ended) }

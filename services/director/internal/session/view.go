@@ -106,14 +106,7 @@ func (v *View) moves(h *handover.Handover) {
 }
 
 // told returns the label of the worker that the client was told last.
-func (v *View) told() string {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.link == nil {
-		return ""
-	}
-	return v.link.Worker()
-}
+func (v *View) told() string { return v.log.Status().Worker }
 
 func (v *View) swapped() uint32 {
 	v.mu.Lock()
@@ -125,7 +118,7 @@ func (v *View) swapped() uint32 {
 func (v *View) Snapshot() Snapshot {
 	log := v.log.Status()
 	snapshot := Snapshot{
-		StreamID: v.who.StreamID, State: v.State(), Worker: v.told(), Epoch: log.Highest, Sequence: log.Sequence, Sent: log.Taken,
+		StreamID: v.who.StreamID, State: v.State(), Worker: log.Worker, Epoch: log.Highest, Sequence: log.Sequence, Sent: log.Taken,
 		Fenced: log.Fenced, Priority: v.priority, Started: v.started,
 	}
 	if log.Epoch != 0 {
@@ -160,10 +153,10 @@ func (v *View) State() State {
 
 // Worker returns the label of the worker that serves the session, or empty while none does.
 func (v *View) Worker() string {
-	if v.log.Status().Epoch == 0 {
-		return ""
+	if log := v.log.Status(); log.Epoch != 0 {
+		return log.Worker
 	}
-	return v.told()
+	return ""
 }
 
 // Fingerprint returns that of the engine that the stream began with; empty before that.

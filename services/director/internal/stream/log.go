@@ -60,6 +60,7 @@ type Log struct {
 	granted uint64 // highest sequence that the worker may send
 	taken   uint64 // sequence up to which the client's connection has taken the stream
 
+	worker string // label of the one that the client was told last
 	marks  []mark // that the leg has not read yet
 	read   int    // marks that it has read
 	closed bool   // the last mark is there
@@ -178,9 +179,9 @@ func (l *Log) Waits() bool {
 	return len(l.waiting) > 0
 }
 
-// Serve makes the pending epoch the present one: the client is told with m, and gets the tokens that waited. It returns how long no token had come,
-// beyond the usual interval; false if another epoch is pending, or none.
-func (l *Log) Serve(epoch uint64, m wire.Message) (gap time.Duration, ok bool) {
+// Serve makes the pending epoch, which is a worker's, the present one: the client is told with m, and gets the tokens that waited. It returns how long no
+// token had come, beyond the usual interval; false if another epoch is pending, or none.
+func (l *Log) Serve(epoch uint64, worker string, m wire.Message) (gap time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if epoch == 0 || l.pending != epoch {
@@ -192,7 +193,7 @@ func (l *Log) Serve(epoch uint64, m wire.Message) (gap time.Duration, ok bool) {
 	first, waiting := l.journal.tokens+1, l.waiting
 	l.goal = l.journal.tokens + l.cfg.Progress
 	l.fence()
-	l.epoch = epoch
+	l.epoch, l.worker = epoch, worker
 	l.cadence.restart(l.clock.Now())
 	for i, text := range waiting {
 		l.accept(wire.Token{Epoch: epoch, Sequence: first + uint64(i), Text: text}, now)
@@ -293,6 +294,7 @@ func (l *Log) Interval() time.Duration {
 
 // Status is a log as it is shown to people and programs.
 type Status struct {
+	Worker   string // label of the one that the client was told last
 	Epoch    uint64 // present one; 0 while fenced
 	Highest  uint64 // newest that was opened
 	Sequence uint64 // last token accepted
@@ -304,5 +306,5 @@ type Status struct {
 func (l *Log) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Status{Epoch: l.epoch, Highest: l.highest, Sequence: l.journal.tokens, Taken: l.taken, Fenced: l.fenced}
+	return Status{Worker: l.worker, Epoch: l.epoch, Highest: l.highest, Sequence: l.journal.tokens, Taken: l.taken, Fenced: l.fenced}
 }

@@ -41,7 +41,7 @@ func (r *record) serve(epoch uint64) {
 	r.Expect(epoch)
 	r.Begun(epoch)
 	r.Append(made(epoch, r.Len()+1), time.Now())
-	r.Serve(epoch, &wirepb.Assigned{Worker: "a", Epoch: epoch})
+	r.Serve(epoch, "a", &wirepb.Assigned{Worker: "a", Epoch: epoch})
 	r.notices = nil
 }
 
@@ -146,10 +146,10 @@ func TestVerification(t *testing.T) {
 	if got := r.read(t); got != "" || r.Len() != 0 {
 		t.Errorf("read %q before it was verified", got)
 	}
-	if _, ok := r.Serve(2, &wirepb.Assigned{}); ok {
+	if _, ok := r.Serve(2, "a", &wirepb.Assigned{}); ok {
 		t.Error("an epoch serves that nobody expects")
 	}
-	if _, ok := r.Serve(1, &wirepb.Assigned{}); !ok || r.Status().Epoch != 1 {
+	if _, ok := r.Serve(1, "a", &wirepb.Assigned{}); !ok || r.Status().Epoch != 1 {
 		t.Error("it does not serve")
 	}
 	if got := r.read(t); got != "Assigned 1/1:x 1/2:x" {
@@ -165,7 +165,7 @@ func TestVerification(t *testing.T) {
 	r.Append(made(1, 4), time.Now())
 	r.Begun(5)
 	r.Append(made(5, 4), time.Now())
-	r.Serve(5, &wirepb.Swapped{})
+	r.Serve(5, "a", &wirepb.Swapped{})
 	r.Mark(&wirepb.Waiting{})
 	r.Close(&wirepb.Done{})
 	r.Mark(&wirepb.Waiting{})
@@ -251,7 +251,7 @@ func TestCadence(t *testing.T) {
 		}
 		l.Expect(1)
 		l.Begun(1)
-		l.Serve(1, &wirepb.Assigned{})
+		l.Serve(1, "a", &wirepb.Assigned{})
 		near(30 * time.Second)
 		token(1, 10*time.Second)
 		near(30 * time.Second) // nothing is known of the rhythm
@@ -272,7 +272,7 @@ func TestCadence(t *testing.T) {
 		l.Expect(2)
 		l.Begun(2)
 		token(2, 7*time.Millisecond)
-		gap, _ := l.Serve(2, &wirepb.Swapped{})
+		gap, _ := l.Serve(2, "a", &wirepb.Swapped{})
 		if want := 2100*time.Millisecond + 7*time.Millisecond - 500*time.Millisecond; gap != want {
 			t.Errorf("the gap is %v, want %v exactly", gap, want)
 		}
