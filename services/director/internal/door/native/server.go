@@ -1,6 +1,6 @@
-// Package server serves clients on the director's USER port: their connections, and a session for each of their
-// streams.
-package server
+// Package native is the door for clients that speak connswap over QUIC, on the director's USER port: it keeps their
+// connections, and creates a session for each of their streams.
+package native
 
 import (
 	"cmp"

@@ -1,7 +1,7 @@
-// Package swap moves sessions on purpose: one at an operator's wish, all of a worker that is drained, some to even out
+// Package maintenance moves sessions on purpose: one at an operator's wish, all of a worker that is drained, some to even out
 // the load. How one session moves is the session's own affair (see package session); this package decides which ones,
 // where to and how many at once.
-package swap
+package maintenance
 
 import (
 	"context"
