@@ -88,7 +88,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	}
 	d.checkpoints = newCheckpoints(cfg, instance, nw, deps.TLS, deps.Log)
 	d.sessions = session.NewManager(sessionConfig(cfg), session.Deps{
-		Placement: d.placement, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add, Checkpoints: d.checkpoints, Turns: d.checkpoints.turns,
+		Placement: d.placement, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add, Checkpoints: d.checkpoints, Limiter: d.checkpoints.limiter,
 		Tokens: token.NewIssuer(token.Config{Director: instance, TTL: cfg.TokenTTL, Rate: cfg.TokenRate}),
 	}, cfg.SessionRetention)
 	d.native = native.New(native.Config{
@@ -97,7 +97,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 		ClientIdle: cfg.ClientIdleTimeout,
 	}, d.sessions, d.clock, deps.Log)
 	d.maintenance = maintenance.New(maintenance.Config{
-		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, Pace: cfg.RebalancePace, Confirm: cfg.Confirm == "operator",
+		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, SwapsPerSecond: cfg.RebalancePace, Confirm: cfg.Confirm == "operator",
 	}, d.sessions, d.placement, d.fleet, deps.Log)
 	if err := d.bind(nw, deps.TLS); err != nil {
 		d.checkpoints.Close()
@@ -186,8 +186,8 @@ func (d *Director) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Add("mgmt", func(ctx context.Context) error {
-		face := mgmt.Face{Health: d.health, Stream: d.serveMgmt}
-		return face.Serve(ctx, d.mgmt)
+		server := mgmt.Server{Health: d.health, Stream: d.serveMgmt}
+		return server.Serve(ctx, d.mgmt)
 	})
 	g.Add("swaps", func(ctx context.Context) error {
 		<-ctx.Done()

@@ -75,14 +75,14 @@ func reported(record migration.Record) (*wirepb.Operated, error) {
 // progress returns a function that tells the operator how far a request is, when there is news and not too often. An
 // operator that does not read misses some of it.
 func progress(s mgmt.Stream) func(maintenance.Moves) {
-	var last time.Time
-	var told *wirepb.MoveReport
+	var lastTime time.Time
+	var last *wirepb.MoveReport
 	return func(m maintenance.Moves) {
 		now, report := time.Now(), moved(m)
-		if now.Sub(last) < progressEvery || told != nil && told.String() == report.String() {
+		if now.Sub(lastTime) < progressEvery || last != nil && last.String() == report.String() {
 			return
 		}
-		last, told = now, report
+		lastTime, last = now, report
 		_ = s.TryWriteAll(wire.Append(nil, &wirepb.Operated{Moves: report})) // if it fails, the operator is gone or slow
 	}
 }

@@ -50,7 +50,7 @@ func (c *StallProof) Run(ctx context.Context, each func()) error {
 	}
 }
 
-// step notes that a step begins, and returns how long the one before it took.
+// step records that a step begins, and returns how long the one before it took.
 func (c *StallProof) step(now time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()

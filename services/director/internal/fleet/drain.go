@@ -9,15 +9,15 @@ import (
 	"github.com/connswap/connswap/shared/wire"
 )
 
-// keepMark is how long a drain mark is kept for a label under which nobody registers.
-const keepMark = 24 * time.Hour
+// drainMarkTTL is how long a drain mark is kept for a label under which nobody registers.
+const drainMarkTTL = 24 * time.Hour
 
 // Drain takes a worker out of use: it gets nothing new, until Undrain, however often it registers anew within a day. Its
 // streams stay where they are; moving them is the caller's part. Unless forced, the last worker that could take streams is
 // not taken away.
 func (f *Fleet) Drain(label string, force bool) error {
 	f.mu.Lock()
-	if f.workers[label] == nil && !f.marked(label) {
+	if f.workers[label] == nil && !f.hasDrainMark(label) {
 		f.mu.Unlock()
 		return unknown(label)
 	}
@@ -25,10 +25,10 @@ func (f *Fleet) Drain(label string, force bool) error {
 		f.mu.Unlock()
 		return wire.Errorf(wire.CodeNoWorker, "%s is the last worker that takes sessions; start another one first, or force it", label)
 	}
-	if !f.marked(label) {
+	if !f.hasDrainMark(label) {
 		f.drained[label] = time.Time{}
 	}
-	f.tellDrainMark(f.workers[label])
+	f.sendDrainMark(f.workers[label])
 	f.mu.Unlock()
 	f.changed(label)
 	return nil
@@ -54,9 +54,9 @@ func (f *Fleet) unmark(label string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case f.marked(label):
+	case f.hasDrainMark(label):
 		delete(f.drained, label)
-		f.tellDrainMark(f.workers[label])
+		f.sendDrainMark(f.workers[label])
 		return nil
 	case f.workers[label] == nil:
 		return unknown(label)
@@ -68,20 +68,20 @@ func (f *Fleet) unmark(label string) error {
 func (f *Fleet) Drained(label string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.marked(label)
+	return f.hasDrainMark(label)
 }
 
-// marked reports whether a label is out of use. f.mu is held.
-func (f *Fleet) marked(label string) bool {
-	_, marked := f.drained[label]
-	return marked
+// hasDrainMark reports whether a label is out of use. f.mu is held.
+func (f *Fleet) hasDrainMark(label string) bool {
+	_, hasDrainMark := f.drained[label]
+	return hasDrainMark
 }
 
 // unattended takes note of whether a worker is registered under a label, and forgets marks that nobody came back to.
 // f.mu is held.
 func (f *Fleet) unattended(label string, since time.Time) {
-	maps.DeleteFunc(f.drained, func(_ string, since time.Time) bool { return !since.IsZero() && time.Since(since) > keepMark })
-	if f.marked(label) {
+	maps.DeleteFunc(f.drained, func(_ string, since time.Time) bool { return !since.IsZero() && time.Since(since) > drainMarkTTL })
+	if f.hasDrainMark(label) {
 		f.drained[label] = since
 	}
 }
@@ -89,6 +89,6 @@ func (f *Fleet) unattended(label string, since time.Time) {
 // spare reports whether a worker other than label takes streams. f.mu is held.
 func (f *Fleet) spare(label string) bool {
 	return slices.ContainsFunc(f.links, func(l *link.Link) bool {
-		return l.Worker() != label && !f.marked(l.Worker()) && l.Available()
+		return l.Worker() != label && !f.hasDrainMark(l.Worker()) && l.Available()
 	})
 }

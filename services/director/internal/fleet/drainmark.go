@@ -14,8 +14,8 @@ import (
 // adoptDrainMark takes a worker out of use that was drained by an operator of a director before this one. Only a worker
 // that is new here is believed: of one that it knows the director knows better. f.mu is held.
 func (f *Fleet) adoptDrainMark(w *worker) {
-	w.marked = w.Drained
-	if !w.Drained || f.marked(w.Label) {
+	w.toldDrained = w.Drained
+	if !w.Drained || f.hasDrainMark(w.Label) {
 		return
 	}
 	f.drained[w.Label] = time.Time{}
@@ -23,14 +23,14 @@ func (f *Fleet) adoptDrainMark(w *worker) {
 		zap.String("worker", w.Label), zap.String("told_by", w.DrainedBy))
 }
 
-// tellDrainMark lets a worker remember whether it is drained, if it has a link; else it is told once it has one. Telling it
+// sendDrainMark lets a worker remember whether it is drained, if it has a link; else it is told once it has one. Telling it
 // again does no harm: what was sent on a link that broke may not have arrived. f.mu is held.
-func (f *Fleet) tellDrainMark(w *worker) {
+func (f *Fleet) sendDrainMark(w *worker) {
 	if w == nil || w.link == nil {
 		return
 	}
-	if drained := f.marked(w.Label); drained || w.marked {
-		w.marked = true
+	if drained := f.hasDrainMark(w.Label); drained || w.toldDrained {
+		w.toldDrained = true
 		w.link.Send(&wirepb.DrainMark{Drained: drained})
 	}
 }

@@ -33,7 +33,7 @@ type Config struct {
 type Places interface {
 	Queue(r *placement.Request)
 	Release(r *placement.Request)
-	Settled(r *placement.Request)
+	HandoverEnded(r *placement.Request)
 	Latency(l *link.Link) *routing.Latency
 }
 
@@ -70,7 +70,7 @@ type Plan struct {
 // Handover is one handover. The goroutine of the stream's owner owns it; it reads the fields that begin with a capital, and changes none.
 type Handover struct {
 	*migration.Swap                    // where the handover stands, and its record
-	Place           *placement.Request // at the target, or the wish for it
+	Place           *placement.Request // for a place at the target
 	Target          *attempt.Attempt   // nil until the place is granted
 	Plan            *Plan              // of a planned handover, else nil
 
@@ -109,11 +109,11 @@ func (h *Handover) Start() {
 	if h.source == nil { // fenced, the log does not grow
 		h.Cut = h.log().Len()
 	}
-	h.take(migration.Start)
+	h.advance(migration.Start)
 }
 
-// take steps the handover with an event, carries out what follows from it, and takes what that brings as the next event.
-func (h *Handover) take(event migration.Event) {
+// advance steps the handover with an event, carries out what follows from it, and takes what that brings as the next event.
+func (h *Handover) advance(event migration.Event) {
 	for more := true; more; {
 		actions, err := h.Apply(event, time.Now())
 		if err != nil {
@@ -163,7 +163,7 @@ func (h *Handover) act(action migration.Action) (event migration.Event, ok bool)
 	case migration.Pivot:
 		return h.pivot()
 	case migration.Verify:
-		h.deps.Places.Settled(h.Place)          // what is left takes the engine's time, and nobody else's
+		h.deps.Places.HandoverEnded(h.Place)    // what remains takes the engine's time, and nobody else's
 		if h.source == nil && h.log().Waits() { // for a planned handover the target has yet to say where it begins
 			return migration.Verified, true
 		}
@@ -268,7 +268,7 @@ func (h *Handover) Granted(l *link.Link) {
 	h.To, h.Epoch = l.Worker(), h.Target.Epoch
 	h.standby = standby{source: h.source, target: h.Target, timeout: h.cfg.TransferTimeout, log: h.deps.Log}
 	h.deps.Log.Debug("opening attempt", zap.String("worker", h.To), zap.Uint64("epoch", h.Epoch))
-	h.take(migration.Granted)
+	h.advance(migration.Granted)
 }
 
 // Begun takes the target's word where it begins. It reports false if that is not where the log ends.
@@ -279,7 +279,7 @@ func (h *Handover) Begun(m *wirepb.Begin) bool {
 		return false
 	}
 	if h.State() == migration.TransferringState {
-		h.take(migration.Accepted)
+		h.advance(migration.Accepted)
 	}
 	return true
 }
@@ -287,7 +287,7 @@ func (h *Handover) Begun(m *wirepb.Begin) bool {
 // Verified says that the target's first token is there, or that there was nothing left for it to make.
 func (h *Handover) Verified() {
 	if h.State() == migration.Verifying {
-		h.take(migration.Verified)
+		h.advance(migration.Verified)
 	}
 }
 
@@ -295,7 +295,7 @@ func (h *Handover) Verified() {
 func (h *Handover) End(event migration.Event, reason string) {
 	if !h.Over() {
 		h.Reason = reason
-		h.take(event)
+		h.advance(event)
 	}
 }
 

@@ -89,7 +89,7 @@ func (s *standby) follow() (event migration.Event, ok bool) {
 // follow has the target follow, outside of a step.
 func (h *Handover) follow() {
 	if event, ok := h.standby.follow(); ok {
-		h.take(event)
+		h.advance(event)
 	}
 }
 
@@ -101,7 +101,7 @@ func (h *Handover) Prepared(m *wirepb.Prepared) {
 	h.standby.prepared = m.GetSequence()
 	switch h.State() { //nolint:exhaustive // in all others nothing waits for it
 	case migration.Preparing:
-		h.take(migration.Opened)
+		h.advance(migration.Opened)
 	case migration.TransferringState:
 		h.standby.asked = false
 		h.follow()
@@ -118,7 +118,7 @@ func (h *Handover) Captured(m *wirepb.Captured) bool {
 		h.End(migration.Cancelled, m.GetCode()+": "+m.GetMessage())
 	default:
 		h.standby.needs = m.GetSequence()
-		h.take(migration.Captured)
+		h.advance(migration.Captured)
 	}
 	return true
 }
@@ -146,7 +146,7 @@ func (h *Handover) CutOver() {
 	}
 	h.Cut, h.cut = cut, true
 	h.Target.Pivot(h.standby.prepared, credit)
-	h.take(migration.Pivoted)
+	h.advance(migration.Pivoted)
 }
 
 // Confirm is an operator's word that the handover may go on. The error says why it does not wait for that.
@@ -154,7 +154,7 @@ func (h *Handover) Confirm() error {
 	if h.State() != migration.WaitingConfirmation {
 		return wire.Errorf(wire.CodeConflict, "the swap does not wait for confirmation, it is %s", h.State())
 	}
-	h.take(migration.Confirmed)
+	h.advance(migration.Confirmed)
 	return nil
 }
 

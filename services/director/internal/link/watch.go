@@ -138,10 +138,10 @@ func (l *Link) Lateness() time.Duration {
 // retransmissions is how many round trips the same data may take. Each loss costs a little more than one.
 const retransmissions = 6
 
-// holdTether opens the plain TCP connection beside the link and returns when the worker's end of it is closed,
+// watchTether opens the plain TCP connection beside the link and returns when the worker's end of it is closed,
 // which the kernel does as soon as the process dies. Without a tether the link works all the same, but deaths
 // are noticed later.
-func (l *Link) holdTether(ctx context.Context) error {
+func (l *Link) watchTether(ctx context.Context) error {
 	dialing, cancel := context.WithTimeout(ctx, 2*l.cfg.ProgressTimeout)
 	defer cancel()
 	conn, err := l.conn.DialTether(dialing)

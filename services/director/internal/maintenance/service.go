@@ -19,10 +19,10 @@ import (
 
 // Config bounds what is done at once.
 type Config struct {
-	AtOnce    int  // planned swaps that one drain or rebalancing has under way
-	Transfers int  // the same where an engine's state moves too
-	Pace      int  // swaps that a rebalancing begins per second
-	Confirm   bool // an operator has to confirm each planned swap
+	AtOnce         int  // planned swaps that one drain or rebalancing has under way
+	Transfers      int  // the same where an engine's state moves too
+	SwapsPerSecond int  // swaps that a rebalancing begins per second
+	Confirm        bool // an operator has to confirm each planned swap
 }
 
 // Service is safe for concurrent use.

@@ -1,5 +1,5 @@
 // Package placement decides which worker gets a stream that needs one, and when: who waits and why, in which order they
-// go, how many handovers may be under way. It puts back by itself what a lost worker had, and rests workers that fail.
+// go, how many handovers may be under way. It queues by itself what a lost worker had, and gives workers that fail a cooldown.
 // Which workers a stream may go to, and which of several it goes to, is package routing's part.
 package placement
 
@@ -63,8 +63,8 @@ func (p *Placement) Queue(r *Request) {
 	}
 }
 
-// Release takes back a wish, and the place that may have been granted to it. A notice that was on its way then still
-// arrives: see Holds.
+// Release takes back a request, and the place that may have been granted to it. A notice that was on its way then still
+// arrives: see HasPlace.
 func (p *Placement) Release(r *Request) {
 	p.mu.Lock()
 	defer p.unlock()
@@ -78,16 +78,16 @@ func (p *Placement) Release(r *Request) {
 	r.state, r.loss = idle, nil
 }
 
-// Settled says that the handover of r is over: its place is now an ordinary one.
-func (p *Placement) Settled(r *Request) {
+// HandoverEnded says that the handover of r is over: its place is now an ordinary one, which no limit counts.
+func (p *Placement) HandoverEnded(r *Request) {
 	p.mu.Lock()
 	defer p.unlock()
-	p.settle(r)
+	p.endHandover(r)
 }
 
-// Holds reports whether r has its place at l at this moment. What a session was told of a grant is out of date if it
+// HasPlace reports whether r has its place at l at this moment. What a session was told of a grant is out of date if it
 // does not.
-func (p *Placement) Holds(r *Request, l *link.Link) bool {
+func (p *Placement) HasPlace(r *Request, l *link.Link) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return r.state == granted && r.place.link == l

@@ -29,11 +29,11 @@ type assignment struct {
 	states  *checkpoint.Keeper
 	blame   blame
 
-	serving    *attempt.Attempt   // nil while none serves the stream
-	handover   *handover.Handover // under way, or nil
-	reported   *attempt.Attempt   // of which the placement knows how it went
-	unassigned time.Duration      // stall-proof time at which the stream was left without a worker
-	told       bool               // the client knows that it waits
+	serving       *attempt.Attempt   // nil while none serves the stream
+	handover      *handover.Handover // under way, or nil
+	reported      *attempt.Attempt   // of which the placement knows how it went
+	unassigned    time.Duration      // stall-proof time at which the stream was left without a worker
+	waitAnnounced bool               // the client knows that it waits
 }
 
 // ending is why a stream has to end: complete with a finish reason, or in an error.
@@ -51,9 +51,9 @@ func (a *assignment) begin() {
 // move begins a handover from a worker that is lost for a cause, or from nobody.
 func (a *assignment) move(place *placement.Request, cause string) {
 	a.depends.on(place, nil)
-	a.handover = handover.New(a.view.told(), cause, place, a.unassigned, a.cfg.Handover, a.handoverDeps())
+	a.handover = handover.New(a.view.announced(), cause, place, a.unassigned, a.cfg.Handover, a.handoverDeps())
 	a.handover.Start()
-	a.settle()
+	a.finishHandover()
 }
 
 // plan begins a planned handover.
@@ -87,7 +87,7 @@ func (a *assignment) want(r placement.Request) *placement.Request {
 // granted gives the handover its place, unless that is out of date.
 func (a *assignment) granted(e granted) {
 	h := a.handover
-	if h == nil || h.Place != e.place || h.State() != migration.Initiating || !a.deps.Placement.Holds(e.place, e.link) {
+	if h == nil || h.Place != e.place || h.State() != migration.Initiating || !a.deps.Placement.HasPlace(e.place, e.link) {
 		return
 	}
 	if !h.SourceServes() {
@@ -100,10 +100,10 @@ func (a *assignment) granted(e granted) {
 // waiting tells the client, once, that there is no worker.
 func (a *assignment) waiting(e waiting) {
 	h := a.handover
-	if a.told || h == nil || h.Place != e.place || h.SourceServes() || h.State() != migration.Initiating {
+	if a.waitAnnounced || h == nil || h.Place != e.place || h.SourceServes() || h.State() != migration.Initiating {
 		return
 	}
-	a.told = true
+	a.waitAnnounced = true
 	a.log.Info("waiting for a worker", zap.String("reason", e.reason))
 	a.view.wait()
 	a.stream.Log.Mark(&wirepb.Waiting{Reason: e.reason, TimeoutMs: uint64(max(0, h.Remaining()).Milliseconds())})
@@ -128,35 +128,35 @@ func (a *assignment) lost(e lost) *ending {
 // has been asked for again already; else it is nil, and the worker is not to be taken again if there is another.
 func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
 	a.stream.Log.Fence()
-	gone, moved := a.present(), a.serving != nil
-	left := string(cause) // why the worker that the client knows was left
+	former, moved := a.present(), a.serving != nil
+	reason := string(cause) // why the worker that the client knows was left
 	if moved {
-		a.end(migration.SourceLost, left) // of a planned handover
+		a.end(migration.SourceLost, reason) // of a planned handover
 	}
-	a.blame.lost(cause, a.stream.Log.Len(), a.stream.Log.Exhausted(), a.deps.Placement.Proven(gone.Link))
+	a.blame.lost(cause, a.stream.Log.Len(), a.stream.Log.Exhausted(), a.deps.Placement.Proven(former.Link))
 	if failing(cause) {
-		a.report(gone, false)
+		a.report(former, false)
 	}
 	switch {
 	case moved:
-		a.leaveServing(queued)
-		a.unassigned, a.told = a.deps.Clock.Now(), false
-		a.log.Warn("worker failed - initiating connection migration", zap.String("worker", gone.Link.Worker()), zap.String("cause", left))
+		a.detachServing(queued)
+		a.unassigned, a.waitAnnounced = a.deps.Clock.Now(), false
+		a.log.Warn("worker failed - initiating connection migration", zap.String("worker", former.Link.Worker()), zap.String("cause", reason))
 	case queued != nil:
-		left = a.handover.Cause
+		reason = a.handover.Cause
 		a.handover.TargetLost(string(cause))
-		a.settle()
+		a.finishHandover()
 	default:
-		left = a.handover.Cause
+		reason = a.handover.Cause
 		a.end(undone(cause), string(cause))
 	}
-	if end := a.hopeless(moved, cause); end != nil {
+	if end := a.endingAfter(moved, cause); end != nil {
 		return end
 	}
 	if queued == nil {
-		queued = a.place(gone.Link.Worker())
+		queued = a.place(former.Link.Worker())
 	}
-	a.move(queued, left)
+	a.move(queued, reason)
 	return nil
 }
 
@@ -188,8 +188,8 @@ func (a *assignment) report(of *attempt.Attempt, ok bool) {
 	a.deps.Placement.Report(of.Place, of.Link, ok)
 }
 
-// leaveServing takes the stream back from the worker that serves it, and its place unless that is queued again.
-func (a *assignment) leaveServing(queued *placement.Request) {
+// detachServing takes the stream back from the worker that serves it, and its place unless that is queued again.
+func (a *assignment) detachServing(queued *placement.Request) {
 	a.serving.Leave()
 	if queued == nil {
 		a.deps.Placement.Release(a.serving.Place)
@@ -198,8 +198,8 @@ func (a *assignment) leaveServing(queued *placement.Request) {
 	a.states.Cut(a.stream.Log.Len())
 }
 
-// hopeless returns why a stream that has no worker is to get no other; nil if it is.
-func (a *assignment) hopeless(moved bool, cause link.Cause) *ending {
+// endingAfter returns why a stream that has lost its worker for a cause has to end; nil if it is to get another.
+func (a *assignment) endingAfter(moved bool, cause link.Cause) *ending {
 	switch {
 	case a.stream.Log.Len() == uint64(a.stream.Request.GetMaxTokens()):
 		return &ending{finish: "length"} // there is nothing left to generate; only the worker's last word is missing
@@ -233,7 +233,7 @@ func (a *assignment) Cut(source, target *attempt.Attempt) (credit, cut uint64, o
 	if credit, cut, ok = a.depends.cut(source, target); ok {
 		a.serving = nil
 		a.states.Cut(cut)
-		a.unassigned, a.told, a.blame.began = a.deps.Clock.Now(), false, cut
+		a.unassigned, a.waitAnnounced, a.blame.began = a.deps.Clock.Now(), false, cut
 	}
 	return credit, cut, ok
 }
@@ -245,12 +245,12 @@ func (a *assignment) Show(h *handover.Handover) { a.view.moves(h) }
 func (a *assignment) end(event migration.Event, reason string) {
 	if a.handover != nil {
 		a.handover.End(event, reason)
-		a.settle()
+		a.finishHandover()
 	}
 }
 
-// settle accounts for a handover that is over.
-func (a *assignment) settle() {
+// finishHandover draws the conclusions of a handover that is over; while one is under way it does nothing.
+func (a *assignment) finishHandover() {
 	h := a.handover
 	if h == nil || !h.Over() {
 		return
@@ -260,7 +260,7 @@ func (a *assignment) settle() {
 	r := h.Record()
 	switch {
 	case h.State() == migration.Completed:
-		a.deps.Placement.Settled(h.Place)
+		a.deps.Placement.HandoverEnded(h.Place)
 		a.serve(h, r)
 	case a.serving != nil: // it stays where it was
 		a.states.Serving(a.serving)
@@ -275,7 +275,7 @@ func (a *assignment) settle() {
 	}
 }
 
-// serve takes note that the target of a handover serves the stream, as the client has been told.
+// serve makes the target of a handover the serving attempt, as the client has been told.
 func (a *assignment) serve(h *handover.Handover, r migration.Record) {
 	a.serving = h.Target
 	a.states.Serving(a.serving)
@@ -307,7 +307,7 @@ func (a *assignment) release() {
 func (a *assignment) check() *ending {
 	if a.sourceServes() {
 		a.handover.Check()
-		a.settle()
+		a.finishHandover()
 	}
 	a.states.Check()
 	if a.remaining() > 0 {
@@ -350,12 +350,12 @@ func (a *assignment) remaining() time.Duration {
 // nextCheck returns when to look at the time again: tokens move the deadline without waking the owner, and the
 // first ones bring it nearer. A deadline that has passed without effect is looked at again now and then.
 func (a *assignment) nextCheck() time.Duration {
-	left := a.remaining()
-	if left <= 0 {
-		left = a.cfg.Tokens.TokenMin
+	wait := a.remaining()
+	if wait <= 0 {
+		wait = a.cfg.Tokens.TokenMin
 	}
 	if a.sourceServes() {
-		left = min(left, a.handover.Remaining(), handover.TokenPause)
+		wait = min(wait, a.handover.Remaining(), handover.TokenPause)
 	}
-	return max(clock.Tick, min(left, a.cfg.Tokens.TokenMin))
+	return max(clock.Tick, min(wait, a.cfg.Tokens.TokenMin))
 }

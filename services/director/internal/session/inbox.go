@@ -72,7 +72,7 @@ func (b *inbox) put(event any) bool {
 	return true
 }
 
-func (b *inbox) take() []any {
+func (b *inbox) dequeue() []any {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	events := b.events
@@ -85,5 +85,5 @@ func (b *inbox) close() []any {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
-	return b.take()
+	return b.dequeue()
 }

@@ -55,7 +55,7 @@ func (m *Manager) Create(who Identity, request *wirepb.Request, open Open) *Sess
 	return s
 }
 
-// Retire takes note that a session has ended: what it held is given back, how it ended stays listed for a while.
+// Retire removes a session that has ended from those that run; how it ended stays listed for the retention.
 func (m *Manager) Retire(s *Session) {
 	last := Listed{s.who.ConnectionID, s.Snapshot()}
 	m.mu.Lock()

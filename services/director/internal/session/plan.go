@@ -53,7 +53,7 @@ func (s *Session) busy(p *handover.Plan) string {
 
 // decline answers a plan that is not begun: its record stays in Idle. It may be called from any goroutine.
 func (s *Session) decline(p *handover.Plan, reason string) {
-	swap := migration.NewSwap(migration.Planned, s.told(), p.Cause, time.Now())
+	swap := migration.NewSwap(migration.Planned, s.announced(), p.Cause, time.Now())
 	swap.To, swap.Reason = p.To, reason
 	r := swap.Record(time.Now())
 	r.ConnectionID, r.StreamID = s.who.ConnectionID, s.who.StreamID

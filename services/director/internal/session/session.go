@@ -41,7 +41,7 @@ type Deps struct {
 	Swaps       func(migration.Record) // called once for each handover that is over, placements aside
 	Tokens      *token.Issuer
 	Checkpoints checkpoint.Store
-	Turns       *checkpoint.Turns
+	Limiter     *checkpoint.Limiter
 }
 
 // Leg carries a stream to its client, from the stream's log. It tells the session ClientLeft and ClientRead.
@@ -61,8 +61,8 @@ type Open func(log *stream.Log, tell func(event any)) Leg
 // ErrClientStalled closes the leg to a client that read nothing for too long: an error frame could not be written.
 var ErrClientStalled = wire.Errorf(wire.CodeClientStall, "client read nothing for too long")
 
-// errLeft closes the leg to a client that nothing reaches any more.
-var errLeft = wire.Errorf(wire.CodeCancelled, "the client has gone")
+// errClientGone closes the leg to a client that nothing reaches any more.
+var errClientGone = wire.Errorf(wire.CodeCancelled, "the client has gone")
 
 // Session is one stream. Run is its owner.
 type Session struct {
@@ -98,7 +98,7 @@ func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps
 		Log: s.record, Tokens: deps.Tokens, Push: s.leg.Push, Post: s.tell,
 	}
 	a.states = checkpoint.NewKeeper(a.stream, cfg.Checkpoint, checkpoint.Deps{
-		Store: deps.Checkpoints, Turns: deps.Turns, Peer: deps.Placement.Peer, Clock: deps.Clock, Log: s.log,
+		Store: deps.Checkpoints, Limiter: deps.Limiter, Peer: deps.Placement.Peer, Clock: deps.Clock, Log: s.log,
 	}, func(f func()) bool { return s.inbox.put(f) })
 	return s
 }
@@ -121,15 +121,15 @@ func (s *Session) serve(ctx context.Context, timer *time.Timer) error {
 	for !s.over || !s.delivered {
 		select {
 		case <-ctx.Done():
-			s.left(context.Cause(ctx), "the connection ended", "")
-			return errLeft
+			s.cancelled(context.Cause(ctx), "the connection ended", "")
+			return errClientGone
 		case <-s.inbox.ready:
-			left := false
-			for _, event := range s.inbox.take() { // all: some wait for an answer
-				left = s.handle(event) || left
+			clientGone := false
+			for _, event := range s.inbox.dequeue() { // all: some wait for an answer
+				clientGone = s.handle(event) || clientGone
 			}
-			if left {
-				return errLeft
+			if clientGone {
+				return errClientGone
 			}
 		case <-timer.C:
 			if s.leg.Stalled() >= s.cfg.ClientStall {
@@ -172,7 +172,7 @@ func (s *Session) release() {
 }
 
 // handle acts on one event, and reports whether the client is gone.
-func (s *Session) handle(event any) (left bool) {
+func (s *Session) handle(event any) (clientGone bool) {
 	switch e := event.(type) {
 	case ClientLeft:
 		return s.clientLeft(e)
@@ -191,7 +191,7 @@ func (s *Session) handle(event any) (left bool) {
 			s.conclude(s.react(event))
 		}
 	}
-	s.assignment.settle()
+	s.assignment.finishHandover()
 	return false
 }
 
@@ -266,14 +266,14 @@ func (s *Session) clientLeft(e ClientLeft) bool {
 	if e.Cancelled {
 		how, words = "cancelled by the client", "stream cancelled by the client"
 	}
-	s.left(e.Err, how, words)
+	s.cancelled(e.Err, how, words)
 	s.over = true
 	return true
 }
 
-// left ends the session of a client that has left, since its stream or its connection ended in cause. Whoever said no goodbye is lost, whatever the words
-// say.
-func (s *Session) left(cause error, how, words string) {
+// cancelled ends the session of a client that has gone, since its stream or its connection ended in cause. A client that
+// said no goodbye is called lost, whatever the words say.
+func (s *Session) cancelled(cause error, how, words string) {
 	if wire.LostPeer(cause) {
 		how, words = "client lost", "stream ends: client lost"
 	}
@@ -292,7 +292,7 @@ func (s *Session) ended(e attempt.Ended) *ending {
 			return nil
 		}
 		a.handover.Verified() // there was nothing left to generate
-		a.settle()
+		a.finishHandover()
 	}
 	if a.present() != e.Attempt {
 		return nil

@@ -105,8 +105,8 @@ func (v *View) moves(h *handover.Handover) {
 	v.swap = shown
 }
 
-// told returns the label of the worker that the client was told last.
-func (v *View) told() string { return v.log.Status().Worker }
+// announced returns the label of the worker that the client was told last.
+func (v *View) announced() string { return v.log.Status().Worker }
 
 func (v *View) swapped() uint32 {
 	v.mu.Lock()
