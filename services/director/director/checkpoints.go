@@ -108,8 +108,8 @@ func (c *checkpoints) Allow(t *wirepb.Token) error { return c.grants.Allow(t) }
 // Drop forgets a session's state.
 func (c *checkpoints) Drop(id uint64) { c.store.Drop(c.key(id)) }
 
-// checkpointsDocument is what is kept here, what became of the migration tokens that were shown for it, and how checkpoints
-// go on, wherever they are kept.
+// checkpointsDocument is what is kept here, what became of the migration tokens that were shown for it, and how
+// checkpoints go on, wherever they are kept.
 type checkpointsDocument struct {
 	Bytes  int          `json:"bytes"` // compressed
 	Tokens token.Counts `json:"migration_tokens"`

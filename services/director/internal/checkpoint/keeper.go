@@ -1,6 +1,6 @@
-// Package checkpoint keeps the states of stateful engines for the case that their worker dies: when they are taken, where they are kept, and where the
-// next worker finds the newest. It is told which attempt serves a stream, where that was cut off, and when the stream has gone; nothing else in a
-// director knows that there are checkpoints.
+// Package checkpoint keeps the states of stateful engines for the case that their worker dies: when they are taken,
+// where they are kept, and where the next worker finds the newest. It is told which attempt serves a stream, where that
+// was cut off, and when the stream has gone; nothing else in a director knows that there are checkpoints.
 package checkpoint
 
 import (
@@ -39,13 +39,13 @@ type Config struct {
 type Deps struct {
 	Store   Store
 	Limiter *Limiter
-	Peer    func(label string) *link.Link // a worker other than the one named that can keep states; nil if there is none
+	Peer    func(label string) *link.Link // a worker other than the one named that can store states; nil for none
 	Clock   *clock.StallProof
 	Log     *zap.Logger
 }
 
-// Keeper makes the checkpoints of one stream, and knows where the newest is. The goroutine that owns the stream owns it: whatever comes from another
-// goroutine goes through post.
+// Keeper makes the checkpoints of one stream, and knows where the newest is. The goroutine that owns the stream owns
+// it: whatever comes from another goroutine goes through post.
 type Keeper struct {
 	*attempt.Stream
 	cfg  Config
@@ -80,8 +80,9 @@ func NewKeeper(s *attempt.Stream, cfg Config, deps Deps, post func(func()) bool)
 // Serving says which attempt serves the stream, and that no handover leaves it.
 func (k *Keeper) Serving(a *attempt.Attempt) { k.serving, k.paused = a, false }
 
-// Pause says that a handover is about to leave the serving attempt. A checkpoint under way is given up, and its token taken back: whoever pulls with
-// it, late, would get what the handover has captured meanwhile, and use that up. Tokens after it lead to a later epoch.
+// Pause says that a handover is about to leave the serving attempt. A checkpoint under way is given up, and its token
+// taken back: whoever pulls with it, late, would get what the handover has captured meanwhile, and use that up. Tokens
+// after it lead to a later epoch.
 func (k *Keeper) Pause() {
 	k.paused = true
 	if k.asked == 0 && k.out == 0 {
@@ -94,8 +95,8 @@ func (k *Keeper) Pause() {
 	k.stop()
 }
 
-// Cut says that the serving attempt has been left, and that its tokens count up to a sequence. A checkpoint beyond it is forgotten: what the worker
-// made after it is no part of the stream.
+// Cut says that the serving attempt has been left, and that its tokens count up to a sequence. A checkpoint beyond it
+// is forgotten: what the worker made after it is no part of the stream.
 func (k *Keeper) Cut(sequence uint64) {
 	k.serving = nil
 	if k.sequence > sequence {
@@ -136,7 +137,8 @@ func (k *Keeper) stop() {
 	}
 }
 
-// Request asks the worker of an attempt for a snapshot of the engine's state, to be kept for a time, and returns the request's number.
+// Request asks the worker of an attempt for a snapshot of the engine's state, to be kept for a time, and returns the
+// request's number.
 func (k *Keeper) Request(a *attempt.Attempt) uint64 {
 	k.requests++
 	a.Link.Send(&wirepb.Capture{
@@ -152,8 +154,8 @@ func (k *Keeper) Forget(a *attempt.Attempt) {
 	}
 }
 
-// Check asks for a slot when the next checkpoint is due. One under way that takes longer than a transfer may is given up.
-// The owner of the stream calls it now and then.
+// Check asks for a slot when the next checkpoint is due. One under way that takes longer than a transfer may is given
+// up. The owner of the stream calls it now and then.
 func (k *Keeper) Check() {
 	switch since := k.deps.Clock.Since(k.since); {
 	case k.asked != 0 && (k.serving == nil || k.source != k.serving.Epoch):
@@ -227,7 +229,8 @@ func (k *Keeper) store(m *wirepb.Captured) {
 		keeper = k.place.Worker()
 	}
 	next := k.LastEpoch() + 1
-	token, err := k.Allow(source.Link, wirepb.Purpose_PURPOSE_STATE_TRANSFER, source.Link.Worker(), keeper, source.Epoch, next)
+	token, err := k.Allow(source.Link, wirepb.Purpose_PURPOSE_STATE_TRANSFER,
+		source.Link.Worker(), keeper, source.Epoch, next)
 	if err != nil {
 		k.fail(err)
 		return

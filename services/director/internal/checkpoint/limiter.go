@@ -10,9 +10,9 @@ import (
 const (
 	// AtOnce is how many slots each worker has: so many of its streams make checkpoints at once.
 	AtOnce = 4
-	// CooldownFactor is how many times longer than its checkpoint took a slot stays empty afterwards, up to MaxCooldown:
-	// checkpoints take a part of what machines and network can carry, and leave what remains to tokens. Where the states
-	// are many or large the checkpoints become older instead.
+	// CooldownFactor is how many times longer than its checkpoint took a slot stays empty afterwards, up to
+	// MaxCooldown: checkpoints take a part of what machines and network can carry, and leave what remains to tokens.
+	// Where the states are many or large the checkpoints become older instead.
 	CooldownFactor = 3
 	MaxCooldown    = 10 * time.Second
 	// SlotTimeout is how long a checkpoint has its slot at most, whether it is made by then or not: a worker that never
@@ -20,9 +20,9 @@ const (
 	SlotTimeout = 10 * time.Second
 )
 
-// Limiter has the streams of each worker make their checkpoints a few at a time, in the order in which they ask for a slot.
-// It is safe for concurrent use. It owns no goroutine, but timers of MaxCooldown at most, which touch nothing but itself. Its
-// lock is held across no call to a stream.
+// Limiter has the streams of each worker make their checkpoints a few at a time, in the order in which they ask for a
+// slot. It is safe for concurrent use. It owns no goroutine, but timers of MaxCooldown at most, which touch nothing but
+// itself. Its lock is held across no call to a stream.
 type Limiter struct {
 	mu sync.Mutex
 	at map[string]*lane // by label of the worker; those of which a slot is waited for, taken, or in its cooldown
@@ -57,7 +57,8 @@ type lane struct {
 // NewLimiter returns a Limiter whose slots are all free.
 func NewLimiter() *Limiter { return &Limiter{at: make(map[string]*lane)} }
 
-// Slot is the permission to make one checkpoint, which a stream waits for, or has. Its fields are guarded by the Limiter.
+// Slot is the permission to make one checkpoint, which a stream waits for, or has. Its fields are guarded by the
+// Limiter.
 type Slot struct {
 	of      *Limiter
 	label   string
@@ -66,8 +67,8 @@ type Slot struct {
 	over    bool      // given back, or not wanted any more
 }
 
-// Ask asks for a slot at a worker. granted is called once the stream has it, on any goroutine, maybe before Ask returns; it
-// must not block.
+// Ask asks for a slot at a worker. granted is called once the stream has it, on any goroutine, maybe before Ask
+// returns; it must not block.
 func (t *Limiter) Ask(label string, granted func(*Slot)) *Slot {
 	slot := &Slot{of: t, label: label, granted: granted}
 	t.mu.Lock()

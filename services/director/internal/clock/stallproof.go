@@ -70,8 +70,8 @@ const (
 	aftermath  = 2 * time.Second // how long what a stall has led to comes in afterwards
 )
 
-// Stall returns how long this process was stopped or starved, if it is only coming round: the stall goes on as far as the
-// clock knows, or has just ended. Otherwise it returns 0.
+// Stall returns how long this process was stopped or starved, if it is only coming round: the stall goes on as far as
+// the clock knows, or has just ended. Otherwise it returns 0.
 func (c *StallProof) Stall() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,9 +12,9 @@ import (
 // drainMarkTTL is how long a drain mark is kept for a label under which nobody registers.
 const drainMarkTTL = 24 * time.Hour
 
-// Drain takes a worker out of use: it gets nothing new, until Undrain, however often it registers anew within a day. Its
-// streams stay where they are; moving them is the caller's part. Unless forced, the last worker that could take streams is
-// not taken away.
+// Drain takes a worker out of use: it gets nothing new, until Undrain, however often it registers anew within a day.
+// Its streams stay where they are; moving them is the caller's part. Unless forced, the last worker that could take
+// streams is not taken away.
 func (f *Fleet) Drain(label string, force bool) error {
 	f.mu.Lock()
 	if f.workers[label] == nil && !f.hasDrainMark(label) {

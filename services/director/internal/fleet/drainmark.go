@@ -23,8 +23,8 @@ func (f *Fleet) adoptDrainMark(w *worker) {
 		zap.String("worker", w.Label), zap.String("told_by", w.DrainedBy))
 }
 
-// sendDrainMark lets a worker remember whether it is drained, if it has a link; else it is told once it has one. Telling it
-// again does no harm: what was sent on a link that broke may not have arrived. f.mu is held.
+// sendDrainMark lets a worker remember whether it is drained, if it has a link; else it is told once it has one.
+// Telling it again does no harm: what was sent on a link that broke may not have arrived. f.mu is held.
 func (f *Fleet) sendDrainMark(w *worker) {
 	if w == nil || w.link == nil {
 		return

@@ -1,7 +1,9 @@
-// Package handover moves one stream from one attempt to the next: to its first worker, away from a worker that is lost, or away from one that still
-// serves it. The twelve states are those of package migration, which decides; the one interpreter here carries out, for all three kinds.
+// Package handover moves one stream from one attempt to the next: to its first worker, away from a worker that is lost,
+// or away from one that still serves it. The twelve states are those of package migration, which decides; the one
+// interpreter here carries out, for all three kinds.
 //
-// The client knows of a handover when it is told, in the step to Completing. A planned handover leaves the source as it was up to its cut.
+// The client knows of a handover when it is told, in the step to Completing. A planned handover leaves the source as it
+// was up to its cut.
 package handover
 
 import (
@@ -39,8 +41,9 @@ type Places interface {
 
 // Owner is the owner of the stream, whose goroutine calls the handover.
 type Owner interface {
-	// Cut makes the target the attempt that the stream depends on, in place of the source, and opens the log for it: see stream.Log. It reports false if
-	// one of the two has been lost in this moment; then the event that says so is on its way.
+	// Cut makes the target the attempt that the stream depends on, in place of the source, and opens the log for it:
+	// see stream.Log. It reports false if one of the two has been lost in this moment; then the event that says so is
+	// on its way.
 	Cut(source, target *attempt.Attempt) (credit, cut uint64, ok bool)
 	// Show shows people where the handover stands.
 	Show(h *Handover)
@@ -61,13 +64,16 @@ type Plan struct {
 	To      string // label of the worker to move to; empty for any other than the present one
 	Cause   string // why, for people: drain, rebalance, operator …
 	Confirm bool   // an operator has to confirm it
-	// Arrived is called at most once, before Done, when the target has got all that it needs before the cut; nil for nobody.
+	// Arrived is called at most once, before Done, when the target has got all that it needs before the cut; nil for
+	// nobody.
 	Arrived func()
-	// Done is called once, by the goroutine of the stream's owner, when the handover is over, however it ended. Neither may block.
+	// Done is called once, by the goroutine of the stream's owner, when the handover is over, however it ended. Neither
+	// may block.
 	Done func(migration.Record)
 }
 
-// Handover is one handover. The goroutine of the stream's owner owns it; it reads the fields that begin with a capital, and changes none.
+// Handover is one handover. The goroutine of the stream's owner owns it; it reads the fields that begin with a capital,
+// and changes none.
 type Handover struct {
 	*migration.Swap                    // where the handover stands, and its record
 	Place           *placement.Request // for a place at the target
@@ -85,16 +91,16 @@ type Handover struct {
 	standby    standby
 }
 
-// New returns a handover from nobody, or from a worker of that label which is lost for a cause. The stream is without a worker since a moment of the
-// stall-proof clock. Start begins it.
+// New returns a handover from nobody, or from a worker of that label which is lost for a cause. The stream is without a
+// worker since a moment of the stall-proof clock. Start begins it.
 func New(from, cause string, place *placement.Request, unassigned time.Duration, cfg Config, deps Deps) *Handover {
 	kind := migration.Failover
 	if from == "" {
 		kind = migration.Placement
 	}
-	return &Handover{
-		cfg: cfg, deps: deps, Place: place, unassigned: unassigned, Swap: migration.NewSwap(kind, from, cause, time.Now()),
-	}
+	h := &Handover{cfg: cfg, deps: deps, Place: place, unassigned: unassigned}
+	h.Swap = migration.NewSwap(kind, from, cause, time.Now())
+	return h
 }
 
 // NewPlanned returns a handover from an attempt that serves the stream.
@@ -112,7 +118,8 @@ func (h *Handover) Start() {
 	h.advance(migration.Start)
 }
 
-// advance steps the handover with an event, carries out what follows from it, and takes what that brings as the next event.
+// advance steps the handover with an event, carries out what follows from it, and takes what that brings as the next
+// event.
 func (h *Handover) advance(event migration.Event) {
 	for more := true; more; {
 		actions, err := h.Apply(event, time.Now())
@@ -153,7 +160,8 @@ func (h *Handover) act(action migration.Action) (event migration.Event, ok bool)
 		if !h.Plan.Confirm {
 			return migration.Confirmed, true
 		}
-		h.deps.Log.Info("planned swap waits for confirmation", zap.String("from_worker", h.From), zap.String("to_worker", h.To))
+		h.deps.Log.Info("planned swap waits for confirmation",
+			zap.String("from_worker", h.From), zap.String("to_worker", h.To))
 	case migration.Open:
 		return h.open()
 	case migration.Capture:
@@ -208,8 +216,8 @@ func (h *Handover) transfer() (migration.Event, bool) {
 	return h.standby.follow()
 }
 
-// pivot leaves the source. One that is lost was fenced then; one that serves is left right behind its next token, so that the target has the whole
-// interval to the one after it.
+// pivot leaves the source. One that is lost was fenced then; one that serves is left right behind its next token, so
+// that the target has the whole interval to the one after it.
 func (h *Handover) pivot() (migration.Event, bool) {
 	if h.source == nil {
 		return migration.Pivoted, true
@@ -275,7 +283,8 @@ func (h *Handover) Granted(l *link.Link) {
 func (h *Handover) Begun(m *wirepb.Begin) bool {
 	digest, tokens := h.log().Digest()
 	if m.GetNextSequence() != h.Cut+1 || tokens != h.Cut || !digest.Equal(m.GetDigest()) {
-		h.deps.Log.Error("target's prefix differs", zap.String("worker", h.To), zap.Uint64("sequence", m.GetNextSequence()), zap.Uint64("cut", h.Cut))
+		h.deps.Log.Error("target's prefix differs",
+			zap.String("worker", h.To), zap.Uint64("sequence", m.GetNextSequence()), zap.Uint64("cut", h.Cut))
 		return false
 	}
 	if h.State() == migration.TransferringState {
@@ -291,7 +300,8 @@ func (h *Handover) Verified() {
 	}
 }
 
-// End ends the handover with the event that says why it does not come to its end. It does nothing if the handover is over.
+// End ends the handover with the event that says why it does not come to its end. It does nothing if the handover is
+// over.
 func (h *Handover) End(event migration.Event, reason string) {
 	if !h.Over() {
 		h.Reason = reason

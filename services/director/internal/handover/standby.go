@@ -12,7 +12,8 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// This file is what a planned handover does with its target while the source still serves: bring it to where the stream is, and hand over.
+// This file is what a planned handover does with its target while the source still serves: bring it to where the stream
+// is, and hand over.
 
 const (
 	// nearEnough is how many tokens a standby may lack: they travel with the pivot.
@@ -54,15 +55,17 @@ func (s *standby) open() {
 func (s *standby) fetch() {
 	if token := s.allow(s.source, wirepb.Purpose_PURPOSE_STATE_TRANSFER); token != nil {
 		s.target.Link.Send(&wirepb.Fetch{
-			Session: s.target.ID, Epoch: s.target.Epoch, Addr: s.source.Link.MgmtAddr(), Token: token, Sequence: s.needs,
-			TimeoutMs: uint64(s.timeout.Milliseconds()),
+			Session: s.target.ID, Epoch: s.target.Epoch, Addr: s.source.Link.MgmtAddr(), Token: token,
+			Sequence: s.needs, TimeoutMs: uint64(s.timeout.Milliseconds()),
 		})
 	}
 }
 
-// allow makes the migration token that the target is to show, and gives it to the holder. Without one the handover has to wait.
+// allow makes the migration token that the target is to show, and gives it to the holder. Without one the handover has
+// to wait.
 func (s *standby) allow(holder *attempt.Attempt, purpose wirepb.Purpose) *wirepb.Token {
-	token, err := s.target.Allow(holder.Link, purpose, s.source.Link.Worker(), s.target.Link.Worker(), s.source.Epoch, s.target.Epoch)
+	token, err := s.target.Allow(holder.Link, purpose,
+		s.source.Link.Worker(), s.target.Link.Worker(), s.source.Epoch, s.target.Epoch)
 	if err != nil {
 		s.log.Debug("planned swap waits for a token", zap.Error(err))
 	}

@@ -41,8 +41,8 @@ func (s *Service) Drain(ctx context.Context, label string, timeout time.Duration
 	return moves, err
 }
 
-// Leaving empties an instance of a worker that is about to stop, in the background. No operator is asked: it stops in any
-// case.
+// Leaving empties an instance of a worker that is about to stop, in the background. No operator is asked: it stops in
+// any case.
 func (s *Service) Leaving(label, instance string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

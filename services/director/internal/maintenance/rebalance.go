@@ -19,8 +19,8 @@ const maxFailures = 10
 
 var errTooManyFailures = errors.New("too many swaps failed")
 
-// Rebalance moves sessions from the fullest worker to the emptiest until no move would make them more even: measured
-// in sessions by capacity, among workers with the same engine. It begins Config.SwapsPerSecond. progress must not block.
+// Rebalance moves sessions from the fullest worker to the emptiest until no move would make them more even: measured in
+// sessions by capacity, among workers with the same engine. It begins Config.SwapsPerSecond. progress must not block.
 func (s *Service) Rebalance(ctx context.Context, progress func(Moves)) (Moves, error) {
 	s.log.Info("rebalancing")
 	m := s.newMover("rebalance", s.cfg.Confirm)

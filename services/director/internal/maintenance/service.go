@@ -1,6 +1,6 @@
-// Package maintenance moves sessions on purpose: one at an operator's wish, all of a worker that is drained, some to even out
-// the load. How one session moves is the session's own affair (see package session); this package decides which ones,
-// where to and how many at once.
+// Package maintenance moves sessions on purpose: one at an operator's wish, all of a worker that is drained, some to
+// even out the load. How one session moves is the session's own affair (see package session); this package decides
+// which ones, where to and how many at once.
 package maintenance
 
 import (
@@ -58,8 +58,8 @@ func (s *Service) Close() {
 	s.running.Wait()
 }
 
-// Swap moves one session and returns how that went. Stream 0 is the only one of the connection; to may be empty, for any
-// other worker. If ctx ends before the cut, the session stays where it is.
+// Swap moves one session and returns how that went. Stream 0 is the only one of the connection; to may be empty, for
+// any other worker. If ctx ends before the cut, the session stays where it is.
 func (s *Service) Swap(ctx context.Context, connectionID string, stream uint64, to string) (migration.Record, error) {
 	found, err := s.sessions.Find(connectionID, stream)
 	if err != nil {

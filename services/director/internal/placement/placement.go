@@ -1,6 +1,6 @@
 // Package placement decides which worker gets a stream that needs one, and when: who waits and why, in which order they
-// go, how many handovers may be under way. It queues by itself what a lost worker had, and gives workers that fail a cooldown.
-// Which workers a stream may go to, and which of several it goes to, is package routing's part.
+// go, how many handovers may be under way. It queues by itself what a lost worker had, and gives workers that fail a
+// cooldown. Which workers a stream may go to, and which of several it goes to, is package routing's part.
 package placement
 
 import (
@@ -33,7 +33,8 @@ type Placement struct {
 	cooldowns cooldowns
 }
 
-// New returns the Placement that f tells of its workers, before the first one registers. It uses up random. Close ends it.
+// New returns the Placement that f tells of its workers, before the first one registers. It uses up random. Close ends
+// it.
 func New(cfg Config, router *routing.Router, random rand.Source, f *fleet.Fleet, log *zap.Logger) *Placement {
 	p := &Placement{fleet: f, scheduler: scheduler{
 		cfg: cfg, router: router, queues: queues{byNeed: map[routing.Need]*queue{}}, byLink: map[*link.Link]*worker{},

@@ -8,10 +8,10 @@ import (
 	"github.com/connswap/connswap/shared/migration"
 )
 
-// Session is the owner of a stream, as placement sees it. Its methods are called in the order in which things happened, one
-// at a time of all sessions, on whichever goroutine happens to deliver: with none of placement's locks held, but maybe
-// within another session's call of Queue or Release. So they never block, and whoever calls placement holds no lock that
-// they take.
+// Session is the owner of a stream, as placement sees it. Its methods are called in the order in which things happened,
+// one at a time of all sessions, on whichever goroutine happens to deliver: with none of placement's locks held, but
+// maybe within another session's call of Queue or Release. So they never block, and whoever calls placement holds no
+// lock that they take.
 type Session interface {
 	// Granted says that r has a place at l. Only with this the epoch of the attempt is drawn, by the stream's owner.
 	Granted(r *Request, l *link.Link)
@@ -23,8 +23,8 @@ type Session interface {
 }
 
 // Request is one session's request for a place at a worker, and the place that it was granted: there is no other record
-// of either. The fields that begin with a capital are the session's: it sets them before Queue, and changes them while the
-// request neither waits nor has a place, or in Lost. The others are placement's.
+// of either. The fields that begin with a capital are the session's: it sets them before Queue, and changes them while
+// the request neither waits nor has a place, or in Lost. The others are placement's.
 type Request struct {
 	Session  Session
 	ID       uint64 // of the session; older sessions have lower ones

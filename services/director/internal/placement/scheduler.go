@@ -9,8 +9,8 @@ import (
 	"github.com/connswap/connswap/shared/migration"
 )
 
-// scheduler decides which request gets which place next. It calls no session: what sessions have to be told is in notices.
-// It is guarded by Placement.mu.
+// scheduler decides which request gets which place next. It calls no session: what sessions have to be told is in
+// notices. It is guarded by Placement.mu.
 type scheduler struct {
 	cfg        Config
 	router     *routing.Router
@@ -84,8 +84,8 @@ func (s *scheduler) endTrial(r *Request) {
 }
 
 // dispatch grants places to the requests that wait, in their order. It costs one look at all workers for each place
-// granted, and one for each queue that is found blocked: no request is looked at whose need another of its queue has too,
-// and did not get.
+// granted, and one for each queue that is found blocked: no request is looked at whose need another of its queue has
+// too, and did not get.
 func (s *scheduler) dispatch() {
 	for q := s.next(); q != nil && !s.closed; q = s.next() {
 		i := s.router.Pick(q.need, s.candidates)
@@ -121,8 +121,8 @@ func (s *scheduler) next() *queue {
 // atLimit reports whether as many handovers of a kind are under way as may be.
 func (s *scheduler) atLimit(kind migration.Kind) bool { return s.underWay[kind] >= s.cfg.MaxHandovers }
 
-// failoversAtLimit reports whether failovers wait for nothing but a limit. The free places are theirs: planned handovers
-// come after all streams that have no worker.
+// failoversAtLimit reports whether failovers wait for nothing but a limit. The free places are theirs: planned
+// handovers come after all streams that have no worker.
 func (s *scheduler) failoversAtLimit() bool {
 	return slices.ContainsFunc(s.queues.all, func(q *queue) bool {
 		return q.need.Kind == migration.Failover && s.reason(q) == routing.Limit
@@ -140,8 +140,8 @@ func (s *scheduler) reason(q *queue) routing.Reason {
 	return q.reason
 }
 
-// notifyWaiting tells the sessions of a queue why they wait, each once. Waiting for others to be moved is short, and not
-// worth a notice.
+// notifyWaiting tells the sessions of a queue why they wait, each once. Waiting for others to be moved is short, and
+// not worth a notice.
 func (s *scheduler) notifyWaiting(q *queue) {
 	if !q.blocked || len(q.unnotified) == 0 {
 		return

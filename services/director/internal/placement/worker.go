@@ -72,7 +72,8 @@ func (p *Placement) change(l *link.Link, change func(w *worker)) {
 	}
 }
 
-// Latency is where the times between tokens of a worker's streams go, as the streams measure them; nil if nobody needs them.
+// Latency is where the times between tokens of a worker's streams go, as the streams measure them; nil if nobody needs
+// them.
 func (p *Placement) Latency(l *link.Link) *routing.Latency {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,7 +83,8 @@ func (p *Placement) Latency(l *link.Link) *routing.Latency {
 	return nil
 }
 
-// On returns the ids of the sessions that have a place at a worker, in the order in which they move. If instance is not empty, it has to be that one.
+// On returns the ids of the sessions that have a place at a worker, in the order in which they move. If instance is not
+// empty, it has to be that one.
 func (p *Placement) On(label, instance string) []uint64 {
 	l, err := p.fleet.Link(label)
 	if err != nil || l == nil || instance != "" && l.Peer().Instance != instance {
@@ -109,7 +111,8 @@ func (p *Placement) Blocker(fingerprint, label string) string {
 	return routing.Unschedulable(n, p.candidates).Words(n)
 }
 
-// Alternative reports whether a worker other than the one to avoid, and sound as far as is known, could take a stream now.
+// Alternative reports whether a worker other than the one to avoid, and sound as far as is known, could take a stream
+// now.
 func (p *Placement) Alternative(n routing.Need) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

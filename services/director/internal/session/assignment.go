@@ -17,8 +17,9 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// assignment is which worker has the stream: the attempt that serves it, and the handover under way to the next. The session's goroutine owns it. Until
-// the stream is over it has a serving attempt, or a handover, or both while the handover's source serves.
+// assignment is which worker has the stream: the attempt that serves it, and the handover under way to the next. The
+// session's goroutine owns it. Until the stream is over it has a serving attempt, or a handover, or both while the
+// handover's source serves.
 type assignment struct {
 	cfg     Config
 	deps    Deps
@@ -42,7 +43,7 @@ type ending struct {
 	err    *wire.Error
 }
 
-// begin wants the first worker.
+// begin asks for the first worker.
 func (a *assignment) begin() {
 	a.unassigned = a.deps.Clock.Now()
 	a.move(a.place(""), "")
@@ -59,35 +60,44 @@ func (a *assignment) move(place *placement.Request, cause string) {
 // plan begins a planned handover.
 func (a *assignment) plan(p *handover.Plan) {
 	a.states.Pause()
-	place := a.want(placement.Request{Kind: migration.Planned, Need: routing.Need{Avoid: a.serving.Link.Worker(), Only: p.To}})
+	place := a.request(placement.Request{
+		Kind: migration.Planned, Need: routing.Need{Avoid: a.serving.Link.Worker(), Only: p.To},
+	})
 	a.depends.plans(place)
 	a.handover = handover.NewPlanned(a.serving, place, p, a.cfg.Handover, a.handoverDeps())
 	a.handover.Start()
 }
 
 func (a *assignment) handoverDeps() handover.Deps {
-	return handover.Deps{Stream: a.stream, States: a.states, Places: a.deps.Placement, Owner: a, Clock: a.deps.Clock, Log: a.log}
+	return handover.Deps{
+		Stream: a.stream, States: a.states, Places: a.deps.Placement, Owner: a, Clock: a.deps.Clock, Log: a.log,
+	}
 }
 
-// place returns a wish for a worker other than avoid, if there is another. What the stream had before has been given back.
+// place returns a wish for a worker other than avoid, if there is another. What the stream had before has been given
+// back.
 func (a *assignment) place(avoid string) *placement.Request {
 	r := placement.Request{Kind: a.depends.kind, Need: routing.Need{Avoid: avoid}}
 	if a.depends.own != nil {
 		r.BadTries = a.depends.own.BadTries
 	}
-	return a.want(r)
+	return a.request(r)
 }
 
-func (a *assignment) want(r placement.Request) *placement.Request {
-	r.Session, r.ID, r.Started, r.Priority = &a.depends, a.stream.ID, a.view.started.Unix(), a.stream.Request.GetPriority()
-	r.Need.Fingerprint = a.view.Fingerprint()
+// request fills in what all requests of the stream have in common.
+func (a *assignment) request(r placement.Request) *placement.Request {
+	r.Session, r.ID, r.Started = &a.depends, a.stream.ID, a.view.started.Unix()
+	r.Priority, r.Need.Fingerprint = a.stream.Request.GetPriority(), a.view.Fingerprint()
 	return &r
 }
 
 // granted gives the handover its place, unless that is out of date.
 func (a *assignment) granted(e granted) {
 	h := a.handover
-	if h == nil || h.Place != e.place || h.State() != migration.Initiating || !a.deps.Placement.HasPlace(e.place, e.link) {
+	if h == nil || h.Place != e.place || h.State() != migration.Initiating {
+		return
+	}
+	if !a.deps.Placement.HasPlace(e.place, e.link) {
 		return
 	}
 	if !h.SourceServes() {
@@ -124,8 +134,9 @@ func (a *assignment) lost(e lost) *ending {
 	return nil
 }
 
-// lose gives up the attempt that the stream depends on, and moves on, unless the stream has to end. If the worker's link is lost, queued is the place that
-// has been asked for again already; else it is nil, and the worker is not to be taken again if there is another.
+// lose gives up the attempt that the stream depends on, and moves on, unless the stream has to end. If the worker's
+// link is lost, queued is the place that has been asked for again already; else it is nil, and the worker is not to be
+// taken again if there is another.
 func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
 	a.stream.Log.Fence()
 	former, moved := a.present(), a.serving != nil
@@ -141,7 +152,8 @@ func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
 	case moved:
 		a.detachServing(queued)
 		a.unassigned, a.waitAnnounced = a.deps.Clock.Now(), false
-		a.log.Warn("worker failed - initiating connection migration", zap.String("worker", former.Link.Worker()), zap.String("cause", reason))
+		a.log.Warn("worker failed - initiating connection migration",
+			zap.String("worker", former.Link.Worker()), zap.String("cause", reason))
 	case queued != nil:
 		reason = a.handover.Cause
 		a.handover.TargetLost(string(cause))
@@ -160,7 +172,8 @@ func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
 	return nil
 }
 
-// present returns the attempt that the stream depends on: the serving one, or the one that it is moving to; nil if there is none.
+// present returns the attempt that the stream depends on: the serving one, or the one that it is moving to; nil if
+// there is none.
 func (a *assignment) present() *attempt.Attempt {
 	if a.serving == nil && a.handover != nil {
 		return a.handover.Target
@@ -204,9 +217,11 @@ func (a *assignment) endingAfter(moved bool, cause link.Cause) *ending {
 	case a.stream.Log.Len() == uint64(a.stream.Request.GetMaxTokens()):
 		return &ending{finish: "length"} // there is nothing left to generate; only the worker's last word is missing
 	case a.blame.deaths >= a.cfg.MaxWorkerDeaths:
-		return &ending{err: wire.Errorf(wire.CodePoison, "stopped after %d workers in a row died serving this stream; the last: %s", a.blame.deaths, cause)}
+		return &ending{err: wire.Errorf(wire.CodePoison,
+			"stopped after %d workers in a row died serving this stream; the last: %s", a.blame.deaths, cause)}
 	case moved && a.blame.moved() > a.cfg.MaxSwapsPerMinute:
-		return &ending{err: wire.Errorf(wire.CodeSwapLimit, "the stream was moved %d times within a minute", a.cfg.MaxSwapsPerMinute)}
+		return &ending{err: wire.Errorf(wire.CodeSwapLimit,
+			"the stream was moved %d times within a minute", a.cfg.MaxSwapsPerMinute)}
 	case a.deps.Clock.Since(a.unassigned) >= a.cfg.Handover.WorkerWait:
 		return a.nobodyCame()
 	}
@@ -214,7 +229,8 @@ func (a *assignment) endingAfter(moved bool, cause link.Cause) *ending {
 }
 
 func (a *assignment) nobodyCame() *ending {
-	return &ending{err: wire.Errorf(wire.CodeNoWorker, "no worker took the stream within %v", a.cfg.Handover.WorkerWait)}
+	return &ending{err: wire.Errorf(wire.CodeNoWorker,
+		"no worker took the stream within %v", a.cfg.Handover.WorkerWait)}
 }
 
 // undone returns the event that ends a handover whose target is given up.
@@ -264,8 +280,8 @@ func (a *assignment) finishHandover() {
 		a.serve(h, r)
 	case a.serving != nil: // it stays where it was
 		a.states.Serving(a.serving)
-		a.log.Info("planned swap ended before its cut", zap.String("from_worker", r.From), zap.String("to_worker", r.To),
-			zap.String("state", r.State), zap.String("reason", r.Reason))
+		a.log.Info("planned swap ended before its cut", zap.String("from_worker", r.From),
+			zap.String("to_worker", r.To), zap.String("state", r.State), zap.String("reason", r.Reason))
 	}
 	if h.Kind != migration.Placement {
 		a.deps.Swaps(r)

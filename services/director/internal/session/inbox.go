@@ -8,7 +8,8 @@ import (
 	"github.com/connswap/connswap/services/director/internal/placement"
 )
 
-// Events for the owner of a session, besides those of package attempt and of the log. A func() is one too: it is called.
+// Events for the owner of a session, besides those of package attempt and of the log. A func() is one too: it is
+// called.
 type (
 	granted struct {
 		place *placement.Request

@@ -1,5 +1,6 @@
-// Package session is the owner of one stream: it decides what happens next, and never touches a token. Tokens go from the link's reader into the
-// stream's log, and from there to the client's leg; how the stream moves from worker to worker is the affair of package handover.
+// Package session is the owner of one stream: it decides what happens next, and never touches a token. Tokens go from
+// the link's reader into the stream's log, and from there to the client's leg; how the stream moves from worker to
+// worker is the affair of package handover.
 package session
 
 import (
@@ -50,8 +51,8 @@ type Leg interface {
 	Push()
 	// Stalled returns for how long the client has taken nothing of what waits for it, in stall-proof time.
 	Stalled() time.Duration
-	// Close ends the leg: in order if err is nil, since all has been taken; else the client's stream breaks off. Nothing of the leg runs any more when it
-	// returns.
+	// Close ends the leg: in order if err is nil, since all has been taken; else the client's stream breaks off.
+	// Nothing of the leg runs any more when it returns.
 	Close(err error)
 }
 
@@ -86,7 +87,9 @@ func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps
 		View: View{who: who, priority: request.GetPriority(), started: time.Now()}, cfg: cfg, inbox: newInbox(),
 		log: deps.Log.With(zap.String("connection.id", who.ConnectionID), zap.Uint64("stream.id", who.StreamID)),
 	}
-	limits := stream.Config{MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Window: cfg.Window, Progress: minProgress}
+	limits := stream.Config{
+		MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Window: cfg.Window, Progress: minProgress,
+	}
 	s.record = stream.New(limits, deps.Clock, func(n stream.Notice) { s.tell(n) })
 	s.View.log = s.record
 	s.leg = open(s.record, s.tell)
@@ -94,8 +97,8 @@ func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps
 	a.cfg, a.deps, a.log, a.view, a.blame.factor = cfg, deps, s.log, &s.View, 1
 	a.depends.log, a.depends.post = s.record, s.inbox.put
 	a.stream = &attempt.Stream{
-		ID: who.ID, Connection: who.Connection, ConnectionID: who.ConnectionID, StreamID: who.StreamID, Request: request,
-		Log: s.record, Tokens: deps.Tokens, Push: s.leg.Push, Post: s.tell,
+		ID: who.ID, Connection: who.Connection, ConnectionID: who.ConnectionID, StreamID: who.StreamID,
+		Request: request, Log: s.record, Tokens: deps.Tokens, Push: s.leg.Push, Post: s.tell,
 	}
 	a.states = checkpoint.NewKeeper(a.stream, cfg.Checkpoint, checkpoint.Deps{
 		Store: deps.Checkpoints, Limiter: deps.Limiter, Peer: deps.Placement.Peer, Clock: deps.Clock, Log: s.log,
@@ -271,8 +274,8 @@ func (s *Session) clientLeft(e ClientLeft) bool {
 	return true
 }
 
-// cancelled ends the session of a client that has gone, since its stream or its connection ended in cause. A client that
-// said no goodbye is called lost, whatever the words say.
+// cancelled ends the session of a client that has gone, since its stream or its connection ended in cause. A client
+// that said no goodbye is called lost, whatever the words say.
 func (s *Session) cancelled(cause error, how, words string) {
 	if wire.LostPeer(cause) {
 		how, words = "client lost", "stream ends: client lost"
@@ -299,7 +302,8 @@ func (s *Session) ended(e attempt.Ended) *ending {
 	}
 	digest, tokens := s.record.Digest()
 	if a.serving == nil || e.M.GetTokens() != tokens || !digest.Equal(e.M.GetDigest()) {
-		s.log.Error("worker's end differs from the journal", zap.Uint64("tokens", e.M.GetTokens()), zap.Uint64("sequence", tokens))
+		s.log.Error("worker's end differs from the journal",
+			zap.Uint64("tokens", e.M.GetTokens()), zap.Uint64("sequence", tokens))
 		return a.lose(link.CauseDiverged, nil)
 	}
 	return &ending{finish: e.M.GetFinishReason()}
@@ -321,7 +325,8 @@ func (s *Session) failed(e attempt.Failed) *ending {
 	} else if e.Code == wire.CodeDiverged {
 		cause = link.CauseDiverged
 	}
-	s.log.Log(level, what, zap.String("worker", e.Link.Worker()), zap.String("code", string(e.Code)), zap.String("reason", e.Message))
+	s.log.Log(level, what,
+		zap.String("worker", e.Link.Worker()), zap.String("code", string(e.Code)), zap.String("reason", e.Message))
 	if e.Code == wire.CodeInvalid {
 		return &ending{err: wire.Errorf(e.Code, "%s", e.Message)}
 	}
@@ -341,8 +346,10 @@ func (s *Session) conclude(e *ending) {
 		}
 		digest, tokens := s.record.Digest()
 		swaps := s.swapped()
-		s.close(&wirepb.Done{FinishReason: wire.Text(e.finish), Tokens: tokens, Swaps: swaps, Digest: digest[:]}, Done, e.finish)
-		s.log.Info("stream done", zap.String("finish_reason", e.finish), zap.Uint64("tokens", tokens), zap.Uint32("swaps", swaps))
+		done := &wirepb.Done{FinishReason: wire.Text(e.finish), Tokens: tokens, Swaps: swaps, Digest: digest[:]}
+		s.close(done, Done, e.finish)
+		s.log.Info("stream done",
+			zap.String("finish_reason", e.finish), zap.Uint64("tokens", tokens), zap.Uint32("swaps", swaps))
 	}
 }
 
