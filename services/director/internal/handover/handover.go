@@ -17,6 +17,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/routing"
+	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -31,7 +32,9 @@ type Config struct {
 	FirstTokenTimeout time.Duration // for the target to go on
 }
 
-// Places is where a handover gets its place at a worker.
+// Places is where a handover gets its place at a worker: see package placement. The answer to Queue comes to the owner,
+// which passes it on to Granted. The handover releases its place when it ends without the target having become the stream's
+// worker, unless the place was lost with the target.
 type Places interface {
 	Queue(r *placement.Request)
 	Release(r *placement.Request)
@@ -72,8 +75,8 @@ type Plan struct {
 	Done func(migration.Record)
 }
 
-// Handover is one handover. The goroutine of the stream's owner owns it; it reads the fields that begin with a capital,
-// and changes none.
+// Handover is one handover. The goroutine of the stream's owner is the only one to call it, and to read the fields that
+// begin with a capital; it changes none of them. While a handover is Over nothing of it waits for anything.
 type Handover struct {
 	*migration.Swap                    // where the handover stands, and its record
 	Place           *placement.Request // for a place at the target
@@ -118,8 +121,8 @@ func (h *Handover) Start() {
 	h.advance(migration.Start)
 }
 
-// advance steps the handover with an event, carries out what follows from it, and takes what that brings as the next
-// event.
+// advance is the interpreter: it steps the handover with an event, carries out the actions that follow, and takes the event
+// that an action brings as the next one. Nothing else steps a handover, and no action calls advance.
 func (h *Handover) advance(event migration.Event) {
 	for more := true; more; {
 		actions, err := h.Apply(event, time.Now())
@@ -141,7 +144,8 @@ func (h *Handover) advance(event migration.Event) {
 	}
 }
 
-// clear gives back what a handover that is over has no use for.
+// clear gives back what a handover that is over has no use for: the place, unless the target has it for good, and a source
+// that was fenced.
 func (h *Handover) clear() {
 	if h.State() != migration.Completed && !h.lost {
 		h.deps.Places.Release(h.Place)
@@ -229,7 +233,8 @@ func (h *Handover) pivot() (migration.Event, bool) {
 	return 0, false
 }
 
-// tell makes the target the worker of the stream. If it was lost meanwhile, the event that says so is on its way.
+// tell makes the target the worker of the stream, in the log and for the client at once: what the target sent so far waits
+// in the log for this. If the target was lost meanwhile, the event that says so is on its way.
 func (h *Handover) tell() (migration.Event, bool) {
 	var m wire.Message = &wirepb.Assigned{Worker: h.To, Epoch: h.Epoch}
 	if h.Kind != migration.Placement {
@@ -279,7 +284,8 @@ func (h *Handover) Granted(l *link.Link) {
 	h.advance(migration.Granted)
 }
 
-// Begun takes the target's word where it begins. It reports false if that is not where the log ends.
+// Begun acts on the target's word where it begins, and with which prefix. It reports false if that is not where the log
+// ends, or not the text that the log has: such a target must not continue the stream.
 func (h *Handover) Begun(m *wirepb.Begin) bool {
 	digest, tokens := h.log().Digest()
 	if m.GetNextSequence() != h.Cut+1 || tokens != h.Cut || !digest.Equal(m.GetDigest()) {
@@ -315,23 +321,7 @@ func (h *Handover) TargetLost(reason string) {
 	h.End(migration.TargetLost, reason)
 }
 
-// Remaining returns how much stall-proof time is left for the present state.
-func (h *Handover) Remaining() time.Duration {
-	since := h.deps.Clock.Since(h.entered)
-	switch state := h.State(); {
-	case h.SourceServes():
-		return h.remainingStandby(state) - since
-	case state == migration.Initiating:
-		return h.cfg.WorkerWait - h.deps.Clock.Since(h.unassigned)
-	case state == migration.Verifying:
-		return h.cfg.FirstTokenTimeout - since
-	case h.Target.Link.Stateful():
-		return h.cfg.TransferTimeout - since // it gets the state, or computes everything again
-	}
-	return h.cfg.AttachTimeout - since
-}
-
-func (h *Handover) log() *log { return h.deps.Stream.Log }
+func (h *Handover) log() *stream.Log { return h.deps.Stream.Log }
 
 // SourceServes reports whether the source still serves the stream: the handover is planned, and its cut is not made.
 func (h *Handover) SourceServes() bool { return h.source != nil && h.State() <= migration.Pivoting }

@@ -140,27 +140,60 @@ func (p *Placement) cooled(w *worker) {
 	p.improved(w)
 }
 
-// declinedFor is how long a worker that declined a stream gets no other. It is short because the usual reason, a status
-// that crossed with the attempt, is over at once.
-const declinedFor = 250 * time.Millisecond
-
-// Declined says that a worker declined a stream for want of room, or because it takes none: that is no failure.
-func (p *Placement) Declined(l *link.Link) {
-	p.change(l, func(w *worker) {
-		w.Candidate.Declined = true
-		if w.declined != nil {
-			w.declined.Reset(declinedFor)
-			return
-		}
-		w.declined = time.AfterFunc(declinedFor, func() {
-			p.change(l, func(w *worker) { w.Candidate.Declined = false })
-		})
-	})
-}
-
 // unlock places whom it can, frees p.mu, and delivers what sessions have to be told.
 func (p *Placement) unlock() {
 	p.dispatch()
 	p.deliver()
 	p.mu.Unlock()
+}
+
+// deliver is called with p.mu held, and returns with it held.
+func (p *Placement) deliver() {
+	s := &p.notices
+	if s.delivering {
+		return
+	}
+	s.delivering = true
+	for len(s.pending) > 0 {
+		batch := s.pending
+		s.pending = nil
+		p.mu.Unlock()
+		for _, n := range batch {
+			p.tell(n)
+		}
+		p.mu.Lock()
+	}
+	s.delivering = false
+}
+
+func (p *Placement) tell(n notice) {
+	switch n.kind {
+	case grants:
+		n.request.Session.Granted(n.request, n.link)
+	case waits:
+		n.request.Session.Waiting(n.request, n.reason)
+	case loses:
+		p.putBack(n.loss)
+	}
+}
+
+// putBack has the sessions of a lost worker fenced, all of them, and queues again those that want it, before the first
+// new place is given: so they move in the order of their age.
+func (p *Placement) putBack(l *loss) {
+	again := make([]bool, len(l.requests))
+	for i, r := range l.requests {
+		again[i] = r.Session.Lost(r, l.link, l.cause)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, r := range l.requests {
+		if r.loss != l { // it was taken back meanwhile
+			continue
+		}
+		r.state, r.loss = idle, nil
+		if again[i] {
+			p.queues.add(r)
+		}
+	}
+	p.dispatch()
 }

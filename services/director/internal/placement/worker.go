@@ -2,6 +2,7 @@ package placement
 
 import (
 	"slices"
+	"time"
 
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/link"
@@ -60,6 +61,24 @@ func (p *Placement) Changed(l *link.Link) { p.change(l, p.refresh) }
 // other directors'.
 func (p *Placement) Reported(l *link.Link, streams int) {
 	p.change(l, func(w *worker) { w.Foreign = max(0, streams-w.Granted) })
+}
+
+// declinedFor is how long a worker that declined a stream gets no other. It is short because the usual reason, a status
+// that crossed with the attempt, is over at once.
+const declinedFor = 250 * time.Millisecond
+
+// Declined says that a worker declined a stream for want of room, or because it takes none: that is no failure.
+func (p *Placement) Declined(l *link.Link) {
+	p.change(l, func(w *worker) {
+		w.Candidate.Declined = true
+		if w.declined != nil {
+			w.declined.Reset(declinedFor)
+			return
+		}
+		w.declined = time.AfterFunc(declinedFor, func() {
+			p.change(l, func(w *worker) { w.Candidate.Declined = false })
+		})
+	})
 }
 
 // change changes a worker, if its link is up, and looks for requests that fit now.

@@ -153,11 +153,11 @@ func turnAway(ctx context.Context, stream *quic.Stream, refusal *wire.Error) {
 
 // serveStream reads the request and runs a session for it.
 func (c *connection) serveStream(ctx context.Context, stream *quic.Stream) {
-	if !c.server.begin() {
+	if !c.server.streams.acquire() {
 		c.refuse(stream, wire.Errorf(wire.CodeLimit, "the director serves as many streams as it may, %d", c.server.cfg.MaxSessions))
 		return
 	}
-	defer c.server.end()
+	defer c.server.streams.release()
 	defer c.watch.Begin()()
 	stop := unblock(ctx, stream)
 	request, err := c.readRequest(stream)
