@@ -73,7 +73,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	d = &Director{
 		cfg: cfg, versions: wire.PeerVersions(deps.Version), log: deps.Log, clock: &clock.StallProof{}, swaps: newHistory(),
 	}
-	instance := link.NewID()
+	instance := identity.NewID()
 	d.instance = instance
 	links := link.Config{
 		DirectorID: cfg.ID, Instance: instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,

@@ -2,8 +2,6 @@ package native
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +14,7 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/session"
 	streamlog "github.com/connswap/connswap/services/director/internal/stream"
+	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -120,10 +119,8 @@ func (c *connection) greet(ctx context.Context) error {
 		turnAway(ctx, stream, err)
 		return err
 	}
-	id := make([]byte, 8)
-	_, _ = rand.Read(id) // never fails (crypto/rand)
 	c.mu.Lock()
-	c.id, c.client = "conn-"+hex.EncodeToString(id), wire.Text(hello.GetClient())
+	c.id, c.client = "conn-"+identity.NewID(), wire.Text(hello.GetClient())
 	c.mu.Unlock()
 	welcome := &wirepb.Welcome{Version: wire.Version, ConnectionId: c.id, DirectorId: c.server.cfg.DirectorID}
 	if _, err = stream.Write(wire.Append(nil, welcome)); err != nil {
