@@ -73,7 +73,7 @@ func pullOverLoopback(b *testing.B, snapshot *Snapshot) {
 	go func() { served <- face.Serve(ctx, l) }()
 	defer func() { stop(); require.NoError(b, <-served) }()
 
-	p := NewPuller(PullerConfig{Network: quicnet.OS{}, TLS: clientTLS(sources), Name: "target", MaxState: 64 * mib, Log: zap.NewNop()})
+	p := NewPuller(PullerConfig{Network: quicnet.OS{}, TLS: sources[identity.Worker], Name: "target", MaxState: 64 * mib, Log: zap.NewNop()})
 	defer p.Close()
 	b.SetBytes(int64(snapshot.Size()))
 	b.ReportAllocs()

@@ -3,7 +3,6 @@ package transfer
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"math/rand/v2"
 	"sync"
@@ -163,7 +162,7 @@ func newPair(t *testing.T, n *simtest.Net) *pair {
 	p := &pair{T: t, net: n, source: n.Host("source"), target: n.Host("target"), sources: sources}
 	p.newServer()
 	p.puller = NewPuller(PullerConfig{
-		Network: p.target, TLS: clientTLS(sources), Name: "target", MaxState: 64 * mib, Log: zap.NewNop(),
+		Network: p.target, TLS: sources[identity.Worker], Name: "target", MaxState: 64 * mib, Log: zap.NewNop(),
 	})
 	return p
 }
@@ -179,12 +178,6 @@ func (p *pair) newServer() {
 	defer p.mu.Unlock()
 	p.sent, p.holder = sent, h
 	p.server = &Server{Store: NewStore(256 * mib), Show: h.show, Log: zap.New(core)}
-}
-
-func clientTLS(sources map[identity.Role]identity.Source) func(identity.Role) *tls.Config {
-	return func(peer identity.Role) *tls.Config {
-		return identity.ClientTLS(sources[identity.Worker], wire.ALPNMgmt, peer)
-	}
 }
 
 func listen(t testing.TB, nw quicnet.Network, addr string, sources map[identity.Role]identity.Source) *quicnet.Listener {

@@ -57,7 +57,7 @@ type Director struct {
 	maintenance *maintenance.Service
 	swaps       *history // that are over
 
-	serving  atomic.Bool // clients
+	serving  atomic.Bool // clients, between the start and the end of Run: readyz says so
 	instance string      // of this process
 
 	user     *quicnet.Listener

@@ -57,6 +57,8 @@ func (w *Worker) listenMgmt(addr string) (*quicnet.Listener, error) {
 	return quicnet.Listen(w.deps.Network, addr, tlsConf, conf)
 }
 
+// listenPair binds UDP and TCP on the same number. If the system chooses the number, another one is tried where it is taken
+// for TCP.
 func (w *Worker) listenPair(variable, addr string, listen func(string) (*quicnet.Listener, error)) (*quicnet.Listener, net.Listener, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -33,8 +33,8 @@ type Config struct {
 }
 
 // Places is where a handover gets its place at a worker: see package placement. The answer to Queue comes to the owner,
-// which passes it on to Granted. The handover releases its place when it ends without the target having become the stream's
-// worker, unless the place was lost with the target.
+// which passes it on to Granted. The handover releases its place when it ends without the target having become the
+// stream's worker, unless the place was lost with the target.
 type Places interface {
 	Queue(r *placement.Request)
 	Release(r *placement.Request)
@@ -121,8 +121,8 @@ func (h *Handover) Start() {
 	h.advance(migration.Start)
 }
 
-// advance is the interpreter: it steps the handover with an event, carries out the actions that follow, and takes the event
-// that an action brings as the next one. Nothing else steps a handover, and no action calls advance.
+// advance is the interpreter: it steps the handover with an event, carries out the actions that follow, and takes the
+// event that an action brings as the next one. Nothing else steps a handover, and no action calls advance.
 func (h *Handover) advance(event migration.Event) {
 	for more := true; more; {
 		actions, err := h.Apply(event, time.Now())
@@ -144,8 +144,8 @@ func (h *Handover) advance(event migration.Event) {
 	}
 }
 
-// clear gives back what a handover that is over has no use for: the place, unless the target has it for good, and a source
-// that was fenced.
+// clear gives back what a handover that is over has no use for: the place, unless the target has it for good, and a
+// source that was fenced.
 func (h *Handover) clear() {
 	if h.State() != migration.Completed && !h.lost {
 		h.deps.Places.Release(h.Place)
@@ -233,8 +233,8 @@ func (h *Handover) pivot() (migration.Event, bool) {
 	return 0, false
 }
 
-// tell makes the target the worker of the stream, in the log and for the client at once: what the target sent so far waits
-// in the log for this. If the target was lost meanwhile, the event that says so is on its way.
+// tell makes the target the worker of the stream, in the log and for the client at once: what the target sent so far
+// waits in the log for this. If the target was lost meanwhile, the event that says so is on its way.
 func (h *Handover) tell() (migration.Event, bool) {
 	var m wire.Message = &wirepb.Assigned{Worker: h.To, Epoch: h.Epoch}
 	if h.Kind != migration.Placement {
@@ -264,6 +264,8 @@ func (h *Handover) releaseSource() {
 	h.deps.Places.Release(h.source.Place)
 }
 
+// releaseTarget takes the stream back from a target that does not come to serve it. After a planned handover source and
+// target are told that its migration tokens are good for nothing any more.
 func (h *Handover) releaseTarget() {
 	h.Target.Leave()
 	if h.source != nil {
