@@ -277,10 +277,9 @@ func (s *Session) left(cause error, how, words string) {
 	if wire.LostPeer(cause) {
 		how, words = "client lost", "stream ends: client lost"
 	}
-	if words != "" {
+	if s.end(Cancelled, how) && words != "" {
 		s.log.Info(words, zap.Uint64("sequence", s.record.Len()), zap.NamedError("reason", cause))
 	}
-	s.end(Cancelled, how)
 }
 
 // ended ends the stream, if the worker ended it where the log ends.
