@@ -42,6 +42,9 @@ type Owner interface {
 	// Cut makes the target the attempt that the stream depends on, in place of the source, and opens the log for it: see stream.Log. It reports false if
 	// one of the two has been lost in this moment; then the event that says so is on its way.
 	Cut(source, target *attempt.Attempt) (credit, cut uint64, ok bool)
+	// Serve makes the target the worker of the stream, which the client is told with m: see stream.Log. It reports false if the target has been lost in
+	// this moment; then the event that says so is on its way.
+	Serve(target *attempt.Attempt, m wire.Message) (gap time.Duration, ok bool)
 	// Show shows people where the handover stands.
 	Show(h *Handover)
 }
@@ -221,7 +224,7 @@ func (h *Handover) pivot() (migration.Event, bool) {
 	return 0, false
 }
 
-// tell makes the target the worker of the stream. If it was lost meanwhile, the event that says so is on its way.
+// tell makes the target the worker of the stream.
 func (h *Handover) tell() (migration.Event, bool) {
 	var m wire.Message = &wirepb.Assigned{Worker: h.To, Epoch: h.Epoch}
 	if h.Kind != migration.Placement {
@@ -230,7 +233,7 @@ func (h *Handover) tell() (migration.Event, bool) {
 			Epoch: h.Epoch, LastSequence: h.Cut,
 		}
 	}
-	gap, ok := h.log().Serve(h.Target.Epoch, h.To, m)
+	gap, ok := h.deps.Owner.Serve(h.Target, m)
 	if !ok {
 		return 0, false
 	}

@@ -34,6 +34,7 @@ type assignment struct {
 	reported   *attempt.Attempt   // of which the placement knows how it went
 	unassigned time.Duration      // stall-proof time at which the stream was left without a worker
 	told       bool               // the client knows that it waits
+	said       *wirepb.End        // a worker's that was left in that moment: the stream is complete if its log still ends there
 }
 
 // ending is why a stream has to end: complete with a finish reason, or in an error.
@@ -200,15 +201,27 @@ func (a *assignment) leaveServing(queued *placement.Request) {
 
 // hopeless returns why a stream that has no worker is to get no other; nil if it is.
 func (a *assignment) hopeless(moved bool, cause link.Cause) *ending {
+	if end := a.complete(); end != nil {
+		return end
+	}
 	switch {
-	case a.stream.Log.Len() == uint64(a.stream.Request.GetMaxTokens()):
-		return &ending{finish: "length"} // there is nothing left to generate; only the worker's last word is missing
 	case a.blame.deaths >= a.cfg.MaxWorkerDeaths:
 		return &ending{err: wire.Errorf(wire.CodePoison, "stopped after %d workers in a row died serving this stream; the last: %s", a.blame.deaths, cause)}
 	case moved && a.blame.moved() > a.cfg.MaxSwapsPerMinute:
 		return &ending{err: wire.Errorf(wire.CodeSwapLimit, "the stream was moved %d times within a minute", a.cfg.MaxSwapsPerMinute)}
 	case a.deps.Clock.Since(a.unassigned) >= a.cfg.Handover.WorkerWait:
 		return a.nobodyCame()
+	}
+	return nil
+}
+
+// complete returns how a stream ends of which only the present worker's last word is missing; nil if there may be more to generate.
+func (a *assignment) complete() *ending {
+	switch length := a.stream.Log.Len(); {
+	case length == uint64(a.stream.Request.GetMaxTokens()):
+		return &ending{finish: "length"}
+	case a.said != nil && a.said.GetTokens() == length:
+		return &ending{finish: a.said.GetFinishReason()}
 	}
 	return nil
 }
@@ -236,6 +249,11 @@ func (a *assignment) Cut(source, target *attempt.Attempt) (credit, cut uint64, o
 		a.unassigned, a.told, a.blame.began = a.deps.Clock.Now(), false, cut
 	}
 	return credit, cut, ok
+}
+
+// Serve is part of handover.Owner.
+func (a *assignment) Serve(target *attempt.Attempt, m wire.Message) (gap time.Duration, ok bool) {
+	return a.depends.serve(target, m)
 }
 
 // Show is part of handover.Owner.
@@ -279,7 +297,6 @@ func (a *assignment) settle() {
 func (a *assignment) serve(h *handover.Handover, r migration.Record) {
 	a.serving = h.Target
 	a.states.Serving(a.serving)
-	a.depends.served(a.serving.Link.Fingerprint())
 	a.view.serve(a.serving.Link, h.Kind)
 	if h.Kind == migration.Placement {
 		a.log.Info("worker assigned", zap.String("worker", r.To), zap.Uint64("epoch", r.Epoch))
@@ -327,10 +344,10 @@ func (a *assignment) check() *ending {
 }
 
 // stuck moves a stream whose worker is healthy but produces nothing for it. If there is nowhere to go it waits
-// where it is, for as long as it would wait for a worker; then it begins anew, on the same one if need be.
+// where it is, for as long as it would wait for a worker; then it begins anew, on the same one if need be. One that is complete needs nobody.
 func (a *assignment) stuck() *ending {
 	elsewhere := routing.Need{Fingerprint: a.view.Fingerprint(), Avoid: a.serving.Link.Worker()}
-	if !a.deps.Placement.Alternative(elsewhere) && -a.remaining() < a.cfg.Handover.WorkerWait {
+	if a.complete() == nil && !a.deps.Placement.Alternative(elsewhere) && -a.remaining() < a.cfg.Handover.WorkerWait {
 		return nil
 	}
 	a.blame.stuck()
