@@ -31,7 +31,7 @@ type checkpoints struct {
 	server   *transfer.Server
 	tokens   *token.Holder
 	grants   *token.Grants // what this director allows
-	turns    *checkpoint.Turns
+	limiter  *checkpoint.Limiter
 
 	mu      sync.Mutex
 	closed  bool
@@ -45,7 +45,7 @@ func newCheckpoints(cfg config.Director, instance string, nw quicnet.Network, so
 	ctx, stop := context.WithCancel(context.Background())
 	c := &checkpoints{
 		id: cfg.ID, instance: instance, stop: stop,
-		tokens: token.NewHolder(), store: transfer.NewStore(cfg.MaxCheckpointBytes), turns: checkpoint.NewTurns(),
+		tokens: token.NewHolder(), store: transfer.NewStore(cfg.MaxCheckpointBytes), limiter: checkpoint.NewLimiter(),
 	}
 	c.grants = c.tokens.Join(instance)
 	_, c.mgmtPort, _ = net.SplitHostPort(cfg.MgmtAddr) // was checked with the configuration
@@ -108,16 +108,16 @@ func (c *checkpoints) Allow(t *wirepb.Token) error { return c.grants.Allow(t) }
 // Drop forgets a session's state.
 func (c *checkpoints) Drop(id uint64) { c.store.Drop(c.key(id)) }
 
-// checkpointsDocument is what is kept here, what became of the migration tokens that were shown for it, and how checkpoints
-// go on, wherever they are kept.
+// checkpointsDocument is what is kept here, what became of the migration tokens that were shown for it, and how
+// checkpoints go on, wherever they are kept.
 type checkpointsDocument struct {
 	Bytes  int          `json:"bytes"` // compressed
 	Tokens token.Counts `json:"migration_tokens"`
-	checkpoint.TurnCounts
+	checkpoint.Counts
 }
 
 func (c *checkpoints) status() checkpointsDocument {
-	return checkpointsDocument{Bytes: c.store.Held(), Tokens: c.tokens.Counts(), TurnCounts: c.turns.Counts()}
+	return checkpointsDocument{Bytes: c.store.Bytes(), Tokens: c.tokens.Counts(), Counts: c.limiter.Counts()}
 }
 
 // Close ends what is under way and gives everything back.

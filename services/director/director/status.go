@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/connswap/connswap/services/director/internal/door/native"
 	"github.com/connswap/connswap/services/director/internal/fleet"
-	"github.com/connswap/connswap/services/director/internal/server"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/migration"
@@ -23,7 +23,7 @@ func (d *Director) routes() http.Handler {
 		mgmt.WriteJSON(w, workersDocument{workers, waiting})
 	})
 	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, _ *http.Request) {
-		mgmt.WriteJSON(w, connectionsDocument{d.server.Connections(), d.sessions.Count()})
+		mgmt.WriteJSON(w, connectionsDocument{d.native.Connections(), d.sessions.Count()})
 	})
 	mux.HandleFunc("GET /v1/sessions", func(w http.ResponseWriter, r *http.Request) {
 		var states []session.State
@@ -55,7 +55,7 @@ type workersDocument struct {
 }
 
 type connectionsDocument struct {
-	Connections []server.Snapshot     `json:"connections"`
+	Connections []native.Snapshot     `json:"connections"`
 	Sessions    map[session.State]int `json:"sessions"` // how many in each state, of all connections
 }
 
@@ -73,7 +73,7 @@ func (d *Director) statusDocument() statusDocument {
 	workers, waiting := d.placement.Workers()
 	return statusDocument{
 		Director: d.cfg.ID, Build: wire.Build, Time: time.Now(),
-		workersDocument: workersDocument{workers, waiting}, connectionsDocument: connectionsDocument{d.server.Connections(), d.sessions.Count()},
+		workersDocument: workersDocument{workers, waiting}, connectionsDocument: connectionsDocument{d.native.Connections(), d.sessions.Count()},
 		Swaps: d.sessions.Swaps(),
 	}
 }

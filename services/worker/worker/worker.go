@@ -135,8 +135,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 	actors.Add("mgmt quic", func(ctx context.Context) error {
 		defer w.states.Close()
-		face := mgmt.Face{Health: w.health, Stream: w.serveMgmt}
-		return face.Serve(ctx, ports.mgmt)
+		server := mgmt.Server{Health: w.health, Stream: w.serveMgmt}
+		return server.Serve(ctx, ports.mgmt)
 	})
 	actors.Add("links", func(ctx context.Context) error {
 		return w.server.Serve(ctx, ports.user, ports.tether)

@@ -106,8 +106,8 @@ const ticksOfLeisure = 10
 
 // Watch judges the links once. Call it at each tick of the stall-proof clock, from one goroutine.
 //
-// If many of those that are watched as closely fall silent at once, the fault is more likely on our side: they get twice
-// the time.
+// If many of those that are watched as closely fall silent at once, the fault is more likely on our side: they get
+// twice the time.
 func (f *Fleet) Watch() {
 	if stall := f.cfg.Clock.Stall(); stall != f.stall {
 		f.stall = stall

@@ -111,7 +111,7 @@ func (l *Link) Run(ctx context.Context) (up bool, err error) {
 	running.Go(func() { l.lose(classify(controlReader{l, frames}.run())) })
 	running.Go(func() { l.lose(classify(l.readProgress(ctx))) })
 	running.Go(func() { l.lose(classify(l.acceptTokens(ctx, &running))) })
-	running.Go(func() { l.lose(l.holdTether(ctx)) })
+	running.Go(func() { l.lose(l.watchTether(ctx)) })
 
 	<-ctx.Done()
 	err = ownFault(context.Cause(ctx), l.cfg.Clock.Stall())

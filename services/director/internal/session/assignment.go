@@ -17,8 +17,9 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// assignment is which worker has the stream: the attempt that serves it, and the handover under way to the next. The session's goroutine owns it. Until
-// the stream is over it has a serving attempt, or a handover, or both while the handover's source serves.
+// assignment is which worker has the stream: the attempt that serves it, and the handover under way to the next. The
+// session's goroutine owns it. Until the stream is over it has a serving attempt, or a handover, or both while the
+// handover's source serves.
 type assignment struct {
 	cfg     Config
 	deps    Deps
@@ -29,12 +30,13 @@ type assignment struct {
 	states  *checkpoint.Keeper
 	blame   blame
 
-	serving    *attempt.Attempt   // nil while none serves the stream
-	handover   *handover.Handover // under way, or nil
-	reported   *attempt.Attempt   // of which the placement knows how it went
-	unassigned time.Duration      // stall-proof time at which the stream was left without a worker
-	told       bool               // the client knows that it waits
-	said       *wirepb.End        // a worker's that was left in that moment: the stream is complete if its log still ends there
+	serving       *attempt.Attempt   // nil while none serves the stream
+	handover      *handover.Handover // under way, or nil
+	reported      *attempt.Attempt   // of which the placement knows how it went
+	unassigned    time.Duration      // stall-proof time at which the stream was left without a worker
+	waitAnnounced bool               // the client knows that it waits
+	// left is the last word of a worker that was left in that moment: the stream is complete if its log still ends there.
+	left *wirepb.End
 }
 
 // ending is why a stream has to end: complete with a finish reason, or in an error.
@@ -43,7 +45,7 @@ type ending struct {
 	err    *wire.Error
 }
 
-// begin wants the first worker.
+// begin asks for the first worker.
 func (a *assignment) begin() {
 	a.unassigned = a.deps.Clock.Now()
 	a.move(a.place(""), "")
@@ -52,43 +54,52 @@ func (a *assignment) begin() {
 // move begins a handover from a worker that is lost for a cause, or from nobody.
 func (a *assignment) move(place *placement.Request, cause string) {
 	a.depends.on(place, nil)
-	a.handover = handover.New(a.view.told(), cause, place, a.unassigned, a.cfg.Handover, a.handoverDeps())
+	a.handover = handover.New(a.view.announced(), cause, place, a.unassigned, a.cfg.Handover, a.handoverDeps())
 	a.handover.Start()
-	a.settle()
+	a.finishHandover()
 }
 
 // plan begins a planned handover.
 func (a *assignment) plan(p *handover.Plan) {
 	a.states.Pause()
-	place := a.want(placement.Request{Kind: migration.Planned, Need: routing.Need{Avoid: a.serving.Link.Worker(), Only: p.To}})
+	place := a.request(placement.Request{
+		Kind: migration.Planned, Need: routing.Need{Avoid: a.serving.Link.Worker(), Only: p.To},
+	})
 	a.depends.plans(place)
 	a.handover = handover.NewPlanned(a.serving, place, p, a.cfg.Handover, a.handoverDeps())
 	a.handover.Start()
 }
 
 func (a *assignment) handoverDeps() handover.Deps {
-	return handover.Deps{Stream: a.stream, States: a.states, Places: a.deps.Placement, Owner: a, Clock: a.deps.Clock, Log: a.log}
+	return handover.Deps{
+		Stream: a.stream, States: a.states, Places: a.deps.Placement, Owner: a, Clock: a.deps.Clock, Log: a.log,
+	}
 }
 
-// place returns a wish for a worker other than avoid, if there is another. What the stream had before has been given back.
+// place returns a wish for a worker other than avoid, if there is another. What the stream had before has been given
+// back.
 func (a *assignment) place(avoid string) *placement.Request {
 	r := placement.Request{Kind: a.depends.kind, Need: routing.Need{Avoid: avoid}}
 	if a.depends.own != nil {
 		r.BadTries = a.depends.own.BadTries
 	}
-	return a.want(r)
+	return a.request(r)
 }
 
-func (a *assignment) want(r placement.Request) *placement.Request {
-	r.Session, r.ID, r.Started, r.Priority = &a.depends, a.stream.ID, a.view.started.Unix(), a.stream.Request.GetPriority()
-	r.Need.Fingerprint = a.view.Fingerprint()
+// request fills in what all requests of the stream have in common.
+func (a *assignment) request(r placement.Request) *placement.Request {
+	r.Session, r.ID, r.Started = &a.depends, a.stream.ID, a.view.started.Unix()
+	r.Priority, r.Need.Fingerprint = a.stream.Request.GetPriority(), a.view.Fingerprint()
 	return &r
 }
 
 // granted gives the handover its place, unless that is out of date.
 func (a *assignment) granted(e granted) {
 	h := a.handover
-	if h == nil || h.Place != e.place || h.State() != migration.Initiating || !a.deps.Placement.Holds(e.place, e.link) {
+	if h == nil || h.Place != e.place || h.State() != migration.Initiating {
+		return
+	}
+	if !a.deps.Placement.HasPlace(e.place, e.link) {
 		return
 	}
 	if !h.SourceServes() {
@@ -101,10 +112,10 @@ func (a *assignment) granted(e granted) {
 // waiting tells the client, once, that there is no worker.
 func (a *assignment) waiting(e waiting) {
 	h := a.handover
-	if a.told || h == nil || h.Place != e.place || h.SourceServes() || h.State() != migration.Initiating {
+	if a.waitAnnounced || h == nil || h.Place != e.place || h.SourceServes() || h.State() != migration.Initiating {
 		return
 	}
-	a.told = true
+	a.waitAnnounced = true
 	a.log.Info("waiting for a worker", zap.String("reason", e.reason))
 	a.view.wait()
 	a.stream.Log.Mark(&wirepb.Waiting{Reason: e.reason, TimeoutMs: uint64(max(0, h.Remaining()).Milliseconds())})
@@ -125,43 +136,46 @@ func (a *assignment) lost(e lost) *ending {
 	return nil
 }
 
-// lose gives up the attempt that the stream depends on, and moves on, unless the stream has to end. If the worker's link is lost, queued is the place that
-// has been asked for again already; else it is nil, and the worker is not to be taken again if there is another.
+// lose gives up the attempt that the stream depends on, and moves on, unless the stream has to end. If the worker's
+// link is lost, queued is the place that has been asked for again already; else it is nil, and the worker is not to be
+// taken again if there is another.
 func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
 	a.stream.Log.Fence()
-	gone, moved := a.present(), a.serving != nil
-	left := string(cause) // why the worker that the client knows was left
+	former, moved := a.present(), a.serving != nil
+	reason := string(cause) // why the worker that the client knows was left
 	if moved {
-		a.end(migration.SourceLost, left) // of a planned handover
+		a.end(migration.SourceLost, reason) // of a planned handover
 	}
-	a.blame.lost(cause, a.stream.Log.Len(), a.stream.Log.Exhausted(), a.deps.Placement.Proven(gone.Link))
+	a.blame.lost(cause, a.stream.Log.Len(), a.stream.Log.Exhausted(), a.deps.Placement.Proven(former.Link))
 	if failing(cause) {
-		a.report(gone, false)
+		a.report(former, false)
 	}
 	switch {
 	case moved:
-		a.leaveServing(queued)
-		a.unassigned, a.told = a.deps.Clock.Now(), false
-		a.log.Warn("worker failed - initiating connection migration", zap.String("worker", gone.Link.Worker()), zap.String("cause", left))
+		a.detachServing(queued)
+		a.unassigned, a.waitAnnounced = a.deps.Clock.Now(), false
+		a.log.Warn("worker failed - initiating connection migration",
+			zap.String("worker", former.Link.Worker()), zap.String("cause", reason))
 	case queued != nil:
-		left = a.handover.Cause
+		reason = a.handover.Cause
 		a.handover.TargetLost(string(cause))
-		a.settle()
+		a.finishHandover()
 	default:
-		left = a.handover.Cause
+		reason = a.handover.Cause
 		a.end(undone(cause), string(cause))
 	}
-	if end := a.hopeless(moved, cause); end != nil {
+	if end := a.endingAfter(moved, cause); end != nil {
 		return end
 	}
 	if queued == nil {
-		queued = a.place(gone.Link.Worker())
+		queued = a.place(former.Link.Worker())
 	}
-	a.move(queued, left)
+	a.move(queued, reason)
 	return nil
 }
 
-// present returns the attempt that the stream depends on: the serving one, or the one that it is moving to; nil if there is none.
+// present returns the attempt that the stream depends on: the serving one, or the one that it is moving to; nil if
+// there is none.
 func (a *assignment) present() *attempt.Attempt {
 	if a.serving == nil && a.handover != nil {
 		return a.handover.Target
@@ -189,8 +203,8 @@ func (a *assignment) report(of *attempt.Attempt, ok bool) {
 	a.deps.Placement.Report(of.Place, of.Link, ok)
 }
 
-// leaveServing takes the stream back from the worker that serves it, and its place unless that is queued again.
-func (a *assignment) leaveServing(queued *placement.Request) {
+// detachServing takes the stream back from the worker that serves it, and its place unless that is queued again.
+func (a *assignment) detachServing(queued *placement.Request) {
 	a.serving.Leave()
 	if queued == nil {
 		a.deps.Placement.Release(a.serving.Place)
@@ -199,16 +213,18 @@ func (a *assignment) leaveServing(queued *placement.Request) {
 	a.states.Cut(a.stream.Log.Len())
 }
 
-// hopeless returns why a stream that has no worker is to get no other; nil if it is.
-func (a *assignment) hopeless(moved bool, cause link.Cause) *ending {
+// endingAfter returns why a stream that has lost its worker for a cause has to end; nil if it is to get another.
+func (a *assignment) endingAfter(moved bool, cause link.Cause) *ending {
 	if end := a.complete(); end != nil {
 		return end
 	}
 	switch {
 	case a.blame.deaths >= a.cfg.MaxWorkerDeaths:
-		return &ending{err: wire.Errorf(wire.CodePoison, "stopped after %d workers in a row died serving this stream; the last: %s", a.blame.deaths, cause)}
+		return &ending{err: wire.Errorf(wire.CodePoison,
+			"stopped after %d workers in a row died serving this stream; the last: %s", a.blame.deaths, cause)}
 	case moved && a.blame.moved() > a.cfg.MaxSwapsPerMinute:
-		return &ending{err: wire.Errorf(wire.CodeSwapLimit, "the stream was moved %d times within a minute", a.cfg.MaxSwapsPerMinute)}
+		return &ending{err: wire.Errorf(wire.CodeSwapLimit,
+			"the stream was moved %d times within a minute", a.cfg.MaxSwapsPerMinute)}
 	case a.deps.Clock.Since(a.unassigned) >= a.cfg.Handover.WorkerWait:
 		return a.nobodyCame()
 	}
@@ -220,14 +236,15 @@ func (a *assignment) complete() *ending {
 	switch length := a.stream.Log.Len(); {
 	case length == uint64(a.stream.Request.GetMaxTokens()):
 		return &ending{finish: "length"}
-	case a.said != nil && a.said.GetTokens() == length:
-		return &ending{finish: a.said.GetFinishReason()}
+	case a.left != nil && a.left.GetTokens() == length:
+		return &ending{finish: a.left.GetFinishReason()}
 	}
 	return nil
 }
 
 func (a *assignment) nobodyCame() *ending {
-	return &ending{err: wire.Errorf(wire.CodeNoWorker, "no worker took the stream within %v", a.cfg.Handover.WorkerWait)}
+	return &ending{err: wire.Errorf(wire.CodeNoWorker,
+		"no worker took the stream within %v", a.cfg.Handover.WorkerWait)}
 }
 
 // undone returns the event that ends a handover whose target is given up.
@@ -246,7 +263,7 @@ func (a *assignment) Cut(source, target *attempt.Attempt) (credit, cut uint64, o
 	if credit, cut, ok = a.depends.cut(source, target); ok {
 		a.serving = nil
 		a.states.Cut(cut)
-		a.unassigned, a.told, a.blame.began = a.deps.Clock.Now(), false, cut
+		a.unassigned, a.waitAnnounced, a.blame.began = a.deps.Clock.Now(), false, cut
 	}
 	return credit, cut, ok
 }
@@ -263,12 +280,12 @@ func (a *assignment) Show(h *handover.Handover) { a.view.moves(h) }
 func (a *assignment) end(event migration.Event, reason string) {
 	if a.handover != nil {
 		a.handover.End(event, reason)
-		a.settle()
+		a.finishHandover()
 	}
 }
 
-// settle accounts for a handover that is over.
-func (a *assignment) settle() {
+// finishHandover draws the conclusions of a handover that is over; while one is under way it does nothing.
+func (a *assignment) finishHandover() {
 	h := a.handover
 	if h == nil || !h.Over() {
 		return
@@ -278,12 +295,12 @@ func (a *assignment) settle() {
 	r := h.Record()
 	switch {
 	case h.State() == migration.Completed:
-		a.deps.Placement.Settled(h.Place)
+		a.deps.Placement.HandoverEnded(h.Place)
 		a.serve(h, r)
 	case a.serving != nil: // it stays where it was
 		a.states.Serving(a.serving)
-		a.log.Info("planned swap ended before its cut", zap.String("from_worker", r.From), zap.String("to_worker", r.To),
-			zap.String("state", r.State), zap.String("reason", r.Reason))
+		a.log.Info("planned swap ended before its cut", zap.String("from_worker", r.From),
+			zap.String("to_worker", r.To), zap.String("state", r.State), zap.String("reason", r.Reason))
 	}
 	if h.Kind != migration.Placement {
 		a.deps.Swaps(r)
@@ -293,7 +310,7 @@ func (a *assignment) settle() {
 	}
 }
 
-// serve takes note that the target of a handover serves the stream, as the client has been told.
+// serve makes the target of a handover the serving attempt, as the client has been told.
 func (a *assignment) serve(h *handover.Handover, r migration.Record) {
 	a.serving = h.Target
 	a.states.Serving(a.serving)
@@ -324,7 +341,7 @@ func (a *assignment) release() {
 func (a *assignment) check() *ending {
 	if a.sourceServes() {
 		a.handover.Check()
-		a.settle()
+		a.finishHandover()
 	}
 	a.states.Check()
 	if a.remaining() > 0 {
@@ -367,12 +384,12 @@ func (a *assignment) remaining() time.Duration {
 // nextCheck returns when to look at the time again: tokens move the deadline without waking the owner, and the
 // first ones bring it nearer. A deadline that has passed without effect is looked at again now and then.
 func (a *assignment) nextCheck() time.Duration {
-	left := a.remaining()
-	if left <= 0 {
-		left = a.cfg.Tokens.TokenMin
+	wait := a.remaining()
+	if wait <= 0 {
+		wait = a.cfg.Tokens.TokenMin
 	}
 	if a.sourceServes() {
-		left = min(left, a.handover.Remaining(), handover.TokenPause)
+		wait = min(wait, a.handover.Remaining(), handover.TokenPause)
 	}
-	return max(clock.Tick, min(left, a.cfg.Tokens.TokenMin))
+	return max(clock.Tick, min(wait, a.cfg.Tokens.TokenMin))
 }

@@ -13,14 +13,15 @@ import (
 	"github.com/connswap/connswap/shared/wire"
 )
 
-// dependence is on which worker a stream depends, so that it can be fenced on the spot when that is lost. It takes what placement says, and passes it on
-// to the owner. It is safe for concurrent use; its lock is taken after placement's and before the log's.
+// dependence is on which worker a stream depends, so that it can be fenced on the spot when that is lost. It takes what
+// placement says, and passes it on to the owner. It is safe for concurrent use; its lock is taken after placement's and
+// before the log's.
 type dependence struct {
 	log  *stream.Log
 	post func(event any) bool
 
 	mu     sync.Mutex
-	own    *placement.Request // place of the attempt that serves the stream, or that it is moving to; nil before the first
+	own    *placement.Request // of the attempt that serves the stream, or that it is moving to; nil before the first
 	link   *link.Link         // at which own is, as far as the owner has acted on it; nil while it is nowhere
 	target *placement.Request // of a planned handover before its cut; nil if there is none
 	kind   migration.Kind
@@ -36,8 +37,8 @@ func (d *dependence) Granted(place *placement.Request, l *link.Link) { d.post(gr
 // Waiting passes on that there is no place.
 func (d *dependence) Waiting(place *placement.Request, reason string) { d.post(waiting{place, reason}) }
 
-// Lost fences the stream at once if it depends on the place that is lost, which then is wanted again. The target of a planned handover before its cut is
-// no loss to the stream.
+// Lost fences the stream at once if it depends on the place that is lost, which then is wanted again. The target of a
+// planned handover before its cut is no loss to the stream.
 func (d *dependence) Lost(place *placement.Request, l *link.Link, cause link.Cause) (again bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -8,7 +8,8 @@ import (
 	"github.com/connswap/connswap/services/director/internal/placement"
 )
 
-// Events for the owner of a session, besides those of package attempt and of the log. A func() is one too: it is called.
+// Events for the owner of a session, besides those of package attempt and of the log. A func() is one too: it is
+// called.
 type (
 	granted struct {
 		place *placement.Request
@@ -72,7 +73,7 @@ func (b *inbox) put(event any) bool {
 	return true
 }
 
-func (b *inbox) take() []any {
+func (b *inbox) dequeue() []any {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	events := b.events
@@ -85,5 +86,5 @@ func (b *inbox) close() []any {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
-	return b.take()
+	return b.dequeue()
 }

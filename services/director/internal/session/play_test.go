@@ -40,7 +40,7 @@ type play struct {
 	s         *session.Session
 	client    *sessiontest.Client
 	keeper    *keeper
-	turns     *checkpoint.Turns
+	limiter   *checkpoint.Limiter
 
 	mu    sync.Mutex
 	over  []migration.Record // handovers
@@ -85,7 +85,7 @@ func inPlay(t *testing.T, sc script, test func(p *play)) {
 func newPlay(t *testing.T, sc script) *play {
 	clock := &clock.StallProof{}
 	p := &play{
-		T: t, cfg: usual(), fleet: fleettest.New(fleet.Deps{Clock: clock}), keeper: &keeper{}, turns: checkpoint.NewTurns(),
+		T: t, cfg: usual(), fleet: fleettest.New(fleet.Deps{Clock: clock}), keeper: &keeper{}, limiter: checkpoint.NewLimiter(),
 	}
 	if sc.cfg != nil {
 		sc.cfg(&p.cfg)
@@ -100,7 +100,7 @@ func newPlay(t *testing.T, sc script) *play {
 	}
 	who := session.Identity{ID: 7, Connection: 1, ConnectionID: "conn-test", StreamID: 1}
 	p.s = session.New(who, &wirepb.Request{MaxTokens: cmp.Or(sc.tokens, 100)}, open, p.cfg, session.Deps{
-		Placement: p.placement, Clock: clock, Log: zap.NewNop(), Swaps: p.swapOver, Checkpoints: p.keeper, Turns: p.turns,
+		Placement: p.placement, Clock: clock, Log: zap.NewNop(), Swaps: p.swapOver, Checkpoints: p.keeper, Limiter: p.limiter,
 		Tokens: token.NewIssuer(token.Config{Director: "d", Rate: cmp.Or(sc.rate, 1000), TTL: 30 * time.Second}),
 	})
 	ctx, cancel := context.WithCancel(t.Context())

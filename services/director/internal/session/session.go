@@ -1,5 +1,6 @@
-// Package session is the owner of one stream: it decides what happens next, and never touches a token. Tokens go from the link's reader into the
-// stream's log, and from there to the client's leg; how the stream moves from worker to worker is the affair of package handover.
+// Package session is the owner of one stream: it decides what happens next, and never touches a token. Tokens go from
+// the link's reader into the stream's log, and from there to the client's leg; how the stream moves from worker to
+// worker is the affair of package handover.
 package session
 
 import (
@@ -41,7 +42,7 @@ type Deps struct {
 	Swaps       func(migration.Record) // called once for each handover that is over, placements aside
 	Tokens      *token.Issuer
 	Checkpoints checkpoint.Store
-	Turns       *checkpoint.Turns
+	Limiter     *checkpoint.Limiter
 }
 
 // Leg carries a stream to its client, from the stream's log. It tells the session ClientLeft and ClientRead.
@@ -50,8 +51,8 @@ type Leg interface {
 	Push()
 	// Stalled returns for how long the client has taken nothing of what waits for it, in stall-proof time.
 	Stalled() time.Duration
-	// Close ends the leg: in order if err is nil, since all has been taken; else the client's stream breaks off. Nothing of the leg runs any more when it
-	// returns.
+	// Close ends the leg: in order if err is nil, since all has been taken; else the client's stream breaks off.
+	// Nothing of the leg runs any more when it returns.
 	Close(err error)
 }
 
@@ -61,8 +62,8 @@ type Open func(log *stream.Log, tell func(event any)) Leg
 // ErrClientStalled closes the leg to a client that read nothing for too long: an error frame could not be written.
 var ErrClientStalled = wire.Errorf(wire.CodeClientStall, "client read nothing for too long")
 
-// errLeft closes the leg to a client that nothing reaches any more.
-var errLeft = wire.Errorf(wire.CodeCancelled, "the client has gone")
+// errClientGone closes the leg to a client that nothing reaches any more.
+var errClientGone = wire.Errorf(wire.CodeCancelled, "the client has gone")
 
 // Session is one stream. Run is its owner.
 type Session struct {
@@ -86,7 +87,9 @@ func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps
 		View: View{who: who, priority: request.GetPriority(), started: time.Now()}, cfg: cfg, inbox: newInbox(),
 		log: deps.Log.With(zap.String("connection.id", who.ConnectionID), zap.Uint64("stream.id", who.StreamID)),
 	}
-	limits := stream.Config{MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Window: cfg.Window, Progress: minProgress}
+	limits := stream.Config{
+		MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Window: cfg.Window, Progress: minProgress,
+	}
 	s.record = stream.New(limits, deps.Clock, func(n stream.Notice) { s.tell(n) })
 	s.View.log = s.record
 	s.leg = open(s.record, s.tell)
@@ -94,11 +97,11 @@ func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps
 	a.cfg, a.deps, a.log, a.view, a.blame.factor = cfg, deps, s.log, &s.View, 1
 	a.depends.log, a.depends.post = s.record, s.inbox.put
 	a.stream = &attempt.Stream{
-		ID: who.ID, Connection: who.Connection, ConnectionID: who.ConnectionID, StreamID: who.StreamID, Request: request,
-		Log: s.record, Tokens: deps.Tokens, Push: s.leg.Push, Post: s.tell,
+		ID: who.ID, Connection: who.Connection, ConnectionID: who.ConnectionID, StreamID: who.StreamID,
+		Request: request, Log: s.record, Tokens: deps.Tokens, Push: s.leg.Push, Post: s.tell,
 	}
 	a.states = checkpoint.NewKeeper(a.stream, cfg.Checkpoint, checkpoint.Deps{
-		Store: deps.Checkpoints, Turns: deps.Turns, Peer: deps.Placement.Peer, Clock: deps.Clock, Log: s.log,
+		Store: deps.Checkpoints, Limiter: deps.Limiter, Peer: deps.Placement.Peer, Clock: deps.Clock, Log: s.log,
 	}, func(f func()) bool { return s.inbox.put(f) })
 	return s
 }
@@ -121,15 +124,15 @@ func (s *Session) serve(ctx context.Context, timer *time.Timer) error {
 	for !s.over || !s.delivered {
 		select {
 		case <-ctx.Done():
-			s.left(context.Cause(ctx), "the connection ended", "")
-			return errLeft
+			s.cancelled(context.Cause(ctx), "the connection ended", "")
+			return errClientGone
 		case <-s.inbox.ready:
-			left := false
-			for _, event := range s.inbox.take() { // all: some wait for an answer
-				left = s.handle(event) || left
+			clientGone := false
+			for _, event := range s.inbox.dequeue() { // all: some wait for an answer
+				clientGone = s.handle(event) || clientGone
 			}
-			if left {
-				return errLeft
+			if clientGone {
+				return errClientGone
 			}
 		case <-timer.C:
 			if s.leg.Stalled() >= s.cfg.ClientStall {
@@ -173,7 +176,7 @@ func (s *Session) release() {
 }
 
 // handle acts on one event, and reports whether the client is gone.
-func (s *Session) handle(event any) (left bool) {
+func (s *Session) handle(event any) (clientGone bool) {
 	switch e := event.(type) {
 	case ClientLeft:
 		return !s.delivered && s.clientLeft(e) // who has everything may go
@@ -192,7 +195,7 @@ func (s *Session) handle(event any) (left bool) {
 			s.conclude(s.react(event))
 		}
 	}
-	s.assignment.settle()
+	s.assignment.finishHandover()
 	return false
 }
 
@@ -267,14 +270,14 @@ func (s *Session) clientLeft(e ClientLeft) bool {
 	if e.Cancelled {
 		how, words = "cancelled by the client", "stream cancelled by the client"
 	}
-	s.left(e.Err, how, words)
+	s.cancelled(e.Err, how, words)
 	s.over = true
 	return true
 }
 
-// left ends the session of a client that has left, since its stream or its connection ended in cause. Whoever said no goodbye is lost, whatever the words
-// say.
-func (s *Session) left(cause error, how, words string) {
+// cancelled ends the session of a client that has gone, since its stream or its connection ended in cause. A client
+// that said no goodbye is called lost, whatever the words say.
+func (s *Session) cancelled(cause error, how, words string) {
 	if wire.LostPeer(cause) {
 		how, words = "client lost", "stream ends: client lost"
 	}
@@ -292,20 +295,21 @@ func (s *Session) ended(e attempt.Ended) *ending {
 			return nil
 		}
 		a.handover.Verified() // there was nothing left to generate
-		a.settle()
+		a.finishHandover()
 	}
 	digest, tokens := s.record.Digest()
 	same := e.M.GetTokens() == tokens && digest.Equal(e.M.GetDigest())
 	switch {
 	case a.present() != e.Attempt:
 		if same {
-			a.said = e.M
+			a.left = e.M
 		}
 		return nil
 	case a.serving == nil && !s.record.Expects(e.Epoch): // it was lost or broke the protocol; the event that says so is on its way
 		return nil
 	case a.serving == nil || !same:
-		s.log.Error("worker's end differs from the journal", zap.Uint64("tokens", e.M.GetTokens()), zap.Uint64("sequence", tokens))
+		s.log.Error("worker's end differs from the log",
+			zap.Uint64("tokens", e.M.GetTokens()), zap.Uint64("sequence", tokens))
 		return a.lose(link.CauseDiverged, nil)
 	}
 	return &ending{finish: e.M.GetFinishReason()}
@@ -327,7 +331,8 @@ func (s *Session) failed(e attempt.Failed) *ending {
 	} else if e.Code == wire.CodeDiverged {
 		cause = link.CauseDiverged
 	}
-	s.log.Log(level, what, zap.String("worker", e.Link.Worker()), zap.String("code", string(e.Code)), zap.String("reason", e.Message))
+	s.log.Log(level, what,
+		zap.String("worker", e.Link.Worker()), zap.String("code", string(e.Code)), zap.String("reason", e.Message))
 	if e.Code == wire.CodeInvalid {
 		return &ending{err: wire.Errorf(e.Code, "%s", e.Message)}
 	}
@@ -347,8 +352,10 @@ func (s *Session) conclude(e *ending) {
 		}
 		digest, tokens := s.record.Digest()
 		swaps := s.swapped()
-		s.close(&wirepb.Done{FinishReason: wire.Text(e.finish), Tokens: tokens, Swaps: swaps, Digest: digest[:]}, Done, e.finish)
-		s.log.Info("stream done", zap.String("finish_reason", e.finish), zap.Uint64("tokens", tokens), zap.Uint32("swaps", swaps))
+		done := &wirepb.Done{FinishReason: wire.Text(e.finish), Tokens: tokens, Swaps: swaps, Digest: digest[:]}
+		s.close(done, Done, e.finish)
+		s.log.Info("stream done",
+			zap.String("finish_reason", e.finish), zap.Uint64("tokens", tokens), zap.Uint32("swaps", swaps))
 	}
 }
 

@@ -61,7 +61,7 @@ type View struct {
 	link    *link.Link // of the worker that the client was told last
 	swaps   uint32
 	waits   bool              // the client was told that there is no worker
-	swap    *migration.Record // the handover under way, as it entered its state; nil if there is none, or it is a placement
+	swap    *migration.Record // the handover under way, as it entered its state; nil for none, and for a placement
 	state   State             // in which it ended
 	reason  string
 	endedAt time.Time
@@ -107,8 +107,8 @@ func (v *View) moves(h *handover.Handover) {
 	v.swap = shown
 }
 
-// told returns the label of the worker that the client was told last.
-func (v *View) told() string { return v.log.Status().Worker }
+// announced returns the label of the worker that the client was told last.
+func (v *View) announced() string { return v.log.Status().Worker }
 
 func (v *View) swapped() uint32 {
 	v.mu.Lock()
@@ -120,8 +120,8 @@ func (v *View) swapped() uint32 {
 func (v *View) Snapshot() Snapshot {
 	log := v.log.Status()
 	snapshot := Snapshot{
-		StreamID: v.who.StreamID, State: v.State(), Worker: log.Worker, Epoch: log.Highest, Sequence: log.Sequence, Sent: log.Taken,
-		Fenced: log.Fenced, Priority: v.priority, Started: v.started,
+		StreamID: v.who.StreamID, State: v.State(), Worker: log.Worker, Epoch: log.Highest,
+		Sequence: log.Sequence, Sent: log.Taken, Fenced: log.Fenced, Priority: v.priority, Started: v.started,
 	}
 	if log.Epoch != 0 {
 		snapshot.Epoch = log.Epoch

@@ -80,5 +80,5 @@ func (f *Fleet) Connect(peer link.Peer) (*Fake, error) {
 func (w *Fake) Lose(cause link.Cause) {
 	w.registration.Close()
 	w.Link.Lose(link.Lost(cause, nil))
-	<-w.registration.Left()
+	<-w.registration.Done()
 }

@@ -1,4 +1,4 @@
-package server
+package native
 
 import (
 	"context"
@@ -22,10 +22,10 @@ import (
 )
 
 const (
-	// patience is how long a client may take to say what it wants, on a new connection or stream.
-	patience = 10 * time.Second
-	// farewell is how long a client that is turned away has to read why.
-	farewell = time.Second
+	// requestTimeout is how long a client may take to say what it wants, on a new connection or stream.
+	requestTimeout = 10 * time.Second
+	// refusalTimeout is how long a client that is turned away has to read why.
+	refusalTimeout = time.Second
 )
 
 // connection is one client's.
@@ -93,14 +93,14 @@ func closing(ctx context.Context, err error) (quic.ApplicationErrorCode, string)
 	case errors.As(err, &refusal):
 		return wire.QUICRefused, wire.Text(refusal.Error())
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return wire.QUICProtocol, fmt.Sprintf("%s: no hello within %v", wire.CodeProtocol, patience)
+		return wire.QUICProtocol, fmt.Sprintf("%s: no hello within %v", wire.CodeProtocol, requestTimeout)
 	}
 	return wire.QUICProtocol, wire.Text(fmt.Sprintf("%s: %v", wire.CodeProtocol, err))
 }
 
 // greet exchanges the hellos on the client's first stream and gives the connection its id.
 func (c *connection) greet(ctx context.Context) error {
-	accepting, cancel := context.WithTimeout(ctx, patience)
+	accepting, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	stream, err := c.conn.AcceptStream(accepting)
 	if err != nil {
@@ -146,18 +146,18 @@ func turnAway(ctx context.Context, stream *quic.Stream, refusal *wire.Error) {
 		return
 	}
 	_ = stream.Close() // fails only where the connection has
-	ctx, cancel := context.WithTimeout(ctx, farewell)
+	ctx, cancel := context.WithTimeout(ctx, refusalTimeout)
 	defer cancel()
 	<-ctx.Done()
 }
 
 // serveStream reads the request and runs a session for it.
 func (c *connection) serveStream(ctx context.Context, stream *quic.Stream) {
-	if !c.server.begin() {
+	if !c.server.streams.acquire() {
 		c.refuse(stream, wire.Errorf(wire.CodeLimit, "the director serves as many streams as it may, %d", c.server.cfg.MaxSessions))
 		return
 	}
-	defer c.server.end()
+	defer c.server.streams.release()
 	defer c.watch.Begin()()
 	stop := unblock(ctx, stream)
 	request, err := c.readRequest(stream)
@@ -194,7 +194,7 @@ func (c *connection) refuse(stream *quic.Stream, refusal *wire.Error) {
 
 // readRequest reads and checks what the client wants. What it leaves open is filled in.
 func (c *connection) readRequest(stream *quic.Stream) (*wirepb.Request, error) {
-	if err := stream.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := stream.SetReadDeadline(time.Now().Add(requestTimeout)); err != nil {
 		return nil, err
 	}
 	cfg := c.server.cfg

@@ -1,4 +1,4 @@
-package swap
+package maintenance
 
 import (
 	"maps"
@@ -25,12 +25,12 @@ type mover struct {
 	cause     string
 	confirm   bool
 
-	under map[*session.Session]func(reason string) // gives it up
-	rest  map[*session.Session]time.Time           // not to be tried before: the last swap came to nothing
-	heavy map[*session.Session]bool                // of those under way: with a state that has not arrived
-	done  chan outcome                             // has room for two of each under way
-	moves Moves
-	last  string // why the last swap failed
+	under        map[*session.Session]func(reason string) // gives it up
+	cooldown     map[*session.Session]time.Time           // until when a session is not tried again: its last swap came to nothing
+	transferring map[*session.Session]bool                // of those under way: with a state that has not arrived
+	done         chan outcome                             // has room for two of each under way
+	moves        Moves
+	last         string // why the last swap failed
 }
 
 // outcome is how a swap ended, or that its target has all that it needs.
@@ -43,19 +43,19 @@ type outcome struct {
 func (s *Service) newMover(cause string, confirm bool) *mover {
 	return &mover{
 		atOnce: s.cfg.AtOnce, transfers: min(s.cfg.Transfers, s.cfg.AtOnce), cause: cause, confirm: confirm,
-		under: map[*session.Session]func(string){}, rest: map[*session.Session]time.Time{},
-		heavy: map[*session.Session]bool{}, done: make(chan outcome, 2*s.cfg.AtOnce),
+		under: map[*session.Session]func(string){}, cooldown: map[*session.Session]time.Time{},
+		transferring: map[*session.Session]bool{}, done: make(chan outcome, 2*s.cfg.AtOnce),
 	}
 }
 
 // start begins a swap, if that is possible now.
 func (m *mover) start(s *session.Session, to string) bool {
 	stateful := s.Stateful() // each costs memory and network on both sides
-	if !m.ready(s) || len(m.under) >= m.atOnce || stateful && len(m.heavy) >= m.transfers {
+	if !m.ready(s) || len(m.under) >= m.atOnce || stateful && len(m.transferring) >= m.transfers {
 		return false
 	}
 	if stateful {
-		m.heavy[s] = true
+		m.transferring[s] = true
 	}
 	m.under[s] = s.Initiate(handover.Plan{
 		To: to, Cause: m.cause, Confirm: m.confirm,
@@ -67,27 +67,27 @@ func (m *mover) start(s *session.Session, to string) bool {
 
 // ready reports whether a session may be tried now.
 func (m *mover) ready(s *session.Session) bool {
-	if time.Now().Before(m.rest[s]) {
+	if time.Now().Before(m.cooldown[s]) {
 		return false
 	}
-	delete(m.rest, s)
+	delete(m.cooldown, s)
 	_, moving := m.under[s]
 	return !moving
 }
 
-// note takes note of what became of a swap.
-func (m *mover) note(o outcome) {
-	delete(m.heavy, o.session)
+// account counts what became of a swap.
+func (m *mover) account(o outcome) {
+	delete(m.transferring, o.session)
 	if o.arrived {
 		return
 	}
 	delete(m.under, o.session)
 	now := time.Now()
-	maps.DeleteFunc(m.rest, func(_ *session.Session, until time.Time) bool { return now.After(until) })
-	m.rest[o.session] = now.Add(look)
+	maps.DeleteFunc(m.cooldown, func(_ *session.Session, until time.Time) bool { return now.After(until) })
+	m.cooldown[o.session] = now.Add(look)
 	switch o.record.State {
 	case migration.Completed.String():
-		delete(m.rest, o.session)
+		delete(m.cooldown, o.session)
 		m.moves.Moved++
 	case migration.Idle.String(): // it was busy, or over
 	default:
@@ -102,14 +102,14 @@ func (m *mover) giveUp(why error) {
 		rollBack(why.Error())
 	}
 	for len(m.under) > 0 {
-		m.note(<-m.done)
+		m.account(<-m.done)
 	}
 }
 
 // blockers says what is in the way of sessions that stay.
-func (s *Service) blockers(m *mover, left []*session.Session, label string) []string {
+func (s *Service) blockers(m *mover, remaining []*session.Session, label string) []string {
 	var words, asked []string
-	for _, one := range left {
+	for _, one := range remaining {
 		engine := one.Fingerprint()
 		if slices.Contains(asked, engine) {
 			continue
@@ -119,7 +119,7 @@ func (s *Service) blockers(m *mover, left []*session.Session, label string) []st
 			words = append(words, word)
 		}
 	}
-	if len(words) == 0 && m.last != "" && len(left) > 0 {
+	if len(words) == 0 && m.last != "" && len(remaining) > 0 {
 		words = append(words, "the last swap failed: "+m.last)
 	}
 	return words
