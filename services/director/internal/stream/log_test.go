@@ -45,12 +45,22 @@ func (r *record) serve(epoch uint64) {
 	r.notices = nil
 }
 
-// read reads everything, and takes it.
+// take reads everything, in pieces, and takes it.
+func (r *record) take(piece int) (all []byte) {
+	for {
+		b, next := r.Read(r.cursor, piece)
+		if len(b) == 0 {
+			return all
+		}
+		all, r.cursor = append(all, b...), next
+		r.Taken(next)
+	}
+}
+
+// read reads everything, takes it, and puts it into words.
 func (r *record) read(t *testing.T) string {
 	t.Helper()
-	b, next := r.Read(r.cursor, nil, 1<<20)
-	r.cursor = next
-	r.Taken(next)
+	b := r.take(1 << 20)
 	var words []string
 	frames := wire.NewReader(bytes.NewReader(b), wire.MaxControl)
 	for {
@@ -335,7 +345,6 @@ func FuzzLog(f *testing.F) {
 		r.serve(1)
 		all := [][]byte{[]byte("x")}
 		var read []byte
-		cursor := stream.Cursor{}
 		for range count % 4096 {
 			text := make([]byte, 1+random.IntN(1+int(longest%wire.MaxToken)))
 			for i := range text {
@@ -344,10 +353,18 @@ func FuzzLog(f *testing.F) {
 			all = append(all, text)
 			r.Append(wire.Token{Epoch: 1, Sequence: uint64(len(all)), Text: text}, time.Now())
 			if random.IntN(8) == 0 {
-				read, cursor = r.Read(cursor, read, len(read)+random.IntN(10_000))
+				b, next := r.Read(r.cursor, random.IntN(10_000))
+				read, r.cursor = append(read, b...), next
+				r.Taken(next)
+				if taken := r.Status().Taken; !endsWith(b, taken) {
+					t.Fatalf("%d bytes were taken, up to token %d", len(b), taken)
+				}
 			}
 		}
-		read, _ = r.Read(cursor, read, 1<<30)
+		read = append(read, r.take(1+random.IntN(10_000))...)
+		if taken := r.Status().Taken; taken != uint64(len(all)) {
+			t.Fatalf("%d tokens of %d were taken", taken, len(all))
+		}
 		frames := wire.NewReader(bytes.NewReader(read), wire.MaxControl)
 		for i := -1; i < len(all); i++ {
 			frame, err := frames.Next()
@@ -368,21 +385,34 @@ func FuzzLog(f *testing.F) {
 	})
 }
 
+// endsWith reports whether the last of the frames is the token with a sequence; or whether there is none.
+func endsWith(b []byte, sequence uint64) bool {
+	last := sequence
+	for frames := wire.NewReader(bytes.NewReader(b), wire.MaxControl); ; {
+		f, err := frames.Next()
+		if err != nil {
+			return errors.Is(err, io.EOF) && last == sequence
+		}
+		if token, err := wire.ParseToken(f.Body); err == nil && f.Type == wire.TypeToken {
+			last = token.Sequence
+		}
+	}
+}
+
 func BenchmarkAppend(b *testing.B) {
 	r := newRecord(stream.Config{MaxBytes: 1 << 40, MaxTokens: 1 << 40, Window: 1 << 40})
 	r.serve(1)
 	token, now := wire.Token{Epoch: 1, Sequence: 1, Text: bytes.Repeat([]byte("x"), 64)}, time.Now()
-	buf := make([]byte, 0, 1024)
 	b.ReportAllocs()
 	for b.Loop() {
 		if token.Sequence%2000 == 0 {
 			r = newRecord(stream.Config{MaxBytes: 1 << 40, MaxTokens: 1 << 40, Window: 1 << 40})
 			r.serve(1)
-			token.Sequence = 1
+			token.Sequence, r.cursor = 1, stream.Cursor{}
 		}
 		token.Sequence++
 		r.Append(token, now)
-		buf, r.cursor = r.Read(r.cursor, buf[:0], 1024)
+		_, r.cursor = r.Read(r.cursor, 1024)
 		r.Taken(r.cursor)
 	}
 }
