@@ -140,6 +140,29 @@ func (p *Placement) cooled(w *worker) {
 	p.improved(w)
 }
 
+// Down takes a link out, and puts its requests back.
+func (p *Placement) Down(l *link.Link, cause link.Cause) {
+	p.mu.Lock()
+	defer p.unlock()
+	w := p.byLink[l]
+	if w == nil {
+		return
+	}
+	p.cooldowns.lost(w, cause)
+	p.remove(w)
+	p.lose(w, cause)
+}
+
+// Failed says that a worker has let go of all its streams. Its link stays.
+func (p *Placement) Failed(l *link.Link) {
+	p.mu.Lock()
+	defer p.unlock()
+	if w := p.byLink[l]; w != nil {
+		p.refresh(w)
+		p.lose(w, link.CauseReported)
+	}
+}
+
 // unlock places whom it can, frees p.mu, and delivers what sessions have to be told.
 func (p *Placement) unlock() {
 	p.dispatch()
