@@ -3,7 +3,7 @@
 //   - the types of one service with the most methods,
 //   - the pairs of files of a package whose functions or methods call each other both ways,
 //   - per package, the percentage of lines that are only a comment,
-//   - the lines of each module.
+//   - the lines of each module, and those that are code.
 //
 // It needs nothing but the sources, so that it runs on any commit. Each package is looked at by itself: what a name stands
 // for is known where that does not follow from other packages' types.
@@ -43,6 +43,7 @@ type source struct {
 	name     string // without its folder
 	lines    int
 	comments int // lines that are only a comment
+	blank    int
 	syntax   *ast.File
 	uses     map[*ast.Ident]types.Object // what its names stand for
 }
@@ -53,16 +54,17 @@ func report(root, service string, most int) error {
 	if err != nil {
 		return err
 	}
-	modules := map[string]int{}
+	modules, code := map[string]int{}, map[string]int{} // lines
 	counts := map[string]int{}
 	var pairs []string
 	fmt.Println("comment lines, in percent of all lines")
 	for _, folder := range slices.Sorted(maps.Keys(packages)) {
-		all, comments := 0, 0
+		all, comments, blank := 0, 0, 0
 		for _, f := range packages[folder] {
-			all, comments = all+f.lines, comments+f.comments
+			all, comments, blank = all+f.lines, comments+f.comments, blank+f.blank
 		}
 		modules[module(folder)] += all
+		code[module(folder)] += all - comments - blank
 		fmt.Printf("%6.1f  %s (%d)\n", 100*float64(comments)/float64(all), folder, all)
 		if folder == service || strings.HasPrefix(folder, service+"/") {
 			for receiver, n := range methods(packages[folder]) {
@@ -82,9 +84,9 @@ func report(root, service string, most int) error {
 	for _, pair := range pairs {
 		fmt.Println("       ", pair)
 	}
-	fmt.Println("\nproduction lines")
+	fmt.Println("\nproduction lines, and of these code")
 	for _, name := range slices.Sorted(maps.Keys(modules)) {
-		fmt.Printf("%6d  %s\n", modules[name], name)
+		fmt.Printf("%6d %6d  %s\n", modules[name], code[name], name)
 	}
 	return nil
 }
@@ -128,7 +130,8 @@ func read(root string) (map[string][]source, error) {
 		}
 		folder = filepath.ToSlash(folder)
 		packages[folder] = append(packages[folder], source{
-			name: entry.Name(), lines: bytes.Count(text, []byte("\n")), comments: commentLines(text), syntax: syntax,
+			name: entry.Name(), lines: bytes.Count(text, []byte("\n")), comments: commentLines(text),
+			blank: bytes.Count(text, []byte("\n\n")), syntax: syntax,
 		})
 		return nil
 	})

@@ -20,7 +20,10 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// checkpoints keeps the states of stateful engines for sessions whose worker dies. It is safe for concurrent use.
+// checkpoints stores the states of stateful engines in this director, within a bound, for streams whose worker dies: it
+// pulls them from the workers that serve, and gives them to the workers that take over, against migration tokens. When
+// they are taken and used is decided in package checkpoint, for each stream by itself. It is safe for concurrent use;
+// each pull has a goroutine, for which Close waits.
 type checkpoints struct {
 	id       string // of the director
 	instance string
@@ -89,6 +92,7 @@ func (c *checkpoints) fetch(ctx context.Context, from *wirepb.Fetch) (uint64, er
 	return snapshot.Sequence(), c.store.Put(c.key(from.GetSession()), snapshot, 0)
 }
 
+// key is under which name a stream's checkpoint is stored.
 func (c *checkpoints) key(id uint64) transfer.Key {
 	return transfer.Key{Director: c.instance, Session: id, Checkpoint: true}
 }
@@ -116,6 +120,7 @@ type checkpointsDocument struct {
 	checkpoint.Counts
 }
 
+// status returns the counts of this moment.
 func (c *checkpoints) status() checkpointsDocument {
 	return checkpointsDocument{Bytes: c.store.Bytes(), Tokens: c.tokens.Counts(), Counts: c.limiter.Counts()}
 }

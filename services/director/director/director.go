@@ -42,7 +42,8 @@ type Deps struct {
 	Version uint32 // highest protocol version to speak with workers; optional: the build's own
 }
 
-// Director is one director. Make it with New, then Run it once.
+// Director is one director: the wiring of its parts, and what it answers on the MGMT port. It decides nothing about
+// streams or workers. Make it with New, then Run it once; Run owns all goroutines.
 type Director struct {
 	cfg         config.Director
 	versions    wire.Versions
@@ -73,7 +74,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	d = &Director{
 		cfg: cfg, versions: wire.PeerVersions(deps.Version), log: deps.Log, clock: &clock.StallProof{}, swaps: newHistory(),
 	}
-	instance := link.NewID()
+	instance := identity.NewID()
 	d.instance = instance
 	links := link.Config{
 		DirectorID: cfg.ID, Instance: instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
@@ -107,6 +108,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	return d, nil
 }
 
+// newPlacement returns the placement with the routing policy of the configuration.
 func newPlacement(cfg config.Director, f *fleet.Fleet, log *zap.Logger) (*placement.Placement, error) {
 	var seed [32]byte
 	_, _ = crypto.Read(seed[:]) // never fails (crypto/rand)
@@ -118,6 +120,7 @@ func newPlacement(cfg config.Director, f *fleet.Fleet, log *zap.Logger) (*placem
 	return placement.New(placement.Config{MaxHandovers: cfg.MaxConcurrentSwaps, MaxPerTarget: cfg.MaxSwapsPerTarget}, router, random, f, log), nil
 }
 
+// sessionConfig is the part of the configuration that bounds sessions.
 func sessionConfig(cfg config.Director) session.Config {
 	return session.Config{
 		MaxBytes: cfg.MaxSessionBytes, Window: cfg.WindowTokens, ClientStall: cfg.ClientStall,
@@ -133,6 +136,7 @@ func sessionConfig(cfg config.Director) session.Config {
 	}
 }
 
+// bind listens on all ports, before anything runs: a port that is taken ends the start.
 func (d *Director) bind(nw quicnet.Network, tls identity.Source) (err error) {
 	serveClients := quicnet.ServeClientsConfig(d.cfg.MaxStreams)
 	d.user, err = quicnet.Listen(nw, d.cfg.UserAddr, identity.ServerTLS(tls, []string{wire.ALPNClient}, nil), serveClients)

@@ -37,6 +37,7 @@ func (d *Director) operate(ctx context.Context, s mgmt.Stream, m *wirepb.Operate
 	return err
 }
 
+// execute does one request and returns its result. ctx ends when the operator gives the request up.
 func (d *Director) execute(ctx context.Context, s mgmt.Stream, m *wirepb.Operate) (*wirepb.Operated, error) {
 	switch r := m.GetRequest().(type) {
 	case *wirepb.Operate_Status:
@@ -67,6 +68,7 @@ func (d *Director) execute(ctx context.Context, s mgmt.Stream, m *wirepb.Operate
 // maxTimeout keeps an operator's timeout within what a time.Duration can say, in milliseconds.
 const maxTimeout = uint64(365 * 24 * time.Hour / time.Millisecond)
 
+// reported is a swap as operators get it: the document is that of /v1/swaps.
 func reported(record migration.Record) (*wirepb.Operated, error) {
 	document, err := json.Marshal(record)
 	return &wirepb.Operated{Swap: &wirepb.SwapReport{Record: document}}, err
@@ -87,6 +89,7 @@ func progress(s mgmt.Stream) func(maintenance.Moves) {
 	}
 }
 
+// moved is the progress of a drain or a rebalancing as operators get it.
 func moved(m maintenance.Moves) *wirepb.MoveReport {
 	report := &wirepb.MoveReport{Remaining: uint32(m.Remaining), Moved: uint32(m.Moved), Failed: uint32(m.Failed)}
 	for _, text := range m.Blockers {

@@ -15,7 +15,7 @@ import (
 	"github.com/connswap/connswap/shared/wire"
 )
 
-// routes is the HTTP face of the MGMT port. It only shows; it changes nothing.
+// routes is what the MGMT port serves over HTTP. It only shows; it changes nothing, and asks for no certificate.
 func (d *Director) routes() http.Handler {
 	mux := mgmt.Mux(func() error { return nil }, d.ready)
 	mux.HandleFunc("GET /v1/workers", func(w http.ResponseWriter, _ *http.Request) {
@@ -49,11 +49,13 @@ func (d *Director) routes() http.Handler {
 	return mux
 }
 
+// workersDocument is what /v1/workers shows.
 type workersDocument struct {
 	Workers []fleet.Snapshot `json:"workers"`
 	Waiting int              `json:"waiting_streams"`
 }
 
+// connectionsDocument is what /v1/connections shows.
 type connectionsDocument struct {
 	Connections []native.Snapshot     `json:"connections"`
 	Sessions    map[session.State]int `json:"sessions"` // how many in each state, of all connections
@@ -69,6 +71,7 @@ type statusDocument struct {
 	Swaps []migration.Record `json:"swaps"` // under way
 }
 
+// statusDocument shows each part as it is at its own moment: there is no lock over all of them.
 func (d *Director) statusDocument() statusDocument {
 	workers, waiting := d.placement.Workers()
 	return statusDocument{

@@ -53,6 +53,7 @@ func (f *Fleet) changed(label string) {
 	}
 }
 
+// unmark removes a drain mark. The error says that there is none, or no such worker.
 func (f *Fleet) unmark(label string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -101,6 +101,7 @@ func (w *worker) dismiss(reason error) {
 	w.stop(reason)
 }
 
+// remove takes a worker out whose supervisor ends, unless its label has another one already.
 func (f *Fleet) remove(w *worker) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -57,6 +57,7 @@ func (s *Service) Leaving(label, instance string) {
 	})
 }
 
+// forgetLeaving lets the instance ask again.
 func (s *Service) forgetLeaving(instance string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,7 +72,8 @@ type evacuation struct {
 	confirm  bool // an operator has to confirm each swap
 }
 
-// empty moves all sessions away from a worker, until there are none or ctx ends.
+// empty moves all sessions away from a worker, until there are none or ctx ends. It looks anew at each tick, since
+// sessions may still come: those that were on their way to the worker when it was taken out of use.
 func (s *Service) empty(ctx context.Context, e evacuation, progress func(Moves)) (Moves, error) {
 	m := s.newMover(e.cause, e.confirm)
 	tick := time.NewTicker(look)
@@ -104,7 +106,8 @@ func (s *Service) empty(ctx context.Context, e evacuation, progress func(Moves))
 	}
 }
 
-// wait takes outcomes until the next tick. It reports false when ctx has ended.
+// wait counts outcomes until the next tick, or until half of the swaps that may be under way are over. It reports false
+// when ctx has ended.
 func (m *mover) wait(ctx context.Context, tick <-chan time.Time) bool {
 	for {
 		select {

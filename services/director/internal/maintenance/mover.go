@@ -18,7 +18,8 @@ type Moves struct {
 	Blockers  []string // what keeps the remaining ones, in words
 }
 
-// mover has a bounded number of planned swaps under way. One goroutine uses it.
+// mover has a bounded number of planned swaps under way, for one drain or rebalancing. The goroutine of that operation
+// owns it; sessions report to it through done, from their own goroutines, and are never blocked by it.
 type mover struct {
 	atOnce    int
 	transfers int
@@ -48,7 +49,8 @@ func (s *Service) newMover(cause string, confirm bool) *mover {
 	}
 }
 
-// start begins a swap, if that is possible now.
+// start begins a swap, and reports whether that is possible now: the session is ready, and neither bound is reached. An
+// empty to is any other worker.
 func (m *mover) start(s *session.Session, to string) bool {
 	stateful := s.Stateful() // each costs memory and network on both sides
 	if !m.ready(s) || len(m.under) >= m.atOnce || stateful && len(m.transferring) >= m.transfers {
@@ -65,7 +67,7 @@ func (m *mover) start(s *session.Session, to string) bool {
 	return true
 }
 
-// ready reports whether a session may be tried now.
+// ready reports whether a session may be tried now: no swap of it is under way, or has just failed.
 func (m *mover) ready(s *session.Session) bool {
 	if time.Now().Before(m.cooldown[s]) {
 		return false
@@ -96,7 +98,7 @@ func (m *mover) account(o outcome) {
 	}
 }
 
-// giveUp ends the swaps under way whose cut was not made, and waits for all.
+// giveUp ends the swaps under way whose cut was not made, and waits for all: afterwards none is under way.
 func (m *mover) giveUp(why error) {
 	for _, rollBack := range m.under {
 		rollBack(why.Error())
@@ -106,7 +108,8 @@ func (m *mover) giveUp(why error) {
 	}
 }
 
-// blockers says what is in the way of sessions that stay.
+// blockers says, in words for operators, what is in the way of sessions that stay: asked once for each engine. Where
+// placement knows of nothing, the reason why the last swap failed is given.
 func (s *Service) blockers(m *mover, remaining []*session.Session, label string) []string {
 	var words, asked []string
 	for _, one := range remaining {

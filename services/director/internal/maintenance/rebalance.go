@@ -56,7 +56,7 @@ func (s *Service) Rebalance(ctx context.Context, progress func(Moves)) (Moves, e
 	}
 }
 
-// candidate returns the first session of a worker that can be moved.
+// candidate returns the first session of a worker that can be moved; nil if there is none now.
 func (s *Service) candidate(label string, m *mover) *session.Session {
 	for _, one := range s.on(label, "") {
 		if m.ready(one) && one.Worker() == label {

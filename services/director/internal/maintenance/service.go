@@ -25,7 +25,9 @@ type Config struct {
 	Confirm        bool // an operator has to confirm each planned swap
 }
 
-// Service is safe for concurrent use.
+// Service is safe for concurrent use. What an operator asks for runs on the operator's goroutine, as long as the
+// operator's context; what a worker asks for (Leaving) runs on one of the Service's own, for which Close waits. It
+// holds no lock while it calls sessions, placement or fleet.
 type Service struct {
 	cfg       Config
 	sessions  *session.Manager
@@ -97,7 +99,7 @@ func (s *Service) Decide(connectionID string, stream uint64, confirm bool, reaso
 	return <-answer
 }
 
-// Undrain puts a worker back into use.
+// Undrain puts a worker back into use. A Drain of it that is under way ends in an error.
 func (s *Service) Undrain(label string) error {
 	err := s.fleet.Undrain(label)
 	if err == nil {

@@ -171,10 +171,3 @@ func (p *Placement) Workers() (workers []fleet.Snapshot, waiting int) {
 	}
 	return workers, waiting
 }
-
-// Examined is how many workers routing has looked at so far: the work of placing.
-func (p *Placement) Examined() uint64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.router.Examined()
-}

@@ -18,28 +18,31 @@ import (
 )
 
 // assignment is which worker has the stream: the attempt that serves it, and the handover under way to the next. The
-// session's goroutine owns it. Until the stream is over it has a serving attempt, or a handover, or both while the
-// handover's source serves.
+// session's goroutine owns it, and is the only one to call it.
+//
+// What must hold: until the stream is over it has a serving attempt, or a handover, or both while the handover's source
+// serves. depends always names the place that the log is open for, so that a loss fences the right attempt, and the
+// stream has at most two places: that one, and the one of a planned handover before its cut.
 type assignment struct {
 	cfg     Config
 	deps    Deps
 	log     *zap.Logger
 	stream  *attempt.Stream
-	view    *View
-	depends dependence
-	states  *checkpoint.Keeper
+	view    *View              // written here, read by anybody
+	depends dependence         // shared with placement
+	states  *checkpoint.Keeper // told what becomes of the serving attempt
 	blame   blame
 
 	serving       *attempt.Attempt   // nil while none serves the stream
 	handover      *handover.Handover // under way, or nil
-	reported      *attempt.Attempt   // of which the placement knows how it went
+	reported      *attempt.Attempt   // the last one of which placement was told how it went
 	unassigned    time.Duration      // stall-proof time at which the stream was left without a worker
-	waitAnnounced bool               // the client knows that it waits
+	waitAnnounced bool               // the client was told that it waits, since unassigned
 	// left is the last word of a worker that was left in that moment: the stream is complete if its log still ends there.
 	left *wirepb.End
 }
 
-// ending is why a stream has to end: complete with a finish reason, or in an error.
+// ending is why a stream has to end: complete with a finish reason, or in an error. Of the fields one is set.
 type ending struct {
 	finish string
 	err    *wire.Error
@@ -51,7 +54,8 @@ func (a *assignment) begin() {
 	a.move(a.place(""), "")
 }
 
-// move begins a handover from a worker that is lost for a cause, or from nobody.
+// move begins a handover from a worker that is lost for a cause, or from nobody. place is a new request, or one that
+// placement has queued again.
 func (a *assignment) move(place *placement.Request, cause string) {
 	a.depends.on(place, nil)
 	a.handover = handover.New(a.view.announced(), cause, place, a.unassigned, a.cfg.Handover, a.handoverDeps())
@@ -59,7 +63,8 @@ func (a *assignment) move(place *placement.Request, cause string) {
 	a.finishHandover()
 }
 
-// plan begins a planned handover.
+// plan begins a planned handover. Checkpoints pause meanwhile: what they would take of the engine's state, the handover
+// takes.
 func (a *assignment) plan(p *handover.Plan) {
 	a.states.Pause()
 	place := a.request(placement.Request{
@@ -76,8 +81,8 @@ func (a *assignment) handoverDeps() handover.Deps {
 	}
 }
 
-// place returns a wish for a worker other than avoid, if there is another. What the stream had before has been given
-// back.
+// place returns a new request, for a worker other than avoid if there is another. The place that the stream had before
+// has been released.
 func (a *assignment) place(avoid string) *placement.Request {
 	r := placement.Request{Kind: a.depends.kind, Need: routing.Need{Avoid: avoid}}
 	if a.depends.own != nil {
@@ -93,7 +98,8 @@ func (a *assignment) request(r placement.Request) *placement.Request {
 	return &r
 }
 
-// granted gives the handover its place, unless that is out of date.
+// granted gives the handover its place, unless the grant is out of date: placement may have taken the place back while
+// the event was on its way.
 func (a *assignment) granted(e granted) {
 	h := a.handover
 	if h == nil || h.Place != e.place || h.State() != migration.Initiating {
@@ -122,7 +128,8 @@ func (a *assignment) waiting(e waiting) {
 	a.stream.Push()
 }
 
-// lost acts on the loss of a place.
+// lost acts on the loss of a place. dependence has fenced the log already, on the goroutine that noticed, and placement
+// has queued the same request again.
 func (a *assignment) lost(e lost) *ending {
 	switch h := a.handover; {
 	case a.serving != nil && a.serving.Place == e.place:
@@ -174,8 +181,8 @@ func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
 	return nil
 }
 
-// present returns the attempt that the stream depends on: the serving one, or the one that it is moving to; nil if
-// there is none.
+// present returns the attempt that the stream depends on, whose tokens the log takes: the serving one, or the one that
+// it is moving to; nil if there is none.
 func (a *assignment) present() *attempt.Attempt {
 	if a.serving == nil && a.handover != nil {
 		return a.handover.Target
@@ -191,7 +198,8 @@ func (a *assignment) targets(t *attempt.Attempt) bool {
 // sourceServes reports whether a handover is under way whose source serves the stream.
 func (a *assignment) sourceServes() bool { return a.handover != nil && a.handover.SourceServes() }
 
-// report tells the placement, once, how an attempt went.
+// report tells placement, once for each attempt, whether it made progress: so workers whose attempts fail get a
+// cooldown.
 func (a *assignment) report(of *attempt.Attempt, ok bool) {
 	if a.reported == of {
 		return
@@ -242,6 +250,7 @@ func (a *assignment) complete() *ending {
 	return nil
 }
 
+// nobodyCame is the ending of a stream that waited for a worker as long as it may.
 func (a *assignment) nobodyCame() *ending {
 	return &ending{err: wire.Errorf(wire.CodeNoWorker,
 		"no worker took the stream within %v", a.cfg.Handover.WorkerWait)}
@@ -258,7 +267,8 @@ func undone(cause link.Cause) migration.Event {
 	return migration.TargetLost
 }
 
-// Cut is part of handover.Owner.
+// Cut makes the target of a planned handover the attempt that the stream depends on; see handover.Owner. From here the
+// stream has no serving attempt until the target's first token is there.
 func (a *assignment) Cut(source, target *attempt.Attempt) (credit, cut uint64, ok bool) {
 	if credit, cut, ok = a.depends.cut(source, target); ok {
 		a.serving = nil
@@ -337,7 +347,8 @@ func (a *assignment) release() {
 	}
 }
 
-// check ends what took too long. Time that this process did not live does not count.
+// check ends what took too long, and returns why the stream has to end for that, or nil. Time in which this process was
+// stopped or starved does not count (see clock.StallProof).
 func (a *assignment) check() *ending {
 	if a.sourceServes() {
 		a.handover.Check()
@@ -371,7 +382,8 @@ func (a *assignment) stuck() *ending {
 	return a.lose(link.CauseStuck, nil)
 }
 
-// remaining returns how much stall-proof time is left for what the stream waits for.
+// remaining returns how much stall-proof time remains for what the stream waits for: a state of the handover, or the
+// next token. It is negative once the time is over.
 func (a *assignment) remaining() time.Duration {
 	if a.serving == nil {
 		return a.handover.Remaining()

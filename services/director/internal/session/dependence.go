@@ -13,9 +13,12 @@ import (
 	"github.com/connswap/connswap/shared/wire"
 )
 
-// dependence is on which worker a stream depends, so that it can be fenced on the spot when that is lost. It takes what
-// placement says, and passes it on to the owner. It is safe for concurrent use; its lock is taken after placement's and
-// before the log's.
+// dependence is on which worker a stream depends: so its log is fenced on the goroutine that tells of the worker's
+// loss, before any stream of that worker gets another place, and the owner learns of it afterwards. It is what
+// placement sees of a session, and passes what placement says on to the owner's inbox.
+//
+// It is safe for concurrent use. The owner alone changes what the stream depends on; Lost only takes away. Placement
+// calls it with none of its locks held; the lock here is held while the log's is taken, never the other way round.
 type dependence struct {
 	log  *stream.Log
 	post func(event any) bool

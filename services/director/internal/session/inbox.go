@@ -57,7 +57,7 @@ type inbox struct {
 
 func newInbox() inbox { return inbox{ready: make(chan struct{}, 1)} }
 
-// put reports whether the owner is still there to take it.
+// put queues an event, and reports whether the owner is still there to act on it. It never blocks.
 func (b *inbox) put(event any) bool {
 	b.mu.Lock()
 	if b.closed {
@@ -73,6 +73,7 @@ func (b *inbox) put(event any) bool {
 	return true
 }
 
+// dequeue returns all that is queued, in the order in which it came.
 func (b *inbox) dequeue() []any {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -81,7 +82,7 @@ func (b *inbox) dequeue() []any {
 	return events
 }
 
-// close makes the owner the last to take anything, and returns it.
+// close has put refuse everything from now on, and returns what is still queued.
 func (b *inbox) close() []any {
 	b.mu.Lock()
 	b.closed = true

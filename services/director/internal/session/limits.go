@@ -18,7 +18,8 @@ const (
 )
 
 // blame counts what speaks against a stream: workers that died in a row because of its request, as far as one can tell,
-// and how often it was moved.
+// and how often it was moved. The session's goroutine owns it. It only counts; what follows from a number is decided by
+// assignment.endingAfter.
 type blame struct {
 	deaths    int           // in a row, before progress
 	began     uint64        // length of the log when the present attempt began

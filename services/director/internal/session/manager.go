@@ -115,6 +115,7 @@ func (m *Manager) Of(connection uint64) []*Session {
 	return byStream(m.live[connection])
 }
 
+// byStream returns the sessions of one connection in the order of their streams.
 func byStream(set map[*Session]struct{}) []*Session {
 	all := make([]*Session, 0, len(set))
 	for s := range set {

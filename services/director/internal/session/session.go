@@ -65,10 +65,15 @@ var ErrClientStalled = wire.Errorf(wire.CodeClientStall, "client read nothing fo
 // errClientGone closes the leg to a client that nothing reaches any more.
 var errClientGone = wire.Errorf(wire.CodeCancelled, "the client has gone")
 
-// Session is one stream. Run is its owner.
+// Session is one stream, from its request to its end. The goroutine of Run owns it: nobody else decides anything about
+// the stream. All others put events into the inbox (the leg, the link's readers, placement, operators), or read the
+// View, or, for the tokens, write to and read from the log, which has a lock of its own.
+//
+// What must hold: the stream ends once, with one last frame in the log (close), or because nobody is left to read it;
+// and when Run returns, no worker has the stream and no request for a place remains.
 type Session struct {
 	View
-	assignment assignment // owned by Run
+	assignment assignment // which worker has the stream; owned by Run
 
 	cfg    Config
 	log    *zap.Logger
@@ -77,8 +82,8 @@ type Session struct {
 	leg    Leg
 
 	// Owned by Run.
-	over      bool // the last frame is in the log, or nobody wants it
-	delivered bool // and the client's connection has taken it
+	over      bool // the last frame is in the log, or nobody wants it: no worker is wanted any more
+	delivered bool // the client's connection has taken the last frame
 }
 
 // New returns a session that has not begun. Run begins it.
@@ -106,10 +111,11 @@ func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps
 	return s
 }
 
-// tell tells the owner, if there still is one.
+// tell gives an event to the owner, if there still is one. Any goroutine may call it; it never blocks.
 func (s *Session) tell(event any) { s.inbox.put(event) }
 
-// Run serves the stream to its end. It returns when nothing of the session runs any more.
+// Run serves the stream to its end, or until ctx ends, whose cause says why. It returns when nothing of the session
+// runs any more. Call it once.
 func (s *Session) Run(ctx context.Context) {
 	timer := time.NewTimer(clock.Tick)
 	defer timer.Stop()
@@ -119,7 +125,8 @@ func (s *Session) Run(ctx context.Context) {
 	s.leg.Close(err)
 }
 
-// serve is the loop of the owner. Its error is that for the leg.
+// serve is the loop of the owner: it waits for events, for the end of the client's connection, and for what is due. It
+// returns once the client has the last frame, or is given up. The error is the one for Leg.Close.
 func (s *Session) serve(ctx context.Context, timer *time.Timer) error {
 	for !s.over || !s.delivered {
 		select {
@@ -146,7 +153,7 @@ func (s *Session) serve(ctx context.Context, timer *time.Timer) error {
 	return nil
 }
 
-// checkTime ends what took too long, and returns when to look again.
+// checkTime ends what took too long, and returns in how long it has to be called again at the latest.
 func (s *Session) checkTime() time.Duration {
 	if !s.over {
 		s.conclude(s.assignment.check())
@@ -157,7 +164,8 @@ func (s *Session) checkTime() time.Duration {
 	return s.assignment.nextCheck()
 }
 
-// release takes the session back from wherever it is.
+// release gives back all that the session still has anywhere: the worker, the place, the checkpoints. What operators
+// still ask is answered.
 func (s *Session) release() {
 	s.record.Fence()
 	s.end(Cancelled, "the connection ended")
@@ -236,7 +244,8 @@ func (s *Session) react(event any) *ending {
 	return nil
 }
 
-// notice acts on what the log says.
+// notice acts on what the log says. A notice about an attempt that has been left meanwhile means nothing any more; only
+// Delivered is about the stream as a whole.
 func (s *Session) notice(n stream.Notice) {
 	if n.Kind == stream.Delivered {
 		s.delivered = true
@@ -247,7 +256,7 @@ func (s *Session) notice(n stream.Notice) {
 	if s.over || current == nil || current.Epoch != n.Epoch {
 		return
 	}
-	switch n.Kind { //nolint:exhaustive // see above
+	switch n.Kind { //nolint:exhaustive // Delivered was handled above
 	case stream.Broken:
 		s.conclude(a.lose(link.CauseProtocol, nil))
 	case stream.Full:
@@ -265,6 +274,8 @@ func (s *Session) notice(n stream.Notice) {
 	}
 }
 
+// clientLeft ends the session of a client that wants the stream no more, or cannot be reached. It reports true: nothing
+// is left to do.
 func (s *Session) clientLeft(e ClientLeft) bool {
 	how, words := "the client is gone", "client gone"
 	if e.Cancelled {
@@ -286,7 +297,8 @@ func (s *Session) cancelled(cause error, how, words string) {
 	}
 }
 
-// ended ends the stream, if the worker ended it where the log ends.
+// ended acts on the worker's End. Only if the worker counts as many tokens as the log has, and has the same digest, the
+// stream is complete; a worker that ends it elsewhere has diverged.
 func (s *Session) ended(e attempt.Ended) *ending {
 	a := &s.assignment
 	if a.targets(e.Attempt) {
@@ -294,7 +306,7 @@ func (s *Session) ended(e attempt.Ended) *ending {
 			a.handover.End(migration.TargetLost, "the target ended the stream before it had it")
 			return nil
 		}
-		a.handover.Verified() // there was nothing left to generate
+		a.handover.Verified() // there was nothing more to generate
 		a.finishHandover()
 	}
 	digest, tokens := s.record.Digest()
@@ -315,7 +327,8 @@ func (s *Session) ended(e attempt.Ended) *ending {
 	return &ending{finish: e.M.GetFinishReason()}
 }
 
-// failed acts on a worker's word that it cannot go on, or does not want to begin.
+// failed acts on a worker's word that it cannot go on, or does not begin. A request that no worker can serve ends the
+// stream; anything else costs the stream this worker.
 func (s *Session) failed(e attempt.Failed) *ending {
 	a := &s.assignment
 	if a.targets(e.Attempt) && a.sourceServes() {
@@ -359,7 +372,7 @@ func (s *Session) conclude(e *ending) {
 	}
 }
 
-// close ends the stream with its last frame.
+// close ends the stream with its last frame, which the leg still has to deliver. The worker is left at once.
 func (s *Session) close(last wire.Message, state State, reason string) {
 	s.over = true
 	s.record.Close(last)

@@ -95,7 +95,7 @@ func (v *View) wait() {
 	v.waits = true
 }
 
-// moves shows where a handover stands.
+// moves shows where a handover stands. Placements are not shown: nothing moves.
 func (v *View) moves(h *handover.Handover) {
 	var shown *migration.Record
 	if h.Kind != migration.Placement && !h.Over() {
@@ -110,13 +110,14 @@ func (v *View) moves(h *handover.Handover) {
 // announced returns the label of the worker that the client was told last.
 func (v *View) announced() string { return v.log.Status().Worker }
 
+// swapped returns how often the client was told of another worker.
 func (v *View) swapped() uint32 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.swaps
 }
 
-// Snapshot may be called from any goroutine, like all that is exported here.
+// Snapshot returns all of it at one moment. Any goroutine may call it, and the other exported methods of a View.
 func (v *View) Snapshot() Snapshot {
 	log := v.log.Status()
 	snapshot := Snapshot{

@@ -18,7 +18,7 @@ import (
 	"github.com/connswap/connswap/shared/wire"
 )
 
-// Config bounds what clients may ask for.
+// Config bounds what clients may ask for. What goes beyond is refused, with CodeLimit.
 type Config struct {
 	DirectorID     string
 	MaxConnections int
@@ -28,7 +28,8 @@ type Config struct {
 	ClientIdle     time.Duration // without a packet, while there are streams, after which a client is lost; 0 for never
 }
 
-// Server is safe for concurrent use.
+// Server has the connections of all native clients. Serve owns the goroutines: one for each connection, and one for
+// each stream; when it returns, none of them runs any more. All methods may be called from any goroutine.
 type Server struct {
 	cfg      Config
 	sessions *session.Manager
@@ -78,6 +79,7 @@ func (s *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
 	}
 }
 
+// admit counts a connection in, unless there are as many as there may be.
 func (s *Server) admit(c *connection) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,6 +90,7 @@ func (s *Server) admit(c *connection) bool {
 	return true
 }
 
+// dismiss forgets a connection that has ended.
 func (s *Server) dismiss(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
