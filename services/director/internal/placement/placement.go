@@ -153,16 +153,6 @@ func (p *Placement) Down(l *link.Link, cause link.Cause) {
 	p.lose(w, cause)
 }
 
-// Failed says that a worker has let go of all its streams. Its link stays.
-func (p *Placement) Failed(l *link.Link) {
-	p.mu.Lock()
-	defer p.unlock()
-	if w := p.byLink[l]; w != nil {
-		p.refresh(w)
-		p.lose(w, link.CauseReported)
-	}
-}
-
 // unlock places whom it can, frees p.mu, and delivers what sessions have to be told.
 func (p *Placement) unlock() {
 	p.dispatch()

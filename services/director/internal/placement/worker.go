@@ -30,6 +30,16 @@ func (p *Placement) refresh(w *worker) {
 	w.Available, w.Drained = w.link.Available(), p.fleet.Drained(w.Label)
 }
 
+// Failed says that a worker has let go of all its streams. Its link stays.
+func (p *Placement) Failed(l *link.Link) {
+	p.mu.Lock()
+	defer p.unlock()
+	if w := p.byLink[l]; w != nil {
+		p.refresh(w)
+		p.lose(w, link.CauseReported)
+	}
+}
+
 // Changed says that a worker takes streams which it did not take before, or no longer does: by its own word, or an
 // operator's.
 func (p *Placement) Changed(l *link.Link) { p.change(l, p.refresh) }
