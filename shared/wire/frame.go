@@ -83,6 +83,21 @@ func (r *Reader) Next() (Frame, error) {
 	return Frame{Type: Type(t), Body: raw[n:]}, nil
 }
 
+// ParseFrame returns the first frame of b, and its size in bytes. It is for what this process has written itself: of
+// anything else it returns a Frame of type 0 and the size of b.
+func ParseFrame(b []byte) (f Frame, size int) {
+	length, n, err := quicvarint.Parse(b)
+	if err != nil || length > uint64(len(b)-n) {
+		return Frame{}, len(b)
+	}
+	size = n + int(length)
+	t, m, err := quicvarint.Parse(b[n:size])
+	if err != nil {
+		return Frame{}, len(b)
+	}
+	return Frame{Type: Type(t), Body: b[n+m : size]}, size
+}
+
 // take returns the next n bytes, without copying where they fit the buffer.
 func (r *Reader) take(n int) ([]byte, error) {
 	if n <= r.r.Size() {

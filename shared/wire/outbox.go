@@ -13,18 +13,29 @@ import (
 // what is put while a write is under way leaves with the next one. A batch of sessions that step together
 // therefore costs one write, not one each.
 //
-// It is bounded in bytes. A peer for which more than that waits takes nothing, or too little: it is lost. What was put
-// for it is dropped, and so is all that follows.
+// What is put lies in lanes. The frames of one lane leave in their order and, within one write, side by side; between
+// lanes there is no order.
+//
+// It is bounded in bytes, over all lanes. A peer for which more than that waits takes nothing, or too little: it is
+// lost. What was put for it is dropped, and so is all that follows.
 type Outbox struct {
-	limit int         // bytes that may wait
-	lost  func(error) // called once, when more do
+	limit int           // bytes that may wait
+	lost  func(error)   // called once, when more do
+	main  *Lane         // of Put and Send
+	wake  chan struct{} // capacity 1: there is something to write, or closed
 
-	mu      sync.Mutex
-	buf     []byte
-	writing int    // bytes of the write under way
-	total   uint64 // bytes put so far
+	mu      sync.Mutex // guards the lanes' buffers too
+	ready   []*Lane    // those with frames, in the order in which they got their first
+	waiting int        // bytes in them
+	writing int        // bytes of the write under way
+	total   uint64     // bytes put so far
 	closed  bool
-	wake    chan struct{} // capacity 1: there is something to write, or closed
+}
+
+// Lane is what belongs together of what waits in an Outbox. It needs no end: who has put the last frame forgets it.
+type Lane struct {
+	out *Outbox
+	buf []byte
 }
 
 // MaxBacklog is the usual limit of an Outbox, in bytes. It has room for a thousand of the largest prompts that a director
@@ -34,26 +45,74 @@ const MaxBacklog = 64 << 20
 // NewOutbox returns an empty Outbox. Nothing is written before Run. When limit bytes wait and more is put, lost is called,
 // with no lock held by the Outbox; it must not block. It is called once at most.
 func NewOutbox(limit int, lost func(error)) *Outbox {
-	return &Outbox{limit: limit, lost: lost, wake: make(chan struct{}, 1)}
+	o := &Outbox{limit: limit, lost: lost, wake: make(chan struct{}, 1)}
+	o.main = o.Lane()
+	return o
 }
 
+// Lane returns a new lane.
+func (o *Outbox) Lane() *Lane { return &Lane{out: o} }
+
 // Put adds what fill appends. It never blocks, and it does nothing after Close, once Run has returned, or once the peer
-// is lost. A single message may be larger than the limit.
-func (o *Outbox) Put(fill func(b []byte) []byte) {
-	o.mu.Lock()
-	if waiting := len(o.buf) + o.writing; !o.closed && waiting >= o.limit {
-		o.closed, o.buf = true, nil
-		o.mu.Unlock()
-		o.lost(fmt.Errorf("%w: %d bytes wait for it", ErrBacklog, waiting))
-		return
+// is lost. A single message may be larger than the limit. It returns how many bytes were added.
+func (o *Outbox) Put(fill func(b []byte) []byte) int { return o.main.Put(fill) }
+
+// Put is Outbox.Put into this lane.
+func (l *Lane) Put(fill func(b []byte) []byte) int {
+	before, ok := l.begin()
+	if !ok {
+		return 0
 	}
-	if !o.closed {
-		before := len(o.buf)
-		o.buf = fill(o.buf)
-		o.total += uint64(len(o.buf) - before)
+	l.buf = fill(l.buf)
+	return l.end(before)
+}
+
+// PutToken puts a token of a link, as Put would: there are too many of them to make a closure for each.
+func (l *Lane) PutToken(t Token) int {
+	before, ok := l.begin()
+	if !ok {
+		return 0
+	}
+	l.buf = AppendLinkToken(l.buf, t)
+	return l.end(before)
+}
+
+// begin reports whether something may be put. If so, the Outbox's mu is held until end.
+func (l *Lane) begin() (before int, ok bool) {
+	o := l.out
+	o.mu.Lock()
+	waiting := o.waiting + o.writing
+	if !o.closed && waiting < o.limit {
+		return len(l.buf), true
+	}
+	lost := !o.closed
+	if lost {
+		o.drop()
 	}
 	o.mu.Unlock()
-	o.signal()
+	if lost {
+		o.lost(fmt.Errorf("%w: %d bytes wait for it", ErrBacklog, waiting))
+		o.signal()
+	}
+	return 0, false
+}
+
+// end accounts for what was put. Whoever puts the first bytes wakes Run, which takes with them all that follow until it
+// gets to it.
+func (l *Lane) end(before int) (size int) {
+	o := l.out
+	if before == 0 {
+		o.ready = append(o.ready, l)
+	}
+	first := o.waiting == 0
+	size = len(l.buf) - before
+	o.waiting += size
+	o.total += uint64(size)
+	o.mu.Unlock()
+	if first {
+		o.signal()
+	}
+	return size
 }
 
 // ErrBacklog means that a peer takes less than there is for it.
@@ -98,10 +157,7 @@ func (o *Outbox) Run(ctx context.Context, w io.Writer) error {
 		case <-o.wake:
 		}
 		o.gather()
-		o.mu.Lock()
-		batch, closed := o.buf, o.closed
-		o.buf, o.writing = spare[:0], len(batch)
-		o.mu.Unlock()
+		batch, closed := o.take(spare[:0])
 		if len(batch) > 0 {
 			if _, err := w.Write(batch); err != nil {
 				return err
@@ -117,11 +173,38 @@ func (o *Outbox) Run(ctx context.Context, w io.Writer) error {
 	}
 }
 
+// take appends all that waits to b, lane by lane.
+func (o *Outbox) take(b []byte) (batch []byte, closed bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, l := range o.ready {
+		if b = append(b, l.buf...); cap(l.buf) <= laneMost {
+			l.buf = l.buf[:0]
+		} else {
+			l.buf = nil
+		}
+	}
+	clear(o.ready)
+	o.ready, o.waiting, o.writing = o.ready[:0], 0, len(b)
+	return b, o.closed
+}
+
+// laneMost is how many bytes a lane may keep for its next frames: there are many lanes.
+const laneMost = 16 << 10
+
 // discard keeps an Outbox that nobody empties any more from growing.
 func (o *Outbox) discard() {
 	o.mu.Lock()
-	o.closed, o.buf = true, nil
-	o.mu.Unlock()
+	defer o.mu.Unlock()
+	o.drop()
+}
+
+// drop closes an Outbox and forgets what waits in it. o.mu is held.
+func (o *Outbox) drop() {
+	for _, l := range o.ready {
+		l.buf = nil
+	}
+	o.closed, o.ready, o.waiting = true, nil, 0
 }
 
 // gather lets the sessions of the same step put theirs too: it steps aside for as long as that brings more.
@@ -130,7 +213,7 @@ func (o *Outbox) gather() {
 		before = now
 		runtime.Gosched()
 		o.mu.Lock()
-		now = len(o.buf)
+		now = o.waiting
 		o.mu.Unlock()
 		if now > gatherMost {
 			return

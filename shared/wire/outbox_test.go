@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"testing"
@@ -125,8 +126,8 @@ func TestOutboxEndsWithItsWriter(t *testing.T) {
 func checkDiscards(t *testing.T, o *Outbox) {
 	t.Helper()
 	put(o, "too late")
-	if len(o.buf) > 0 {
-		t.Fatalf("keeps %q", o.buf)
+	if len(o.main.buf) > 0 {
+		t.Fatalf("keeps %q", o.main.buf)
 	}
 }
 
@@ -181,8 +182,8 @@ func TestOutboxLosesAPeerThatTakesNothing(t *testing.T) {
 		if err := wait(); err != nil || len(w.writes) != 1 {
 			t.Errorf("%d writes, %v", len(w.writes), err)
 		}
-		if len(lost) != 1 || len(o.buf) != 0 {
-			t.Errorf("lost %v, %d bytes wait", lost, len(o.buf))
+		if len(lost) != 1 || len(o.main.buf) != 0 {
+			t.Errorf("lost %v, %d bytes wait", lost, len(o.main.buf))
 		}
 	})
 }
@@ -211,4 +212,36 @@ func TestOutboxReusesItsBuffers(t *testing.T) {
 	if got := recycle(make([]byte, 10, 1<<20+1)); got != nil {
 		t.Error("the buffer of a burst was kept")
 	}
+}
+
+// TestOutboxKeepsLanesTogether puts into two lanes by turns: what one lane got during a write leaves side by side, and
+// the bound is over both.
+func TestOutboxKeepsLanesTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lost []error
+		o := NewOutbox(100, func(err error) { lost = append(lost, err) })
+		var w slowWriter
+		wait := start(t.Context(), o, &w)
+		put(o, "first")
+		synctest.Wait() // the first write is under way
+		a, b := o.Lane(), o.Lane()
+		add := func(l *Lane, s string) int { return l.Put(func(b []byte) []byte { return append(b, s...) }) }
+		for _, n := range []string{"1", "2", "3"} {
+			add(a, "a"+n)
+			add(b, "b"+n)
+		}
+		time.Sleep(10 * time.Second)
+		add(b, "b4")
+		time.Sleep(10 * time.Second)
+		if got := fmt.Sprint(w.writes); got != "[first a1a2a3b1b2b3 b4]" {
+			t.Fatalf("wrote %s", got)
+		}
+		half := string(make([]byte, 50))
+		if add(a, half) != 50 || add(b, half) != 50 || add(a, half) != 0 || len(lost) != 1 || len(a.buf)+len(b.buf) != 0 {
+			t.Errorf("lost %v, %d bytes wait", lost, len(a.buf)+len(b.buf))
+		}
+		if err := wait(); err != nil {
+			t.Error(err)
+		}
+	})
 }

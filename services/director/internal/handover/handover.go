@@ -48,6 +48,9 @@ type Owner interface {
 	// see stream.Log. It reports false if one of the two has been lost in this moment; then the event that says so is
 	// on its way.
 	Cut(source, target *attempt.Attempt) (credit, cut uint64, ok bool)
+	// Serve makes the target the worker of the stream, which the client is told with m: see stream.Log. It reports false if the target has been lost in
+	// this moment; then the event that says so is on its way.
+	Serve(target *attempt.Attempt, m wire.Message) (gap time.Duration, ok bool)
 	// Show shows people where the handover stands.
 	Show(h *Handover)
 }
@@ -243,7 +246,7 @@ func (h *Handover) tell() (migration.Event, bool) {
 			Epoch: h.Epoch, LastSequence: h.Cut,
 		}
 	}
-	gap, ok := h.log().Serve(h.Target.Epoch, h.To, m)
+	gap, ok := h.deps.Owner.Serve(h.Target, m)
 	if !ok {
 		return 0, false
 	}

@@ -464,3 +464,17 @@ func TestWorkerThatDiedAtLeisure(t *testing.T) {
 		w.judge(15200*time.Millisecond, 1, link.CauseIdle)
 	})
 }
+
+// TestBatch sends tokens of three streams of two clients in turns, all at once: each stream is flushed once, those of one
+// client together; and again with the next batch.
+func TestBatch(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.attach(1, 1, "a1")
+		w.attach(2, 1, "b2")
+		w.attach(3, 1, "a3")
+		w.say(slices.Concat(token(1, 1, 1), token(2, 1, 1), token(3, 1, 1), token(1, 1, 2), token(2, 1, 2)))
+		w.expect("a1 token", "b2 token", "a3 token", "a1 token", "b2 token", "a1 flush", "a3 flush", "b2 flush")
+		w.say(token(2, 1, 3))
+		w.expect("b2 token", "b2 flush")
+	})
+}

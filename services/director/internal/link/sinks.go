@@ -1,38 +1,44 @@
 package link
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // sinks is who gets what the worker says. It is safe for concurrent use.
 type sinks struct {
 	mu       sync.Mutex
-	attached map[uint64]attachment // by session
-	holding  map[uint64]Holder     // by session: whose checkpoint the worker was asked to keep, until it answers
+	attached map[uint64]*attachment // by session
+	holding  map[uint64]Holder      // by session: whose checkpoint the worker was asked to keep, until it answers
 }
 
 // attachment is a stream that was given to the worker.
 type attachment struct {
-	sink  Sink
-	epoch uint64
+	Sink
+
+	epoch  uint64
+	client uint64        // the Sink's
+	batch  atomic.Uint64 // the newest batch of tokens that has some for it
 }
 
 func (s *sinks) attach(session, epoch uint64, sink Sink) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.attached[session] = attachment{sink, epoch}
+	s.attached[session] = &attachment{Sink: sink, epoch: epoch, client: sink.Client()}
 }
 
 // find returns who gets what the worker says of a session, or nil.
-func (s *sinks) find(session uint64) Sink {
+func (s *sinks) find(session uint64) *attachment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.attached[session].sink
+	return s.attached[session]
 }
 
 // detach forgets who gets what the worker says of a session, unless a newer epoch is attached.
 func (s *sinks) detach(session, epoch uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.attached[session].epoch == epoch {
+	if a := s.attached[session]; a != nil && a.epoch == epoch {
 		delete(s.attached, session)
 	}
 }

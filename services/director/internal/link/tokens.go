@@ -43,8 +43,9 @@ func (c counter) Read(p []byte) (int, error) {
 type tokenReader struct {
 	link   *Link
 	frames *wire.Reader
-	at     time.Time // when what is not flushed began to come
-	dirty  []Sink    // have taken tokens that are not flushed; one may be there more than once
+	at     time.Time     // when what is not flushed began to come
+	batch  uint64        // number of what is not flushed, among those of all readers of the link
+	dirty  []*attachment // have taken tokens that are not flushed
 	grants []*wirepb.Credit_Grant
 }
 
@@ -111,10 +112,12 @@ func (r *tokenReader) token(t wire.Token) {
 		return
 	}
 	if len(r.dirty) == 0 {
-		r.at = time.Now()
+		r.at, r.batch = time.Now(), r.link.batches.Add(1)
 	}
 	s.Token(t, r.at)
-	if last := len(r.dirty) - 1; last < 0 || r.dirty[last] != s {
+	// A worker that sends one stream's tokens to two readers at a time has it flushed more often, but never too seldom.
+	if s.batch.Load() != r.batch {
+		s.batch.Store(r.batch)
 		r.dirty = append(r.dirty, s)
 	}
 }
@@ -124,7 +127,7 @@ func (r *tokenReader) flush() {
 	if len(r.dirty) == 0 {
 		return
 	}
-	slices.SortStableFunc(r.dirty, func(x, y Sink) int { return cmp.Compare(x.Client(), y.Client()) })
+	slices.SortStableFunc(r.dirty, func(x, y *attachment) int { return cmp.Compare(x.client, y.client) })
 	for _, s := range r.dirty {
 		if g := s.Flush(); g != nil {
 			r.grants = append(r.grants, g)

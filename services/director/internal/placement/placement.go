@@ -140,6 +140,19 @@ func (p *Placement) cooled(w *worker) {
 	p.improved(w)
 }
 
+// Down takes a link out, and puts its requests back.
+func (p *Placement) Down(l *link.Link, cause link.Cause) {
+	p.mu.Lock()
+	defer p.unlock()
+	w := p.byLink[l]
+	if w == nil {
+		return
+	}
+	p.cooldowns.lost(w, cause)
+	p.remove(w)
+	p.lose(w, cause)
+}
+
 // unlock places whom it can, frees p.mu, and delivers what sessions have to be told.
 func (p *Placement) unlock() {
 	p.dispatch()

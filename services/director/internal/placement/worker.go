@@ -30,19 +30,6 @@ func (p *Placement) refresh(w *worker) {
 	w.Available, w.Drained = w.link.Available(), p.fleet.Drained(w.Label)
 }
 
-// Down takes a link out, and puts its requests back.
-func (p *Placement) Down(l *link.Link, cause link.Cause) {
-	p.mu.Lock()
-	defer p.unlock()
-	w := p.byLink[l]
-	if w == nil {
-		return
-	}
-	p.cooldowns.lost(w, cause)
-	p.remove(w)
-	p.lose(w, cause)
-}
-
 // Failed says that a worker has let go of all its streams. Its link stays.
 func (p *Placement) Failed(l *link.Link) {
 	p.mu.Lock()

@@ -38,6 +38,8 @@ type assignment struct {
 	reported      *attempt.Attempt   // the last one of which placement was told how it went
 	unassigned    time.Duration      // stall-proof time at which the stream was left without a worker
 	waitAnnounced bool               // the client was told that it waits, since unassigned
+	// left is the last word of a worker that was left in that moment: the stream is complete if its log still ends there.
+	left *wirepb.End
 }
 
 // ending is why a stream has to end: complete with a finish reason, or in an error. Of the fields one is set.
@@ -221,9 +223,10 @@ func (a *assignment) detachServing(queued *placement.Request) {
 
 // endingAfter returns why a stream that has lost its worker for a cause has to end; nil if it is to get another.
 func (a *assignment) endingAfter(moved bool, cause link.Cause) *ending {
+	if end := a.complete(); end != nil {
+		return end
+	}
 	switch {
-	case a.stream.Log.Len() == uint64(a.stream.Request.GetMaxTokens()):
-		return &ending{finish: "length"} // there is nothing left to generate; only the worker's last word is missing
 	case a.blame.deaths >= a.cfg.MaxWorkerDeaths:
 		return &ending{err: wire.Errorf(wire.CodePoison,
 			"stopped after %d workers in a row died serving this stream; the last: %s", a.blame.deaths, cause)}
@@ -232,6 +235,17 @@ func (a *assignment) endingAfter(moved bool, cause link.Cause) *ending {
 			"the stream was moved %d times within a minute", a.cfg.MaxSwapsPerMinute)}
 	case a.deps.Clock.Since(a.unassigned) >= a.cfg.Handover.WorkerWait:
 		return a.nobodyCame()
+	}
+	return nil
+}
+
+// complete returns how a stream ends of which only the present worker's last word is missing; nil if there may be more to generate.
+func (a *assignment) complete() *ending {
+	switch length := a.stream.Log.Len(); {
+	case length == uint64(a.stream.Request.GetMaxTokens()):
+		return &ending{finish: "length"}
+	case a.left != nil && a.left.GetTokens() == length:
+		return &ending{finish: a.left.GetFinishReason()}
 	}
 	return nil
 }
@@ -262,6 +276,11 @@ func (a *assignment) Cut(source, target *attempt.Attempt) (credit, cut uint64, o
 		a.unassigned, a.waitAnnounced, a.blame.began = a.deps.Clock.Now(), false, cut
 	}
 	return credit, cut, ok
+}
+
+// Serve is part of handover.Owner.
+func (a *assignment) Serve(target *attempt.Attempt, m wire.Message) (gap time.Duration, ok bool) {
+	return a.depends.serve(target, m)
 }
 
 // Show is part of handover.Owner.
@@ -305,7 +324,6 @@ func (a *assignment) finishHandover() {
 func (a *assignment) serve(h *handover.Handover, r migration.Record) {
 	a.serving = h.Target
 	a.states.Serving(a.serving)
-	a.depends.served(a.serving.Link.Fingerprint())
 	a.view.serve(a.serving.Link, h.Kind)
 	if h.Kind == migration.Placement {
 		a.log.Info("worker assigned", zap.String("worker", r.To), zap.Uint64("epoch", r.Epoch))
@@ -354,10 +372,10 @@ func (a *assignment) check() *ending {
 }
 
 // stuck moves a stream whose worker is healthy but produces nothing for it. If there is nowhere to go it waits
-// where it is, for as long as it would wait for a worker; then it begins anew, on the same one if need be.
+// where it is, for as long as it would wait for a worker; then it begins anew, on the same one if need be. One that is complete needs nobody.
 func (a *assignment) stuck() *ending {
 	elsewhere := routing.Need{Fingerprint: a.view.Fingerprint(), Avoid: a.serving.Link.Worker()}
-	if !a.deps.Placement.Alternative(elsewhere) && -a.remaining() < a.cfg.Handover.WorkerWait {
+	if a.complete() == nil && !a.deps.Placement.Alternative(elsewhere) && -a.remaining() < a.cfg.Handover.WorkerWait {
 		return nil
 	}
 	a.blame.stuck()

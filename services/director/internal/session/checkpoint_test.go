@@ -463,3 +463,18 @@ func TestStrayAnswers(t *testing.T) {
 		p.told("on a 1 2 3 (failover a→b in 2) 4 5")
 	})
 }
+
+// TestCheckpointArrivesLast has the state arrive in the moment in which the session gives back what it kept: nobody else would.
+func TestCheckpointArrivesLast(t *testing.T) {
+	inPlay(t, script{cfg: everySecond}, func(p *play) {
+		a := p.worker("a", stateful)
+		a.serve(1, 1, 3)
+		p.wake(time.Second)
+		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
+		p.keeper.dropped = func() { p.keeper.arrive(3, nil) }
+		p.end()
+		if p.keeper.kept || p.keeper.drops != 2 {
+			t.Errorf("kept %v after %d drops", p.keeper.kept, p.keeper.drops)
+		}
+	})
+}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"sync"
+	"time"
 
 	"github.com/connswap/connswap/services/director/internal/attempt"
 	"github.com/connswap/connswap/services/director/internal/link"
@@ -9,6 +10,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/wire"
 )
 
 // dependence is on which worker a stream depends: so its log is fenced on the goroutine that tells of the worker's
@@ -67,11 +69,15 @@ func (d *dependence) on(place *placement.Request, l *link.Link) {
 	d.own, d.link = place, l
 }
 
-// served says that the client knows a worker, with an engine of that fingerprint: what comes now is no placement.
-func (d *dependence) served(engine string) {
+// serve makes the target, on which the stream depends, the one that serves it: see stream.Log. From the moment in which the client knows of it the stream
+// has an engine, and whatever comes is no placement: the loss of the target falls before that, or after it.
+func (d *dependence) serve(target *attempt.Attempt, m wire.Message) (gap time.Duration, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.kind, d.engine = migration.Failover, engine
+	if gap, ok = d.log.Serve(target.Epoch, target.Link.Worker(), m); ok {
+		d.kind, d.engine = migration.Failover, target.Link.Fingerprint()
+	}
+	return gap, ok
 }
 
 // plans says which place a planned handover wants; nil for none.

@@ -48,6 +48,8 @@ type play struct {
 
 	rollBack func(reason string) // of the newest plan
 
+	closed error // with which the leg was closed; nil for any that does nothing else before each push
+
 	end func() // ends the session, and returns when nothing of it runs
 }
 
@@ -56,6 +58,7 @@ type script struct {
 	cfg    func(*session.Config)
 	rate   int // of migration tokens for one target, per second
 	tokens uint32
+	pushed func(p *play) // called before each push to the client, by whoever pushes
 }
 
 func usual() session.Config {
@@ -90,6 +93,9 @@ func newPlay(t *testing.T, sc script) *play {
 	p.placement = placementtest.New(t, 10, p.fleet.Fleet)
 	open := func(log *stream.Log, tell func(any)) session.Leg {
 		p.client = sessiontest.New(log, tell, clock)
+		if sc.pushed != nil {
+			return pushing{p.client, p, func() { sc.pushed(p) }}
+		}
 		return p.client
 	}
 	who := session.Identity{ID: 7, Connection: 1, ConnectionID: "conn-test", StreamID: 1}
@@ -106,6 +112,17 @@ func newPlay(t *testing.T, sc script) *play {
 	t.Cleanup(func() { silent(); ticks.Wait() })
 	return p
 }
+
+// pushing is a leg that does something else before each push.
+type pushing struct {
+	*sessiontest.Client
+	play  *play
+	first func()
+}
+
+func (l pushing) Push() { l.first(); l.Client.Push() }
+
+func (l pushing) Close(err error) { l.play.closed = err }
 
 // close ends everything, and fails if the session still holds something.
 func (p *play) close() {
@@ -143,6 +160,7 @@ type keeper struct {
 	kept    bool // there is a state
 	allowed []*wirepb.Token
 	drops   int
+	dropped func() // called once, right after the next drop; nil for nothing
 }
 
 func (k *keeper) Fetch(from *wirepb.Fetch, done func(uint64, error)) (cancel func()) {
@@ -167,9 +185,13 @@ func (k *keeper) Allow(t *wirepb.Token) error {
 
 func (k *keeper) Drop(uint64) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.kept = false
+	dropped := k.dropped
+	k.kept, k.dropped = false, nil
 	k.drops++
+	k.mu.Unlock()
+	if dropped != nil {
+		dropped()
+	}
 }
 
 // arrive has the state that was asked for last arrive.

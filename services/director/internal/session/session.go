@@ -171,8 +171,9 @@ func (s *Session) release() {
 	s.end(Cancelled, "the connection ended")
 	s.over = true
 	s.assignment.release()
+	late := s.inbox.close() // what comes from now on finds nobody: a state that is brought is dropped
 	s.assignment.states.Gone()
-	for _, event := range s.inbox.close() { // what came too late is answered
+	for _, event := range late { // what came too late is answered
 		switch e := event.(type) {
 		case planned:
 			s.plan(e.Plan)
@@ -186,7 +187,7 @@ func (s *Session) release() {
 func (s *Session) handle(event any) (clientGone bool) {
 	switch e := event.(type) {
 	case ClientLeft:
-		return s.clientLeft(e)
+		return !s.delivered && s.clientLeft(e) // who has everything may go
 	case ClientRead:
 		if s.assignment.serving != nil {
 			s.assignment.serving.Grant()
@@ -291,10 +292,9 @@ func (s *Session) cancelled(cause error, how, words string) {
 	if wire.LostPeer(cause) {
 		how, words = "client lost", "stream ends: client lost"
 	}
-	if words != "" {
+	if s.end(Cancelled, how) && words != "" {
 		s.log.Info(words, zap.Uint64("sequence", s.record.Len()), zap.NamedError("reason", cause))
 	}
-	s.end(Cancelled, how)
 }
 
 // ended acts on the worker's End. Only if the worker counts as many tokens as the log has, and has the same digest, the
@@ -309,12 +309,18 @@ func (s *Session) ended(e attempt.Ended) *ending {
 		a.handover.Verified() // there was nothing more to generate
 		a.finishHandover()
 	}
-	if a.present() != e.Attempt {
-		return nil
-	}
 	digest, tokens := s.record.Digest()
-	if a.serving == nil || e.M.GetTokens() != tokens || !digest.Equal(e.M.GetDigest()) {
-		s.log.Error("worker's end differs from the journal",
+	same := e.M.GetTokens() == tokens && digest.Equal(e.M.GetDigest())
+	switch {
+	case a.present() != e.Attempt:
+		if same {
+			a.left = e.M
+		}
+		return nil
+	case a.serving == nil && !s.record.Expects(e.Epoch): // it was lost or broke the protocol; the event that says so is on its way
+		return nil
+	case a.serving == nil || !same:
+		s.log.Error("worker's end differs from the log",
 			zap.Uint64("tokens", e.M.GetTokens()), zap.Uint64("sequence", tokens))
 		return a.lose(link.CauseDiverged, nil)
 	}

@@ -67,13 +67,15 @@ type View struct {
 	endedAt time.Time
 }
 
-// end says how the session ended; the first word counts.
-func (v *View) end(state State, reason string) {
+// end says how the session ended. The first word counts; end reports whether this was it.
+func (v *View) end(state State, reason string) (first bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.state == "" {
-		v.state, v.reason, v.endedAt = state, reason, time.Now()
+	if v.state != "" {
+		return false
 	}
+	v.state, v.reason, v.endedAt = state, reason, time.Now()
+	return true
 }
 
 // serve says which worker serves the session now, after a handover of some kind.

@@ -2,37 +2,49 @@ package stream
 
 import "github.com/connswap/connswap/shared/wire"
 
-// Cursor is a reader's position in a log. The zero value is the beginning. A log has one reader at present: what that has read of the marks is
-// forgotten.
+// Cursor is a reader's position in a log. The zero value is the beginning.
 type Cursor struct {
-	sequence uint64 // last token read
-	epoch    uint64 // of the next one
-	marks    int    // read
 	at       position
+	sequence uint64 // of the last token before it
 }
 
-// Read appends what follows the cursor to b as frames for the client, until it has about limit bytes, and returns where it came to.
-func (l *Log) Read(c Cursor, b []byte, limit int) ([]byte, Cursor) {
+// Read returns what follows the cursor as frames for the client, and the cursor behind them; nothing at the end. They are as many as lie together, of limit
+// bytes at most, but one at least: whoever wants all reads until there is nothing. They must not be changed, and stay as they are.
+func (l *Log) Read(c Cursor, limit int) (frames []byte, next Cursor) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(b) < limit {
-		if i := c.marks - l.read; i < len(l.marks) && l.marks[i].after <= c.sequence {
-			m := l.marks[i]
-			b = append(b, m.frame...)
-			c.marks++
-			if m.epoch != 0 {
-				c.epoch = m.epoch
-			}
-			continue
-		}
-		text, ok := l.journal.next(&c.at)
-		if !ok {
+	if !l.journal.more(&c.at) {
+		return nil, c
+	}
+	b := c.at.block
+	frames = b.frames[c.at.offset:]
+	switch {
+	case len(frames) > limit:
+		size, tokens := cut(frames, limit)
+		frames = frames[:size]
+		c.sequence += tokens
+	case b.next != nil:
+		c.sequence = b.tokens
+	default:
+		c.sequence = l.journal.tokens
+	}
+	c.at.offset += len(frames)
+	return frames[:len(frames):len(frames)], c
+}
+
+// cut returns the size of the first frames that fit the limit, or of the first one, and how many of them are tokens.
+func cut(frames []byte, limit int) (size int, tokens uint64) {
+	for size < len(frames) {
+		f, n := wire.ParseFrame(frames[size:])
+		if size > 0 && size+n > limit {
 			break
 		}
-		c.sequence++
-		b = wire.AppendToken(b, wire.Token{Epoch: c.epoch, Sequence: c.sequence, Text: text})
+		size += n
+		if f.Type == wire.TypeToken {
+			tokens++
+		}
 	}
-	return b, c
+	return size, tokens
 }
 
 // Taken takes note that the client's connection has taken everything before the cursor.
@@ -40,10 +52,7 @@ func (l *Log) Taken(c Cursor) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.taken = c.sequence
-	if n := c.marks - l.read; n > 0 {
-		l.marks, l.read = l.marks[n:], c.marks
-		if l.closed && len(l.marks) == 0 {
-			l.told(Notice{Kind: Delivered})
-		}
+	if l.closed && !l.journal.more(&c.at) {
+		l.told(Notice{Kind: Delivered})
 	}
 }

@@ -3,9 +3,9 @@ package stream
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/connswap/connswap/shared/session"
+	"github.com/connswap/connswap/shared/wire"
 )
 
 // Errors of a journal.
@@ -14,116 +14,136 @@ var (
 	errFull     = errors.New("journal is full")
 )
 
-// Bounds of a block's text, in bytes. Blocks begin small, since most streams are short, and double.
+// Sizes of blocks, in bytes. Blocks begin small, since most streams are short, and double.
 const (
 	smallestBlock = 512
 	largestBlock  = 16 << 10
 )
 
-// journal is the accepted prefix of a stream: its tokens in order and the digest over them. It only grows, block by block, so that what it has is
-// never copied again. It is not safe for concurrent use.
+// tokenHeader is what a token's frame may have beside its text, in bytes: length, type, epoch and sequence.
+const tokenHeader = 4 + 1 + 8 + 8
+
+// journal is the accepted prefix of a stream, in the form in which its client gets it: the frames of its tokens, and between them those of its marks. A
+// token is copied here once, and a leg hands on what lies here. It only grows, block by block, so that what it has is never copied again. It is not safe
+// for concurrent use.
 type journal struct {
-	blocks []*block
+	last   *block
 	tokens uint64
-	bytes  int
+	bytes  int // of text
 	limit  int // of bytes
-	digest session.Rolling
+
+	first  *block
+	digest session.Rolling // over the tokens before hashed
+	hashed position
 }
 
-// block is a run of tokens.
+// block is a run of frames.
 type block struct {
-	first   uint64 // sequence of its first token
-	text    []byte // of all its tokens; never beyond its first capacity
-	lengths []uint16
+	frames []byte // never changed, never beyond its first capacity: readers have slices of it
+	next   *block // nil as long as frames may be added
+	tokens uint64 // sequence of the last token here or before; once there is a next block
 }
 
-// append adds the token with the given sequence, which must be the next one. It copies text.
-func (j *journal) append(sequence uint64, text []byte) error {
-	if sequence != j.tokens+1 {
-		return fmt.Errorf("%w: got %d after %d", errSequence, sequence, j.tokens)
+// position is a place between two frames. The zero value is that before the first.
+type position struct {
+	block  *block
+	offset int
+}
+
+// append adds the token with the given sequence, which must be the next one. It copies the text.
+func (j *journal) append(t wire.Token) error {
+	if t.Sequence != j.tokens+1 {
+		return fmt.Errorf("%w: got %d after %d", errSequence, t.Sequence, j.tokens)
 	}
-	if j.bytes+len(text) > j.limit {
+	if j.bytes+len(t.Text) > j.limit {
 		return fmt.Errorf("%w: %d bytes", errFull, j.limit)
 	}
-	b := j.last(len(text))
-	b.text = append(b.text, text...)
-	b.lengths = append(b.lengths, uint16(len(text))) // a token is shorter than wire.MaxToken
+	b := j.room(tokenHeader + len(t.Text))
+	b.frames = wire.AppendToken(b.frames, t)
 	j.tokens++
-	j.bytes += len(text)
-	j.digest.Add(text)
+	j.bytes += len(t.Text)
 	return nil
 }
 
-// last returns a block that has room for size bytes more.
-func (j *journal) last(size int) *block {
-	capacity := smallestBlock
-	if n := len(j.blocks); n > 0 {
-		b := j.blocks[n-1]
-		if len(b.text)+size <= cap(b.text) {
-			return b
-		}
-		capacity = min(2*cap(b.text), largestBlock)
+// mark adds a frame that is no token.
+func (j *journal) mark(m wire.Message) {
+	frame := wire.Append(nil, m)
+	b := j.room(len(frame))
+	b.frames = append(b.frames, frame...)
+}
+
+// room returns the last block, or a new one, with room for size bytes more.
+func (j *journal) room(size int) *block {
+	b := j.last
+	if b != nil && len(b.frames)+size <= cap(b.frames) {
+		return b
 	}
-	b := &block{first: j.tokens + 1, text: make([]byte, 0, max(capacity, size))}
-	j.blocks = append(j.blocks, b)
-	return b
+	capacity := smallestBlock
+	if b != nil {
+		capacity = min(2*cap(b.frames), largestBlock)
+	}
+	j.last = &block{frames: make([]byte, 0, max(capacity, size))}
+	if b == nil {
+		j.first = j.last
+		return j.last
+	}
+	b.next, b.tokens = j.last, j.tokens
+	j.hash() // here rather than token by token: that would be three more cache lines for each
+	return j.last
+}
+
+// hash brings the digest to the last token.
+func (j *journal) hash() {
+	for text, ok := j.token(&j.hashed); ok; text, ok = j.token(&j.hashed) {
+		j.digest.Add(text)
+	}
+}
+
+// sum returns the digest over all tokens.
+func (j *journal) sum() session.Digest {
+	j.hash()
+	return j.digest.Digest()
 }
 
 // since returns the tokens after a sequence: their bytes, one after the other, and the length of each. Both are copies.
 func (j *journal) since(sequence uint64) (text []byte, lengths []uint32) {
-	p := j.after(sequence)
-	size := 0
+	sequence = min(sequence, j.tokens)
 	if sequence == 0 {
-		size = j.bytes
+		text = make([]byte, 0, j.bytes)
 	}
-	text, lengths = make([]byte, 0, size), make([]uint32, 0, j.tokens-min(sequence, j.tokens))
-	for t, ok := j.next(&p); ok; t, ok = j.next(&p) {
-		text, lengths = append(text, t...), append(lengths, uint32(len(t)))
+	lengths = make([]uint32, 0, j.tokens-sequence)
+	p, at := position{block: j.first}, uint64(0)
+	for p.block != nil && p.block.next != nil && p.block.tokens <= sequence {
+		p.block, at = p.block.next, p.block.tokens
+	}
+	for t, ok := j.token(&p); ok; t, ok = j.token(&p) {
+		if at++; at > sequence {
+			text, lengths = append(text, t...), append(lengths, uint32(len(t)))
+		}
 	}
 	return text, lengths
 }
 
-// position is a place between two tokens. The zero value is that before the first.
-type position struct{ block, token, offset int }
-
-// after returns the position after a sequence.
-func (j *journal) after(sequence uint64) position {
-	if sequence >= j.tokens {
-		return position{block: len(j.blocks)}
-	}
-	i, found := slices.BinarySearchFunc(j.blocks, sequence+1, func(b *block, first uint64) int {
-		switch {
-		case b.first < first:
-			return -1
-		case b.first > first:
-			return 1
+// token returns the text of the next token after a position, which it moves on, or false at the end. The text must not be changed.
+func (j *journal) token(p *position) (text []byte, ok bool) {
+	for j.more(p) {
+		f, size := wire.ParseFrame(p.block.frames[p.offset:])
+		p.offset += size
+		if f.Type == wire.TypeToken {
+			t, _ := wire.ParseToken(f.Body) // this package wrote it
+			return t.Text, true
 		}
-		return 0
-	})
-	if !found {
-		i--
-	}
-	p := position{block: i}
-	for b := j.blocks[i]; b.first+uint64(p.token) <= sequence; p.token++ {
-		p.offset += int(b.lengths[p.token])
-	}
-	return p
-}
-
-// next returns the token after a position, which it moves on, or false at the end. The text must not be changed.
-func (j *journal) next(p *position) (text []byte, ok bool) {
-	for p.block < len(j.blocks) {
-		b := j.blocks[p.block]
-		if p.token < len(b.lengths) {
-			end := p.offset + int(b.lengths[p.token])
-			text = b.text[p.offset:end]
-			p.token, p.offset = p.token+1, end
-			return text, true
-		}
-		if p.block == len(j.blocks)-1 {
-			return nil, false
-		}
-		*p = position{block: p.block + 1}
 	}
 	return nil, false
+}
+
+// more reports whether a frame follows a position, which it moves on to that frame's block.
+func (j *journal) more(p *position) bool {
+	if p.block == nil {
+		p.block = j.first
+	}
+	for p.block != nil && p.offset == len(p.block.frames) && p.block.next != nil {
+		*p = position{block: p.block.next}
+	}
+	return p.block != nil && p.offset < len(p.block.frames)
 }

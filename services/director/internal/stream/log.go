@@ -43,34 +43,26 @@ type Log struct {
 	clock *clock.StallProof
 	told  func(Notice) // called with mu held: it must not block, nor call the log
 
-	mu      sync.Mutex
-	journal journal
-	cadence cadence
+	mu sync.Mutex
+
+	// What each token touches lies together: with many streams, most of what a token costs is to get this into the cache.
 
 	// The fence. At most one of epoch and pending is not zero.
 	epoch   uint64 // that may append; 0 while fenced
 	pending uint64 // that is being verified: its tokens wait
-	begun   bool   // the worker of the pending epoch has said where it begins
-	waiting [][]byte
-	highest uint64 // that ever was pending
-	fenced  uint64 // tokens refused because their epoch was over
-	awaited bool   // the owner is told of the next token
-	goal    uint64 // sequence with which the present epoch will have made progress
-
 	granted uint64 // highest sequence that the worker may send
 	taken   uint64 // sequence up to which the client's connection has taken the stream
+	goal    uint64 // sequence with which the present epoch will have made progress
+	awaited bool   // the owner is told of the next token
+	closed  bool   // the last frame is there
+	begun   bool   // the worker of the pending epoch has said where it begins
+	cadence cadence
+	journal journal
 
-	worker string // label of the one that the client was told last
-	marks  []mark // that the leg has not read yet
-	read   int    // marks that it has read
-	closed bool   // the last mark is there
-}
-
-// mark is something that happened to the stream between two tokens, as its client is told.
-type mark struct {
-	after uint64 // sequence
-	epoch uint64 // of the tokens that follow; 0 if that does not change
-	frame []byte
+	waiting [][]byte // tokens of the pending epoch
+	highest uint64   // that ever was pending
+	fenced  uint64   // tokens refused because their epoch was over
+	worker  string   // label of the one that the client was told last
 }
 
 // New returns a Log without tokens, fenced.
@@ -102,7 +94,7 @@ func (l *Log) Append(t wire.Token, at time.Time) {
 
 // accept takes a token of the present epoch. l.mu is held.
 func (l *Log) accept(t wire.Token, at time.Time) {
-	switch err := l.journal.append(t.Sequence, t.Text); {
+	switch err := l.journal.append(t); {
 	case errors.Is(err, errFull):
 		l.breaks(Full, t.Epoch)
 		return
@@ -144,7 +136,12 @@ func (l *Log) Fence() {
 	l.fence()
 }
 
-func (l *Log) fence() { l.epoch, l.pending, l.waiting, l.begun, l.awaited = 0, 0, nil, false, false }
+func (l *Log) fence() {
+	if l.epoch != 0 && l.journal.tokens >= l.granted {
+		l.cadence.starved(time.Now())
+	}
+	l.epoch, l.pending, l.waiting, l.begun, l.awaited = 0, 0, nil, false, false
+}
 
 // Expect fences the log, and opens it for the tokens of an epoch, which are verified before they count. It returns the highest sequence that the
 // worker may send.
@@ -172,6 +169,13 @@ func (l *Log) Cut(from, epoch uint64) (credit, cut uint64, ok bool) {
 	return l.expect(epoch), l.journal.tokens, true
 }
 
+// Expects reports whether the log is open for the tokens of an epoch that is being verified.
+func (l *Log) Expects(epoch uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return epoch != 0 && l.pending == epoch
+}
+
 // Waits reports whether a token of the pending epoch waits.
 func (l *Log) Waits() bool {
 	l.mu.Lock()
@@ -189,7 +193,7 @@ func (l *Log) Serve(epoch uint64, worker string, m wire.Message) (gap time.Durat
 	}
 	now := time.Now()
 	gap = l.cadence.gap(now)
-	l.mark(mark{epoch: epoch, frame: wire.Append(nil, m)})
+	l.mark(m)
 	first, waiting := l.journal.tokens+1, l.waiting
 	l.goal = l.journal.tokens + l.cfg.Progress
 	l.fence()
@@ -205,13 +209,12 @@ func (l *Log) Serve(epoch uint64, worker string, m wire.Message) (gap time.Durat
 func (l *Log) Mark(m wire.Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mark(mark{frame: wire.Append(nil, m)})
+	l.mark(m)
 }
 
-func (l *Log) mark(m mark) {
+func (l *Log) mark(m wire.Message) {
 	if !l.closed {
-		m.after = l.journal.tokens
-		l.marks = append(l.marks, m)
+		l.journal.mark(m)
 	}
 }
 
@@ -220,7 +223,7 @@ func (l *Log) Close(last wire.Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.fence()
-	l.mark(mark{frame: wire.Append(nil, last)})
+	l.mark(last)
 	l.closed = true
 }
 
@@ -240,6 +243,9 @@ func (l *Log) Credit(epoch uint64) (sequence uint64, ok bool) {
 	if epoch == 0 || l.epoch != epoch || l.taken+window < l.granted+(window+1)/2 {
 		return 0, false
 	}
+	if l.journal.tokens >= l.granted {
+		l.cadence.starved(time.Now())
+	}
 	l.granted = l.taken + window
 	l.cadence.allow(l.clock.Now())
 	return l.granted, true
@@ -256,7 +262,7 @@ func (l *Log) Len() uint64 {
 func (l *Log) Digest() (digest session.Digest, tokens uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.journal.digest.Digest(), l.journal.tokens
+	return l.journal.sum(), l.journal.tokens
 }
 
 // Since returns copies of the tokens after a sequence, one after the other, the length of each, and the digest over all tokens, also those before.
@@ -264,7 +270,7 @@ func (l *Log) Since(sequence uint64) (text []byte, lengths []uint32, digest sess
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	text, lengths = l.journal.since(sequence)
-	return text, lengths, l.journal.digest.Digest()
+	return text, lengths, l.journal.sum()
 }
 
 // Exhausted reports whether the worker has sent all that it may. Its silence then says nothing.

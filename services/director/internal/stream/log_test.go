@@ -45,12 +45,22 @@ func (r *record) serve(epoch uint64) {
 	r.notices = nil
 }
 
-// read reads everything, and takes it.
+// take reads everything, in pieces, and takes it.
+func (r *record) take(piece int) (all []byte) {
+	for {
+		b, next := r.Read(r.cursor, piece)
+		if len(b) == 0 {
+			return all
+		}
+		all, r.cursor = append(all, b...), next
+		r.Taken(next)
+	}
+}
+
+// read reads everything, takes it, and puts it into words.
 func (r *record) read(t *testing.T) string {
 	t.Helper()
-	b, next := r.Read(r.cursor, nil, 1<<20)
-	r.cursor = next
-	r.Taken(next)
+	b := r.take(1 << 20)
 	var words []string
 	frames := wire.NewReader(bytes.NewReader(b), wire.MaxControl)
 	for {
@@ -280,6 +290,50 @@ func TestCadence(t *testing.T) {
 	})
 }
 
+// TestGapOfStalledClient has a client that lets its worker wait: that is no part of the rhythm, nor of the gap at a handover.
+func TestGapOfStalledClient(t *testing.T) {
+	for name, reads := range map[string]bool{"reads on": true, "reads nothing": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				clock := &clock.StallProof{}
+				go clock.Run(t.Context(), func() {}) //nolint:errcheck // it ends with the bubble
+				r := &record{Log: stream.New(stream.Config{MaxBytes: 1000, MaxTokens: 1000, Window: 8}, clock, func(stream.Notice) {})}
+				token := func(epoch uint64) {
+					time.Sleep(100 * time.Millisecond)
+					r.Append(made(epoch, r.Len()+1), time.Now())
+				}
+				r.serve(1)
+				for range 30 {
+					token(1)
+					r.read(t)
+					r.Credit(1)
+				}
+				for !r.Exhausted() {
+					token(1)
+				}
+				for range 600 { // a minute, in which the owner looks at the time
+					time.Sleep(100 * time.Millisecond)
+					r.Silence(stream.Timeouts{}, 1)
+				}
+				want := time.Duration(0)
+				if reads {
+					r.read(t)
+					r.Credit(1)
+					token(1)
+					want = 200 * time.Millisecond
+					time.Sleep(want)
+				}
+				r.Expect(2)
+				r.Begun(2)
+				token(2)
+				if gap, _ := r.Serve(2, "b", &wirepb.Swapped{}); gap < want || gap > want+2*100*time.Millisecond {
+					t.Errorf("the gap is %v, want about %v", gap, want)
+				}
+			})
+		})
+	}
+}
+
 // FuzzLog appends tokens of all lengths, and reads them in pieces; what was appended has to come out, whatever way it is asked for.
 func FuzzLog(f *testing.F) {
 	f.Add(uint64(1), uint16(10), uint16(100))
@@ -291,7 +345,6 @@ func FuzzLog(f *testing.F) {
 		r.serve(1)
 		all := [][]byte{[]byte("x")}
 		var read []byte
-		cursor := stream.Cursor{}
 		for range count % 4096 {
 			text := make([]byte, 1+random.IntN(1+int(longest%wire.MaxToken)))
 			for i := range text {
@@ -300,10 +353,18 @@ func FuzzLog(f *testing.F) {
 			all = append(all, text)
 			r.Append(wire.Token{Epoch: 1, Sequence: uint64(len(all)), Text: text}, time.Now())
 			if random.IntN(8) == 0 {
-				read, cursor = r.Read(cursor, read, len(read)+random.IntN(10_000))
+				b, next := r.Read(r.cursor, random.IntN(10_000))
+				read, r.cursor = append(read, b...), next
+				r.Taken(next)
+				if taken := r.Status().Taken; !endsWith(b, taken) {
+					t.Fatalf("%d bytes were taken, up to token %d", len(b), taken)
+				}
 			}
 		}
-		read, _ = r.Read(cursor, read, 1<<30)
+		read = append(read, r.take(1+random.IntN(10_000))...)
+		if taken := r.Status().Taken; taken != uint64(len(all)) {
+			t.Fatalf("%d tokens of %d were taken", taken, len(all))
+		}
 		frames := wire.NewReader(bytes.NewReader(read), wire.MaxControl)
 		for i := -1; i < len(all); i++ {
 			frame, err := frames.Next()
@@ -324,21 +385,34 @@ func FuzzLog(f *testing.F) {
 	})
 }
 
+// endsWith reports whether the last of the frames is the token with a sequence; or whether there is none.
+func endsWith(b []byte, sequence uint64) bool {
+	last := sequence
+	for frames := wire.NewReader(bytes.NewReader(b), wire.MaxControl); ; {
+		f, err := frames.Next()
+		if err != nil {
+			return errors.Is(err, io.EOF) && last == sequence
+		}
+		if token, err := wire.ParseToken(f.Body); err == nil && f.Type == wire.TypeToken {
+			last = token.Sequence
+		}
+	}
+}
+
 func BenchmarkAppend(b *testing.B) {
 	r := newRecord(stream.Config{MaxBytes: 1 << 40, MaxTokens: 1 << 40, Window: 1 << 40})
 	r.serve(1)
 	token, now := wire.Token{Epoch: 1, Sequence: 1, Text: bytes.Repeat([]byte("x"), 64)}, time.Now()
-	buf := make([]byte, 0, 1024)
 	b.ReportAllocs()
 	for b.Loop() {
 		if token.Sequence%2000 == 0 {
 			r = newRecord(stream.Config{MaxBytes: 1 << 40, MaxTokens: 1 << 40, Window: 1 << 40})
 			r.serve(1)
-			token.Sequence = 1
+			token.Sequence, r.cursor = 1, stream.Cursor{}
 		}
 		token.Sequence++
 		r.Append(token, now)
-		buf, r.cursor = r.Read(r.cursor, buf[:0], 1024)
+		_, r.cursor = r.Read(r.cursor, 1024)
 		r.Taken(r.cursor)
 	}
 }

@@ -36,7 +36,7 @@ type attempt struct {
 	credit atomic.Uint64 // highest sequence that may be sent; written by the control stream's reader
 	raised chan struct{} // capacity 1: credit was raised
 
-	out    *queue // a token stream, that of its connection; set before run, as is cancel
+	out    *lane // of a token stream, that of its connection; set before run, as is cancel
 	cancel context.CancelFunc
 
 	turn     chan struct{} // capacity 1: full while the engine of capturer works
@@ -190,7 +190,7 @@ func (a *attempt) begin(ctx context.Context) error {
 	a.log.Info("session attached", zap.Uint64("sequence", a.made.Load()))
 	digest := a.digest.Digest()
 	begin := &wirepb.Begin{Session: a.session, Epoch: a.epoch, NextSequence: a.made.Load() + 1, Digest: digest[:]}
-	return a.send(func(b []byte) []byte { return wire.Append(b, begin) })
+	return a.send(func() { a.out.Send(begin) })
 }
 
 // mayGo waits until there is credit for the next token, and room for it in what waits for the director.
@@ -202,7 +202,7 @@ func (a *attempt) mayGo(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-	return a.out.room(ctx)
+	return a.out.queue.room(ctx)
 }
 
 // grant raises the credit.
@@ -234,9 +234,18 @@ func (a *attempt) put(ctx context.Context, text []byte) error {
 	return nil
 }
 
-// send puts out what fill appends, unless the attempt was stopped: from then on nothing of it leaves.
-func (a *attempt) send(fill func(b []byte) []byte) error { return a.sendOn(a.out, fill) }
+// send puts something out, unless the attempt was stopped: from then on nothing of it leaves.
+func (a *attempt) send(put func()) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over {
+		return context.Canceled
+	}
+	put()
+	return nil
+}
 
+// sendToken is send for a token, of which there are many.
 func (a *attempt) sendToken(token wire.Token) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -244,16 +253,6 @@ func (a *attempt) sendToken(token wire.Token) error {
 		return context.Canceled
 	}
 	a.out.PutToken(token)
-	return nil
-}
-
-func (a *attempt) sendOn(out *queue, fill func(b []byte) []byte) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.over {
-		return context.Canceled
-	}
-	out.Put(fill)
 	return nil
 }
 

@@ -97,7 +97,7 @@ func (f *follower) prepared(ctx context.Context) error {
 		return err
 	}
 	m := &wirepb.Prepared{Session: f.session, Epoch: f.epoch, Sequence: f.length()}
-	return f.sendOn(f.link.control, func(b []byte) []byte { return wire.Append(b, m) })
+	return f.send(func() { f.link.control.Send(m) })
 }
 
 // obey does one thing that the director asks of a standby. pivoted says that the standby has become the session's owner.

@@ -7,23 +7,23 @@ import (
 	"github.com/connswap/connswap/shared/wire"
 )
 
-// All sessions of a connection go by one stream, and the streams get as many sessions as each other.
+// All sessions of a connection share a lane, and the streams get as many sessions as each other.
 func TestLanes(t *testing.T) {
 	streams := []*queue{newQueue(wire.MaxBacklog, nil), newQueue(wire.MaxBacklog, nil), newQueue(wire.MaxBacklog, nil), newQueue(wire.MaxBacklog, nil)}
 	l := newLanes(streams)
 	const connections, each = 100, 10
-	of := make(map[string]*queue)
+	of := make(map[string]*lane)
 	on := make(map[*queue]int)
 	for i := range connections * each {
 		connection := fmt.Sprintf("conn-%d", i%connections)
-		stream := l.take(connection)
+		lane := l.take(connection)
 		if of[connection] == nil {
-			of[connection] = stream
+			of[connection] = lane
 		}
-		if of[connection] != stream {
-			t.Fatalf("%s goes by two streams", connection)
+		if of[connection] != lane {
+			t.Fatalf("%s goes by two lanes", connection)
 		}
-		on[stream]++
+		on[lane.queue]++
 	}
 	for _, stream := range streams {
 		if on[stream] != connections*each/len(streams) {
@@ -39,7 +39,7 @@ func TestLanes(t *testing.T) {
 
 	l.take("large")
 	l.take("large")
-	if l.take("small") == l.streams[l.of["large"].stream] {
+	if l.take("small").queue == l.of["large"].queue {
 		t.Error("the newcomer is not where fewest are")
 	}
 }

@@ -41,28 +41,7 @@ func newQueue(limit int, lost func(error)) *queue {
 }
 
 // Put adds what fill appends.
-func (q *queue) Put(fill func(b []byte) []byte) {
-	size := 0
-	q.Outbox.Put(func(b []byte) []byte {
-		before := len(b)
-		b = fill(b)
-		size = len(b) - before
-		return b
-	})
-	q.queued.Add(int64(size))
-}
-
-// PutToken is Put without a second closure: there are many tokens.
-func (q *queue) PutToken(token wire.Token) {
-	size := 0
-	q.Outbox.Put(func(b []byte) []byte {
-		before := len(b)
-		b = wire.AppendLinkToken(b, token)
-		size = len(b) - before
-		return b
-	})
-	q.queued.Add(int64(size))
-}
+func (q *queue) Put(fill func(b []byte) []byte) { q.queued.Add(int64(q.Outbox.Put(fill))) }
 
 // Send adds one message.
 func (q *queue) Send(m wire.Message) {

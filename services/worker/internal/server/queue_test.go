@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"testing"
@@ -57,14 +58,16 @@ func TestQueueHoldsItsSessionsBack(t *testing.T) {
 		written := make(chan error, 1)
 		go func() { written <- q.run(t.Context(), v) }()
 		var running sync.WaitGroup
+		lanes := newLanes([]*queue{q})
 		for id := range uint64(sessions) {
+			out := lanes.take(fmt.Sprint("conn-", id%5))
 			running.Go(func() {
 				for sequence := range uint64(each) {
 					if err := q.room(t.Context()); err != nil {
 						t.Errorf("waiting for room: %v", err)
 						return
 					}
-					q.PutToken(wire.Token{Session: id, Epoch: 1, Sequence: sequence + 1, Text: text})
+					out.PutToken(wire.Token{Session: id, Epoch: 1, Sequence: sequence + 1, Text: text})
 				}
 			})
 		}
@@ -87,21 +90,22 @@ func TestQueueHoldsItsSessionsBack(t *testing.T) {
 func TestQueueOfADirectorThatTakesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		token := wire.Token{Session: 1, Epoch: 1, Sequence: 1, Text: make([]byte, 1000)}
+		add := func(q *queue) { q.Put(func(b []byte) []byte { return wire.AppendLinkToken(b, token) }) }
 		var lost []error
 		control := newQueue(maxQueued, func(err error) { lost = append(lost, err) })
 		for put := 0; len(lost) == 0; put += len(token.Text) {
 			if put > maxQueued+2000 {
 				t.Fatalf("%d bytes were queued, and nobody noticed", put)
 			}
-			control.PutToken(token)
+			add(control)
 		}
-		if control.PutToken(token); len(lost) != 1 || !errors.Is(lost[0], wire.ErrBacklog) {
+		if add(control); len(lost) != 1 || !errors.Is(lost[0], wire.ErrBacklog) {
 			t.Errorf("lost %v", lost)
 		}
 		q := newQueue(wire.MaxBacklog, nil)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		for q.queued.Load() < maxQueued {
-			q.PutToken(token)
+			add(q)
 		}
 		start := time.Now()
 		if err := q.run(ctx, &valve{open: make(chan struct{})}); !errors.Is(err, errNotTaken) || time.Since(start) != takeTimeout {

@@ -35,18 +35,17 @@ const (
 type leg struct {
 	stream quicStream
 	log    *stream.Log
-	clock  *clock.StallProof
-	tell   func(event any)
-	stop   func() bool // of waiting for the client to cancel
-
-	writer sync.WaitGroup // at most one goroutine, see writeSlowly
 
 	mu      sync.Mutex
 	cursor  stream.Cursor // what the connection has taken
-	batch   []byte        // scratch
 	writing bool          // a goroutine writes
-	took    time.Duration // stall-proof time at which the client last took something of that
 	closed  bool          // nothing is written any more
+	took    time.Duration // stall-proof time at which the client last took something of what is written
+
+	writer sync.WaitGroup // at most one goroutine, see writeSlowly
+	clock  *clock.StallProof
+	tell   func(event any)
+	stop   func() bool // of waiting for the client to cancel
 }
 
 var _ session.Leg = (*leg)(nil)
@@ -63,12 +62,11 @@ func (g *leg) Push() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for !g.writing && !g.closed {
-		var next stream.Cursor
-		g.batch, next = g.log.Read(g.cursor, g.batch[:0], batchMost)
-		if len(g.batch) == 0 {
+		frames, next := g.log.Read(g.cursor, batchMost)
+		if len(frames) == 0 {
 			return
 		}
-		switch err := g.stream.TryWriteAll(g.batch); {
+		switch err := g.stream.TryWriteAll(frames); {
 		case err == nil:
 			g.cursor = next
 			g.log.Taken(next)
@@ -83,11 +81,9 @@ func (g *leg) Push() {
 
 // writeSlowly writes until nothing is left.
 func (g *leg) writeSlowly() {
-	var piece []byte
 	for {
 		g.mu.Lock()
-		var next stream.Cursor
-		piece, next = g.log.Read(g.cursor, piece[:0], pieceMost)
+		piece, next := g.log.Read(g.cursor, pieceMost)
 		if g.closed || len(piece) == 0 {
 			g.writing = false
 			g.mu.Unlock()

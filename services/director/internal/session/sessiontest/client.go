@@ -40,12 +40,15 @@ func (c *Client) Push() {
 }
 
 func (c *Client) push() {
-	b, next := c.log.Read(c.cursor, nil, 1<<20)
-	switch {
-	case len(b) == 0:
-	case c.full:
-		c.since = cmp.Or(c.since, c.clock.Now())
-	default:
+	for {
+		b, next := c.log.Read(c.cursor, 1<<20)
+		if len(b) == 0 {
+			return
+		}
+		if c.full {
+			c.since = cmp.Or(c.since, c.clock.Now())
+			return
+		}
 		c.read, c.cursor = append(c.read, b...), next
 		c.log.Taken(next)
 	}
