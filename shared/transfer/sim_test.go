@@ -190,8 +190,8 @@ func listen(t testing.TB, nw quicnet.Network, addr string, sources map[identity.
 }
 
 func (p *pair) serve(ctx context.Context) {
-	face := mgmt.Server{Stream: p.stream}
-	_ = face.Serve(ctx, listen(p, p.source, ":63001", p.sources)) // an error where the host was killed
+	srv := mgmt.Server{Stream: p.stream}
+	_ = srv.Serve(ctx, listen(p, p.source, ":63001", p.sources)) // an error where the host was killed
 }
 
 func (p *pair) stream(ctx context.Context, s mgmt.Stream, first wire.Message) error {

@@ -55,7 +55,7 @@ type Done struct {
 	Digest       Digest // over all tokens; checked
 }
 
-// failed is the director's last word on a stream that could not complete. Readers see the error instead.
+// failed is the director's last frame of a stream that could not complete. Readers see the error instead.
 type failed struct{ err *Error }
 
 func (Assigned) event() {}

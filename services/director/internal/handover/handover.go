@@ -48,8 +48,8 @@ type Owner interface {
 	// see stream.Log. It reports false if one of the two has been lost in this moment; then the event that says so is
 	// on its way.
 	Cut(source, target *attempt.Attempt) (credit, cut uint64, ok bool)
-	// Serve makes the target the worker of the stream, which the client is told with m: see stream.Log. It reports false if the target has been lost in
-	// this moment; then the event that says so is on its way.
+	// Serve makes the target the worker of the stream, which the client is told with m: see stream.Log. It reports
+	// false if the target has been lost in this moment; then the event that says so is on its way.
 	Serve(target *attempt.Attempt, m wire.Message) (gap time.Duration, ok bool)
 	// Show shows people where the handover stands.
 	Show(h *Handover)
@@ -65,7 +65,7 @@ type Deps struct {
 	Log    *zap.Logger
 }
 
-// Plan is the wish to move a stream while its worker still serves it.
+// Plan asks to move a stream while its worker still serves it.
 type Plan struct {
 	To      string // label of the worker to move to; empty for any other than the present one
 	Cause   string // why, for people: drain, rebalance, operator …
