@@ -6,11 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -19,8 +22,23 @@ import (
 // firstFrameTimeout is how long a peer may take to say what it wants.
 const firstFrameTimeout = 5 * time.Second
 
-// Server answers on the QUIC side of a MGMT port. Its fields are set before Serve, and stay. Serve owns the goroutines: one
-// for each connection, and one for each stream.
+// Listen binds the QUIC side of a MGMT port. All roles but clients may connect; what each of them may ask for is the
+// owner's to check. A connection from which nothing comes for the given silence is lost. Peers that are turned away in
+// the handshake are logged.
+func Listen(
+	nw quicnet.Network, addr string, source identity.Source, silence time.Duration, log *zap.Logger,
+) (*quicnet.Listener, error) {
+	tlsConf := identity.ServerTLS(source, []string{wire.ALPNMgmt}, map[string][]identity.Role{
+		wire.ALPNMgmt: {identity.Director, identity.Worker, identity.Operator},
+	})
+	conf := quicnet.ReportRefusals(quicnet.MgmtConfig(silence), func(peer netip.AddrPort, reason string) {
+		log.Warn("refused on the MGMT port", zap.Stringer("address", peer), zap.String("reason", reason))
+	})
+	return quicnet.Listen(nw, addr, tlsConf, conf)
+}
+
+// Server answers on the QUIC side of a MGMT port. Its fields are set before Serve, and stay. Serve owns the goroutines:
+// one for each connection, and one for each stream.
 type Server struct {
 	// Health answers a HealthRequest.
 	Health func() *wirepb.HealthReply
