@@ -71,12 +71,11 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 		nw = quicnet.Impair(nw, cfg.PacketLoss)
 	}
 	d = &Director{
-		cfg: cfg, versions: wire.PeerVersions(deps.Version), log: deps.Log, clock: &clock.StallProof{}, swaps: newHistory(),
+		cfg: cfg, versions: wire.PeerVersions(deps.Version), log: deps.Log, instance: identity.NewID(),
+		clock: &clock.StallProof{}, swaps: newHistory(),
 	}
-	instance := identity.NewID()
-	d.instance = instance
 	links := link.Config{
-		DirectorID: cfg.ID, Instance: instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
+		DirectorID: cfg.ID, Instance: d.instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
 		ProgressTimeout: cfg.ProgressTimeout,
 	}
 	d.fleet = fleet.New(links, fleet.Deps{
@@ -86,10 +85,11 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	if d.placement, err = newPlacement(cfg, d.fleet, deps.Log); err != nil {
 		return nil, err
 	}
-	d.checkpoints = newCheckpoints(cfg, instance, nw, deps.TLS, deps.Log)
+	d.checkpoints = newCheckpoints(cfg, d.instance, nw, deps.TLS, deps.Log)
 	d.sessions = session.NewManager(sessionConfig(cfg), session.Deps{
-		Placement: d.placement, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add, Checkpoints: d.checkpoints, Limiter: d.checkpoints.limiter,
-		Tokens: token.NewIssuer(token.Config{Director: instance, TTL: cfg.TokenTTL, Rate: cfg.TokenRate}),
+		Placement: d.placement, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add,
+		Checkpoints: d.checkpoints, Limiter: d.checkpoints.limiter,
+		Tokens: token.NewIssuer(token.Config{Director: d.instance, TTL: cfg.TokenTTL, Rate: cfg.TokenRate}),
 	}, cfg.SessionRetention)
 	d.native = native.New(native.Config{
 		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions,
@@ -97,7 +97,8 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 		ClientIdle: cfg.ClientIdleTimeout,
 	}, d.sessions, d.clock, deps.Log)
 	d.maintenance = maintenance.New(maintenance.Config{
-		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, SwapsPerSecond: cfg.RebalancePace, Confirm: cfg.Confirm == "operator",
+		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, SwapsPerSecond: cfg.RebalancePace,
+		Confirm: cfg.Confirm == "operator",
 	}, d.sessions, d.placement, d.fleet, deps.Log)
 	if err := d.bind(nw, deps.TLS); err != nil {
 		d.checkpoints.Close()
@@ -116,7 +117,8 @@ func newPlacement(cfg config.Director, f *fleet.Fleet, log *zap.Logger) (*placem
 	if err != nil {
 		return nil, fmt.Errorf("CONNECTION_SWAP_DIRECTOR_ROUTING: %w", err)
 	}
-	return placement.New(placement.Config{MaxHandovers: cfg.MaxConcurrentSwaps, MaxPerTarget: cfg.MaxSwapsPerTarget}, router, random, f, log), nil
+	limits := placement.Config{MaxHandovers: cfg.MaxConcurrentSwaps, MaxPerTarget: cfg.MaxSwapsPerTarget}
+	return placement.New(limits, router, random, f, log), nil
 }
 
 // sessionConfig is the part of the configuration that bounds sessions.
@@ -124,7 +126,9 @@ func sessionConfig(cfg config.Director) session.Config {
 	return session.Config{
 		MaxBytes: cfg.MaxSessionBytes, Window: cfg.WindowTokens, ClientStall: cfg.ClientStall,
 		MaxSwapsPerMinute: cfg.MaxSwapsPerMinute, MaxWorkerDeaths: cfg.MaxWorkerDeaths,
-		Tokens: stream.Timeouts{FirstToken: cfg.FirstTokenTimeout, TokenMin: cfg.TokenTimeoutMin, Factor: cfg.TokenTimeoutFactor},
+		Tokens: stream.Timeouts{
+			FirstToken: cfg.FirstTokenTimeout, TokenMin: cfg.TokenTimeoutMin, Factor: cfg.TokenTimeoutFactor,
+		},
 		Handover: handover.Config{
 			WorkerWait: cfg.WorkerWait, ConfirmTimeout: cfg.ConfirmTimeout, AttachTimeout: cfg.AttachTimeout,
 			TransferTimeout: cfg.TransferTimeout, FirstTokenTimeout: cfg.FirstTokenTimeout,

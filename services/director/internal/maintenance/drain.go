@@ -131,7 +131,7 @@ func (s *Service) on(label, instance string) []*session.Session {
 	return s.sessions.Get(s.placement.On(label, instance)...)
 }
 
-// stopped is why a worker was not emptied.
+// stopped is why a worker was not emptied: nil if it was, in the very end.
 func (s *Service) stopped(ctx context.Context, label string, moves Moves) error {
 	if moves.Remaining == 0 {
 		return nil

@@ -60,8 +60,9 @@ func (s *Service) Close() {
 	s.running.Wait()
 }
 
-// Swap moves one session and returns how that went. Stream 0 is the only one of the connection; to may be empty, for
-// any other worker. If ctx ends before the cut, the session stays where it is.
+// Swap moves one session, and returns how that went when it is over. Stream 0 is the only one of the connection; to may
+// be empty, for any other worker. If ctx ends before the cut, the session stays where it is. The error says why nothing
+// was begun; how a swap ended that was begun is in its record.
 func (s *Service) Swap(ctx context.Context, connectionID string, stream uint64, to string) (migration.Record, error) {
 	found, err := s.sessions.Find(connectionID, stream)
 	if err != nil {
@@ -83,7 +84,8 @@ func (s *Service) Swap(ctx context.Context, connectionID string, stream uint64, 
 	return r, nil
 }
 
-// Decide confirms a planned swap that waits for it, or vetoes one before its cut.
+// Decide confirms a planned swap that waits for it, or vetoes one before its cut. The error says why that is not
+// possible.
 func (s *Service) Decide(connectionID string, stream uint64, confirm bool, reason string) error {
 	found, err := s.sessions.Find(connectionID, stream)
 	if err != nil {

@@ -134,7 +134,8 @@ func (c *connection) greet(ctx context.Context) error {
 	return stream.SetDeadline(time.Time{})
 }
 
-// unblock makes reads and writes of a stream end when ctx does, until the function that it returns is called.
+// unblock makes reads and writes of a stream end when ctx does, until the function that it returns is called: QUIC
+// streams know deadlines, but no contexts.
 func unblock(ctx context.Context, stream *quic.Stream) (stop func() bool) {
 	return context.AfterFunc(ctx, func() {
 		stream.CancelRead(wire.StreamCancel)
@@ -142,7 +143,7 @@ func unblock(ctx context.Context, stream *quic.Stream) (stop func() bool) {
 	})
 }
 
-// turnAway tells the client why, and gives it a moment to read that.
+// turnAway tells the client why it is refused, and gives it a moment to read that before the connection is closed.
 func turnAway(ctx context.Context, stream *quic.Stream, refusal *wire.Error) {
 	if _, err := stream.Write(wire.Append(nil, refusal.Proto())); err != nil {
 		return

@@ -40,7 +40,7 @@ type Server struct {
 	streams     quota
 
 	mu    sync.Mutex
-	conns map[*connection]struct{}
+	conns map[*connection]struct{} // from admit to dismiss; at most cfg.MaxConnections
 }
 
 // New returns a server that serves nobody yet.
@@ -52,7 +52,7 @@ func New(cfg Config, sessions *session.Manager, clock *clock.StallProof, log *za
 }
 
 // Serve accepts clients until ctx ends; then it ends their streams, tells them that the director shuts down, and
-// closes l.
+// closes l. A connection beyond the limit is told so, and costs nothing more.
 func (s *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
 	defer l.Close() //nolint:errcheck // the process is leaving; the accept error is the one that counts
 	var running sync.WaitGroup
@@ -108,7 +108,8 @@ type Snapshot struct {
 	Streams      []session.Snapshot `json:"streams"`
 }
 
-// Connections returns what is connected now, the oldest first. The proof is read anew from each connection.
+// Connections returns what is connected now, the oldest first. ODCID and exporter are read anew from each connection:
+// so they prove that it is still the very same one.
 func (s *Server) Connections() []Snapshot {
 	s.mu.Lock()
 	conns := make([]*connection, 0, len(s.conns))
