@@ -359,3 +359,8 @@ func (a *assignment) nextCheck() time.Duration {
 	}
 	return max(clock.Tick, min(left, a.cfg.Tokens.TokenMin))
 }
+
+// calm reports whether the stream only has to go on, and has time enough that a glance now and then is all it needs.
+func (a *assignment) calm() bool {
+	return a.serving != nil && a.handover == nil && a.states.Idle() && a.remaining() > a.cfg.calm()
+}

@@ -4,6 +4,7 @@ package session
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -75,6 +76,8 @@ type Session struct {
 	record *stream.Log
 	leg    Leg
 
+	calm atomic.Bool // the owner sleeps until it is told something: glance looks at the time for it
+
 	// Owned by Run.
 	over      bool // the last frame is in the log, or nobody wants it
 	delivered bool // and the client's connection has taken it
@@ -110,6 +113,7 @@ func (s *Session) tell(event any) { s.inbox.put(event) }
 func (s *Session) Run(ctx context.Context) {
 	timer := time.NewTimer(clock.Tick)
 	defer timer.Stop()
+	defer s.assignment.deps.Clock.Every(s.cfg.calm()/2, s.glance)()
 	s.assignment.begin()
 	err := s.serve(ctx, timer)
 	s.release()
@@ -132,15 +136,32 @@ func (s *Session) serve(ctx context.Context, timer *time.Timer) error {
 				return errLeft
 			}
 		case <-timer.C:
-			if s.leg.Stalled() >= s.cfg.ClientStall {
-				s.log.Warn("client read nothing for too long", zap.Duration("limit", s.cfg.ClientStall))
-				s.end(Failed, string(wire.CodeClientStall))
-				return ErrClientStalled
-			}
+		}
+		if s.leg.Stalled() >= s.cfg.ClientStall {
+			s.log.Warn("client read nothing for too long", zap.Duration("limit", s.cfg.ClientStall))
+			s.end(Failed, string(wire.CodeClientStall))
+			return ErrClientStalled
 		}
 		timer.Reset(s.checkTime())
+		calm := !s.over && s.assignment.calm()
+		if calm {
+			timer.Stop()
+		}
+		s.calm.Store(calm)
 	}
 	return nil
+}
+
+// calm is how much time a worker must have left for its stream to be calm. It is twice the time between two glances: the
+// owner is woken before the time is up, however soon that comes, and on a machine too busy to glance as often.
+func (c Config) calm() time.Duration { return c.Tokens.TokenMin / 2 }
+
+// glance wakes the owner of a calm stream if its worker, or its client, may soon have been silent for too long. The
+// clock's goroutine calls it. Most streams are calm most of the time: their owners sleep, and a token wakes none.
+func (s *Session) glance() {
+	if s.calm.Load() && (s.record.Silence(s.cfg.Tokens, 1) <= s.cfg.calm() || s.leg.Stalled() >= s.cfg.ClientStall) {
+		s.inbox.wake()
+	}
 }
 
 // checkTime ends what took too long, and returns when to look again.
