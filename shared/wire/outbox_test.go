@@ -233,6 +233,7 @@ func TestOutboxKeepsLanesTogether(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		add(b, "b4")
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		if got := fmt.Sprint(w.writes); got != "[first a1a2a3b1b2b3 b4]" {
 			t.Fatalf("wrote %s", got)
 		}
