@@ -107,7 +107,7 @@ func (a *assignment) waiting(e waiting) {
 	a.log.Info("waiting for a worker", zap.String("reason", e.reason))
 	a.view.wait()
 	a.stream.Log.Mark(&wirepb.Waiting{Reason: e.reason, TimeoutMs: uint64(max(0, h.Remaining()).Milliseconds())})
-	a.stream.Push()
+	a.stream.Leg.Push()
 }
 
 // lost acts on the loss of a place.

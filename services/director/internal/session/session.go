@@ -47,8 +47,7 @@ type Deps struct {
 
 // Leg carries a stream to its client, from the stream's log. It tells the session ClientLeft and ClientRead.
 type Leg interface {
-	// Push hands what is new in the log to the client. It never blocks.
-	Push()
+	attempt.Leg
 	// Stalled returns for how long the client has taken nothing of what waits for it, in stall-proof time.
 	Stalled() time.Duration
 	// Close ends the leg: in order if err is nil, since all has been taken; else the client's stream breaks off. Nothing of the leg runs any more when it
@@ -98,7 +97,7 @@ func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps
 	a.depends.log, a.depends.post = s.record, s.inbox.put
 	a.stream = &attempt.Stream{
 		ID: who.ID, Connection: who.Connection, ConnectionID: who.ConnectionID, StreamID: who.StreamID, Request: request,
-		Log: s.record, Tokens: deps.Tokens, Push: s.leg.Push, Post: s.tell,
+		Log: s.record, Tokens: deps.Tokens, Leg: s.leg, Post: s.tell,
 	}
 	a.states = checkpoint.NewKeeper(a.stream, cfg.Checkpoint, checkpoint.Deps{
 		Store: deps.Checkpoints, Turns: deps.Turns, Peer: deps.Placement.Peer, Clock: deps.Clock, Log: s.log,
