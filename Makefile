@@ -56,7 +56,7 @@ bench: build ## 45 minutes: gaps of failovers and planned swaps, cost beside bar
 
 # Parts
 
-.PHONY: build images certs generate fmt lint tidy fuzz clean
+.PHONY: build images certs generate fmt lint tidy fuzz yardstick clean
 build: ## bin/director, bin/worker, bin/client: static
 	@$(need) go modules
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/ ./services/director ./services/worker ./services/client
@@ -84,6 +84,10 @@ tidy: ## tidy all modules
 fuzz: ## fuzz each decoder, longer than check does: FUZZTIME=1m
 	@$(need) go
 	@scripts/fuzz.sh $(or $(FUZZTIME),1m)
+
+yardstick: ## methods per type, files that call each other both ways, comments, lines; TREE=dir of another commit
+	@$(need) go
+	@GOWORK=off go -C tools run ./yardstick $(abspath $(or $(TREE),.))
 
 clean: ## remove what was built here; images stay
 	rm -rf bin .dev

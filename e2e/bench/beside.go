@@ -92,7 +92,7 @@ func (o options) carry(ctx context.Context, name string, load part.Load) (c cost
 		return c, err
 	}
 	defer s.stop()
-	if err := rest(ctx, o.record/4); err != nil {
+	if err := sleep(ctx, o.record/4); err != nil {
 		return c, err
 	}
 	if _, err := s.client.ask("record"); err != nil {
@@ -102,7 +102,7 @@ func (o options) carry(ctx context.Context, name string, load part.Load) (c cost
 	if err != nil {
 		return c, err
 	}
-	if err := rest(ctx, o.record); err != nil {
+	if err := sleep(ctx, o.record); err != nil {
 		return c, err
 	}
 	after, err := readUsage(s.processes())

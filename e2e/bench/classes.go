@@ -54,8 +54,8 @@ func classNames() []string {
 // recovery is how long simulated failures last: longer than any signal needs to notice them.
 const recovery = time.Second
 
-// pace is the token interval: for many streams such that two cores carry them with room to spare.
-func pace(streams int) time.Duration {
+// intervalFor is the token interval: for many streams such that two cores carry them with room to spare.
+func intervalFor(streams int) time.Duration {
 	if streams > 100 {
 		return 100 * time.Millisecond
 	}
@@ -73,7 +73,7 @@ func (o options) class(ctx context.Context, name string, streams int) (result, e
 	if cl.name == "" {
 		return result{}, fmt.Errorf("unknown class; there are %v", classNames())
 	}
-	interval := pace(streams)
+	interval := intervalFor(streams)
 	c, err := o.cluster(cl.mode, interval, streams)
 	if err != nil {
 		return result{}, err
@@ -91,7 +91,7 @@ func (o options) class(ctx context.Context, name string, streams int) (result, e
 	var gaps, outages []time.Duration
 	serving, spare := "a", "b"
 	for range o.faults {
-		if err := rest(ctx, o.calm); err != nil {
+		if err := sleep(ctx, o.calm); err != nil {
 			return r, err
 		}
 		at, err := l.fault(ctx, c, cl, serving)
@@ -109,7 +109,7 @@ func (o options) class(ctx context.Context, name string, streams int) (result, e
 				return r, err
 			}
 		}
-		if err := l.settle(ctx, c, serving, interval); err != nil {
+		if err := l.awaitRhythm(ctx, c, serving, interval); err != nil {
 			return r, err
 		}
 		serving, spare = spare, serving
@@ -137,7 +137,7 @@ func (o options) cluster(mode string, interval time.Duration, streams int) (*clu
 // starved runs a stream while many processes compete for the CPU, and counts the swaps: all are false.
 func (o options) starved(ctx context.Context) (result, error) {
 	const streams = 50
-	interval := pace(streams)
+	interval := intervalFor(streams)
 	c, err := o.cluster("none", interval, streams)
 	if err != nil {
 		return result{}, err

@@ -93,7 +93,7 @@ func (c *inside) work(ctx context.Context, name string) error {
 				return nil
 			}
 		}
-		if err := rest(c.ctx, 20*time.Millisecond); err != nil {
+		if err := sleep(c.ctx, 20*time.Millisecond); err != nil {
 			return fmt.Errorf("worker %s: %w", name, context.Cause(c.ctx))
 		}
 	}

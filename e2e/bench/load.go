@@ -90,16 +90,16 @@ func (l *load) end() {
 	}
 }
 
-// settle waits until the worker that was left could take the streams back, and everybody is in rhythm again.
-func (l *load) settle(ctx context.Context, c *cluster, left string, interval time.Duration) error {
+// awaitRhythm waits until a worker that the streams have left could take them back, and all tokens come in rhythm again.
+func (l *load) awaitRhythm(ctx context.Context, c *cluster, worker string, interval time.Duration) error {
 	if err := l.flow(ctx); err != nil {
 		return err
 	}
-	if err := c.await(ctx, left); err != nil {
+	if err := c.await(ctx, worker); err != nil {
 		return err
 	}
 	// What follows shall not always hit the same point between two tokens.
-	return rest(ctx, time.Duration(time.Now().UnixNano())%interval)
+	return sleep(ctx, time.Duration(time.Now().UnixNano())%interval)
 }
 
 // takePauses returns the longest pause between two tokens of each stream since the last call, beyond the interval.
@@ -111,8 +111,8 @@ func (l *load) takePauses(interval time.Duration) []time.Duration {
 	return pauses
 }
 
-// rest lets all go on undisturbed for a time.
-func rest(ctx context.Context, d time.Duration) error {
+// sleep lets all go on undisturbed for a time.
+func sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()

@@ -60,14 +60,14 @@ func (o options) memoryOf(ctx context.Context, m memory) (memory, error) {
 	defer l.end()
 	calm := inUse()
 	peak := watchPeak()
-	ready, err := c.hold(ctx, m.Swaps)
+	ready, err := c.peakReady(ctx, m.Swaps)
 	per := func(u usage) float64 { return (float64(u) - float64(calm)) / float64(m.Swaps) / 1024 }
 	m.Ready, m.Peak = per(ready), per(max(ready, peak()))
 	return m, err
 }
 
-// hold drains worker a and returns the memory in use when all swaps are ready for their cuts.
-func (c *inside) hold(ctx context.Context, swaps int) (usage, error) {
+// peakReady drains worker a and returns the memory in use when all swaps are ready for their cuts.
+func (c *inside) peakReady(ctx context.Context, swaps int) (usage, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	drained := make(chan error, 1)
 	go func() {

@@ -72,7 +72,7 @@ func parsePlanned(text string) (planned, error) {
 	if _, err := fmt.Sscanf(text, "%d/%d", &kib, &p.Streams); err != nil || kib < 0 || p.Streams < 1 {
 		return p, fmt.Errorf("-planned=%s: want KiB of state/streams", text)
 	}
-	p.State, p.Interval = kib<<10, milliseconds(pace(p.Streams))
+	p.State, p.Interval = kib<<10, milliseconds(intervalFor(p.Streams))
 	return p, nil
 }
 

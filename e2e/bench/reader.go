@@ -71,12 +71,12 @@ func (r *reader) takePause() time.Duration {
 	return longest
 }
 
-// patience is how long the bench waits for anything.
-const patience = 30 * time.Second
+// waitTimeout is how long the bench waits for anything.
+const waitTimeout = 30 * time.Second
 
 // await waits until ready, which is called with r.mu held.
 func (r *reader) await(ctx context.Context, what string, ready func() bool) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%s for %v", what, patience))
+	ctx, cancel := context.WithTimeoutCause(ctx, waitTimeout, fmt.Errorf("%s for %v", what, waitTimeout))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {
 		r.mu.Lock()

@@ -139,7 +139,7 @@ func (o options) request(ctx context.Context, c *cluster, line *routed, random *
 	)
 	begin := time.Now()
 	for at := time.Duration(0); at < o.record*5/4; at += time.Duration(random.ExpFloat64() * float64(time.Second) / arrivals) {
-		if err := rest(ctx, time.Until(begin.Add(at))); err != nil {
+		if err := sleep(ctx, time.Until(begin.Add(at))); err != nil {
 			return err
 		}
 		due, conn := begin.Add(at), conns[random.IntN(len(conns))]

@@ -22,7 +22,7 @@ type shuttle struct {
 }
 
 func (o options) shuttle(ctx context.Context, p *planned) error {
-	interval := pace(p.Streams)
+	interval := intervalFor(p.Streams)
 	c, err := start(o.bin, append(settings(interval, p.Streams), engine(p.State, p.Streams)...)...)
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func (o options) shuttle(ctx context.Context, p *planned) error {
 func (s *shuttle) run(ctx context.Context, interval time.Duration) error {
 	from, to := "a", "b"
 	for i := range s.result.Moves {
-		if err := s.settle(ctx, s.cluster, to, interval); err != nil {
+		if err := s.awaitRhythm(ctx, s.cluster, to, interval); err != nil {
 			return err
 		}
 		if err := s.once(ctx, from, interval); err != nil {
@@ -62,10 +62,10 @@ func (s *shuttle) run(ctx context.Context, interval time.Duration) error {
 	return nil
 }
 
-// longestRest is enough to see what happens when nothing moves.
-const longestRest = 30 * time.Second
+// maxIdle is enough to see what happens when nothing moves.
+const maxIdle = 30 * time.Second
 
-// once moves all streams, and then lets them rest for as long as that took.
+// once moves all streams, and then leaves them alone for as long as that took.
 func (s *shuttle) once(ctx context.Context, from string, interval time.Duration) error {
 	s.takePauses(interval)
 	began := time.Now()
@@ -84,7 +84,7 @@ func (s *shuttle) once(ctx context.Context, from string, interval time.Duration)
 		}
 	}
 	s.pauses = append(s.pauses, s.takePauses(interval)...)
-	if err := rest(ctx, min(time.Since(began), longestRest)); err != nil {
+	if err := sleep(ctx, min(time.Since(began), maxIdle)); err != nil {
 		return err
 	}
 	s.calm = append(s.calm, s.takePauses(interval)...)

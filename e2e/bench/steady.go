@@ -31,7 +31,7 @@ func (s steady) String() string {
 // undisturbed lets 1,000 streams run for a while, and counts the CPU time of the director and of their worker.
 func (o options) undisturbed(ctx context.Context) (steady, error) {
 	const streams = 1000
-	interval := pace(streams)
+	interval := intervalFor(streams)
 	s := steady{Class: "steady", Streams: streams, Interval: milliseconds(interval), Bin: o.bin, Machine: machine()}
 	c, err := o.cluster("none", interval, streams)
 	if err != nil {
@@ -43,7 +43,7 @@ func (o options) undisturbed(ctx context.Context) (steady, error) {
 		return s, err
 	}
 	defer l.end()
-	if err := rest(ctx, max(2*time.Second, o.calm)); err != nil { // let it get warm
+	if err := sleep(ctx, max(2*time.Second, o.calm)); err != nil { // let it get warm
 		return s, err
 	}
 	both := []*exec.Cmd{c.director, c.workers["a"]}
@@ -56,7 +56,7 @@ func (o options) undisturbed(ctx context.Context) (steady, error) {
 	if err != nil {
 		return s, err
 	}
-	if err := rest(ctx, o.steady); err != nil {
+	if err := sleep(ctx, o.steady); err != nil {
 		return s, err
 	}
 	after, err := cpuTimes(both)

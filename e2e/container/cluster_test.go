@@ -283,7 +283,7 @@ func (c *cluster) heal(t *testing.T, n *node) {
 
 // down removes everything; of a failed test all that was logged is shown first.
 func (c *cluster) down(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), waitTimeout)
 	defer cancel()
 	for _, n := range c.nodes {
 		if t.Failed() {

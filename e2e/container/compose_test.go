@@ -57,7 +57,7 @@ func TestCompose(t *testing.T) {
 		"CLIENT_PROMPT": r.prompt, "CLIENT_MAX_TOKENS": "160", "CLIENT_SEED": "5", "CLIENT_OUTPUT": "json",
 		"WORKER_TOKEN_INTERVAL": "60ms", "WORKER_FAILURE_MIN": "1s", "WORKER_FAILURE_MAX": "3s", "WORKER_RECOVERY": "1s",
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*waitTimeout)
 	defer cancel()
 	c := &cluster{witness: &witness{addr: "127.0.0.1:61001"}}
 	var stop context.CancelFunc

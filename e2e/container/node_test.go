@@ -77,7 +77,7 @@ func (n *node) inspect(t *testing.T) container.InspectResponse {
 // exit waits for the node's end and returns its exit code.
 func (n *node) exit(t *testing.T) int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	wait := docker.ContainerWait(ctx, n.id, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
 	select {
@@ -137,13 +137,13 @@ func fetch(ctx context.Context, addr, path string, into any) error {
 	return json.Unmarshal(body, into)
 }
 
-// patience bounds every wait: long enough for a machine that has other things to do.
-const patience = 2 * time.Minute
+// waitTimeout bounds every wait: long enough for a machine that has other things to do.
+const waitTimeout = 2 * time.Minute
 
 // eventually waits until ok holds. It fails the test if that takes too long, or ok gives an error.
 func eventually(t *testing.T, what string, ok func() (bool, error)) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -158,7 +158,7 @@ func eventually(t *testing.T, what string, ok func() (bool, error)) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("waited %v, in vain, until %s", patience, what)
+			t.Fatalf("waited %v, in vain, until %s", waitTimeout, what)
 		}
 	}
 }

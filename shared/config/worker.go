@@ -26,5 +26,5 @@ type Worker struct {
 	FailureMin      time.Duration `envconfig:"WORKER_FAILURE_MIN" default:"10s" desc:"earliest simulated failure after start or recovery"`
 	FailureMax      time.Duration `envconfig:"WORKER_FAILURE_MAX" default:"25s" desc:"latest simulated failure after start or recovery"`
 	FailureRecovery time.Duration `envconfig:"WORKER_RECOVERY" default:"10s" desc:"how long a simulated failure lasts"`
-	FailureSeed     uint64        `envconfig:"WORKER_FAILURE_SEED" default:"0" desc:"makes the times of simulated failures repeatable; 0 for different ones at each start"`
+	FailureSeed     uint64        `envconfig:"WORKER_FAILURE_SEED" default:"0" desc:"makes the times of simulated failures repeatable, each worker (by its label) at times of its own; 0 for different ones at each start"`
 }

@@ -1,4 +1,4 @@
-// Package session holds what all roles agree on about one stream: its digest and its journal.
+// Package session holds what all roles agree on about one stream: its digest, and how its tokens travel.
 package session
 
 import (

@@ -3,6 +3,7 @@ package session_test
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/connswap/connswap/shared/session"
@@ -36,51 +37,29 @@ func TestDigestDependsOnTheCuts(t *testing.T) {
 	}
 }
 
-func TestJournalTakesOnlyTheNextToken(t *testing.T) {
-	j := session.NewJournal(8)
-	for _, step := range []struct {
-		sequence uint64
-		text     string
-		want     error
-	}{
-		{0, "a", session.ErrSequence},
-		{2, "a", session.ErrSequence},
-		{1, "abc", nil},
-		{1, "abc", session.ErrSequence},
-		{3, "abc", session.ErrSequence},
-		{2, "", nil},
-		{3, "defgh", nil},
-		{4, "i", session.ErrFull},
-		{4, "", nil},
-	} {
-		if err := j.Append(step.sequence, []byte(step.text)); !errors.Is(err, step.want) {
-			t.Fatalf("Append(%d, %q) = %v, want %v", step.sequence, step.text, err, step.want)
-		}
-	}
-	if j.Len() != 4 || j.Size() != 8 {
-		t.Fatalf("journal has %d tokens and %d bytes", j.Len(), j.Size())
-	}
-}
-
-func TestPrefixSurvivesTheWire(t *testing.T) {
-	j := session.NewJournal(1 << 10)
-	for i, text := range []string{"one", "", " two", ",", "drei"} {
-		if err := j.Append(uint64(i+1), []byte(text)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	text, lengths := j.Prefix()
-	if err := j.Append(6, []byte("later")); err != nil {
-		t.Fatal(err)
-	}
-	tokens, digest, err := session.Split(text, lengths, 16)
-	if err != nil || len(tokens) != 5 || string(bytes.Join(tokens, nil)) != "one two,drei" {
+func TestSplit(t *testing.T) {
+	all := [][]byte{[]byte("one"), nil, []byte(" two"), []byte(","), []byte("drei")}
+	text, lengths := bytes.Join(all, nil), []uint32{3, 0, 4, 1, 4}
+	tokens, digest, err := session.Split(text, lengths, 4)
+	if err != nil || !slices.EqualFunc(tokens, all, bytes.Equal) {
 		t.Fatalf("Split = %q, %v", tokens, err)
 	}
-	before := digest.Digest()
 	digest.Add([]byte("later"))
-	if before == j.Digest() || digest.Digest() != j.Digest() {
-		t.Fatal("digest of the prefix does not lead to the journal's")
+	if digest.Digest() != session.DigestOf(append(all, []byte("later"))...) {
+		t.Fatal("digest of the prefix does not lead to that of more tokens")
+	}
+	for name, c := range map[string]struct {
+		lengths  []uint32
+		maxToken int
+	}{
+		"a token too long":   {lengths, 3},
+		"more than the text": {append(lengths, 1), 4},
+		"less than the text": {lengths[:4], 4},
+		"a huge length":      {[]uint32{1<<32 - 1}, 1 << 40},
+	} {
+		if _, _, err := session.Split(text, c.lengths, c.maxToken); !errors.Is(err, session.ErrPrefix) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
@@ -97,16 +76,12 @@ func FuzzSplit(f *testing.F) {
 		if err != nil {
 			return
 		}
-		j := session.NewJournal(len(text))
-		for i, token := range tokens {
+		for _, token := range tokens {
 			if len(token) > 64 {
 				t.Fatalf("token of %d bytes", len(token))
 			}
-			if err := j.Append(uint64(i+1), token); err != nil {
-				t.Fatal(err)
-			}
 		}
-		if !bytes.Equal(bytes.Join(tokens, nil), text) || j.Digest() != digest.Digest() {
+		if !bytes.Equal(bytes.Join(tokens, nil), text) || session.DigestOf(tokens...) != digest.Digest() {
 			t.Fatal("tokens are not the text")
 		}
 	})

@@ -21,7 +21,7 @@
 //	Crash          the machine is gone: nobody is told
 //	Freeze         the process is stopped: the machine still takes what comes for it
 //
-// [Host.Freeze] cannot stop the goroutines of a host, it only stops their traffic: what they send is held,
+// [Host.Freeze] cannot stop the goroutines of a host, it only stops their traffic: what they send has to wait,
 // what they should receive waits. Timers of a frozen host still fire, and its code sees time pass. The same
 // goes for Kill and Crash: the host's sockets are closed, ending its goroutines is the test's part, before
 // Restart.

@@ -73,7 +73,7 @@ func (h *Host) Crash() {
 	h.dead, h.crashed, h.frozen, h.outbox = true, true, false, nil
 	for _, p := range h.net.paths {
 		if p.from == h {
-			p.held = nil
+			p.waiting = nil
 		}
 	}
 	h.vanish()
@@ -87,7 +87,7 @@ func (h *Host) Restart() {
 	h.dead, h.crashed = false, false
 }
 
-// Freeze stops the host's traffic, as SIGSTOP would by stopping its process. What it sends is held; what comes
+// Freeze stops the host's traffic, as SIGSTOP would by stopping its process. What it sends has to wait; what comes
 // for it waits in its sockets, as much as they hold, and streams that others open are connected but not
 // accepted. Its goroutines and timers run on, unlike those of a stopped process.
 func (h *Host) Freeze() {
@@ -97,7 +97,7 @@ func (h *Host) Freeze() {
 	h.frozen = !h.dead
 }
 
-// Thaw ends a Freeze: everything held goes on its way, in order.
+// Thaw ends a Freeze: everything that had to wait goes on its way, in order.
 func (h *Host) Thaw() {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
@@ -106,13 +106,13 @@ func (h *Host) Thaw() {
 		return
 	}
 	h.frozen = false
-	held := h.outbox
+	waiting := h.outbox
 	h.outbox = nil
-	for _, x := range held {
+	for _, x := range waiting {
 		h.net.launch(x.flow, x.cargo)
 	}
 	for _, c := range h.packets {
-		c.held = 0
+		c.unsentBytes = 0
 	}
 	h.wake()
 }

@@ -171,8 +171,8 @@ func (n *Net) tracePacket(what string, p *parcel) {
 	}
 }
 
-// mark adds a delivery to the fingerprint.
-func (n *Net) mark(p *parcel, data []byte) {
+// fingerprint adds a delivery to the fingerprint.
+func (n *Net) fingerprint(p *parcel, data []byte) {
 	head := make([]byte, 0, 24)
 	head = binary.LittleEndian.AppendUint64(head, uint64(n.now()))
 	head = binary.LittleEndian.AppendUint64(head, p.flow.order)

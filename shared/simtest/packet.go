@@ -20,15 +20,15 @@ type packetConn struct {
 	remote netip.AddrPort // the only peer, if valid
 	addr   *net.UDPAddr   // local
 
-	cond    sync.Cond
-	queue   []*datagram
-	queued  int // bytes in queue
-	held    int // bytes sent while the host is frozen
-	refused bool
-	closed  bool
-	flows   map[netip.AddrPort]*flow
-	readBy  deadline
-	writeBy deadline
+	cond        sync.Cond
+	queue       []*datagram
+	queued      int // bytes in queue
+	unsentBytes int // bytes sent while the host is frozen
+	refused     bool
+	closed      bool
+	flows       map[netip.AddrPort]*flow
+	readBy      deadline
+	writeBy     deadline
 }
 
 var _ net.PacketConn = (*packetConn)(nil)
@@ -67,15 +67,15 @@ func (c *packetConn) ReadFrom(p []byte) (int, net.Addr, error) {
 			c.refused = false
 			return 0, nil, c.opError("read", os.NewSyscallError("recvfrom", syscall.ECONNREFUSED))
 		case len(c.queue) > 0:
-			n, from := c.take(p)
+			n, from := c.dequeue(p)
 			return n, from, nil
 		}
 		c.cond.Wait()
 	}
 }
 
-// take copies the first packet of the queue to p.
-func (c *packetConn) take(p []byte) (int, net.Addr) {
+// dequeue copies the first packet of the queue to p.
+func (c *packetConn) dequeue(p []byte) (int, net.Addr) {
 	d := c.queue[0]
 	c.queue[0] = nil
 	c.queue = c.queue[1:]
@@ -128,11 +128,11 @@ func (c *packetConn) send(p []byte, to netip.AddrPort) {
 	case f == nil:
 		c.net.stats.Cut++
 		return
-	case c.host.frozen && c.held+len(p) > c.net.opts.Buffer:
+	case c.host.frozen && c.unsentBytes+len(p) > c.net.opts.Buffer:
 		c.net.stats.Overflow++
 		return
 	case c.host.frozen:
-		c.held += len(p)
+		c.unsentBytes += len(p)
 	}
 	c.net.stats.Sent++
 	c.net.send(f, c.net.datagram(c, p))
@@ -178,7 +178,7 @@ func (d *datagram) arrive(p *parcel) {
 	default:
 		n.stats.Delivered++
 		n.stats.Bytes += len(d.data)
-		n.mark(p, d.data)
+		n.fingerprint(p, d.data)
 		c.queue = append(c.queue, d)
 		c.queued += len(d.data)
 		c.cond.Signal()
@@ -201,7 +201,7 @@ type refusal struct{ to *packetConn }
 func (refusal) size() int { return 0 }
 
 func (r refusal) arrive(p *parcel) {
-	r.to.net.mark(p, nil)
+	r.to.net.fingerprint(p, nil)
 	r.to.refused = true
 	r.to.cond.Broadcast()
 }

@@ -38,7 +38,7 @@ type path struct {
 	Path
 	from, to *Host
 	cut      bool
-	held     []parcel // of streams, in order, while blocked
+	waiting  []parcel // of streams, in order, while blocked
 }
 
 // path returns the path between two hosts.
@@ -62,33 +62,33 @@ func (p *path) blocked() bool {
 
 // sever takes what is under way on a path that was just blocked: packets are lost, streams wait.
 func (n *Net) sever(p *path) {
-	taken := n.transit.take(func(x parcel) bool { return x.flow.path == p })
-	slices.SortFunc(taken, func(a, b parcel) int {
+	diverted := n.transit.remove(func(x parcel) bool { return x.flow.path == p })
+	slices.SortFunc(diverted, func(a, b parcel) int {
 		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.flow.order, b.flow.order), cmp.Compare(a.seq, b.seq))
 	})
-	for _, x := range taken {
-		n.hold(x)
+	for _, x := range diverted {
+		n.divert(x)
 	}
 }
 
-// hold keeps a parcel of a stream for when its path is open again. Packets are lost.
-func (n *Net) hold(x parcel) {
+// divert has a parcel of a stream wait until its path is open again. Packets are lost.
+func (n *Net) divert(x parcel) {
 	if x.flow.reliable {
-		x.flow.path.held = append(x.flow.path.held, x)
+		x.flow.path.waiting = append(x.flow.path.waiting, x)
 		return
 	}
 	n.stats.Cut++
 	n.tracePacket("cut", &x)
 }
 
-// rejoin sends what a path held, if it is open again.
+// rejoin sends what had to wait for a path, if it is open again.
 func (n *Net) rejoin(p *path) {
 	if p.blocked() {
 		return
 	}
-	held := p.held
-	p.held = nil
-	for _, x := range held {
+	waiting := p.waiting
+	p.waiting = nil
+	for _, x := range waiting {
 		n.launch(x.flow, x.cargo)
 	}
 }

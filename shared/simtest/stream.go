@@ -240,7 +240,7 @@ func (opening) size() int { return 0 }
 
 func (o opening) arrive(p *parcel) {
 	host, n := p.flow.path.to, o.from.net
-	n.mark(p, nil)
+	n.fingerprint(p, nil)
 	l := host.listeners[p.flow.to.Port()]
 	switch {
 	case o.from.closed:
@@ -268,7 +268,7 @@ func (x *segment) size() int { return len(x.data) }
 
 func (x *segment) arrive(p *parcel) {
 	s := x.to
-	s.net.mark(p, x.data)
+	s.net.fingerprint(p, x.data)
 	switch {
 	case s.closed:
 		x.bounce()

@@ -42,7 +42,7 @@ func (n *Net) launch(f *flow, c cargo) {
 	case n.closed, f.path.from.crashed:
 		return
 	case f.path.blocked():
-		n.hold(x)
+		n.divert(x)
 		return
 	case !f.reliable && f.path.MTU > 0 && c.size() > f.path.MTU, !f.reliable && f.chance(f.path.Loss):
 		n.stats.Lost++
@@ -160,17 +160,17 @@ func (q *queue) sink(i int) {
 	}
 }
 
-// take removes and returns all parcels for which want is true.
-func (q *queue) take(want func(parcel) bool) []parcel {
-	var taken []parcel
+// remove removes and returns all parcels for which want is true.
+func (q *queue) remove(want func(parcel) bool) []parcel {
+	var removed []parcel
 	var kept queue
 	for _, p := range q.heap {
 		if want(p) {
-			taken = append(taken, p)
+			removed = append(removed, p)
 		} else {
 			kept.push(p)
 		}
 	}
 	*q = kept
-	return taken
+	return removed
 }

@@ -63,7 +63,7 @@ func pullOverLoopback(b *testing.B, snapshot *Snapshot) {
 	server := &Server{Store: NewStore(64 * mib), Show: h.show, Log: zap.NewNop()}
 	defer server.Store.Close()
 	require.NoError(b, server.Store.Put(checkpoint, snapshot, 0))
-	face := mgmt.Face{Stream: func(ctx context.Context, s mgmt.Stream, first wire.Message) error {
+	face := mgmt.Server{Stream: func(ctx context.Context, s mgmt.Stream, first wire.Message) error {
 		ask, _ := first.(*wirepb.Pull)
 		return server.Serve(ctx, s, ask)
 	}}

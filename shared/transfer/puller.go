@@ -45,19 +45,19 @@ type PullerConfig struct {
 // Puller fetches snapshots from other nodes, a few at a time, with one connection to each. It is safe for concurrent use.
 type Puller struct {
 	cfg   PullerConfig
-	lines lines
-	turns chan struct{} // full while pullsAtOnce attempts are under way
+	pool  connPool
+	slots chan struct{} // full while pullsAtOnce attempts are under way
 }
 
 // NewPuller returns a Puller. Close it once all calls of Pull have returned.
 func NewPuller(cfg PullerConfig) *Puller {
-	p := &Puller{cfg: cfg, turns: make(chan struct{}, pullsAtOnce)}
-	p.lines = lines{dial: p.dial, to: make(map[peer]*line)}
+	p := &Puller{cfg: cfg, slots: make(chan struct{}, pullsAtOnce)}
+	p.pool = connPool{dial: p.dial, to: make(map[peer]*sharedConn)}
 	return p
 }
 
 // Close closes the connections.
-func (p *Puller) Close() { p.lines.Close() }
+func (p *Puller) Close() { p.pool.Close() }
 
 func (p *Puller) dial(ctx context.Context, to peer) (*quicnet.Conn, error) {
 	conf := quicnet.MgmtConfig(pullIdle)
@@ -99,21 +99,21 @@ func (p *Puller) persist(ctx context.Context, from identity.Role, fetch *wirepb.
 	}
 }
 
-// attempt fetches with one stream, when it is its turn, what d has not yet.
+// attempt fetches with one stream, once it has a slot, what d has not yet.
 func (p *Puller) attempt(ctx context.Context, from identity.Role, fetch *wirepb.Fetch, d *download) error {
 	select {
-	case p.turns <- struct{}{}:
-		defer func() { <-p.turns }()
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	to := peer{from, fetch.GetAddr()}
-	line, err := p.lines.take(ctx, to)
+	conn, err := p.pool.acquire(ctx, to)
 	if err != nil {
 		return err
 	}
-	defer p.lines.give(to, line)
-	stream, err := line.conn.OpenStreamSync(ctx)
+	defer p.pool.release(to, conn)
+	stream, err := conn.conn.OpenStreamSync(ctx)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ type sending struct {
 
 // Serve sends the snapshot that ask is about, from the chunk on that it names, and waits for PullDone. Then the
 // token is over, and a snapshot that is no checkpoint is dropped. The error is a *wire.Error if that is refused,
-// at the beginning or on the way; mgmt.Face tells the puller.
+// at the beginning or on the way; mgmt.Server tells the puller.
 func (s *Server) Serve(ctx context.Context, stream mgmt.Stream, ask *wirepb.Pull) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -94,14 +94,14 @@ func (s *Server) admit(ask *wirepb.Pull, cancel context.CancelCauseFunc) (*sendi
 // refusal is what a puller is told of its token. One that wants to go on with what is not known any more learns
 // that it is gone: that is why its token, used and maybe forgotten, does not count.
 func refusal(err error, first uint32) *wire.Error {
-	told := wire.AsError(err, wire.CodeUnauthorized)
-	switch told.Code { //nolint:exhaustive // all others stay what they are
+	refusal := wire.AsError(err, wire.CodeUnauthorized)
+	switch refusal.Code { //nolint:exhaustive // all others stay what they are
 	case wire.CodeTokenReplayed, wire.CodeTokenExpired, wire.CodeTokenUnknown:
 		if first > 0 {
 			return errGone
 		}
 	}
-	return told
+	return refusal
 }
 
 func newSending(u *use, first uint32) (*sending, error) {

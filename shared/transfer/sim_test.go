@@ -197,7 +197,7 @@ func listen(t testing.TB, nw quicnet.Network, addr string, sources map[identity.
 }
 
 func (p *pair) serve(ctx context.Context) {
-	face := mgmt.Face{Stream: p.stream}
+	face := mgmt.Server{Stream: p.stream}
 	_ = face.Serve(ctx, listen(p, p.source, ":63001", p.sources)) // an error where the host was killed
 }
 
@@ -231,7 +231,7 @@ func (p *pair) asked() []uint32 {
 // requireClosed waits until the puller has closed its connections, and the source has heard of it.
 func (p *pair) requireClosed() {
 	p.Helper()
-	time.Sleep(lineIdle + 10*time.Millisecond)
+	time.Sleep(connIdleTimeout + 10*time.Millisecond)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, conn := range p.conns {

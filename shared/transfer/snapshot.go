@@ -62,13 +62,13 @@ func (s *Snapshot) Sequence() uint64 { return s.sequence }
 // Size returns the bytes of the state.
 func (s *Snapshot) Size() int { return s.size }
 
-// Held returns the bytes of the snapshot in memory.
-func (s *Snapshot) Held() int {
-	held := 0
+// Bytes returns the bytes of the snapshot in memory.
+func (s *Snapshot) Bytes() int {
+	total := 0
 	for _, chunk := range s.chunks {
-		held += len(chunk)
+		total += len(chunk)
 	}
-	return held
+	return total
 }
 
 // header is what goes ahead of the chunks.

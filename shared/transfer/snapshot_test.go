@@ -31,7 +31,7 @@ func TestCompress(t *testing.T) {
 			require.LessOrEqual(t, cap(chunk), len(chunk)+len(chunk)/4+64, "memory that Held does not count")
 		}
 	}
-	require.Less(t, compress(t, 1, make([]byte, 64*mib)).Held(), mib)
+	require.Less(t, compress(t, 1, make([]byte, 64*mib)).Bytes(), mib)
 	_, err := Compress(1, make([]byte, wire.MaxState+1))
 	requireCode(t, wire.CodeLimit, err)
 }

@@ -28,7 +28,7 @@ type Store struct {
 	mu      sync.Mutex
 	entries map[Key]*entry
 	uses    map[digest]*use
-	held    int
+	bytes   int
 	closed  bool
 }
 
@@ -45,28 +45,28 @@ func NewStore(limit int) *Store {
 	return &Store{limit: limit, entries: make(map[Key]*entry), uses: make(map[digest]*use)}
 }
 
-// Put keeps a snapshot for some time, or until it is dropped if keep is 0, in the place of an older one of the
-// same key. The error is ErrFull if that exceeds the bound; then the older one stays.
-func (s *Store) Put(key Key, snapshot *Snapshot, keep time.Duration) error {
+// Put stores a snapshot for ttl, or until it is dropped if ttl is 0, in place of an older one of the same key. The error
+// is ErrFull if that exceeds the bound; then the older one stays.
+func (s *Store) Put(key Key, snapshot *Snapshot, ttl time.Duration) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return ErrClosed
 	}
-	after := s.held + snapshot.Held()
+	after := s.bytes + snapshot.Bytes()
 	if old, ok := s.entries[key]; ok {
-		after -= old.snapshot.Held()
+		after -= old.snapshot.Bytes()
 	}
 	if after > s.limit {
-		return fmt.Errorf("%w: %d bytes beside %d, allowed are %d", ErrFull, snapshot.Held(), after-snapshot.Held(), s.limit)
+		return fmt.Errorf("%w: %d bytes beside %d, allowed are %d", ErrFull, snapshot.Bytes(), after-snapshot.Bytes(), s.limit)
 	}
 	s.remove(key)
 	e := &entry{key: key, snapshot: snapshot}
-	if keep > 0 {
-		e.expiry = time.AfterFunc(keep, func() { s.expire(key, e) })
+	if ttl > 0 {
+		e.expiry = time.AfterFunc(ttl, func() { s.expire(key, e) })
 	}
 	s.entries[key] = e
-	s.held += snapshot.Held()
+	s.bytes += snapshot.Bytes()
 	return nil
 }
 
@@ -99,11 +99,11 @@ func (s *Store) DropDirector(director string) {
 	}
 }
 
-// Held returns the bytes of all snapshots, compressed.
-func (s *Store) Held() int {
+// Bytes returns the bytes of all snapshots, compressed.
+func (s *Store) Bytes() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.held
+	return s.bytes
 }
 
 // Close gives up everything. Put fails afterwards.
@@ -132,7 +132,7 @@ func (s *Store) remove(key Key) {
 		return
 	}
 	delete(s.entries, key)
-	s.held -= e.snapshot.Held()
+	s.bytes -= e.snapshot.Bytes()
 	if e.expiry != nil {
 		e.expiry.Stop()
 	}

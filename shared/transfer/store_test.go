@@ -18,7 +18,7 @@ func requireHeld(t *testing.T, s *Store, key Key, want *Snapshot) {
 
 func TestStoreBound(t *testing.T) {
 	small, large := compress(t, 1, noise(kib)), compress(t, 2, noise(10*kib))
-	s := NewStore(large.Held() + small.Held())
+	s := NewStore(large.Bytes() + small.Bytes())
 	defer s.Close()
 	a, b, c := Key{"d", 1, false}, Key{"d", 1, true}, Key{"e", 1, false}
 	require.NoError(t, s.Put(a, small, 0))
@@ -27,7 +27,7 @@ func TestStoreBound(t *testing.T) {
 	require.ErrorIs(t, s.Put(a, large, 0), ErrFull)
 	requireHeld(t, s, a, small) // the older one stays
 	requireHeld(t, s, c, nil)
-	require.Equal(t, large.Held()+small.Held(), s.Held())
+	require.Equal(t, large.Bytes()+small.Bytes(), s.Bytes())
 
 	newer := compress(t, 3, noise(10*kib)) // it fits in the place of the older one
 	require.NoError(t, s.Put(b, newer, 0))
@@ -35,13 +35,13 @@ func TestStoreBound(t *testing.T) {
 	s.Drop(a)
 	s.Drop(a)
 	s.Drop(c)
-	require.Equal(t, newer.Held(), s.Held())
+	require.Equal(t, newer.Bytes(), s.Bytes())
 	require.NoError(t, s.Put(c, small, 0))
 	s.DropDirector("d")
 	requireHeld(t, s, b, nil)
 	requireHeld(t, s, c, small)
 	s.Close()
-	require.Zero(t, s.Held())
+	require.Zero(t, s.Bytes())
 	require.ErrorIs(t, s.Put(c, small, 0), ErrClosed)
 }
 
@@ -57,7 +57,7 @@ func TestStoreExpiry(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		requireHeld(t, s, key, newer)
 		time.Sleep(time.Second)
-		require.Equal(t, old.Held(), s.Held(), "given back before anybody asks")
+		require.Equal(t, old.Bytes(), s.Bytes(), "given back before anybody asks")
 		requireHeld(t, s, key, nil)
 
 		require.NoError(t, s.Put(key, old, time.Second))
@@ -91,7 +91,7 @@ func TestStoreConcurrently(t *testing.T) {
 				if n%100 == 99 {
 					s.DropDirector("d")
 				}
-				if held := s.Held(); held < 0 || held > 5*kib {
+				if held := s.Bytes(); held < 0 || held > 5*kib {
 					t.Errorf("%d bytes held", held)
 				}
 			}
@@ -99,6 +99,6 @@ func TestStoreConcurrently(t *testing.T) {
 	}
 	users.Wait()
 	s.DropDirector("d")
-	require.Zero(t, s.Held())
+	require.Zero(t, s.Bytes())
 	s.Close()
 }

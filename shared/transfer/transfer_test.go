@@ -51,7 +51,7 @@ func TestPull(t *testing.T) {
 				require.Equal(p, len(test.state), snapshot.Size())
 				require.Equal(p, []uint32{0}, p.asked())
 				require.Equal(p, chunksOf(len(test.state)), p.chunksSent())
-				require.Zero(p, p.server.Store.Held(), "it has served")
+				require.Zero(p, p.server.Store.Bytes(), "it has served")
 				if test.path == near {
 					p.requireClosed()
 				}

@@ -39,7 +39,7 @@ func both(director string, session uint64) [2]Key {
 	return [2]Key{{director, session, false}, {director, session, true}}
 }
 
-// begin notes that a token pulls its session's snapshot. cancel is called when the stream shall end. There is no snapshot
+// begin records that a token pulls its session's snapshot. cancel is called when the stream shall end. There is no snapshot
 // to pull if it returns nil.
 func (s *Store) begin(token *wirepb.Token, cancel context.CancelCauseFunc) *use {
 	s.mu.Lock()
@@ -77,7 +77,7 @@ func (s *Store) resume(secret []byte, puller string, cancel context.CancelCauseF
 	return u, nil
 }
 
-// finish notes that a snapshot has arrived: the token is over, and what was taken for a move has served.
+// finish records that a snapshot has arrived: the token is over, and what was taken for a move has served.
 func (s *Store) finish(u *use) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

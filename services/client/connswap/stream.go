@@ -32,11 +32,11 @@ type Stream struct {
 	cancel context.CancelCauseFunc
 	detach func() bool // keeps the end of ctx from aborting
 
-	ledger ledger
-	rhythm rhythm
-	held   *Swapped // read, but not told before what follows is known
-	next   Event    // told after held
-	err    error    // how the stream ended; errComplete after Done
+	ledger  ledger
+	rhythm  rhythm
+	pending *Swapped // read, but not told before what follows is known
+	next    Event    // told after pending
+	err     error    // how the stream ended; errComplete after Done
 }
 
 func newStream(ctx context.Context, c *Conn, qs *quic.Stream) *Stream {
@@ -128,7 +128,7 @@ func (s *Stream) each(yield func(Event, error) bool) {
 	}
 }
 
-// read returns the next event, tokenRead for a token. A swap is held until the event after it is there.
+// read returns the next event, tokenRead for a token. A swap is pending until the event after it is there.
 func (s *Stream) read() (Event, error) {
 	if event := s.next; event != nil {
 		s.next = nil
@@ -136,14 +136,14 @@ func (s *Stream) read() (Event, error) {
 	}
 	for s.err == nil {
 		event, err := s.receive()
-		held := s.held
-		s.held = nil
+		pending := s.pending
+		s.pending = nil
 		if swapped, ok := event.(Swapped); ok {
-			s.held, event = &swapped, nil
+			s.pending, event = &swapped, nil
 		}
-		if held != nil {
+		if pending != nil {
 			s.next = event // an error stays in s.err
-			return s.settle(held)
+			return s.completeSwap(pending)
 		}
 		if event != nil || err != nil {
 			return event, err
@@ -152,8 +152,8 @@ func (s *Stream) read() (Event, error) {
 	return nil, s.err
 }
 
-// settle completes a swap: nothing more will be known of it.
-func (s *Stream) settle(swapped *Swapped) (Event, error) {
+// completeSwap completes a swap: nothing more will be known of it.
+func (s *Stream) completeSwap(swapped *Swapped) (Event, error) {
 	var err error
 	if swapped.Proof, err = s.conn.Proof(); err != nil {
 		s.next = nil
@@ -190,10 +190,10 @@ func (s *Stream) receive() (Event, error) {
 	return event, err
 }
 
-// beat notes when a token was read.
+// beat records when a token was read.
 func (s *Stream) beat(now time.Time) {
-	if s.held != nil {
-		s.held.Gap = s.rhythm.pause(now)
+	if s.pending != nil {
+		s.pending.Gap = s.rhythm.pause(now)
 	} else {
 		s.rhythm.beat(now)
 	}

@@ -33,7 +33,7 @@ func (c *Client) decide(ctx context.Context, decision *wirepb.DecideRequest) err
 
 // do asks for what is done at once.
 func (c *Client) do(ctx context.Context, request *wirepb.Operate) error {
-	ctx, cancel := within(ctx, patience)
+	ctx, cancel := within(ctx, answerTimeout)
 	defer cancel()
 	_, err := c.ask(ctx, request, unheard)
 	return err

@@ -67,7 +67,7 @@ func (c *Client) Drain(
 	request := &wirepb.Operate{Request: &wirepb.Operate_Drain{Drain: &wirepb.DrainRequest{
 		Worker: wire.Text(worker), TimeoutMs: uint64(max(1, timeout.Milliseconds())), Force: force,
 	}}}
-	ctx, cancel := within(ctx, timeout+patience)
+	ctx, cancel := within(ctx, timeout+answerTimeout)
 	defer cancel()
 	return c.move(ctx, request, progress)
 }

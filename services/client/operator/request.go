@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// patience is how long a director may take to answer what it can answer at once, and to say that a time
+	// answerTimeout is how long a director may take to answer what it can answer at once, and to say that a time
 	// which it was given is over. One that is not there at all is noticed earlier, by QUIC.
-	patience = 15 * time.Second
+	answerTimeout = 15 * time.Second
 	// answerLimit is what one frame of an answer may have, in bytes: a status lists every stream.
 	answerLimit = 64 << 20
 )

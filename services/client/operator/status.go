@@ -77,7 +77,7 @@ type Sessions struct {
 
 // Status asks how things stand.
 func (c *Client) Status(ctx context.Context) (Status, error) {
-	ctx, cancel := within(ctx, patience)
+	ctx, cancel := within(ctx, answerTimeout)
 	defer cancel()
 	result, err := c.ask(ctx, &wirepb.Operate{Request: &wirepb.Operate_Status{Status: &wirepb.StatusRequest{}}}, unheard)
 	if err != nil {

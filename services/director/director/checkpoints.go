@@ -20,7 +20,10 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// checkpoints keeps the states of stateful engines for sessions whose worker dies. It is safe for concurrent use.
+// checkpoints stores the states of stateful engines in this director, within a bound, for streams whose worker dies: it
+// pulls them from the workers that serve, and gives them to the workers that take over, against migration tokens. When
+// they are taken and used is decided in package checkpoint, for each stream by itself. It is safe for concurrent use;
+// each pull has a goroutine, for which Close waits.
 type checkpoints struct {
 	id       string // of the director
 	instance string
@@ -31,7 +34,7 @@ type checkpoints struct {
 	server   *transfer.Server
 	tokens   *token.Holder
 	grants   *token.Grants // what this director allows
-	turns    *checkpoint.Turns
+	limiter  *checkpoint.Limiter
 
 	mu      sync.Mutex
 	closed  bool
@@ -45,7 +48,7 @@ func newCheckpoints(cfg config.Director, instance string, nw quicnet.Network, so
 	ctx, stop := context.WithCancel(context.Background())
 	c := &checkpoints{
 		id: cfg.ID, instance: instance, stop: stop,
-		tokens: token.NewHolder(), store: transfer.NewStore(cfg.MaxCheckpointBytes), turns: checkpoint.NewTurns(),
+		tokens: token.NewHolder(), store: transfer.NewStore(cfg.MaxCheckpointBytes), limiter: checkpoint.NewLimiter(),
 	}
 	c.grants = c.tokens.Join(instance)
 	_, c.mgmtPort, _ = net.SplitHostPort(cfg.MgmtAddr) // was checked with the configuration
@@ -89,6 +92,7 @@ func (c *checkpoints) fetch(ctx context.Context, from *wirepb.Fetch) (uint64, er
 	return snapshot.Sequence(), c.store.Put(c.key(from.GetSession()), snapshot, 0)
 }
 
+// key is under which name a stream's checkpoint is stored.
 func (c *checkpoints) key(id uint64) transfer.Key {
 	return transfer.Key{Director: c.instance, Session: id, Checkpoint: true}
 }
@@ -108,16 +112,17 @@ func (c *checkpoints) Allow(t *wirepb.Token) error { return c.grants.Allow(t) }
 // Drop forgets a session's state.
 func (c *checkpoints) Drop(id uint64) { c.store.Drop(c.key(id)) }
 
-// checkpointsDocument is what is kept here, what became of the migration tokens that were shown for it, and how checkpoints
-// go on, wherever they are kept.
+// checkpointsDocument is what is kept here, what became of the migration tokens that were shown for it, and how
+// checkpoints go on, wherever they are kept.
 type checkpointsDocument struct {
 	Bytes  int          `json:"bytes"` // compressed
 	Tokens token.Counts `json:"migration_tokens"`
-	checkpoint.TurnCounts
+	checkpoint.Counts
 }
 
+// status returns the counts of this moment.
 func (c *checkpoints) status() checkpointsDocument {
-	return checkpointsDocument{Bytes: c.store.Held(), Tokens: c.tokens.Counts(), TurnCounts: c.turns.Counts()}
+	return checkpointsDocument{Bytes: c.store.Bytes(), Tokens: c.tokens.Counts(), Counts: c.limiter.Counts()}
 }
 
 // Close ends what is under way and gives everything back.

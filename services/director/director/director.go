@@ -16,15 +16,15 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/checkpoint"
 	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/door/native"
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/services/director/internal/maintenance"
 	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/routing"
-	"github.com/connswap/connswap/services/director/internal/server"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/stream"
-	"github.com/connswap/connswap/services/director/internal/swap"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
@@ -42,7 +42,8 @@ type Deps struct {
 	Version uint32 // highest protocol version to speak with workers; optional: the build's own
 }
 
-// Director is one director. Make it with New, then Run it once.
+// Director is one director: the wiring of its parts, and what it answers on the MGMT port. It decides nothing about
+// streams or workers. Make it with New, then Run it once; Run owns all goroutines.
 type Director struct {
 	cfg         config.Director
 	versions    wire.Versions
@@ -52,8 +53,8 @@ type Director struct {
 	placement   *placement.Placement
 	checkpoints *checkpoints
 	sessions    *session.Manager
-	server      *server.Server
-	swapper     *swap.Service
+	native      *native.Server
+	maintenance *maintenance.Service
 	swaps       *history // that are over
 
 	serving  atomic.Bool // clients
@@ -73,7 +74,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	d = &Director{
 		cfg: cfg, versions: wire.PeerVersions(deps.Version), log: deps.Log, clock: &clock.StallProof{}, swaps: newHistory(),
 	}
-	instance := link.NewID()
+	instance := identity.NewID()
 	d.instance = instance
 	links := link.Config{
 		DirectorID: cfg.ID, Instance: instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
@@ -81,23 +82,23 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	}
 	d.fleet = fleet.New(links, fleet.Deps{
 		Dialer: link.QUIC{Network: nw, TLS: deps.TLS, KeepAlive: links.Ping()}, Clock: d.clock, Log: deps.Log,
-		Draining: func(label, instance string) { d.swapper.Leaving(label, instance) },
+		Draining: func(label, instance string) { d.maintenance.Leaving(label, instance) },
 	})
 	if d.placement, err = newPlacement(cfg, d.fleet, deps.Log); err != nil {
 		return nil, err
 	}
 	d.checkpoints = newCheckpoints(cfg, instance, nw, deps.TLS, deps.Log)
 	d.sessions = session.NewManager(sessionConfig(cfg), session.Deps{
-		Placement: d.placement, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add, Checkpoints: d.checkpoints, Turns: d.checkpoints.turns,
+		Placement: d.placement, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add, Checkpoints: d.checkpoints, Limiter: d.checkpoints.limiter,
 		Tokens: token.NewIssuer(token.Config{Director: instance, TTL: cfg.TokenTTL, Rate: cfg.TokenRate}),
 	}, cfg.SessionRetention)
-	d.server = server.New(server.Config{
+	d.native = native.New(native.Config{
 		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions,
 		MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
 		ClientIdle: cfg.ClientIdleTimeout,
 	}, d.sessions, d.clock, deps.Log)
-	d.swapper = swap.New(swap.Config{
-		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, Pace: cfg.RebalancePace, Confirm: cfg.Confirm == "operator",
+	d.maintenance = maintenance.New(maintenance.Config{
+		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, SwapsPerSecond: cfg.RebalancePace, Confirm: cfg.Confirm == "operator",
 	}, d.sessions, d.placement, d.fleet, deps.Log)
 	if err := d.bind(nw, deps.TLS); err != nil {
 		d.checkpoints.Close()
@@ -107,6 +108,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	return d, nil
 }
 
+// newPlacement returns the placement with the routing policy of the configuration.
 func newPlacement(cfg config.Director, f *fleet.Fleet, log *zap.Logger) (*placement.Placement, error) {
 	var seed [32]byte
 	_, _ = crypto.Read(seed[:]) // never fails (crypto/rand)
@@ -118,6 +120,7 @@ func newPlacement(cfg config.Director, f *fleet.Fleet, log *zap.Logger) (*placem
 	return placement.New(placement.Config{MaxHandovers: cfg.MaxConcurrentSwaps, MaxPerTarget: cfg.MaxSwapsPerTarget}, router, random, f, log), nil
 }
 
+// sessionConfig is the part of the configuration that bounds sessions.
 func sessionConfig(cfg config.Director) session.Config {
 	return session.Config{
 		MaxBytes: cfg.MaxSessionBytes, Window: cfg.WindowTokens, ClientStall: cfg.ClientStall,
@@ -133,6 +136,7 @@ func sessionConfig(cfg config.Director) session.Config {
 	}
 }
 
+// bind listens on all ports, before anything runs: a port that is taken ends the start.
 func (d *Director) bind(nw quicnet.Network, tls identity.Source) (err error) {
 	serveClients := quicnet.ServeClientsConfig(d.cfg.MaxStreams)
 	d.user, err = quicnet.Listen(nw, d.cfg.UserAddr, identity.ServerTLS(tls, []string{wire.ALPNClient}, nil), serveClients)
@@ -186,18 +190,18 @@ func (d *Director) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Add("mgmt", func(ctx context.Context) error {
-		face := mgmt.Face{Health: d.health, Stream: d.serveMgmt}
-		return face.Serve(ctx, d.mgmt)
+		server := mgmt.Server{Health: d.health, Stream: d.serveMgmt}
+		return server.Serve(ctx, d.mgmt)
 	})
 	g.Add("swaps", func(ctx context.Context) error {
 		<-ctx.Done()
-		d.swapper.Close()
+		d.maintenance.Close()
 		return nil
 	})
 	g.Add("clients", func(ctx context.Context) error {
 		d.serving.Store(true)
 		defer context.AfterFunc(ctx, func() { d.serving.Store(false) })()
-		return d.server.Serve(ctx, d.user)
+		return d.native.Serve(ctx, d.user)
 	})
 	return g.Run(ctx)
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/connswap/connswap/shared/migration"
 )
 
-// history keeps the newest swaps. It is safe for concurrent use.
+// history has the newest historySize swaps that are over, for /v1/swaps. It is safe for concurrent use.
 type history struct {
 	mu    sync.Mutex
 	swaps []migration.Record // a ring once it is full

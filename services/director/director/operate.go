@@ -7,7 +7,7 @@ import (
 	"io"
 	"time"
 
-	"github.com/connswap/connswap/services/director/internal/swap"
+	"github.com/connswap/connswap/services/director/internal/maintenance"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
@@ -37,28 +37,29 @@ func (d *Director) operate(ctx context.Context, s mgmt.Stream, m *wirepb.Operate
 	return err
 }
 
+// execute does one request and returns its result. ctx ends when the operator gives the request up.
 func (d *Director) execute(ctx context.Context, s mgmt.Stream, m *wirepb.Operate) (*wirepb.Operated, error) {
 	switch r := m.GetRequest().(type) {
 	case *wirepb.Operate_Status:
 		document, err := json.Marshal(d.statusDocument())
 		return &wirepb.Operated{Status: document}, err
 	case *wirepb.Operate_Swap:
-		record, err := d.swapper.Swap(ctx, r.Swap.GetConnectionId(), r.Swap.GetStreamId(), r.Swap.GetToWorker())
+		record, err := d.maintenance.Swap(ctx, r.Swap.GetConnectionId(), r.Swap.GetStreamId(), r.Swap.GetToWorker())
 		if err != nil {
 			return nil, err
 		}
 		return reported(record)
 	case *wirepb.Operate_Drain:
 		timeout := time.Duration(min(r.Drain.GetTimeoutMs(), maxTimeout)) * time.Millisecond
-		moves, err := d.swapper.Drain(ctx, r.Drain.GetWorker(), timeout, r.Drain.GetForce(), progress(s))
+		moves, err := d.maintenance.Drain(ctx, r.Drain.GetWorker(), timeout, r.Drain.GetForce(), progress(s))
 		return &wirepb.Operated{Moves: moved(moves)}, err
 	case *wirepb.Operate_Undrain:
-		return &wirepb.Operated{Message: r.Undrain.GetWorker() + " is back in use"}, d.swapper.Undrain(r.Undrain.GetWorker())
+		return &wirepb.Operated{Message: r.Undrain.GetWorker() + " is back in use"}, d.maintenance.Undrain(r.Undrain.GetWorker())
 	case *wirepb.Operate_Rebalance:
-		moves, err := d.swapper.Rebalance(ctx, progress(s))
+		moves, err := d.maintenance.Rebalance(ctx, progress(s))
 		return &wirepb.Operated{Moves: moved(moves)}, err
 	case *wirepb.Operate_Decide:
-		err := d.swapper.Decide(r.Decide.GetConnectionId(), r.Decide.GetStreamId(), r.Decide.GetConfirm(), wire.Text(r.Decide.GetReason()))
+		err := d.maintenance.Decide(r.Decide.GetConnectionId(), r.Decide.GetStreamId(), r.Decide.GetConfirm(), wire.Text(r.Decide.GetReason()))
 		return &wirepb.Operated{Message: map[bool]string{true: "confirmed", false: "vetoed"}[r.Decide.GetConfirm()]}, err
 	}
 	return nil, wire.Errorf(wire.CodeInvalid, "nothing that this director can do; is the client newer?")
@@ -67,6 +68,7 @@ func (d *Director) execute(ctx context.Context, s mgmt.Stream, m *wirepb.Operate
 // maxTimeout keeps an operator's timeout within what a time.Duration can say, in milliseconds.
 const maxTimeout = uint64(365 * 24 * time.Hour / time.Millisecond)
 
+// reported is a swap as operators get it: the document is that of /v1/swaps.
 func reported(record migration.Record) (*wirepb.Operated, error) {
 	document, err := json.Marshal(record)
 	return &wirepb.Operated{Swap: &wirepb.SwapReport{Record: document}}, err
@@ -74,20 +76,21 @@ func reported(record migration.Record) (*wirepb.Operated, error) {
 
 // progress returns a function that tells the operator how far a request is, when there is news and not too often. An
 // operator that does not read misses some of it.
-func progress(s mgmt.Stream) func(swap.Moves) {
-	var last time.Time
-	var told *wirepb.MoveReport
-	return func(m swap.Moves) {
+func progress(s mgmt.Stream) func(maintenance.Moves) {
+	var lastTime time.Time
+	var last *wirepb.MoveReport
+	return func(m maintenance.Moves) {
 		now, report := time.Now(), moved(m)
-		if now.Sub(last) < progressEvery || told != nil && told.String() == report.String() {
+		if now.Sub(lastTime) < progressEvery || last != nil && last.String() == report.String() {
 			return
 		}
-		last, told = now, report
+		lastTime, last = now, report
 		_ = s.TryWriteAll(wire.Append(nil, &wirepb.Operated{Moves: report})) // if it fails, the operator is gone or slow
 	}
 }
 
-func moved(m swap.Moves) *wirepb.MoveReport {
+// moved is the progress of a drain or a rebalancing as operators get it.
+func moved(m maintenance.Moves) *wirepb.MoveReport {
 	report := &wirepb.MoveReport{Remaining: uint32(m.Remaining), Moved: uint32(m.Moved), Failed: uint32(m.Failed)}
 	for _, text := range m.Blockers {
 		report.InTheWay = append(report.InTheWay, wire.Text(text))

@@ -55,6 +55,7 @@ func (d *Director) serveMgmt(ctx context.Context, s mgmt.Stream, first wire.Mess
 	return wire.Errorf(wire.CodeProtocol, "expected Register, Pull or Operate")
 }
 
+// turnAway refuses a peer whose certificate is of another role than the request needs.
 func (d *Director) turnAway(s mgmt.Stream, role identity.Role, what string) error {
 	d.log.Warn("refused", zap.Stringer("address", s.Conn.RemoteAddr()), zap.String("role", string(role)), zap.String("wanted", what))
 	return wire.Errorf(wire.CodeUnauthorized, "a certificate of role %q cannot %s", role, what)
@@ -79,6 +80,8 @@ func (d *Director) serveWorker(ctx context.Context, s mgmt.Stream, register *wir
 	return d.heartbeats(ctx, s, registration)
 }
 
+// heartbeats answers a worker's heartbeats until one is overdue or the connection ends. Losing them ends no stream: the
+// link decides whether a worker is lost.
 func (d *Director) heartbeats(ctx context.Context, s mgmt.Stream, registration *fleet.Registration) error {
 	defer context.AfterFunc(ctx, func() { s.CancelRead(wire.StreamOk) })()
 	for {
@@ -101,7 +104,8 @@ func (d *Director) heartbeats(ctx context.Context, s mgmt.Stream, registration *
 	}
 }
 
-// described checks what a worker says of itself.
+// described checks what a worker says of itself, and fills in what it left open. What a worker says is shown to people
+// and dialled, so nothing unprintable or unreachable passes. The error says which variable of the worker to change.
 func described(r *wirepb.Register, from net.Addr, own wire.Versions) (link.Peer, error) {
 	theirs := wire.Versions{Oldest: cmp.Or(r.GetOldestVersion(), r.GetVersion()), Newest: r.GetVersion()}
 	version := own.Common(theirs)

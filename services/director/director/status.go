@@ -7,15 +7,15 @@ import (
 	"slices"
 	"time"
 
+	"github.com/connswap/connswap/services/director/internal/door/native"
 	"github.com/connswap/connswap/services/director/internal/fleet"
-	"github.com/connswap/connswap/services/director/internal/server"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 )
 
-// routes is the HTTP face of the MGMT port. It only shows; it changes nothing.
+// routes is what the MGMT port serves over HTTP. It only shows; it changes nothing, and asks for no certificate.
 func (d *Director) routes() http.Handler {
 	mux := mgmt.Mux(func() error { return nil }, d.ready)
 	mux.HandleFunc("GET /v1/workers", func(w http.ResponseWriter, _ *http.Request) {
@@ -23,7 +23,7 @@ func (d *Director) routes() http.Handler {
 		mgmt.WriteJSON(w, workersDocument{workers, waiting})
 	})
 	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, _ *http.Request) {
-		mgmt.WriteJSON(w, connectionsDocument{d.server.Connections(), d.sessions.Count()})
+		mgmt.WriteJSON(w, connectionsDocument{d.native.Connections(), d.sessions.Count()})
 	})
 	mux.HandleFunc("GET /v1/sessions", func(w http.ResponseWriter, r *http.Request) {
 		var states []session.State
@@ -49,13 +49,15 @@ func (d *Director) routes() http.Handler {
 	return mux
 }
 
+// workersDocument is what /v1/workers shows.
 type workersDocument struct {
 	Workers []fleet.Snapshot `json:"workers"`
 	Waiting int              `json:"waiting_streams"`
 }
 
+// connectionsDocument is what /v1/connections shows.
 type connectionsDocument struct {
-	Connections []server.Snapshot     `json:"connections"`
+	Connections []native.Snapshot     `json:"connections"`
 	Sessions    map[session.State]int `json:"sessions"` // how many in each state, of all connections
 }
 
@@ -69,11 +71,12 @@ type statusDocument struct {
 	Swaps []migration.Record `json:"swaps"` // under way
 }
 
+// statusDocument shows each part as it is at its own moment: there is no lock over all of them.
 func (d *Director) statusDocument() statusDocument {
 	workers, waiting := d.placement.Workers()
 	return statusDocument{
 		Director: d.cfg.ID, Build: wire.Build, Time: time.Now(),
-		workersDocument: workersDocument{workers, waiting}, connectionsDocument: connectionsDocument{d.server.Connections(), d.sessions.Count()},
+		workersDocument: workersDocument{workers, waiting}, connectionsDocument: connectionsDocument{d.native.Connections(), d.sessions.Count()},
 		Swaps: d.sessions.Swaps(),
 	}
 }

@@ -72,7 +72,7 @@ func TestFencesWithinALink(t *testing.T) {
 		}
 		l.Send(t, attach(1, 6, 3)) // takes the place of the older attempt
 		stream(t, l, 1, 6, nil)
-		if rest := l.Rest(10 * time.Second); len(rest) > 0 {
+		if rest := l.Remaining(10 * time.Second); len(rest) > 0 {
 			t.Errorf("the older attempt goes on: %v", rest)
 		}
 		l.Close()
@@ -90,19 +90,19 @@ func TestRefusesBeyondCapacity(t *testing.T) {
 		other.Send(t, attach(1, 1, 4)) // the same number, but another director's session
 		time.Sleep(100 * time.Millisecond)
 		one.Send(t, attach(3, 1, 0))
-		refusals := only[*wirepb.Refused](one.Rest(100 * time.Millisecond))
+		refusals := only[*wirepb.Refused](one.Remaining(100 * time.Millisecond))
 		if len(refusals) != 1 || refusals[0].GetSession() != 3 || refusals[0].GetCode() != string(wire.CodeCapacity) {
 			t.Errorf("got %v", refusals)
 		}
 
 		// A higher epoch of a session that is here needs no place more.
 		one.Send(t, attach(1, 2, 0))
-		if refusals := only[*wirepb.Refused](one.Rest(100 * time.Millisecond)); len(refusals) > 0 {
+		if refusals := only[*wirepb.Refused](one.Remaining(100 * time.Millisecond)); len(refusals) > 0 {
 			t.Errorf("got %v", refusals)
 		}
 
 		// A place is free as soon as the director knows that its session has ended.
-		for len(only[*wirepb.End](other.Rest(time.Millisecond))) == 0 {
+		for len(only[*wirepb.End](other.Remaining(time.Millisecond))) == 0 {
 			continue
 		}
 		other.Send(t, attach(9, 1, 1))
@@ -139,12 +139,12 @@ func TestCreditIsRespected(t *testing.T) {
 			{"one more", 1, 11, 1},
 		} {
 			grant(step.epoch, step.sequence)
-			if rest := l.Rest(time.Minute); len(rest) != step.want {
+			if rest := l.Remaining(time.Minute); len(rest) != step.want {
 				t.Errorf("%s: got %d tokens, want %d", step.name, len(rest), step.want)
 			}
 		}
 		grant(1, 1<<62-1)
-		if rest := l.Rest(time.Minute); len(rest) != 90 { // and the End
+		if rest := l.Remaining(time.Minute); len(rest) != 90 { // and the End
 			t.Errorf("at last: got %d, want 90", len(rest))
 		}
 		l.Close()
@@ -167,7 +167,7 @@ func TestCancelStopsAtOnce(t *testing.T) {
 			// first may come only before the second begins.
 			l.Send(t, &wirepb.Cancel{Session: 1, Epoch: 2}, &wirepb.Cancel{Session: 1, Epoch: 1}, attach(3, 1, 2))
 			var begun bool
-			for _, event := range l.Rest(time.Minute) {
+			for _, event := range l.Remaining(time.Minute) {
 				switch event := event.(type) {
 				case *wirepb.Begin:
 					begun = true
@@ -215,7 +215,7 @@ func TestNothingFollowsACancel(t *testing.T) {
 		l.Send(t, attach(1, 1, 10))
 		fakedirector.Next[*wirepb.Begin](t, l)
 		l.Send(t, &wirepb.Cancel{Session: 1, Epoch: 1})
-		if rest := l.Rest(3 * time.Second); len(rest) > 0 {
+		if rest := l.Remaining(3 * time.Second); len(rest) > 0 {
 			t.Errorf("got %v", rest)
 		}
 		l.Close()

@@ -1,6 +1,9 @@
 package worker
 
 import (
+	"encoding/binary"
+	"hash/fnv"
+
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/worker/internal/failure"
@@ -9,9 +12,20 @@ import (
 func (w *Worker) newInjector() *failure.Injector {
 	cfg := failure.Config{
 		Mode: w.cfg.FailureMode, Min: w.cfg.FailureMin, Max: w.cfg.FailureMax,
-		Recovery: w.cfg.FailureRecovery, Seed: w.cfg.FailureSeed,
+		Recovery: w.cfg.FailureRecovery, Seed: seedOf(w.cfg.FailureSeed, w.cfg.Label),
 	}
 	return failure.New(cfg, w.effect(), w.deps.Log, w.victims)
+}
+
+// seedOf gives each worker failures of its own from one seed for all: with the same ones they would all be down together. 0 stays 0, which stands for
+// another seed at each start.
+func seedOf(seed uint64, label string) uint64 {
+	if seed == 0 {
+		return 0
+	}
+	h := fnv.New64a()
+	_, _ = h.Write(binary.BigEndian.AppendUint64([]byte(label), seed)) // a hash never fails to take bytes
+	return max(1, h.Sum64())
 }
 
 // effect is what the configured failure does to this worker.

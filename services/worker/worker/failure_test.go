@@ -28,7 +28,7 @@ func failing(mode string) config.Worker {
 func arrivals(l *fakedirector.Link, d time.Duration) (at []time.Duration, tokens [][]byte) {
 	start := time.Now()
 	for time.Since(start) < d {
-		for _, event := range l.Rest(10 * time.Millisecond) {
+		for _, event := range l.Remaining(10 * time.Millisecond) {
 			if token, ok := event.(wire.Token); ok {
 				at = append(at, time.Since(start))
 				tokens = append(tokens, token.Text)
@@ -77,7 +77,7 @@ func TestModeError(t *testing.T) {
 		}
 		l.Send(t, attach(1, 3, 3))
 		stream(t, l, 1, 3, nil)
-		if rest := append(l.Rest(time.Minute), other.Rest(time.Minute)...); len(rest) > 0 {
+		if rest := append(l.Remaining(time.Minute), other.Remaining(time.Minute)...); len(rest) > 0 {
 			t.Errorf("more came: %v", rest)
 		}
 		l.Close()
@@ -104,7 +104,7 @@ func TestModeHang(t *testing.T) {
 		// Alive and silent: what it is asked meanwhile waits, as it would for a stopped process.
 		l.Send(t, attach(2, 1, 1), &wirepb.Cancel{Session: 7, Epoch: 1})
 		late := b.Dial(t, b.from, userAddr, fakedirector.Hello())
-		if rest := append(l.Rest(4*time.Second), late.Rest(4*time.Second)...); len(rest) > 0 {
+		if rest := append(l.Remaining(4*time.Second), late.Remaining(4*time.Second)...); len(rest) > 0 {
 			t.Errorf("it produces: %v", rest)
 		}
 		if l.Progress.Load() != reports {
@@ -123,7 +123,7 @@ func TestModeHang(t *testing.T) {
 		}
 		// The zombie goes on where it was. It does not know that it was away.
 		next := uint64(len(before)) + 1
-		events := l.Rest(3 * time.Second)
+		events := l.Remaining(3 * time.Second)
 		for _, event := range events {
 			if token, ok := event.(wire.Token); ok && token.Session == 1 {
 				if token.Epoch != 1 || token.Sequence != next {
@@ -203,7 +203,7 @@ func TestModeSlow(t *testing.T) {
 			time.Sleep(3 * time.Second)
 			l.Send(t, attach(1, 2, 50)) // well again
 			start := time.Now()
-			for len(only[*wirepb.End](l.Rest(10*time.Millisecond))) == 0 {
+			for len(only[*wirepb.End](l.Remaining(10*time.Millisecond))) == 0 {
 				if time.Since(start) > 50*c.interval+time.Second {
 					t.Fatalf("interval %v: still slow", c.interval)
 				}
@@ -219,7 +219,7 @@ func TestModeExit(t *testing.T) {
 		l, _ := b.Open(t, b.from, userAddr)
 		time.Sleep(time.Second)
 		b.worker.FailNow()
-		if rest := l.Rest(time.Second); len(rest) > 0 {
+		if rest := l.Remaining(time.Second); len(rest) > 0 {
 			t.Errorf("it says goodbye: %v", rest)
 		}
 		if len(died) != 1 {
@@ -234,7 +234,7 @@ func TestModeNone(t *testing.T) {
 	run(t, settings(), worker.Deps{Log: zap.New(core)}, func(t *testing.T, b *bench) {
 		l, _ := b.Open(t, b.from, userAddr)
 		b.worker.FailNow()
-		if rest := l.Rest(time.Minute); len(rest) > 0 {
+		if rest := l.Remaining(time.Minute); len(rest) > 0 {
 			t.Errorf("got %v", rest)
 		}
 		l.Close()

@@ -173,11 +173,11 @@ func TestPivotGivesCredit(t *testing.T) {
 		pivot.Credit = 9
 		l.Send(t, pivot)
 		fakedirector.Next[*wirepb.Begin](t, l)
-		if rest := l.Rest(time.Minute); len(rest) != 3 {
+		if rest := l.Remaining(time.Minute); len(rest) != 3 {
 			t.Errorf("%d tokens on a credit for 3", len(rest))
 		}
 		l.Send(t, &wirepb.Credit{Grants: []*wirepb.Credit_Grant{{Session: 1, Epoch: 2, Sequence: 20}}})
-		if rest := l.Rest(time.Minute); len(rest) != 12 { // and the End
+		if rest := l.Remaining(time.Minute); len(rest) != 12 { // and the End
 			t.Errorf("got %v", rest)
 		}
 		l.Close()
@@ -413,7 +413,7 @@ func TestTooManyOrdersAtOnce(t *testing.T) {
 		refused(t, l, 1, 3, wire.CodeProtocol)
 		l.Send(t, attach(2, 1, 1)) // its place is free at once
 		fakedirector.Next[*wirepb.Begin](t, l)
-		if tokens := only[wire.Token](l.Rest(10 * time.Second)); len(tokens) != 1 {
+		if tokens := only[wire.Token](l.Remaining(10 * time.Second)); len(tokens) != 1 {
 			t.Errorf("got %v", tokens)
 		}
 		l.Close()

@@ -51,7 +51,7 @@ func TestCaptureDisturbsNothing(t *testing.T) {
 			}
 			taken := 0
 			var end *wirepb.End
-			for _, event := range l.Rest(10 * time.Second) {
+			for _, event := range l.Remaining(10 * time.Second) {
 				switch event := event.(type) {
 				case wire.Token:
 					tokens = append(tokens, event.Text)
@@ -163,7 +163,7 @@ func TestCaptureOfASessionThatHasEnded(t *testing.T) {
 	ends := map[string]func(t *testing.T, l *fakedirector.Link){
 		"completed": func(t *testing.T, l *fakedirector.Link) {
 			l.Send(t, &wirepb.Credit{Grants: []*wirepb.Credit_Grant{{Session: 1, Epoch: 1, Sequence: 20}}})
-			for len(only[*wirepb.End](l.Rest(time.Second))) == 0 {
+			for len(only[*wirepb.End](l.Remaining(time.Second))) == 0 {
 				continue
 			}
 		},

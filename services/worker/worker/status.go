@@ -62,7 +62,7 @@ func (w *Worker) status() Status {
 		Available: load.Available, Reason: load.Reason, Directors: w.registrar.Registered(),
 		Unreachable: w.registrar.Unreachable(), DrainedBy: w.server.DrainedBy(),
 		Capacity: w.cfg.Capacity, Sessions: append([]server.Session{}, w.server.Sessions()...),
-		Counters: w.server.Counters(), MigrationTokens: w.states.Tokens(), SnapshotBytes: w.states.Held(),
+		Counters: w.server.Counters(), MigrationTokens: w.states.Tokens(), SnapshotBytes: w.states.Bytes(),
 		Build: wire.Build, Version: w.versions.Newest,
 	}
 }

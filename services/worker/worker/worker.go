@@ -5,8 +5,6 @@ package worker
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"os"
 	"syscall"
 	"time"
@@ -70,7 +68,7 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 	}
 	deps.Log = deps.Log.With(zap.String("worker", cfg.Label))
 	w := &Worker{
-		cfg: cfg, deps: deps, engine: deps.Engine, instance: newInstance(),
+		cfg: cfg, deps: deps, engine: deps.Engine, instance: identity.NewID(),
 		started: time.Now(), clock: stepclock.NewClock(cfg.TokenInterval), gate: &failure.Gate{},
 	}
 	if w.engine == nil {
@@ -96,12 +94,6 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 	)
 	w.injector = w.newInjector()
 	return w, nil
-}
-
-func newInstance() string {
-	id := make([]byte, 8)
-	_, _ = rand.Read(id) // never fails (crypto/rand)
-	return hex.EncodeToString(id)
 }
 
 func kill() {
@@ -135,8 +127,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 	actors.Add("mgmt quic", func(ctx context.Context) error {
 		defer w.states.Close()
-		face := mgmt.Face{Health: w.health, Stream: w.serveMgmt}
-		return face.Serve(ctx, ports.mgmt)
+		server := mgmt.Server{Health: w.health, Stream: w.serveMgmt}
+		return server.Serve(ctx, ports.mgmt)
 	})
 	actors.Add("links", func(ctx context.Context) error {
 		return w.server.Serve(ctx, ports.user, ports.tether)

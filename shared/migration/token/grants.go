@@ -70,8 +70,8 @@ func (g *Grants) Allow(t *wirepb.Token) error {
 	defer h.mu.Unlock()
 	now := time.Now()
 	g.sweep(now)
-	left := min(max(0, time.UnixMilli(t.GetExpiresUnixMs()).Sub(now)), MaxTTL)
-	until := now.Add(left + skew)
+	remaining := min(max(0, time.UnixMilli(t.GetExpiresUnixMs()).Sub(now)), MaxTTL)
+	until := now.Add(remaining + skew)
 	key := digest(sha256.Sum256(t.GetSecret()))
 	switch {
 	case g.grants[key] != nil: // allowed before: used once is used for good
@@ -133,8 +133,8 @@ func (g *Grants) sweep(now time.Time) {
 	maps.DeleteFunc(g.sessions, func(_ uint64, h *history) bool { return !h.until.After(now) })
 }
 
-// take uses a token up, or says why not.
-func (g *Grants) take(known *grant, want Want, now time.Time) *wire.Error {
+// consume uses a token up, or says why not.
+func (g *Grants) consume(known *grant, want Want, now time.Time) *wire.Error {
 	if refusal := g.judge(known, want, now); refusal != nil {
 		return refusal
 	}
@@ -151,18 +151,18 @@ func (g *Grants) take(known *grant, want Want, now time.Time) *wire.Error {
 // judge says what is wrong with a token, of several reasons the first, or nothing.
 func (g *Grants) judge(known *grant, want Want, now time.Time) *wire.Error {
 	t := known.token
-	id, to, left := t.GetSession(), t.GetToEpoch(), time.UnixMilli(t.GetExpiresUnixMs()).Sub(now)
+	id, to, remaining := t.GetSession(), t.GetToEpoch(), time.UnixMilli(t.GetExpiresUnixMs()).Sub(now)
 	h := g.sessions[id]
 	if h == nil {
 		h = &history{}
 	}
 	const is = "the token is for %s %.80q, not %.80q"
 	switch highest := h.highest[t.GetPurpose()]; {
-	case left <= 0:
-		return wire.Errorf(wire.CodeTokenExpired, "the token expired %s ago", -left.Round(time.Millisecond))
-	case left > MaxTTL+skew:
+	case remaining <= 0:
+		return wire.Errorf(wire.CodeTokenExpired, "the token expired %s ago", -remaining.Round(time.Millisecond))
+	case remaining > MaxTTL+skew:
 		return wire.Errorf(wire.CodeTokenExpired, "the token expires in %s, allowed are %s; do the clocks agree?",
-			left.Round(time.Millisecond), MaxTTL)
+			remaining.Round(time.Millisecond), MaxTTL)
 	case t.GetPurpose() != want.Purpose:
 		return wire.Errorf(wire.CodeTokenPurpose, "the token is for %s, not %s", t.GetPurpose(), want.Purpose)
 	case want.Director != "" && g.director != want.Director:

@@ -11,9 +11,9 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// patience is how long a secret that is not known yet is waited for: links have no common order, so it may be shown
+// awaitTimeout is how long a secret that is not known yet is waited for: links have no common order, so it may be shown
 // before the director's word arrives on a link that has lost a packet.
-const patience = 2 * time.Second
+const awaitTimeout = 2 * time.Second
 
 // Want says what a token is needed for.
 type Want struct {
@@ -83,7 +83,7 @@ func (h *Holder) show(secret []byte, want Want, now time.Time) (*wirepb.Token, *
 	for _, g := range h.tables {
 		g.sweep(now)
 		if known := g.find(secret); known != nil {
-			if refusal = g.take(known, want, now); refusal == nil {
+			if refusal = g.consume(known, want, now); refusal == nil {
 				return known.token, nil
 			}
 		} else if g.full.After(now) && refusal.Code == wire.CodeTokenUnknown {
@@ -95,7 +95,7 @@ func (h *Holder) show(secret []byte, want Want, now time.Time) (*wirepb.Token, *
 
 // Await returns when the secret is known, or has been waited for long enough, or ctx ends.
 func (h *Holder) Await(ctx context.Context, secret []byte) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
 	for len(secret) == SecretSize {
 		h.mu.Lock()

@@ -30,8 +30,8 @@ type Claims struct {
 
 // Issuer makes the tokens of one director. It is safe for concurrent use.
 type Issuer struct {
-	cfg  Config
-	pace pace
+	cfg    Config
+	limits targetLimits
 }
 
 // NewIssuer returns an Issuer.
@@ -39,7 +39,7 @@ func NewIssuer(cfg Config) *Issuer {
 	if cfg.TTL <= 0 || cfg.TTL > MaxTTL {
 		cfg.TTL = MaxTTL
 	}
-	return &Issuer{cfg: cfg, pace: newPace(cfg.Rate)}
+	return &Issuer{cfg: cfg, limits: newTargetLimits(cfg.Rate)}
 }
 
 // Issue returns a new token, for its holder and for whoever may use it. Over the target's rate the error is a *wire.Error
@@ -53,7 +53,7 @@ func (i *Issuer) Issue(claims Claims) (*wirepb.Token, error) {
 	if err != nil {
 		return nil, fmt.Errorf("migration token for %.80q: %w", claims.Target, err)
 	}
-	if !i.pace.allow(claims.Target) {
+	if !i.limits.allow(claims.Target) {
 		return nil, wire.Errorf(wire.CodeTokenRate,
 			"worker %s has had its %d migration tokens of this second", claims.Target, i.cfg.Rate)
 	}

@@ -52,7 +52,7 @@ func TestIdleTargetsAreForgotten(t *testing.T) {
 			c.Target = fmt.Sprint("worker-", i)
 			s.issue(c)
 			time.Sleep(50 * time.Millisecond)
-			if n := len(s.issuer.pace.limiters); n > sweepLeast {
+			if n := len(s.issuer.limits.limiters); n > sweepLeast {
 				t.Fatalf("%d limiters, with 20 targets a second", n)
 			}
 		}

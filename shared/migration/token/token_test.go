@@ -344,7 +344,7 @@ func TestUsedOnceAtOnce(t *testing.T) {
 // TestShownTooEarly shows a secret before the director's word of it arrives: it is waited for, but not for long.
 func TestShownTooEarly(t *testing.T) {
 	for after, takes := range map[time.Duration]time.Duration{
-		0: 0, time.Second: time.Second, patience - 1: patience - 1, patience + time.Second: patience,
+		0: 0, time.Second: time.Second, awaitTimeout - 1: awaitTimeout - 1, awaitTimeout + time.Second: awaitTimeout,
 	} {
 		play(t, func(s *scene) {
 			token, start := s.issue(claims), time.Now()
@@ -355,7 +355,7 @@ func TestShownTooEarly(t *testing.T) {
 			if took := time.Since(start); took != takes {
 				t.Errorf("comes after %v: waited for %v", after, took)
 			}
-			if after > patience {
+			if after > awaitTimeout {
 				s.refuses(token.GetSecret(), want, wire.CodeTokenUnknown)
 			} else {
 				s.accepts(token.GetSecret(), want)

@@ -24,8 +24,8 @@ type result interface {
 	conclude(event string, err error)
 	// text is for people, where all went well.
 	text(w io.Writer)
-	// obstacles are lines on why it did not.
-	obstacles() []string
+	// blockers are lines on why it did not.
+	blockers() []string
 }
 
 // outcome begins every result.
@@ -46,7 +46,7 @@ func (o *outcome) conclude(event string, err error) {
 
 func (o *outcome) text(io.Writer) {}
 
-func (o *outcome) obstacles() []string { return nil }
+func (o *outcome) blockers() []string { return nil }
 
 func newDisplay(cfg config.Operator, p Process) display {
 	stdout := &sink{w: p.Stdout}
@@ -112,7 +112,7 @@ func (d *textDisplay) ended(r result, err error) {
 		r.text(d.sink)
 		return
 	}
-	for _, line := range r.obstacles() {
+	for _, line := range r.blockers() {
 		writeLines(d.notes, line)
 	}
 }

@@ -38,7 +38,7 @@ func (m *moves) text(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-func (m *moves) obstacles() []string {
+func (m *moves) blockers() []string {
 	var lines []string
 	for _, what := range m.InTheWay {
 		lines = append(lines, "in the way: "+clean(what))

@@ -16,8 +16,8 @@ import (
 type operation interface {
 	// register adds the flags.
 	register(flags *pflag.FlagSet)
-	// take takes the arguments. The error is a misuse of the command line.
-	take(args []string) error
+	// parse reads the arguments. The error is a misuse of the command line.
+	parse(args []string) error
 	// check returns what is wrong with the values.
 	check() problems
 	// run asks. The result is never nil; with an error it has what is known all the same. progress takes how far
@@ -48,7 +48,7 @@ func parseOperation(name string, op operation, args []string) (config.Operator, 
 	if err := flags.Parse(args); err != nil {
 		return cfg, nil, err
 	}
-	if err := op.take(flags.Args()); err != nil {
+	if err := op.parse(flags.Args()); err != nil {
 		return cfg, nil, err
 	}
 	wrong := ofVariables(loadErr, flags)

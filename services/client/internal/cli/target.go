@@ -8,10 +8,10 @@ import (
 	"github.com/connswap/connswap/shared/config"
 )
 
-// noArguments is the take of most operations.
+// noArguments is the parse of most operations.
 type noArguments struct{}
 
-func (noArguments) take(args []string) error {
+func (noArguments) parse(args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("unexpected argument %q, there is none", args[0])
 	}
@@ -21,7 +21,7 @@ func (noArguments) take(args []string) error {
 // onWorker is the part of the operations on one worker.
 type onWorker struct{ worker string }
 
-func (o *onWorker) take(args []string) error {
+func (o *onWorker) parse(args []string) error {
 	if len(args) != 1 {
 		return fmt.Errorf("%d arguments, one is needed: the name of a worker, as client status shows it", len(args))
 	}

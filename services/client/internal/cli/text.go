@@ -26,11 +26,11 @@ func (o *textOutput) connected(*report) {}
 func (o *textOutput) event(_ *report, event connswap.Event) {
 	switch e := event.(type) {
 	case connswap.Waiting:
-		o.note("waiting for a worker, up to %v: %s", e.Timeout, e.Reason)
+		o.writeNote("waiting for a worker, up to %v: %s", e.Timeout, e.Reason)
 	case connswap.Token:
 		o.text(e.Text)
 	case connswap.Swapped:
-		o.mark(e)
+		o.writeSwap(e)
 	case connswap.Done:
 		o.reason = e.FinishReason
 	case connswap.Assigned:
@@ -45,8 +45,8 @@ func (o *textOutput) text(text string) {
 	o.print(o.harmless(text))
 }
 
-// mark says which worker went on, and by how much the pause was longer than that between any two tokens.
-func (o *textOutput) mark(e connswap.Swapped) {
+// writeSwap says which worker went on, and by how much the pause was longer than that between any two tokens.
+func (o *textOutput) writeSwap(e connswap.Swapped) {
 	mark := fmt.Sprintf(" ⟨%s → %s", e.From, e.To)
 	if e.Gap > 0 {
 		mark += ", +" + rounded(max(0, e.Gap-e.Interval))
@@ -59,8 +59,8 @@ func (o *textOutput) mark(e connswap.Swapped) {
 	o.print(mark)
 }
 
-// note writes a line between the text. On a terminal it does not continue the text's line.
-func (o *textOutput) note(format string, args ...any) {
+// writeNote writes a line between the text. On a terminal it does not continue the text's line.
+func (o *textOutput) writeNote(format string, args ...any) {
 	if o.terminal && o.midLine {
 		o.print("\n")
 		o.midLine = false
@@ -74,7 +74,7 @@ func (o *textOutput) ended(r *report, err error) {
 		o.midLine = false
 	}
 	if r.connection != "" {
-		o.note("%s", o.summary(r, err))
+		o.writeNote("%s", o.summary(r, err))
 	}
 }
 

@@ -44,7 +44,7 @@ func (m *Mgmt) Start(t testing.TB) *Mgmt {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		_ = (&mgmt.Face{Stream: m.serve}).Serve(ctx, l) // a test that kills the host knows
+		_ = (&mgmt.Server{Stream: m.serve}).Serve(ctx, l) // a test that kills the host knows
 	}()
 	t.Cleanup(func() {
 		cancel()

@@ -1,7 +1,7 @@
 package checkpoint
 
 // Workers returns of how many workers something is remembered. It is for tests.
-func (t *Turns) Workers() int {
+func (t *Limiter) Workers() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.at)

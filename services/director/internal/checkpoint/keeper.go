@@ -1,6 +1,6 @@
-// Package checkpoint keeps the states of stateful engines for the case that their worker dies: when they are taken, where they are kept, and where the
-// next worker finds the newest. It is told which attempt serves a stream, where that was cut off, and when the stream has gone; nothing else in a
-// director knows that there are checkpoints.
+// Package checkpoint keeps the states of stateful engines for the case that their worker dies: when they are taken,
+// where they are kept, and where the next worker finds the newest. It is told which attempt serves a stream, where that
+// was cut off, and when the stream has gone; nothing else in a director knows that there are checkpoints.
 package checkpoint
 
 import (
@@ -37,15 +37,15 @@ type Config struct {
 
 // Deps is what a Keeper needs from outside.
 type Deps struct {
-	Store Store
-	Turns *Turns
-	Peer  func(label string) *link.Link // a worker other than the one named that can keep states; nil if there is none
-	Clock *clock.StallProof
-	Log   *zap.Logger
+	Store   Store
+	Limiter *Limiter
+	Peer    func(label string) *link.Link // a worker other than the one named that can store states; nil for none
+	Clock   *clock.StallProof
+	Log     *zap.Logger
 }
 
-// Keeper makes the checkpoints of one stream, and knows where the newest is. The goroutine that owns the stream owns it: whatever comes from another
-// goroutine goes through post.
+// Keeper makes the checkpoints of one stream, and knows where the newest is. The goroutine that owns the stream owns
+// it: whatever comes from another goroutine goes through post.
 type Keeper struct {
 	*attempt.Stream
 	cfg  Config
@@ -62,7 +62,7 @@ type Keeper struct {
 
 	// The one under way.
 	requests uint64        // for the engine's state made so far, for handovers too
-	turn     *Turn         // that it waits for, or has; nil if there is none
+	slot     *Slot         // that it waits for, or has; nil if no checkpoint is due
 	asked    uint64        // number of its request; 0 if none is under way
 	source   uint64        // epoch of the attempt that was asked
 	since    time.Duration // stall-proof time of that request
@@ -80,8 +80,9 @@ func NewKeeper(s *attempt.Stream, cfg Config, deps Deps, post func(func()) bool)
 // Serving says which attempt serves the stream, and that no handover leaves it.
 func (k *Keeper) Serving(a *attempt.Attempt) { k.serving, k.paused = a, false }
 
-// Pause says that a handover is about to leave the serving attempt. A checkpoint under way is given up, and its token taken back: whoever pulls with
-// it, late, would get what the handover has captured meanwhile, and use that up. Tokens after it lead to a later epoch.
+// Pause says that a handover is about to leave the serving attempt. A checkpoint under way is given up, and its token
+// taken back: whoever pulls with it, late, would get what the handover has captured meanwhile, and use that up. Tokens
+// after it lead to a later epoch.
 func (k *Keeper) Pause() {
 	k.paused = true
 	if k.asked == 0 && k.out == 0 {
@@ -94,8 +95,8 @@ func (k *Keeper) Pause() {
 	k.stop()
 }
 
-// Cut says that the serving attempt has been left, and that its tokens count up to a sequence. A checkpoint beyond it is forgotten: what the worker
-// made after it is no part of the stream.
+// Cut says that the serving attempt has been left, and that its tokens count up to a sequence. A checkpoint beyond it
+// is forgotten: what the worker made after it is no part of the stream.
 func (k *Keeper) Cut(sequence uint64) {
 	k.serving = nil
 	if k.sequence > sequence {
@@ -123,20 +124,21 @@ func (k *Keeper) Stop() {
 	k.stop()
 }
 
-// stop ends the checkpoint that is under way, if there is one, or gives up its turn.
+// stop ends the checkpoint that is under way, if there is one, and gives its slot back.
 func (k *Keeper) stop() {
 	k.asked = 0
 	if k.cancel != nil {
 		k.cancel()
 		k.cancel = nil
 	}
-	if k.turn != nil {
-		k.turn.End()
-		k.turn = nil
+	if k.slot != nil {
+		k.slot.End()
+		k.slot = nil
 	}
 }
 
-// Request asks the worker of an attempt for a snapshot of the engine's state, to be kept for a time, and returns the request's number.
+// Request asks the worker of an attempt for a snapshot of the engine's state, to be kept for a time, and returns the
+// request's number.
 func (k *Keeper) Request(a *attempt.Attempt) uint64 {
 	k.requests++
 	a.Link.Send(&wirepb.Capture{
@@ -152,7 +154,8 @@ func (k *Keeper) Forget(a *attempt.Attempt) {
 	}
 }
 
-// Check asks for the turn to make a checkpoint when it is time. One that takes longer than a transfer may is given up. The owner calls it now and then.
+// Check asks for a slot when the next checkpoint is due. One under way that takes longer than a transfer may is given
+// up. The owner of the stream calls it now and then.
 func (k *Keeper) Check() {
 	switch since := k.deps.Clock.Since(k.since); {
 	case k.asked != 0 && (k.serving == nil || k.source != k.serving.Epoch):
@@ -161,15 +164,15 @@ func (k *Keeper) Check() {
 		k.fail(wire.Errorf(wire.CodeLost, "the peer is gone"))
 	case k.asked != 0 && since >= k.cfg.TransferTimeout:
 		k.fail(wire.Errorf(wire.CodeUnavailable, "it took more than %v", k.cfg.TransferTimeout))
-	case k.asked != 0 && since >= LongestTurn:
-		k.turn.End()
-	case k.turn == nil && k.possible() && since >= k.wait():
-		k.turn = k.deps.Turns.Ask(k.serving.Link.Worker(), func(t *Turn) { k.post(func() { k.begin(t) }) })
+	case k.asked != 0 && since >= SlotTimeout:
+		k.slot.End()
+	case k.slot == nil && k.possible() && since >= k.wait():
+		k.slot = k.deps.Limiter.Ask(k.serving.Link.Worker(), func(t *Slot) { k.post(func() { k.begin(t) }) })
 	}
 }
 
 // Idle reports whether Check has nothing to do: no checkpoint is under way, and none becomes due by itself.
-func (k *Keeper) Idle() bool { return k.asked == 0 && k.turn == nil && !k.possible() }
+func (k *Keeper) Idle() bool { return k.asked == 0 && k.slot == nil && !k.possible() }
 
 // mostDoublings bounds how much rarer checkpoints become where they fail: each has cost a transfer, maybe for nothing.
 const mostDoublings = 6
@@ -187,11 +190,11 @@ func (k *Keeper) possible() bool {
 	return k.cfg.Interval > 0 && k.serving != nil && !k.paused && k.serving.Link.Stateful()
 }
 
-// begin begins a checkpoint, whose turn has come.
-func (k *Keeper) begin(turn *Turn) {
+// begin begins a checkpoint, which has got its slot.
+func (k *Keeper) begin(slot *Slot) {
 	switch {
-	case turn != k.turn: // it was given up
-	case !k.possible() || turn.label != k.serving.Link.Worker(): // it was at the worker that the stream has left
+	case slot != k.slot: // that checkpoint was given up
+	case !k.possible() || slot.label != k.serving.Link.Worker(): // the slot is at the worker that the stream has left
 		k.stop()
 	default:
 		if k.source != k.serving.Epoch {
@@ -229,7 +232,8 @@ func (k *Keeper) store(m *wirepb.Captured) {
 		keeper = k.place.Worker()
 	}
 	next := k.LastEpoch() + 1
-	token, err := k.Allow(source.Link, wirepb.Purpose_PURPOSE_STATE_TRANSFER, source.Link.Worker(), keeper, source.Epoch, next)
+	token, err := k.Allow(source.Link, wirepb.Purpose_PURPOSE_STATE_TRANSFER,
+		source.Link.Worker(), keeper, source.Epoch, next)
 	if err != nil {
 		k.fail(err)
 		return
@@ -245,7 +249,7 @@ func (k *Keeper) store(m *wirepb.Captured) {
 	}
 	epoch, request := source.Epoch, k.asked
 	k.cancel = k.deps.Store.Fetch(from, func(sequence uint64, err error) {
-		if !k.post(func() { k.kept(epoch, request, sequence, err) }) {
+		if !k.post(func() { k.stored(epoch, request, sequence, err) }) {
 			k.deps.Store.Drop(k.ID) // the stream has given back already what it kept
 		}
 	})
@@ -257,11 +261,11 @@ func (k *Keeper) Held(m *wirepb.Held) {
 	if m.GetCode() != "" {
 		err = wire.Errorf(wire.Code(m.GetCode()), "%s", m.GetMessage())
 	}
-	k.post(func() { k.kept(m.GetSourceEpoch(), k.out, m.GetSequence(), err) })
+	k.post(func() { k.stored(m.GetSourceEpoch(), k.out, m.GetSequence(), err) })
 }
 
-// kept takes note that the state of an attempt is where it should be, or why not.
-func (k *Keeper) kept(source, request, sequence uint64, err error) {
+// stored records that the state of an attempt is where it should be, or why not.
+func (k *Keeper) stored(source, request, sequence uint64, err error) {
 	awaited := k.asked != 0 && k.asked == request
 	if k.out == request {
 		k.out = 0
@@ -280,19 +284,19 @@ func (k *Keeper) kept(source, request, sequence uint64, err error) {
 		k.peer.Discard(k.ID)
 	}
 	k.epoch, k.sequence, k.peer, k.failures = source, sequence, k.place, 0
-	k.deps.Turns.made.Add(1)
+	k.deps.Limiter.made.Add(1)
 	if awaited {
 		k.stop()
 	}
 }
 
-// fail takes note that a checkpoint failed. The one before stays.
+// fail counts a checkpoint that failed. The one before stays.
 func (k *Keeper) fail(err error) {
 	if k.failures == 0 {
 		k.deps.Log.Warn("no checkpoint of the engine's state; trying again, less often", zap.Error(err))
 	}
 	k.failures++
-	k.deps.Turns.failed.Add(1)
+	k.deps.Limiter.failed.Add(1)
 	k.stop()
 }
 

@@ -52,7 +52,7 @@ func (c *StallProof) Run(ctx context.Context, each func()) error {
 	}
 }
 
-// step notes that a step begins, and returns how long the one before it took.
+// step records that a step begins, and returns how long the one before it took.
 func (c *StallProof) step(now time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -72,8 +72,8 @@ const (
 	aftermath  = 2 * time.Second // how long what a stall has led to comes in afterwards
 )
 
-// Stall returns how long this process was stopped or starved, if it is only coming round: the stall goes on as far as the
-// clock knows, or has just ended. Otherwise it returns 0.
+// Stall returns how long this process was stopped or starved, if it is only coming round: the stall goes on as far as
+// the clock knows, or has just ended. Otherwise it returns 0.
 func (c *StallProof) Stall() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -68,7 +68,7 @@ func TestDrainMarkEnds(t *testing.T) {
 			}
 			time.Sleep(48 * time.Hour) // while it is there, the mark stays
 			first.Close()
-			<-first.Left()
+			<-first.Done()
 			time.Sleep(away)
 			register(t, f, "2")
 			if f.Drained("a") != want {

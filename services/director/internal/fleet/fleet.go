@@ -41,7 +41,8 @@ type Deps struct {
 	Draining func(label, instance string) // called when a worker asks to be emptied; must not block. Optional
 }
 
-// Fleet is safe for concurrent use. No call to the outside is made with its lock held.
+// Fleet is safe for concurrent use. It owns one goroutine for each worker, its supervisor, which owns the worker's
+// link; Close waits for them. No call to links or placement that could come back here is made with its lock held.
 type Fleet struct {
 	cfg       link.Config
 	deps      Deps
@@ -94,7 +95,7 @@ func unknown(label string) error {
 	return wire.Errorf(wire.CodeNotFound, "no worker %q is registered", label)
 }
 
-// up returns the links that are up, in the order in which they came up.
+// up returns the links that are up, in the order in which they came up: a copy.
 func (f *Fleet) up() []*link.Link {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -106,8 +107,8 @@ const ticksOfLeisure = 10
 
 // Watch judges the links once. Call it at each tick of the stall-proof clock, from one goroutine.
 //
-// If many of those that are watched as closely fall silent at once, the fault is more likely on our side: they get twice
-// the time.
+// If many of those that are watched as closely fall silent at once, the fault is more likely on our side: they get
+// twice the time.
 func (f *Fleet) Watch() {
 	if stall := f.cfg.Clock.Stall(); stall != f.stall {
 		f.stall = stall
@@ -142,7 +143,8 @@ func (f *Fleet) Watch() {
 	}
 }
 
-// owner is the fleet as its links see it.
+// owner is the fleet as the link of one worker sees it. The link's goroutines call it; it records the change under the
+// lock, and tells placement without.
 type owner struct {
 	*Fleet
 	worker *worker

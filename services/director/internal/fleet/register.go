@@ -38,8 +38,8 @@ func (f *Fleet) Register(peer link.Peer) (*Registration, error) {
 		case old.Instance == peer.Instance:
 			old.registrations++
 			old.heartbeat = time.Now()
-			old.marked = old.marked || peer.Drained
-			f.tellDrainMark(old)
+			old.toldDrained = old.toldDrained || peer.Drained
+			f.sendDrainMark(old)
 			f.mu.Unlock()
 			return &Registration{fleet: f, worker: old}, nil
 		case old.link != nil && old.registrations > 0:
@@ -68,9 +68,9 @@ func (f *Fleet) add(peer link.Peer) *worker {
 	return w
 }
 
-// Heartbeat takes note of the worker's own count of its streams. Whether it is available the link says, in
-// order with everything else there. It is false if this registration counts no longer: the worker has been
-// replaced, and has to register anew.
+// Heartbeat records the worker's own count of its streams. Whether the worker is available the link says, in order with
+// everything else there. Heartbeat reports false if this registration counts no longer: another process has taken the
+// worker's label, and this one has to register anew.
 func (r *Registration) Heartbeat(sessions int) bool {
 	f := r.fleet
 	f.mu.Lock()
@@ -91,8 +91,8 @@ func (r *Registration) Unreachable() string {
 	return r.worker.unreachable
 }
 
-// Left is closed when the worker is not registered any more, and nothing of its link runs.
-func (r *Registration) Left() <-chan struct{} { return r.worker.done }
+// Done is closed when the worker is not registered any more, and nothing of its link runs.
+func (r *Registration) Done() <-chan struct{} { return r.worker.done }
 
 // Close says that the MGMT connection is gone. The worker stays while its link is up: losing the control
 // plane ends no stream.
@@ -101,6 +101,6 @@ func (r *Registration) Close() {
 	defer r.fleet.mu.Unlock()
 	r.worker.registrations--
 	if r.worker.registrations == 0 && r.worker.link == nil {
-		r.worker.dismiss(errGone)
+		r.worker.dismiss(errUnregistered)
 	}
 }

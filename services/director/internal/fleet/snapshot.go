@@ -38,10 +38,10 @@ func (f *Fleet) Workers() []Snapshot {
 		s := Snapshot{
 			Worker: w.Label, Instance: w.Instance, UserAddr: w.UserAddr, MgmtAddr: w.MgmtAddr, Engine: w.Engine,
 			Fingerprint: w.Fingerprint, Reported: w.reported, Capacity: w.Capacity, Heartbeat: w.heartbeat,
-			Draining: f.marked(w.Label), Version: w.Version, Build: w.Build, Unreachable: w.unreachable,
+			Draining: f.hasDrainMark(w.Label), Version: w.Version, Build: w.Build, Unreachable: w.unreachable,
 		}
 		if w.link != nil {
-			s.Connected, s.Available, s.Fenced = true, w.link.Available() && !f.marked(w.Label), w.link.Fenced()
+			s.Connected, s.Available, s.Fenced = true, w.link.Available() && !f.hasDrainMark(w.Label), w.link.Fenced()
 		}
 		workers = append(workers, s)
 	}

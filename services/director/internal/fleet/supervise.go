@@ -10,7 +10,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/link"
 )
 
-// worker is a registered process. Its supervisor holds the link to it.
+// worker is a registered process. Its supervisor, one goroutine, owns the link to it.
 type worker struct {
 	link.Peer
 
@@ -23,11 +23,11 @@ type worker struct {
 	heartbeat     time.Time  // last one
 	reported      int        // streams on it, by its own count
 	link          *link.Link // nil while down
-	marked        bool       // it has said or was told that it is drained, and may believe it still
+	toldDrained   bool       // the worker has said or was told that it is drained, and may remember that still
 	unreachable   string     // why the newest try to connect failed; empty while the link is up, and before the first try
 }
 
-var errGone = link.Lost(link.CauseClosed, errors.New("no longer registered"))
+var errUnregistered = link.Lost(link.CauseClosed, errors.New("no longer registered"))
 
 const (
 	firstBackoff = 20 * time.Millisecond
@@ -40,7 +40,7 @@ const (
 	complainEvery = time.Minute
 )
 
-// supervise holds a link to w until ctx ends, or until w is no longer registered and its link is lost.
+// supervise dials w, again and again, until ctx ends, or until w is no longer registered and its link is lost.
 func (f *Fleet) supervise(ctx context.Context, w *worker) {
 	defer close(w.done)
 	log := f.log.With(zap.String("worker", w.Label))
@@ -77,30 +77,31 @@ func (f *Fleet) supervise(ctx context.Context, w *worker) {
 	log.Info("worker left", zap.String("instance", w.Instance), zap.NamedError("reason", context.Cause(ctx)))
 }
 
-// forget reports whether nobody vouches for w any more.
+// forget dismisses w if no MGMT connection is left on which it is registered, and reports whether it did.
 func (f *Fleet) forget(w *worker) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if w.registrations > 0 {
 		return false
 	}
-	w.dismiss(errGone)
+	w.dismiss(errUnregistered)
 	return true
 }
 
-// failed takes note of why a worker cannot be reached.
+// failed records why a worker cannot be reached.
 func (f *Fleet) failed(w *worker, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	w.unreachable = err.Error()
 }
 
-// dismiss ends the worker's supervisor. Fleet.mu is held.
+// dismiss ends the worker's supervisor. Fleet.mu is locked.
 func (w *worker) dismiss(reason error) {
 	w.leaving = true
 	w.stop(reason)
 }
 
+// remove takes a worker out whose supervisor ends, unless its label has another one already.
 func (f *Fleet) remove(w *worker) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

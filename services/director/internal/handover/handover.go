@@ -1,7 +1,9 @@
-// Package handover moves one stream from one attempt to the next: to its first worker, away from a worker that is lost, or away from one that still
-// serves it. The twelve states are those of package migration, which decides; the one interpreter here carries out, for all three kinds.
+// Package handover moves one stream from one attempt to the next: to its first worker, away from a worker that is lost,
+// or away from one that still serves it. The twelve states are those of package migration, which decides; the one
+// interpreter here carries out, for all three kinds.
 //
-// The client knows of a handover when it is told, in the step to Completing. A planned handover leaves the source as it was up to its cut.
+// The client knows of a handover when it is told, in the step to Completing. A planned handover leaves the source as it
+// was up to its cut.
 package handover
 
 import (
@@ -15,6 +17,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/routing"
+	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -29,19 +32,25 @@ type Config struct {
 	FirstTokenTimeout time.Duration // for the target to go on
 }
 
-// Places is where a handover gets its place at a worker.
+// Places is where a handover gets its place at a worker: see package placement. The answer to Queue comes to the owner,
+// which passes it on to Granted. The handover releases its place when it ends without the target having become the stream's
+// worker, unless the place was lost with the target.
 type Places interface {
 	Queue(r *placement.Request)
 	Release(r *placement.Request)
-	Settled(r *placement.Request)
+	HandoverEnded(r *placement.Request)
 	Latency(l *link.Link) *routing.Latency
 }
 
 // Owner is the owner of the stream, whose goroutine calls the handover.
 type Owner interface {
-	// Cut makes the target the attempt that the stream depends on, in place of the source, and opens the log for it: see stream.Log. It reports false if
-	// one of the two has been lost in this moment; then the event that says so is on its way.
+	// Cut makes the target the attempt that the stream depends on, in place of the source, and opens the log for it:
+	// see stream.Log. It reports false if one of the two has been lost in this moment; then the event that says so is
+	// on its way.
 	Cut(source, target *attempt.Attempt) (credit, cut uint64, ok bool)
+	// Serve makes the target the worker of the stream, which the client is told with m: see stream.Log. It reports false if the target has been lost in
+	// this moment; then the event that says so is on its way.
+	Serve(target *attempt.Attempt, m wire.Message) (gap time.Duration, ok bool)
 	// Show shows people where the handover stands.
 	Show(h *Handover)
 }
@@ -61,16 +70,19 @@ type Plan struct {
 	To      string // label of the worker to move to; empty for any other than the present one
 	Cause   string // why, for people: drain, rebalance, operator …
 	Confirm bool   // an operator has to confirm it
-	// Arrived is called at most once, before Done, when the target has got all that it needs before the cut; nil for nobody.
+	// Arrived is called at most once, before Done, when the target has got all that it needs before the cut; nil for
+	// nobody.
 	Arrived func()
-	// Done is called once, by the goroutine of the stream's owner, when the handover is over, however it ended. Neither may block.
+	// Done is called once, by the goroutine of the stream's owner, when the handover is over, however it ended. Neither
+	// may block.
 	Done func(migration.Record)
 }
 
-// Handover is one handover. The goroutine of the stream's owner owns it; it reads the fields that begin with a capital, and changes none.
+// Handover is one handover. The goroutine of the stream's owner is the only one to call it, and to read the fields that
+// begin with a capital; it changes none of them. While a handover is Over nothing of it waits for anything.
 type Handover struct {
 	*migration.Swap                    // where the handover stands, and its record
-	Place           *placement.Request // at the target, or the wish for it
+	Place           *placement.Request // for a place at the target
 	Target          *attempt.Attempt   // nil until the place is granted
 	Plan            *Plan              // of a planned handover, else nil
 
@@ -85,16 +97,16 @@ type Handover struct {
 	standby    standby
 }
 
-// New returns a handover from nobody, or from a worker of that label which is lost for a cause. The stream is without a worker since a moment of the
-// stall-proof clock. Start begins it.
+// New returns a handover from nobody, or from a worker of that label which is lost for a cause. The stream is without a
+// worker since a moment of the stall-proof clock. Start begins it.
 func New(from, cause string, place *placement.Request, unassigned time.Duration, cfg Config, deps Deps) *Handover {
 	kind := migration.Failover
 	if from == "" {
 		kind = migration.Placement
 	}
-	return &Handover{
-		cfg: cfg, deps: deps, Place: place, unassigned: unassigned, Swap: migration.NewSwap(kind, from, cause, time.Now()),
-	}
+	h := &Handover{cfg: cfg, deps: deps, Place: place, unassigned: unassigned}
+	h.Swap = migration.NewSwap(kind, from, cause, time.Now())
+	return h
 }
 
 // NewPlanned returns a handover from an attempt that serves the stream.
@@ -109,11 +121,12 @@ func (h *Handover) Start() {
 	if h.source == nil { // fenced, the log does not grow
 		h.Cut = h.log().Len()
 	}
-	h.take(migration.Start)
+	h.advance(migration.Start)
 }
 
-// take steps the handover with an event, carries out what follows from it, and takes what that brings as the next event.
-func (h *Handover) take(event migration.Event) {
+// advance is the interpreter: it steps the handover with an event, carries out the actions that follow, and takes the event
+// that an action brings as the next one. Nothing else steps a handover, and no action calls advance.
+func (h *Handover) advance(event migration.Event) {
 	for more := true; more; {
 		actions, err := h.Apply(event, time.Now())
 		if err != nil {
@@ -134,7 +147,8 @@ func (h *Handover) take(event migration.Event) {
 	}
 }
 
-// clear gives back what a handover that is over has no use for.
+// clear gives back what a handover that is over has no use for: the place, unless the target has it for good, and a source
+// that was fenced.
 func (h *Handover) clear() {
 	if h.State() != migration.Completed && !h.lost {
 		h.deps.Places.Release(h.Place)
@@ -153,7 +167,8 @@ func (h *Handover) act(action migration.Action) (event migration.Event, ok bool)
 		if !h.Plan.Confirm {
 			return migration.Confirmed, true
 		}
-		h.deps.Log.Info("planned swap waits for confirmation", zap.String("from_worker", h.From), zap.String("to_worker", h.To))
+		h.deps.Log.Info("planned swap waits for confirmation",
+			zap.String("from_worker", h.From), zap.String("to_worker", h.To))
 	case migration.Open:
 		return h.open()
 	case migration.Capture:
@@ -163,7 +178,7 @@ func (h *Handover) act(action migration.Action) (event migration.Event, ok bool)
 	case migration.Pivot:
 		return h.pivot()
 	case migration.Verify:
-		h.deps.Places.Settled(h.Place)          // what is left takes the engine's time, and nobody else's
+		h.deps.Places.HandoverEnded(h.Place)    // what remains takes the engine's time, and nobody else's
 		if h.source == nil && h.log().Waits() { // for a planned handover the target has yet to say where it begins
 			return migration.Verified, true
 		}
@@ -208,8 +223,8 @@ func (h *Handover) transfer() (migration.Event, bool) {
 	return h.standby.follow()
 }
 
-// pivot leaves the source. One that is lost was fenced then; one that serves is left right behind its next token, so that the target has the whole
-// interval to the one after it.
+// pivot leaves the source. One that is lost was fenced then; one that serves is left right behind its next token, so
+// that the target has the whole interval to the one after it.
 func (h *Handover) pivot() (migration.Event, bool) {
 	if h.source == nil {
 		return migration.Pivoted, true
@@ -221,7 +236,8 @@ func (h *Handover) pivot() (migration.Event, bool) {
 	return 0, false
 }
 
-// tell makes the target the worker of the stream. If it was lost meanwhile, the event that says so is on its way.
+// tell makes the target the worker of the stream, in the log and for the client at once: what the target sent so far waits
+// in the log for this. If the target was lost meanwhile, the event that says so is on its way.
 func (h *Handover) tell() (migration.Event, bool) {
 	var m wire.Message = &wirepb.Assigned{Worker: h.To, Epoch: h.Epoch}
 	if h.Kind != migration.Placement {
@@ -230,7 +246,7 @@ func (h *Handover) tell() (migration.Event, bool) {
 			Epoch: h.Epoch, LastSequence: h.Cut,
 		}
 	}
-	gap, ok := h.log().Serve(h.Target.Epoch, h.To, m)
+	gap, ok := h.deps.Owner.Serve(h.Target, m)
 	if !ok {
 		return 0, false
 	}
@@ -268,18 +284,20 @@ func (h *Handover) Granted(l *link.Link) {
 	h.To, h.Epoch = l.Worker(), h.Target.Epoch
 	h.standby = standby{source: h.source, target: h.Target, timeout: h.cfg.TransferTimeout, log: h.deps.Log}
 	h.deps.Log.Debug("opening attempt", zap.String("worker", h.To), zap.Uint64("epoch", h.Epoch))
-	h.take(migration.Granted)
+	h.advance(migration.Granted)
 }
 
-// Begun takes the target's word where it begins. It reports false if that is not where the log ends.
+// Begun acts on the target's word where it begins, and with which prefix. It reports false if that is not where the log
+// ends, or not the text that the log has: such a target must not continue the stream.
 func (h *Handover) Begun(m *wirepb.Begin) bool {
 	digest, tokens := h.log().Digest()
 	if m.GetNextSequence() != h.Cut+1 || tokens != h.Cut || !digest.Equal(m.GetDigest()) {
-		h.deps.Log.Error("target's prefix differs", zap.String("worker", h.To), zap.Uint64("sequence", m.GetNextSequence()), zap.Uint64("cut", h.Cut))
+		h.deps.Log.Error("target's prefix differs",
+			zap.String("worker", h.To), zap.Uint64("sequence", m.GetNextSequence()), zap.Uint64("cut", h.Cut))
 		return false
 	}
 	if h.State() == migration.TransferringState {
-		h.take(migration.Accepted)
+		h.advance(migration.Accepted)
 	}
 	return true
 }
@@ -287,15 +305,16 @@ func (h *Handover) Begun(m *wirepb.Begin) bool {
 // Verified says that the target's first token is there, or that there was nothing left for it to make.
 func (h *Handover) Verified() {
 	if h.State() == migration.Verifying {
-		h.take(migration.Verified)
+		h.advance(migration.Verified)
 	}
 }
 
-// End ends the handover with the event that says why it does not come to its end. It does nothing if the handover is over.
+// End ends the handover with the event that says why it does not come to its end. It does nothing if the handover is
+// over.
 func (h *Handover) End(event migration.Event, reason string) {
 	if !h.Over() {
 		h.Reason = reason
-		h.take(event)
+		h.advance(event)
 	}
 }
 
@@ -305,23 +324,7 @@ func (h *Handover) TargetLost(reason string) {
 	h.End(migration.TargetLost, reason)
 }
 
-// Remaining returns how much stall-proof time is left for the present state.
-func (h *Handover) Remaining() time.Duration {
-	since := h.deps.Clock.Since(h.entered)
-	switch state := h.State(); {
-	case h.SourceServes():
-		return h.remainingStandby(state) - since
-	case state == migration.Initiating:
-		return h.cfg.WorkerWait - h.deps.Clock.Since(h.unassigned)
-	case state == migration.Verifying:
-		return h.cfg.FirstTokenTimeout - since
-	case h.Target.Link.Stateful():
-		return h.cfg.TransferTimeout - since // it gets the state, or computes everything again
-	}
-	return h.cfg.AttachTimeout - since
-}
-
-func (h *Handover) log() *log { return h.deps.Stream.Log }
+func (h *Handover) log() *stream.Log { return h.deps.Stream.Log }
 
 // SourceServes reports whether the source still serves the stream: the handover is planned, and its cut is not made.
 func (h *Handover) SourceServes() bool { return h.source != nil && h.State() <= migration.Pivoting }

@@ -76,8 +76,8 @@ func CauseOf(err error) Cause {
 	return CauseBroken
 }
 
-// ownFault replaces a loss that follows from a stall of this process by one that says so: both ends' timers ran out while
-// it was stopped, and the workers closed their tethers.
+// ownFault replaces a loss that follows from a stall of this process by one that says so: both ends' timers ran out
+// while it was stopped, and the workers closed their tethers.
 func ownFault(err error, stall time.Duration) error {
 	switch CauseOf(err) { //nolint:exhaustive // all others are what the worker said, or what was done here
 	case CauseTether, CauseClosed, CauseIdle, CauseBroken:

@@ -2,8 +2,6 @@ package link
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"io"
 	"net"
 	"time"
@@ -73,10 +71,3 @@ func (c quicConn) DialTether(ctx context.Context) (io.ReadWriteCloser, error) {
 }
 
 func (c quicConn) Stats() quic.ConnectionStats { return c.ConnectionStats() }
-
-// NewID returns 16 hex digits, random.
-func NewID() string {
-	id := make([]byte, 8)
-	_, _ = rand.Read(id) // never fails (crypto/rand)
-	return hex.EncodeToString(id)
-}

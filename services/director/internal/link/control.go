@@ -33,7 +33,7 @@ func (r controlReader) run() error {
 		if err != nil {
 			return err
 		}
-		if !r.hear(m) {
+		if !r.handle(m) {
 			return fmt.Errorf("%w: %s on the control stream", wire.ErrUnexpected, f.Type)
 		}
 	}
@@ -56,8 +56,8 @@ func (l *Link) readProgress(ctx context.Context) error {
 	}
 }
 
-// hear acts on one message, and reports false if it has no place on the control stream.
-func (r controlReader) hear(m wire.Message) bool {
+// handle acts on one message, and reports false if it has no place on the control stream.
+func (r controlReader) handle(m wire.Message) bool {
 	switch m := m.(type) {
 	case *wirepb.Refused:
 		r.refused(m)
@@ -94,7 +94,7 @@ func (r controlReader) refused(m *wirepb.Refused) {
 	s.Refused(m)
 }
 
-// status takes note of the worker's readiness. If it failed, its streams go elsewhere at once.
+// status records the worker's readiness. If the worker failed, its streams go elsewhere at once.
 func (r controlReader) status(m *wirepb.WorkerStatus) {
 	r.link.ready.Store(m.GetAvailable())
 	if m.GetFailed() {

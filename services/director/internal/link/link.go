@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -87,7 +88,8 @@ const tokenStreams = 4
 // New returns a link that is not connected yet.
 func New(cfg Config, dialer Dialer, owner Owner, peer Peer, log *zap.Logger) *Link {
 	l := &Link{
-		cfg: cfg, dialer: dialer, owner: owner, peer: peer, log: log.With(zap.String("worker", peer.Label)), tether: NewID(),
+		cfg: cfg, dialer: dialer, owner: owner, peer: peer, tether: identity.NewID(),
+		log:   log.With(zap.String("worker", peer.Label)),
 		sinks: sinks{attached: map[uint64]attachment{}, holding: map[uint64]Holder{}},
 	}
 	l.control = wire.NewOutbox(wire.MaxBacklog, func(err error) { l.Lose(classify(err)) })
@@ -111,7 +113,7 @@ func (l *Link) Run(ctx context.Context) (up bool, err error) {
 	running.Go(func() { l.lose(classify(controlReader{l, frames}.run())) })
 	running.Go(func() { l.lose(classify(l.readProgress(ctx))) })
 	running.Go(func() { l.lose(classify(l.acceptTokens(ctx, &running))) })
-	running.Go(func() { l.lose(l.holdTether(ctx)) })
+	running.Go(func() { l.lose(l.watchTether(ctx)) })
 
 	<-ctx.Done()
 	err = ownFault(context.Cause(ctx), l.cfg.Clock.Stall())
@@ -209,9 +211,6 @@ func (l *Link) Fingerprint() string { return l.peer.Fingerprint }
 
 // Stateful reports whether the worker's engine has a state that moves with a stream.
 func (l *Link) Stateful() bool { return l.peer.Stateful }
-
-// Version is that of the protocol which the worker is spoken with.
-func (l *Link) Version() uint32 { return l.peer.Version }
 
 // MgmtAddr is where the worker's MGMT port is.
 func (l *Link) MgmtAddr() string { return l.peer.MgmtAddr }

@@ -34,7 +34,8 @@ func (l *Link) Hold(m *wirepb.Hold, s Holder) {
 	l.control.Send(m)
 }
 
-// Discard lets the worker forget the checkpoint that it keeps of a session. An answer to Hold is not waited for any more.
+// Discard lets the worker forget the checkpoint that it keeps of a session. An answer to Hold is not waited for any
+// more.
 func (l *Link) Discard(session uint64) {
 	l.sinks.awaited(session)
 	l.control.Send(&wirepb.Discard{Session: session, Checkpoint: true})

@@ -37,9 +37,9 @@ func (c *count) still(now time.Duration, n uint64, due bool) time.Duration {
 	return now - c.since
 }
 
-// leisure is how many times longer a link without streams may take over everything: reports of progress, pings, and being
-// noticed as lost. Such a link costs next to nothing, and a stream that is given to a worker which died meanwhile loses no
-// time, since from then on the link is judged as a busy one.
+// leisure is how many times longer a link without streams may take over everything: reports of progress, pings, and
+// being noticed as lost. Such a link costs next to nothing, and a stream that is given to a worker which died meanwhile
+// loses no time, since from then on the link is judged as a busy one.
 func (c Config) leisure() time.Duration {
 	return max(1, min(mostLeisure, leisureInterval/max(1, c.KeepAlive)))
 }
@@ -50,13 +50,13 @@ const (
 	lingering       = 5 * time.Second // from the last stream to the slow rhythm
 )
 
-// Ping is how long a worker may be silent before QUIC pings it by itself: a busy link asks for signs of life before, and
-// one at leisure gets reports more often.
+// Ping is how long a worker may be silent before QUIC pings it by itself: a busy link asks for signs of life before,
+// and one at leisure gets reports more often.
 func (c Config) Ping() time.Duration { return 2 * c.leisure() * c.KeepAlive }
 
-// Tend keeps the link's rhythm: slow some time after its last stream, and with a question to a busy worker of which nothing
-// came for an interval, so that a socket on which nobody listens any more can say so. now is by the stall-proof clock.
-// Who calls Judge calls it before.
+// Tend keeps the link's rhythm: slow some time after its last stream, and with a question to a busy worker of which
+// nothing came for an interval, so that a socket on which nobody listens any more can say so. now is by the stall-proof
+// clock. Who calls Judge calls it before.
 func (l *Link) Tend(now time.Duration) {
 	w := &l.watch
 	if l.sinks.len() > 0 || !w.busy {
@@ -94,9 +94,9 @@ func milliseconds(d time.Duration) uint32 { return uint32(max(1, d.Milliseconds(
 func (l *Link) Busy() bool { return l.watch.busy }
 
 // Judge returns why the worker counts as lost, allowing the given multiple of the usual silence; or nil. now is by the
-// stall-proof clock. A worker from which no packet came is unreachable; one that sends packets but no progress hangs; one
-// that makes progress while data waits to arrive, in one direction or the other, is on a path that carries small packets
-// only, or does not read. One goroutine at a time may call it, between Up and Down.
+// stall-proof clock. A worker from which no packet came is unreachable; one that sends packets but no progress hangs;
+// one that makes progress while data waits to arrive, in one direction or the other, is on a path that carries small
+// packets only, or does not read. One goroutine at a time may call it, between Up and Down.
 func (l *Link) Judge(now time.Duration, factor time.Duration) error {
 	w, stats, progress := &l.watch, l.conn.Stats(), l.progress.Load()
 	sent, arrived := l.greeting+l.control.Total(), l.arrived.Load()
@@ -124,12 +124,13 @@ func (l *Link) Judge(now time.Duration, factor time.Duration) error {
 // deliveryFactor is how many times longer than progress the delivery of data may take: retransmissions back off.
 const deliveryFactor = 4
 
-// explained is how long a silence this link's path explains: the worker sends something at each interval, one such packet
-// is lost, and the next is late by as much as the round trip varies, or by a whole one where the path has changed.
+// explained is how long a silence this link's path explains: the worker sends something at each interval, one such
+// packet is lost, and the next is late by as much as the round trip varies, or by a whole one where the path has
+// changed.
 func (c Config) explained(path time.Duration) time.Duration { return 2*c.KeepAlive + path }
 
-// Lateness is how late what a worker sent may be on this link's path: lost and sent again, several times over. A stream that
-// is silent for no longer is not stuck.
+// Lateness is how late what a worker sent may be on this link's path: lost and sent again, several times over. A stream
+// that is silent for no longer is not stuck.
 func (l *Link) Lateness() time.Duration {
 	stats := l.conn.Stats()
 	return retransmissions * (stats.SmoothedRTT + 4*stats.MeanDeviation)
@@ -138,10 +139,10 @@ func (l *Link) Lateness() time.Duration {
 // retransmissions is how many round trips the same data may take. Each loss costs a little more than one.
 const retransmissions = 6
 
-// holdTether opens the plain TCP connection beside the link and returns when the worker's end of it is closed,
+// watchTether opens the plain TCP connection beside the link and returns when the worker's end of it is closed,
 // which the kernel does as soon as the process dies. Without a tether the link works all the same, but deaths
 // are noticed later.
-func (l *Link) holdTether(ctx context.Context) error {
+func (l *Link) watchTether(ctx context.Context) error {
 	dialing, cancel := context.WithTimeout(ctx, 2*l.cfg.ProgressTimeout)
 	defer cancel()
 	conn, err := l.conn.DialTether(dialing)

@@ -19,8 +19,8 @@ const (
 	tolerated = 3
 	// onTrial is how many streams a worker gets that has not proved itself, until one has made progress.
 	onTrial = 2
-	// unanswered is the same of a worker that has: so many attempts without an outcome, begun since one made progress, are a
-	// silence.
+	// unanswered is the same of a worker that has: so many attempts without an outcome, begun since one made progress,
+	// are a silence.
 	unanswered = 8
 	// A cooldown doubles with each failed probe, between these bounds. Half of each is random, so that workers of one
 	// bad roll-out are not probed at the same moment.

@@ -44,7 +44,7 @@ func placeAll(tb testing.TB, n int) uint64 {
 	}
 	w.worker("room", n, runs("y"))
 	for i := 0; i < len(c.granted); i++ { // those that are granted meanwhile among them
-		w.Settled(c.granted[i])
+		w.HandoverEnded(c.granted[i])
 	}
 	if len(c.granted) != 2*(n/3) {
 		tb.Fatalf("%d of %d were granted a place at the new worker", len(c.granted), 2*(n/3))

@@ -1,6 +1,6 @@
 // Package placement decides which worker gets a stream that needs one, and when: who waits and why, in which order they
-// go, how many handovers may be under way. It puts back by itself what a lost worker had, and rests workers that fail.
-// Which workers a stream may go to, and which of several it goes to, is package routing's part.
+// go, how many handovers may be under way. It queues by itself what a lost worker had, and gives workers that fail a
+// cooldown. Which workers a stream may go to, and which of several it goes to, is package routing's part.
 package placement
 
 import (
@@ -33,7 +33,8 @@ type Placement struct {
 	cooldowns cooldowns
 }
 
-// New returns the Placement that f tells of its workers, before the first one registers. It uses up random. Close ends it.
+// New returns the Placement that f tells of its workers, before the first one registers. It uses up random. Close ends
+// it.
 func New(cfg Config, router *routing.Router, random rand.Source, f *fleet.Fleet, log *zap.Logger) *Placement {
 	p := &Placement{fleet: f, scheduler: scheduler{
 		cfg: cfg, router: router, queues: queues{byNeed: map[routing.Need]*queue{}}, byLink: map[*link.Link]*worker{},
@@ -63,8 +64,8 @@ func (p *Placement) Queue(r *Request) {
 	}
 }
 
-// Release takes back a wish, and the place that may have been granted to it. A notice that was on its way then still
-// arrives: see Holds.
+// Release takes back a request, and the place that may have been granted to it. A notice that was on its way then still
+// arrives: see HasPlace.
 func (p *Placement) Release(r *Request) {
 	p.mu.Lock()
 	defer p.unlock()
@@ -78,16 +79,16 @@ func (p *Placement) Release(r *Request) {
 	r.state, r.loss = idle, nil
 }
 
-// Settled says that the handover of r is over: its place is now an ordinary one.
-func (p *Placement) Settled(r *Request) {
+// HandoverEnded says that the handover of r is over: its place is now an ordinary one, which no limit counts.
+func (p *Placement) HandoverEnded(r *Request) {
 	p.mu.Lock()
 	defer p.unlock()
-	p.settle(r)
+	p.endHandover(r)
 }
 
-// Holds reports whether r has its place at l at this moment. What a session was told of a grant is out of date if it
+// HasPlace reports whether r has its place at l at this moment. What a session was told of a grant is out of date if it
 // does not.
-func (p *Placement) Holds(r *Request, l *link.Link) bool {
+func (p *Placement) HasPlace(r *Request, l *link.Link) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return r.state == granted && r.place.link == l
@@ -139,22 +140,17 @@ func (p *Placement) cooled(w *worker) {
 	p.improved(w)
 }
 
-// declinedFor is how long a worker that declined a stream gets no other. It is short because the usual reason, a status
-// that crossed with the attempt, is over at once.
-const declinedFor = 250 * time.Millisecond
-
-// Declined says that a worker declined a stream for want of room, or because it takes none: that is no failure.
-func (p *Placement) Declined(l *link.Link) {
-	p.change(l, func(w *worker) {
-		w.Candidate.Declined = true
-		if w.declined != nil {
-			w.declined.Reset(declinedFor)
-			return
-		}
-		w.declined = time.AfterFunc(declinedFor, func() {
-			p.change(l, func(w *worker) { w.Candidate.Declined = false })
-		})
-	})
+// Down takes a link out, and puts its requests back.
+func (p *Placement) Down(l *link.Link, cause link.Cause) {
+	p.mu.Lock()
+	defer p.unlock()
+	w := p.byLink[l]
+	if w == nil {
+		return
+	}
+	p.cooldowns.lost(w, cause)
+	p.remove(w)
+	p.lose(w, cause)
 }
 
 // unlock places whom it can, frees p.mu, and delivers what sessions have to be told.
@@ -162,4 +158,55 @@ func (p *Placement) unlock() {
 	p.dispatch()
 	p.deliver()
 	p.mu.Unlock()
+}
+
+// deliver is called with p.mu held, and returns with it held.
+func (p *Placement) deliver() {
+	s := &p.notices
+	if s.delivering {
+		return
+	}
+	s.delivering = true
+	for len(s.pending) > 0 {
+		batch := s.pending
+		s.pending = nil
+		p.mu.Unlock()
+		for _, n := range batch {
+			p.tell(n)
+		}
+		p.mu.Lock()
+	}
+	s.delivering = false
+}
+
+func (p *Placement) tell(n notice) {
+	switch n.kind {
+	case grants:
+		n.request.Session.Granted(n.request, n.link)
+	case waits:
+		n.request.Session.Waiting(n.request, n.reason)
+	case loses:
+		p.putBack(n.loss)
+	}
+}
+
+// putBack has the sessions of a lost worker fenced, all of them, and queues again those that want it, before the first
+// new place is given: so they move in the order of their age.
+func (p *Placement) putBack(l *loss) {
+	again := make([]bool, len(l.requests))
+	for i, r := range l.requests {
+		again[i] = r.Session.Lost(r, l.link, l.cause)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, r := range l.requests {
+		if r.loss != l { // it was taken back meanwhile
+			continue
+		}
+		r.state, r.loss = idle, nil
+		if again[i] {
+			p.queues.add(r)
+		}
+	}
+	p.dispatch()
 }

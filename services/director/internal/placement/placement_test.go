@@ -67,12 +67,12 @@ func TestAskingAgain(t *testing.T) {
 		one.release()
 		one.release()
 		w.expect("")
-		if w.Holds(&one.Request, a.Link) {
+		if w.HasPlace(&one.Request, a.Link) {
 			t.Error("a released request holds its place")
 		}
 		w.Queue(&one.Request)
 		w.expect("1→a")
-		if !w.Holds(&one.Request, a.Link) {
+		if !w.HasPlace(&one.Request, a.Link) {
 			t.Error("a granted request does not hold its place")
 		}
 		two := w.ask(2, migration.Placement)

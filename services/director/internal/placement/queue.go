@@ -16,12 +16,12 @@ type queues struct {
 
 // queue is the requests that wait with equal needs.
 type queue struct {
-	need     routing.Need
-	waiting  waiting
-	untold   []*Request // who have not been told why they wait; those who wait no more among them
-	blocked  bool       // no worker can take one, and none has changed for the better since that was found
-	reason   routing.Reason
-	reasonAt uint64 // Placement.changes when reason was found
+	need       routing.Need
+	waiting    waiting
+	unnotified []*Request // who have not been told why they wait; those who wait no more among them
+	blocked    bool       // no worker can take one, and none has changed for the better since that was found
+	reason     routing.Reason
+	reasonAt   uint64 // Placement.changes when reason was found
 }
 
 func (s *queues) add(r *Request) {
@@ -32,10 +32,10 @@ func (s *queues) add(r *Request) {
 		s.byNeed[need] = q
 		s.all = append(s.all, q)
 	}
-	r.state, r.queue, r.told = queued, q, false
+	r.state, r.queue, r.notified = queued, q, false
 	heap.Push(&q.waiting, r)
-	if q.untold = append(q.untold, r); len(q.untold) > 2*len(q.waiting) {
-		q.untold = slices.DeleteFunc(q.untold, func(r *Request) bool { return !r.waits(q) })
+	if q.unnotified = append(q.unnotified, r); len(q.unnotified) > 2*len(q.waiting) {
+		q.unnotified = slices.DeleteFunc(q.unnotified, func(r *Request) bool { return !r.waits(q) })
 	}
 }
 

@@ -64,12 +64,12 @@ func TestToldInOrder(t *testing.T) {
 				case 2:
 					w.Release(&h.Request)
 				case 3:
-					w.Settled(&h.Request)
+					w.HandoverEnded(&h.Request)
 				case 4:
 					h.mu.Lock()
 					l := h.last
 					h.mu.Unlock()
-					if l != nil && w.Holds(&h.Request, l) {
+					if l != nil && w.HasPlace(&h.Request, l) {
 						w.Report(&h.Request, l, r.IntN(3) > 0)
 					}
 				}

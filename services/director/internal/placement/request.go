@@ -8,10 +8,10 @@ import (
 	"github.com/connswap/connswap/shared/migration"
 )
 
-// Session is the owner of a stream, as placement sees it. Its methods are called in the order in which things happened, one
-// at a time of all sessions, on whichever goroutine happens to deliver: with none of placement's locks held, but maybe
-// within another session's call of Queue or Release. So they never block, and whoever calls placement holds no lock that
-// they take.
+// Session is the owner of a stream, as placement sees it. Its methods are called in the order in which things happened,
+// one at a time of all sessions, on whichever goroutine happens to deliver: with none of placement's locks held, but
+// maybe within another session's call of Queue or Release. So they never block, and whoever calls placement holds no
+// lock that they take.
 type Session interface {
 	// Granted says that r has a place at l. Only with this the epoch of the attempt is drawn, by the stream's owner.
 	Granted(r *Request, l *link.Link)
@@ -22,9 +22,9 @@ type Session interface {
 	Lost(r *Request, l *link.Link, cause link.Cause) (again bool)
 }
 
-// Request is one session's wish for a place at a worker, and the place that it was granted: there is no other record of
-// it. The fields that begin with a capital are the session's: it sets them before Queue, and changes them while the
-// request neither waits nor has a place, or in Lost. The others are placement's.
+// Request is one session's request for a place at a worker, and the place that it was granted: there is no other record
+// of either. The fields that begin with a capital are the session's: it sets them before Queue, and changes them while
+// the request neither waits nor has a place, or in Lost. The others are placement's.
 type Request struct {
 	Session  Session
 	ID       uint64 // of the session; older sessions have lower ones
@@ -35,9 +35,9 @@ type Request struct {
 	BadTries int // attempts in a row that made no progress; placement counts, the session takes it over into its next request
 
 	state    state
-	queue    *queue // in which it waits,
-	index    int    // where in the heap of that,
-	told     bool   // and whether its session knows
+	queue    *queue // in which it waits
+	index    int    // where in the heap of that queue
+	notified bool   // and whether its session knows
 	place    *worker
 	loss     *loss          // with which it lost its place
 	underWay bool           // it counts as a handover under way to its place,
@@ -53,11 +53,11 @@ const (
 	idle    state = iota // not asked for, or taken back
 	queued               // waits
 	granted              // has a place
-	losing               // has lost its place; its session is being told
+	losing               // has lost its place; its session is being notified
 )
 
 // waits reports whether r waits in q, and its session does not know.
-func (r *Request) waits(q *queue) bool { return r.queue == q && !r.told }
+func (r *Request) waits(q *queue) bool { return r.queue == q && !r.notified }
 
 // need returns what routing has to know.
 func (r *Request) need() routing.Need {

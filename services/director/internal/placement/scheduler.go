@@ -9,8 +9,8 @@ import (
 	"github.com/connswap/connswap/shared/migration"
 )
 
-// scheduler decides who gets which place next. It calls nobody: what sessions have to be told is in notices. It is
-// guarded by Placement.mu.
+// scheduler decides which request gets which place next. It calls no session: what sessions have to be told is in
+// notices. It is guarded by Placement.mu.
 type scheduler struct {
 	cfg        Config
 	router     *routing.Router
@@ -48,22 +48,22 @@ func (s *scheduler) remove(w *worker) {
 	w.stop()
 }
 
-// lose takes the places of all requests at a worker away, and has their sessions told.
+// lose takes the places of all requests at a worker away, and has their sessions notified.
 func (s *scheduler) lose(w *worker, cause link.Cause) {
 	s.changes++
 	all := w.inOrder()
 	if len(all) == 0 {
 		return
 	}
-	gone := &loss{requests: all, link: w.link, cause: cause}
+	lost := &loss{requests: all, link: w.link, cause: cause}
 	for _, r := range all {
 		if r.onTrial {
 			r.BadTries++
 		}
 		s.vacate(r)
-		r.state, r.loss = losing, gone
+		r.state, r.loss = losing, lost
 	}
-	s.notices.add(notice{kind: loses, loss: gone})
+	s.notices.add(notice{kind: loses, loss: lost})
 }
 
 // inOrder returns the requests at a worker in the order in which they move.
@@ -83,8 +83,9 @@ func (s *scheduler) endTrial(r *Request) {
 	}
 }
 
-// dispatch gives places to those who wait, in their order. It costs one look at all workers for each place given, and
-// one for each queue that is found blocked: nobody is looked at who needs what others of his queue did not get.
+// dispatch grants places to the requests that wait, in their order. It costs one look at all workers for each place
+// granted, and one for each queue that is found blocked: no request is looked at whose need another of its queue has
+// too, and did not get.
 func (s *scheduler) dispatch() {
 	for q := s.next(); q != nil && !s.closed; q = s.next() {
 		i := s.router.Pick(q.need, s.candidates)
@@ -95,7 +96,7 @@ func (s *scheduler) dispatch() {
 		s.grant(s.queues.pop(q), s.workers[i])
 	}
 	for _, q := range s.queues.all {
-		s.tellWaiting(q)
+		s.notifyWaiting(q)
 	}
 }
 
@@ -111,7 +112,7 @@ func (s *scheduler) next() *queue {
 			best = q.before(best)
 		}
 	}
-	if best == nil && planned != nil && !s.failoversHeldUp() {
+	if best == nil && planned != nil && !s.failoversAtLimit() {
 		return planned
 	}
 	return best
@@ -120,9 +121,9 @@ func (s *scheduler) next() *queue {
 // atLimit reports whether as many handovers of a kind are under way as may be.
 func (s *scheduler) atLimit(kind migration.Kind) bool { return s.underWay[kind] >= s.cfg.MaxHandovers }
 
-// failoversHeldUp reports whether failovers wait that a limit holds up. The places that are left are theirs: planned
-// handovers come after all who have no worker.
-func (s *scheduler) failoversHeldUp() bool {
+// failoversAtLimit reports whether failovers wait for nothing but a limit. The free places are theirs: planned
+// handovers come after all streams that have no worker.
+func (s *scheduler) failoversAtLimit() bool {
 	return slices.ContainsFunc(s.queues.all, func(q *queue) bool {
 		return q.need.Kind == migration.Failover && s.reason(q) == routing.Limit
 	})
@@ -139,10 +140,10 @@ func (s *scheduler) reason(q *queue) routing.Reason {
 	return q.reason
 }
 
-// tellWaiting tells those of a queue who do not know it yet why they wait. Waiting for others to be moved is short, and
-// not worth telling.
-func (s *scheduler) tellWaiting(q *queue) {
-	if !q.blocked || len(q.untold) == 0 {
+// notifyWaiting tells the sessions of a queue why they wait, each once. Waiting for others to be moved is short, and
+// not worth a notice.
+func (s *scheduler) notifyWaiting(q *queue) {
+	if !q.blocked || len(q.unnotified) == 0 {
 		return
 	}
 	reason := s.reason(q)
@@ -150,13 +151,13 @@ func (s *scheduler) tellWaiting(q *queue) {
 		return
 	}
 	words := reason.Words(q.need)
-	for _, r := range q.untold {
+	for _, r := range q.unnotified {
 		if r.waits(q) {
-			r.told = true
+			r.notified = true
 			s.notices.add(notice{kind: waits, request: r, reason: words})
 		}
 	}
-	q.untold = nil
+	q.unnotified = nil
 }
 
 func (s *scheduler) grant(r *Request, w *worker) {
@@ -180,7 +181,7 @@ func (s *scheduler) grant(r *Request, w *worker) {
 // vacate takes a request's place away.
 func (s *scheduler) vacate(r *Request) {
 	w := r.place
-	s.settle(r)
+	s.endHandover(r)
 	s.endTrial(r)
 	delete(w.requests, r)
 	w.Granted--
@@ -188,8 +189,8 @@ func (s *scheduler) vacate(r *Request) {
 	s.improved(w)
 }
 
-// settle ends a request's handover.
-func (s *scheduler) settle(r *Request) {
+// endHandover ends a request's handover.
+func (s *scheduler) endHandover(r *Request) {
 	if r.underWay {
 		s.count(r, -1)
 		r.underWay = false
@@ -209,7 +210,7 @@ func (s *scheduler) count(r *Request, n int) {
 	}
 }
 
-// improved has those looked at again who may go to a worker now.
+// improved unblocks the queues whose requests may go to a worker that has changed for the better.
 func (s *scheduler) improved(w *worker) {
 	s.changes++
 	for _, q := range s.queues.all {

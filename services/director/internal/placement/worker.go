@@ -2,6 +2,7 @@ package placement
 
 import (
 	"slices"
+	"time"
 
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/link"
@@ -29,19 +30,6 @@ func (p *Placement) refresh(w *worker) {
 	w.Available, w.Drained = w.link.Available(), p.fleet.Drained(w.Label)
 }
 
-// Down takes a link out, and puts its requests back.
-func (p *Placement) Down(l *link.Link, cause link.Cause) {
-	p.mu.Lock()
-	defer p.unlock()
-	w := p.byLink[l]
-	if w == nil {
-		return
-	}
-	p.cooldowns.lost(w, cause)
-	p.remove(w)
-	p.lose(w, cause)
-}
-
 // Failed says that a worker has let go of all its streams. Its link stays.
 func (p *Placement) Failed(l *link.Link) {
 	p.mu.Lock()
@@ -62,6 +50,24 @@ func (p *Placement) Reported(l *link.Link, streams int) {
 	p.change(l, func(w *worker) { w.Foreign = max(0, streams-w.Granted) })
 }
 
+// declinedFor is how long a worker that declined a stream gets no other. It is short because the usual reason, a status
+// that crossed with the attempt, is over at once.
+const declinedFor = 250 * time.Millisecond
+
+// Declined says that a worker declined a stream for want of room, or because it takes none: that is no failure.
+func (p *Placement) Declined(l *link.Link) {
+	p.change(l, func(w *worker) {
+		w.Candidate.Declined = true
+		if w.declined != nil {
+			w.declined.Reset(declinedFor)
+			return
+		}
+		w.declined = time.AfterFunc(declinedFor, func() {
+			p.change(l, func(w *worker) { w.Candidate.Declined = false })
+		})
+	})
+}
+
 // change changes a worker, if its link is up, and looks for requests that fit now.
 func (p *Placement) change(l *link.Link, change func(w *worker)) {
 	p.mu.Lock()
@@ -72,7 +78,8 @@ func (p *Placement) change(l *link.Link, change func(w *worker)) {
 	}
 }
 
-// Latency is where the times between tokens of a worker's streams go, as the streams measure them; nil if nobody needs them.
+// Latency is where the times between tokens of a worker's streams go, as the streams measure them; nil if nobody needs
+// them.
 func (p *Placement) Latency(l *link.Link) *routing.Latency {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,7 +89,8 @@ func (p *Placement) Latency(l *link.Link) *routing.Latency {
 	return nil
 }
 
-// On returns the ids of the sessions that have a place at a worker, in the order in which they move. If instance is not empty, it has to be that one.
+// On returns the ids of the sessions that have a place at a worker, in the order in which they move. If instance is not
+// empty, it has to be that one.
 func (p *Placement) On(label, instance string) []uint64 {
 	l, err := p.fleet.Link(label)
 	if err != nil || l == nil || instance != "" && l.Peer().Instance != instance {
@@ -109,7 +117,8 @@ func (p *Placement) Blocker(fingerprint, label string) string {
 	return routing.Unschedulable(n, p.candidates).Words(n)
 }
 
-// Alternative reports whether a worker other than the one to avoid, and sound as far as is known, could take a stream now.
+// Alternative reports whether a worker other than the one to avoid, and sound as far as is known, could take a stream
+// now.
 func (p *Placement) Alternative(n routing.Need) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -171,11 +180,4 @@ func (p *Placement) Workers() (workers []fleet.Snapshot, waiting int) {
 		}
 	}
 	return workers, waiting
-}
-
-// Examined is how many workers routing has looked at so far: the work of placing.
-func (p *Placement) Examined() uint64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.router.Examined()
 }

@@ -1,5 +1,5 @@
-// Package routing says which worker a stream may go to, and chooses one. It is pure: it holds no lock, starts nothing, and
-// knows neither links nor sessions. Package placement owns the candidates and keeps them true.
+// Package routing says which worker a stream may go to, and chooses one. It is pure: it holds no lock, starts nothing,
+// and knows neither links nor sessions. Package placement owns the candidates and keeps them true.
 package routing
 
 import (
@@ -63,8 +63,8 @@ const (
 
 var order = []Reason{NoWorker, NotAsked, OtherEngine, Leaving, Unavailable, Full, Limit}
 
-// Fit returns why a stream cannot go to a worker now, or nothing if it can. Whether it should is Rank's affair: nobody is
-// refused for a suspicion alone.
+// Fit returns why a stream cannot go to a worker now, or nothing if it can. Whether it should is Rank's affair: nobody
+// is refused for a suspicion alone.
 func Fit(n Need, c *Candidate) Reason {
 	switch {
 	case n.Only != "" && n.Only != c.Label:

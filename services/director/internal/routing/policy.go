@@ -69,7 +69,8 @@ func (r *Router) Pick(n Need, all []*Candidate) int {
 	return i
 }
 
-// NewLatency returns what a worker's times between tokens are to be observed with; nil if the policy does not ask for them.
+// NewLatency returns what a worker's times between tokens are to be observed with; nil if the policy does not ask for
+// them.
 func (r *Router) NewLatency() *Latency {
 	if _, ok := r.policy.(p2c); ok {
 		return &Latency{}

@@ -17,77 +17,95 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// assignment is which worker has the stream: the attempt that serves it, and the handover under way to the next. The session's goroutine owns it. Until
-// the stream is over it has a serving attempt, or a handover, or both while the handover's source serves.
+// assignment is which worker has the stream: the attempt that serves it, and the handover under way to the next. The
+// session's goroutine owns it, and is the only one to call it.
+//
+// What must hold: until the stream is over it has a serving attempt, or a handover, or both while the handover's source
+// serves. depends always names the place that the log is open for, so that a loss fences the right attempt, and the
+// stream has at most two places: that one, and the one of a planned handover before its cut.
 type assignment struct {
 	cfg     Config
 	deps    Deps
 	log     *zap.Logger
 	stream  *attempt.Stream
-	view    *View
-	depends dependence
-	states  *checkpoint.Keeper
+	view    *View              // written here, read by anybody
+	depends dependence         // shared with placement
+	states  *checkpoint.Keeper // told what becomes of the serving attempt
 	blame   blame
 
-	serving    *attempt.Attempt   // nil while none serves the stream
-	handover   *handover.Handover // under way, or nil
-	reported   *attempt.Attempt   // of which the placement knows how it went
-	unassigned time.Duration      // stall-proof time at which the stream was left without a worker
-	told       bool               // the client knows that it waits
+	serving       *attempt.Attempt   // nil while none serves the stream
+	handover      *handover.Handover // under way, or nil
+	reported      *attempt.Attempt   // the last one of which placement was told how it went
+	unassigned    time.Duration      // stall-proof time at which the stream was left without a worker
+	waitAnnounced bool               // the client was told that it waits, since unassigned
+	// left is the last word of a worker that was left in that moment: the stream is complete if its log still ends there.
+	left *wirepb.End
 }
 
-// ending is why a stream has to end: complete with a finish reason, or in an error.
+// ending is why a stream has to end: complete with a finish reason, or in an error. Of the fields one is set.
 type ending struct {
 	finish string
 	err    *wire.Error
 }
 
-// begin wants the first worker.
+// begin asks for the first worker.
 func (a *assignment) begin() {
 	a.unassigned = a.deps.Clock.Now()
 	a.move(a.place(""), "")
 }
 
-// move begins a handover from a worker that is lost for a cause, or from nobody.
+// move begins a handover from a worker that is lost for a cause, or from nobody. place is a new request, or one that
+// placement has queued again.
 func (a *assignment) move(place *placement.Request, cause string) {
 	a.depends.on(place, nil)
-	a.handover = handover.New(a.view.told(), cause, place, a.unassigned, a.cfg.Handover, a.handoverDeps())
+	a.handover = handover.New(a.view.announced(), cause, place, a.unassigned, a.cfg.Handover, a.handoverDeps())
 	a.handover.Start()
-	a.settle()
+	a.finishHandover()
 }
 
-// plan begins a planned handover.
+// plan begins a planned handover. Checkpoints pause meanwhile: what they would take of the engine's state, the handover
+// takes.
 func (a *assignment) plan(p *handover.Plan) {
 	a.states.Pause()
-	place := a.want(placement.Request{Kind: migration.Planned, Need: routing.Need{Avoid: a.serving.Link.Worker(), Only: p.To}})
+	place := a.request(placement.Request{
+		Kind: migration.Planned, Need: routing.Need{Avoid: a.serving.Link.Worker(), Only: p.To},
+	})
 	a.depends.plans(place)
 	a.handover = handover.NewPlanned(a.serving, place, p, a.cfg.Handover, a.handoverDeps())
 	a.handover.Start()
 }
 
 func (a *assignment) handoverDeps() handover.Deps {
-	return handover.Deps{Stream: a.stream, States: a.states, Places: a.deps.Placement, Owner: a, Clock: a.deps.Clock, Log: a.log}
+	return handover.Deps{
+		Stream: a.stream, States: a.states, Places: a.deps.Placement, Owner: a, Clock: a.deps.Clock, Log: a.log,
+	}
 }
 
-// place returns a wish for a worker other than avoid, if there is another. What the stream had before has been given back.
+// place returns a new request, for a worker other than avoid if there is another. The place that the stream had before
+// has been released.
 func (a *assignment) place(avoid string) *placement.Request {
 	r := placement.Request{Kind: a.depends.kind, Need: routing.Need{Avoid: avoid}}
 	if a.depends.own != nil {
 		r.BadTries = a.depends.own.BadTries
 	}
-	return a.want(r)
+	return a.request(r)
 }
 
-func (a *assignment) want(r placement.Request) *placement.Request {
-	r.Session, r.ID, r.Started, r.Priority = &a.depends, a.stream.ID, a.view.started.Unix(), a.stream.Request.GetPriority()
-	r.Need.Fingerprint = a.view.Fingerprint()
+// request fills in what all requests of the stream have in common.
+func (a *assignment) request(r placement.Request) *placement.Request {
+	r.Session, r.ID, r.Started = &a.depends, a.stream.ID, a.view.started.Unix()
+	r.Priority, r.Need.Fingerprint = a.stream.Request.GetPriority(), a.view.Fingerprint()
 	return &r
 }
 
-// granted gives the handover its place, unless that is out of date.
+// granted gives the handover its place, unless the grant is out of date: placement may have taken the place back while
+// the event was on its way.
 func (a *assignment) granted(e granted) {
 	h := a.handover
-	if h == nil || h.Place != e.place || h.State() != migration.Initiating || !a.deps.Placement.Holds(e.place, e.link) {
+	if h == nil || h.Place != e.place || h.State() != migration.Initiating {
+		return
+	}
+	if !a.deps.Placement.HasPlace(e.place, e.link) {
 		return
 	}
 	if !h.SourceServes() {
@@ -100,17 +118,18 @@ func (a *assignment) granted(e granted) {
 // waiting tells the client, once, that there is no worker.
 func (a *assignment) waiting(e waiting) {
 	h := a.handover
-	if a.told || h == nil || h.Place != e.place || h.SourceServes() || h.State() != migration.Initiating {
+	if a.waitAnnounced || h == nil || h.Place != e.place || h.SourceServes() || h.State() != migration.Initiating {
 		return
 	}
-	a.told = true
+	a.waitAnnounced = true
 	a.log.Info("waiting for a worker", zap.String("reason", e.reason))
 	a.view.wait()
 	a.stream.Log.Mark(&wirepb.Waiting{Reason: e.reason, TimeoutMs: uint64(max(0, h.Remaining()).Milliseconds())})
 	a.stream.Leg.Push()
 }
 
-// lost acts on the loss of a place.
+// lost acts on the loss of a place. dependence has fenced the log already, on the goroutine that noticed, and placement
+// has queued the same request again.
 func (a *assignment) lost(e lost) *ending {
 	switch h := a.handover; {
 	case a.serving != nil && a.serving.Place == e.place:
@@ -124,43 +143,46 @@ func (a *assignment) lost(e lost) *ending {
 	return nil
 }
 
-// lose gives up the attempt that the stream depends on, and moves on, unless the stream has to end. If the worker's link is lost, queued is the place that
-// has been asked for again already; else it is nil, and the worker is not to be taken again if there is another.
+// lose gives up the attempt that the stream depends on, and moves on, unless the stream has to end. If the worker's
+// link is lost, queued is the place that has been asked for again already; else it is nil, and the worker is not to be
+// taken again if there is another.
 func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
 	a.stream.Log.Fence()
-	gone, moved := a.present(), a.serving != nil
-	left := string(cause) // why the worker that the client knows was left
+	former, moved := a.present(), a.serving != nil
+	reason := string(cause) // why the worker that the client knows was left
 	if moved {
-		a.end(migration.SourceLost, left) // of a planned handover
+		a.end(migration.SourceLost, reason) // of a planned handover
 	}
-	a.blame.lost(cause, a.stream.Log.Len(), a.stream.Log.Exhausted(), a.deps.Placement.Proven(gone.Link))
+	a.blame.lost(cause, a.stream.Log.Len(), a.stream.Log.Exhausted(), a.deps.Placement.Proven(former.Link))
 	if failing(cause) {
-		a.report(gone, false)
+		a.report(former, false)
 	}
 	switch {
 	case moved:
-		a.leaveServing(queued)
-		a.unassigned, a.told = a.deps.Clock.Now(), false
-		a.log.Warn("worker failed - initiating connection migration", zap.String("worker", gone.Link.Worker()), zap.String("cause", left))
+		a.detachServing(queued)
+		a.unassigned, a.waitAnnounced = a.deps.Clock.Now(), false
+		a.log.Warn("worker failed - initiating connection migration",
+			zap.String("worker", former.Link.Worker()), zap.String("cause", reason))
 	case queued != nil:
-		left = a.handover.Cause
+		reason = a.handover.Cause
 		a.handover.TargetLost(string(cause))
-		a.settle()
+		a.finishHandover()
 	default:
-		left = a.handover.Cause
+		reason = a.handover.Cause
 		a.end(undone(cause), string(cause))
 	}
-	if end := a.hopeless(moved, cause); end != nil {
+	if end := a.endingAfter(moved, cause); end != nil {
 		return end
 	}
 	if queued == nil {
-		queued = a.place(gone.Link.Worker())
+		queued = a.place(former.Link.Worker())
 	}
-	a.move(queued, left)
+	a.move(queued, reason)
 	return nil
 }
 
-// present returns the attempt that the stream depends on: the serving one, or the one that it is moving to; nil if there is none.
+// present returns the attempt that the stream depends on, whose tokens the log takes: the serving one, or the one that
+// it is moving to; nil if there is none.
 func (a *assignment) present() *attempt.Attempt {
 	if a.serving == nil && a.handover != nil {
 		return a.handover.Target
@@ -176,7 +198,8 @@ func (a *assignment) targets(t *attempt.Attempt) bool {
 // sourceServes reports whether a handover is under way whose source serves the stream.
 func (a *assignment) sourceServes() bool { return a.handover != nil && a.handover.SourceServes() }
 
-// report tells the placement, once, how an attempt went.
+// report tells placement, once for each attempt, whether it made progress: so workers whose attempts fail get a
+// cooldown.
 func (a *assignment) report(of *attempt.Attempt, ok bool) {
 	if a.reported == of {
 		return
@@ -188,8 +211,8 @@ func (a *assignment) report(of *attempt.Attempt, ok bool) {
 	a.deps.Placement.Report(of.Place, of.Link, ok)
 }
 
-// leaveServing takes the stream back from the worker that serves it, and its place unless that is queued again.
-func (a *assignment) leaveServing(queued *placement.Request) {
+// detachServing takes the stream back from the worker that serves it, and its place unless that is queued again.
+func (a *assignment) detachServing(queued *placement.Request) {
 	a.serving.Leave()
 	if queued == nil {
 		a.deps.Placement.Release(a.serving.Place)
@@ -198,23 +221,39 @@ func (a *assignment) leaveServing(queued *placement.Request) {
 	a.states.Cut(a.stream.Log.Len())
 }
 
-// hopeless returns why a stream that has no worker is to get no other; nil if it is.
-func (a *assignment) hopeless(moved bool, cause link.Cause) *ending {
+// endingAfter returns why a stream that has lost its worker for a cause has to end; nil if it is to get another.
+func (a *assignment) endingAfter(moved bool, cause link.Cause) *ending {
+	if end := a.complete(); end != nil {
+		return end
+	}
 	switch {
-	case a.stream.Log.Len() == uint64(a.stream.Request.GetMaxTokens()):
-		return &ending{finish: "length"} // there is nothing left to generate; only the worker's last word is missing
 	case a.blame.deaths >= a.cfg.MaxWorkerDeaths:
-		return &ending{err: wire.Errorf(wire.CodePoison, "stopped after %d workers in a row died serving this stream; the last: %s", a.blame.deaths, cause)}
+		return &ending{err: wire.Errorf(wire.CodePoison,
+			"stopped after %d workers in a row died serving this stream; the last: %s", a.blame.deaths, cause)}
 	case moved && a.blame.moved() > a.cfg.MaxSwapsPerMinute:
-		return &ending{err: wire.Errorf(wire.CodeSwapLimit, "the stream was moved %d times within a minute", a.cfg.MaxSwapsPerMinute)}
+		return &ending{err: wire.Errorf(wire.CodeSwapLimit,
+			"the stream was moved %d times within a minute", a.cfg.MaxSwapsPerMinute)}
 	case a.deps.Clock.Since(a.unassigned) >= a.cfg.Handover.WorkerWait:
 		return a.nobodyCame()
 	}
 	return nil
 }
 
+// complete returns how a stream ends of which only the present worker's last word is missing; nil if there may be more to generate.
+func (a *assignment) complete() *ending {
+	switch length := a.stream.Log.Len(); {
+	case length == uint64(a.stream.Request.GetMaxTokens()):
+		return &ending{finish: "length"}
+	case a.left != nil && a.left.GetTokens() == length:
+		return &ending{finish: a.left.GetFinishReason()}
+	}
+	return nil
+}
+
+// nobodyCame is the ending of a stream that waited for a worker as long as it may.
 func (a *assignment) nobodyCame() *ending {
-	return &ending{err: wire.Errorf(wire.CodeNoWorker, "no worker took the stream within %v", a.cfg.Handover.WorkerWait)}
+	return &ending{err: wire.Errorf(wire.CodeNoWorker,
+		"no worker took the stream within %v", a.cfg.Handover.WorkerWait)}
 }
 
 // undone returns the event that ends a handover whose target is given up.
@@ -228,14 +267,20 @@ func undone(cause link.Cause) migration.Event {
 	return migration.TargetLost
 }
 
-// Cut is part of handover.Owner.
+// Cut makes the target of a planned handover the attempt that the stream depends on; see handover.Owner. From here the
+// stream has no serving attempt until the target's first token is there.
 func (a *assignment) Cut(source, target *attempt.Attempt) (credit, cut uint64, ok bool) {
 	if credit, cut, ok = a.depends.cut(source, target); ok {
 		a.serving = nil
 		a.states.Cut(cut)
-		a.unassigned, a.told, a.blame.began = a.deps.Clock.Now(), false, cut
+		a.unassigned, a.waitAnnounced, a.blame.began = a.deps.Clock.Now(), false, cut
 	}
 	return credit, cut, ok
+}
+
+// Serve is part of handover.Owner.
+func (a *assignment) Serve(target *attempt.Attempt, m wire.Message) (gap time.Duration, ok bool) {
+	return a.depends.serve(target, m)
 }
 
 // Show is part of handover.Owner.
@@ -245,12 +290,12 @@ func (a *assignment) Show(h *handover.Handover) { a.view.moves(h) }
 func (a *assignment) end(event migration.Event, reason string) {
 	if a.handover != nil {
 		a.handover.End(event, reason)
-		a.settle()
+		a.finishHandover()
 	}
 }
 
-// settle accounts for a handover that is over.
-func (a *assignment) settle() {
+// finishHandover draws the conclusions of a handover that is over; while one is under way it does nothing.
+func (a *assignment) finishHandover() {
 	h := a.handover
 	if h == nil || !h.Over() {
 		return
@@ -260,12 +305,12 @@ func (a *assignment) settle() {
 	r := h.Record()
 	switch {
 	case h.State() == migration.Completed:
-		a.deps.Placement.Settled(h.Place)
+		a.deps.Placement.HandoverEnded(h.Place)
 		a.serve(h, r)
 	case a.serving != nil: // it stays where it was
 		a.states.Serving(a.serving)
-		a.log.Info("planned swap ended before its cut", zap.String("from_worker", r.From), zap.String("to_worker", r.To),
-			zap.String("state", r.State), zap.String("reason", r.Reason))
+		a.log.Info("planned swap ended before its cut", zap.String("from_worker", r.From),
+			zap.String("to_worker", r.To), zap.String("state", r.State), zap.String("reason", r.Reason))
 	}
 	if h.Kind != migration.Placement {
 		a.deps.Swaps(r)
@@ -275,11 +320,10 @@ func (a *assignment) settle() {
 	}
 }
 
-// serve takes note that the target of a handover serves the stream, as the client has been told.
+// serve makes the target of a handover the serving attempt, as the client has been told.
 func (a *assignment) serve(h *handover.Handover, r migration.Record) {
 	a.serving = h.Target
 	a.states.Serving(a.serving)
-	a.depends.served(a.serving.Link.Fingerprint())
 	a.view.serve(a.serving.Link, h.Kind)
 	if h.Kind == migration.Placement {
 		a.log.Info("worker assigned", zap.String("worker", r.To), zap.Uint64("epoch", r.Epoch))
@@ -303,11 +347,12 @@ func (a *assignment) release() {
 	}
 }
 
-// check ends what took too long. Time that this process did not live does not count.
+// check ends what took too long, and returns why the stream has to end for that, or nil. Time in which this process was
+// stopped or starved does not count (see clock.StallProof).
 func (a *assignment) check() *ending {
 	if a.sourceServes() {
 		a.handover.Check()
-		a.settle()
+		a.finishHandover()
 	}
 	a.states.Check()
 	if a.remaining() > 0 {
@@ -327,17 +372,18 @@ func (a *assignment) check() *ending {
 }
 
 // stuck moves a stream whose worker is healthy but produces nothing for it. If there is nowhere to go it waits
-// where it is, for as long as it would wait for a worker; then it begins anew, on the same one if need be.
+// where it is, for as long as it would wait for a worker; then it begins anew, on the same one if need be. One that is complete needs nobody.
 func (a *assignment) stuck() *ending {
 	elsewhere := routing.Need{Fingerprint: a.view.Fingerprint(), Avoid: a.serving.Link.Worker()}
-	if !a.deps.Placement.Alternative(elsewhere) && -a.remaining() < a.cfg.Handover.WorkerWait {
+	if a.complete() == nil && !a.deps.Placement.Alternative(elsewhere) && -a.remaining() < a.cfg.Handover.WorkerWait {
 		return nil
 	}
 	a.blame.stuck()
 	return a.lose(link.CauseStuck, nil)
 }
 
-// remaining returns how much stall-proof time is left for what the stream waits for.
+// remaining returns how much stall-proof time remains for what the stream waits for: a state of the handover, or the
+// next token. It is negative once the time is over.
 func (a *assignment) remaining() time.Duration {
 	if a.serving == nil {
 		return a.handover.Remaining()
@@ -350,14 +396,14 @@ func (a *assignment) remaining() time.Duration {
 // nextCheck returns when to look at the time again: tokens move the deadline without waking the owner, and the
 // first ones bring it nearer. A deadline that has passed without effect is looked at again now and then.
 func (a *assignment) nextCheck() time.Duration {
-	left := a.remaining()
-	if left <= 0 {
-		left = a.cfg.Tokens.TokenMin
+	wait := a.remaining()
+	if wait <= 0 {
+		wait = a.cfg.Tokens.TokenMin
 	}
 	if a.sourceServes() {
-		left = min(left, a.handover.Remaining(), handover.TokenPause)
+		wait = min(wait, a.handover.Remaining(), handover.TokenPause)
 	}
-	return max(clock.Tick, min(left, a.cfg.Tokens.TokenMin))
+	return max(clock.Tick, min(wait, a.cfg.Tokens.TokenMin))
 }
 
 // calm reports whether the stream only has to go on, and has time enough that a glance now and then is all it needs.

@@ -244,7 +244,7 @@ func TestPlanComesBeforeCheckpoint(t *testing.T) {
 				}
 				got[*wirepb.Discard](a)
 				before := len(p.keeper.fetches)
-				p.checkpoint(b, 3, 5) // then it is its turn
+				p.checkpoint(b, 3, 5) // then it has its slot
 				if f := p.keeper.fetches[before]; f.GetAddr() != "b:63001" {
 					t.Errorf("fetched %v", f)
 				}
@@ -351,7 +351,7 @@ func TestCheckpointsThatFail(t *testing.T) {
 		b.serve(2, 4, 6)
 		after(b, 2, time.Second, noRoom)
 		after(b, 2, 2*time.Second, nil)
-		if c := p.turns.Counts(); c != (checkpoint.TurnCounts{Made: 2, Failed: 11}) {
+		if c := p.limiter.Counts(); c != (checkpoint.Counts{Made: 2, Failed: 11}) {
 			t.Errorf("counted %+v", c)
 		}
 	})
@@ -406,7 +406,7 @@ func TestPeerDies(t *testing.T) {
 		second.Lose(link.CauseTether) // on the way
 		third := p.worker("third", stateful, another)
 		p.wake(time.Second)
-		time.Sleep(checkpoint.LongestRest)
+		time.Sleep(checkpoint.MaxCooldown)
 		p.wake(time.Second)
 		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
 		got[*wirepb.Hold](third)
@@ -430,7 +430,7 @@ func TestLateFailure(t *testing.T) {
 		if p.keeper.cancels != 1 {
 			t.Error("the transfer goes on")
 		}
-		time.Sleep(checkpoint.LongestRest)
+		time.Sleep(checkpoint.MaxCooldown)
 		p.wake(2 * time.Second)
 		capture := got[*wirepb.Capture](a).GetCapture()
 		late(0, errors.New("cancelled"))
@@ -439,7 +439,7 @@ func TestLateFailure(t *testing.T) {
 			t.Fatalf("fetched %v", p.keeper.fetches)
 		}
 		p.keeper.arrive(3, nil)
-		if c := p.turns.Counts(); c != (checkpoint.TurnCounts{Made: 1, Failed: 1}) {
+		if c := p.limiter.Counts(); c != (checkpoint.Counts{Made: 1, Failed: 1}) {
 			t.Errorf("counted %+v", c)
 		}
 	})
@@ -461,5 +461,20 @@ func TestStrayAnswers(t *testing.T) {
 		}
 		b.serve(2, 4, 5)
 		p.told("on a 1 2 3 (failover a→b in 2) 4 5")
+	})
+}
+
+// TestCheckpointArrivesLast has the state arrive in the moment in which the session gives back what it kept: nobody else would.
+func TestCheckpointArrivesLast(t *testing.T) {
+	inPlay(t, script{cfg: everySecond}, func(p *play) {
+		a := p.worker("a", stateful)
+		a.serve(1, 1, 3)
+		p.wake(time.Second)
+		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
+		p.keeper.dropped = func() { p.keeper.arrive(3, nil) }
+		p.end()
+		if p.keeper.kept || p.keeper.drops != 2 {
+			t.Errorf("kept %v after %d drops", p.keeper.kept, p.keeper.drops)
+		}
 	})
 }

@@ -187,3 +187,66 @@ func TestTargetSpeaksBeforeTheCut(t *testing.T) {
 		}
 	})
 }
+
+// TestLostInTheFirstMoment loses the first worker while the client is being told of it: the stream has begun with its engine, and stays with that.
+func TestLostInTheFirstMoment(t *testing.T) {
+	var a *actor
+	lose := func(p *play) {
+		if a != nil && p.s.Worker() == "a" {
+			gone := a
+			a = nil
+			gone.Lose(link.CauseTether)
+		}
+	}
+	inPlay(t, script{pushed: lose}, func(p *play) {
+		first := p.worker("a")
+		other := p.worker("c", func(w *link.Peer) { w.Fingerprint = "another engine" })
+		got[*wirepb.Attach](first)
+		release := p.hold()
+		first.say(begins(1, 1), frames(1, 1, 1))
+		a = first
+		release()
+		without[*wirepb.Attach](other)
+		p.told("on a 1 waits")
+		p.worker("b").serve(2, 2, 3)
+		p.told("(failover a→b in 2) 2 3")
+	})
+}
+
+// TestLeavesWithEverything has a client go in the moment in which it has the last frame: it was served to the end.
+func TestLeavesWithEverything(t *testing.T) {
+	leave := func(p *play) {
+		if p.s.Snapshot().Sequence == 3 && p.s.Worker() == "" { // the log is closed
+			p.client.Push()
+			p.client.Leave()
+		}
+	}
+	inPlay(t, script{pushed: leave}, func(p *play) {
+		a := p.worker("a")
+		a.serve(1, 1, 3)
+		a.say(ends(1, 3))
+		p.end()
+		p.told("on a 1 2 3 done")
+		if p.closed != nil {
+			t.Errorf("its stream was broken off: %v", p.closed)
+		}
+	})
+}
+
+// TestEndsAndIsLost has a target make all that was missing, say so and die, before the owner looks: it died, that is all.
+func TestEndsAndIsLost(t *testing.T) {
+	inPlay(t, script{}, func(p *play) {
+		a := p.worker("a")
+		a.serve(1, 1, 3)
+		b := p.worker("b")
+		a.Lose(link.CauseTether)
+		got[*wirepb.Attach](b)
+		release := p.hold()
+		b.say(begins(2, 4), frames(2, 4, 5), ends(2, 5))
+		b.Lose(link.CauseTether)
+		release()
+		if r := p.over[0]; r.State != migration.Failed.String() || r.Reason != string(link.CauseTether) {
+			t.Errorf("the handover ended as %+v", r)
+		}
+	})
+}

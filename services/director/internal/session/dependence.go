@@ -2,6 +2,7 @@ package session
 
 import (
 	"sync"
+	"time"
 
 	"github.com/connswap/connswap/services/director/internal/attempt"
 	"github.com/connswap/connswap/services/director/internal/link"
@@ -9,16 +10,21 @@ import (
 	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/wire"
 )
 
-// dependence is on which worker a stream depends, so that it can be fenced on the spot when that is lost. It takes what placement says, and passes it on
-// to the owner. It is safe for concurrent use; its lock is taken after placement's and before the log's.
+// dependence is on which worker a stream depends: so its log is fenced on the goroutine that tells of the worker's
+// loss, before any stream of that worker gets another place, and the owner learns of it afterwards. It is what
+// placement sees of a session, and passes what placement says on to the owner's inbox.
+//
+// It is safe for concurrent use. The owner alone changes what the stream depends on; Lost only takes away. Placement
+// calls it with none of its locks held; the lock here is held while the log's is taken, never the other way round.
 type dependence struct {
 	log  *stream.Log
 	post func(event any) bool
 
 	mu     sync.Mutex
-	own    *placement.Request // place of the attempt that serves the stream, or that it is moving to; nil before the first
+	own    *placement.Request // of the attempt that serves the stream, or that it is moving to; nil before the first
 	link   *link.Link         // at which own is, as far as the owner has acted on it; nil while it is nowhere
 	target *placement.Request // of a planned handover before its cut; nil if there is none
 	kind   migration.Kind
@@ -34,8 +40,8 @@ func (d *dependence) Granted(place *placement.Request, l *link.Link) { d.post(gr
 // Waiting passes on that there is no place.
 func (d *dependence) Waiting(place *placement.Request, reason string) { d.post(waiting{place, reason}) }
 
-// Lost fences the stream at once if it depends on the place that is lost, which then is wanted again. The target of a planned handover before its cut is
-// no loss to the stream.
+// Lost fences the stream at once if it depends on the place that is lost, which then is wanted again. The target of a
+// planned handover before its cut is no loss to the stream.
 func (d *dependence) Lost(place *placement.Request, l *link.Link, cause link.Cause) (again bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -63,11 +69,15 @@ func (d *dependence) on(place *placement.Request, l *link.Link) {
 	d.own, d.link = place, l
 }
 
-// served says that the client knows a worker, with an engine of that fingerprint: what comes now is no placement.
-func (d *dependence) served(engine string) {
+// serve makes the target, on which the stream depends, the one that serves it: see stream.Log. From the moment in which the client knows of it the stream
+// has an engine, and whatever comes is no placement: the loss of the target falls before that, or after it.
+func (d *dependence) serve(target *attempt.Attempt, m wire.Message) (gap time.Duration, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.kind, d.engine = migration.Failover, engine
+	if gap, ok = d.log.Serve(target.Epoch, target.Link.Worker(), m); ok {
+		d.kind, d.engine = migration.Failover, target.Link.Fingerprint()
+	}
+	return gap, ok
 }
 
 // plans says which place a planned handover wants; nil for none.

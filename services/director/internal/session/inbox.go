@@ -8,7 +8,8 @@ import (
 	"github.com/connswap/connswap/services/director/internal/placement"
 )
 
-// Events for the owner of a session, besides those of package attempt and of the log. A func() is one too: it is called.
+// Events for the owner of a session, besides those of package attempt and of the log. A func() is one too: it is
+// called.
 type (
 	granted struct {
 		place *placement.Request
@@ -56,7 +57,7 @@ type inbox struct {
 
 func newInbox() inbox { return inbox{ready: make(chan struct{}, 1)} }
 
-// put reports whether the owner is still there to take it.
+// put queues an event, and reports whether the owner is still there to act on it. It never blocks.
 func (b *inbox) put(event any) bool {
 	b.mu.Lock()
 	if b.closed {
@@ -77,7 +78,8 @@ func (b *inbox) wake() {
 	}
 }
 
-func (b *inbox) take() []any {
+// dequeue returns all that is queued, in the order in which it came.
+func (b *inbox) dequeue() []any {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	events := b.events
@@ -85,10 +87,10 @@ func (b *inbox) take() []any {
 	return events
 }
 
-// close makes the owner the last to take anything, and returns it.
+// close has put refuse everything from now on, and returns what is still queued.
 func (b *inbox) close() []any {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
-	return b.take()
+	return b.dequeue()
 }

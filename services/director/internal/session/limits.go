@@ -7,15 +7,19 @@ import (
 )
 
 const (
-	// minProgress is how many tokens an attempt must have delivered for the death of its worker not to be blamed on the request.
+	// minProgress is how many tokens an attempt must have delivered for the death of its worker not to be blamed on the
+	// request.
 	minProgress = 4
-	// maxSuspected is how often in a row a worker that has never served anything may fail a stream without that being held against the stream.
+	// maxSuspected is how often in a row a worker that has never served anything may fail a stream, and it does not
+	// count against the stream.
 	maxSuspected = 16
 	// maxFactor bounds how far a stream follows workers that have all become slow.
 	maxFactor = 64
 )
 
-// blame counts what speaks against a stream: workers that died in a row because of its request, as far as one can tell, and how often it was moved.
+// blame counts what speaks against a stream: workers that died in a row because of its request, as far as one can tell,
+// and how often it was moved. The session's goroutine owns it. It only counts; what follows from a number is decided by
+// assignment.endingAfter.
 type blame struct {
 	deaths    int           // in a row, before progress
 	began     uint64        // length of the log when the present attempt began
@@ -24,7 +28,8 @@ type blame struct {
 	suspected int           // workers in a row that failed the stream, and had never served anything
 }
 
-// lost takes note that a worker is lost, after length tokens. exhausted says that it had sent all that it might, proven that it had served streams before.
+// lost counts the loss of a worker after length tokens. exhausted says that the worker had sent all that it might,
+// proven that it had served streams before.
 func (b *blame) lost(cause link.Cause, length uint64, exhausted, proven bool) {
 	progress := length - b.began
 	if progress >= minProgress {
@@ -50,7 +55,7 @@ func failing(cause link.Cause) bool {
 	return false
 }
 
-// stuck takes note that the token timeout was missed.
+// stuck counts a missed token timeout.
 func (b *blame) stuck() { b.factor = min(2*b.factor, maxFactor) }
 
 // moved counts a move that is about to begin, and returns how many there were within a minute.

@@ -37,7 +37,10 @@ const maxEnded = 10_000
 
 // NewManager returns a Manager without sessions. Those that have ended are listed for the given time.
 func NewManager(cfg Config, deps Deps, retention time.Duration) *Manager {
-	return &Manager{cfg: cfg, deps: deps, retention: retention, live: map[uint64]map[*Session]struct{}{}, byID: map[uint64]*Session{}}
+	return &Manager{
+		cfg: cfg, deps: deps, retention: retention,
+		live: map[uint64]map[*Session]struct{}{}, byID: map[uint64]*Session{},
+	}
 }
 
 // Create returns a new session, known from now on, with a number of its own. Its Run begins it; Retire ends it.
@@ -55,7 +58,7 @@ func (m *Manager) Create(who Identity, request *wirepb.Request, open Open) *Sess
 	return s
 }
 
-// Retire takes note that a session has ended: what it held is given back, how it ended stays listed for a while.
+// Retire removes a session that has ended from those that run; how it ended stays listed for the retention.
 func (m *Manager) Retire(s *Session) {
 	last := Listed{s.who.ConnectionID, s.Snapshot()}
 	m.mu.Lock()
@@ -112,6 +115,7 @@ func (m *Manager) Of(connection uint64) []*Session {
 	return byStream(m.live[connection])
 }
 
+// byStream returns the sessions of one connection in the order of their streams.
 func byStream(set map[*Session]struct{}) []*Session {
 	all := make([]*Session, 0, len(set))
 	for s := range set {
@@ -131,7 +135,8 @@ func (m *Manager) Find(connectionID string, stream uint64) (*Session, error) {
 			continue
 		}
 		if stream == 0 && len(all) > 1 {
-			return nil, wire.Errorf(wire.CodeInvalid, "%s has %d streams; name one with --stream", connectionID, len(all))
+			return nil, wire.Errorf(wire.CodeInvalid,
+				"%s has %d streams; name one with --stream", connectionID, len(all))
 		}
 		for _, s := range all {
 			if stream == 0 || s.who.StreamID == stream {

@@ -12,8 +12,8 @@ import (
 
 const hasEnded = "the stream has ended"
 
-// Initiate asks for a planned handover. What it returns gives that up, and no other one, if its cut has not been made. Both
-// may be called from any goroutine.
+// Initiate asks for a planned handover. What it returns gives that up, and no other one, if its cut has not been made.
+// Both may be called from any goroutine.
 func (s *Session) Initiate(p handover.Plan) (rollBack func(reason string)) {
 	if !s.inbox.put(planned{&p}) {
 		s.decline(&p, hasEnded)
@@ -21,8 +21,8 @@ func (s *Session) Initiate(p handover.Plan) (rollBack func(reason string)) {
 	return func(reason string) { s.inbox.put(rollback{&p, reason}) }
 }
 
-// Decide is an operator's word on a handover that waits for it: confirm it, or veto it. The answer says why that cannot be
-// done, or is nil. It may be called from any goroutine; answer must not block.
+// Decide is an operator's word on a handover that waits for it: confirm it, or veto it. The answer says why that cannot
+// be done, or is nil. It may be called from any goroutine; answer must not block.
 func (s *Session) Decide(confirm bool, reason string, answer func(error)) {
 	if !s.inbox.put(decided{confirm, reason, answer}) {
 		answer(wire.Errorf(wire.CodeConflict, hasEnded))
@@ -53,7 +53,7 @@ func (s *Session) busy(p *handover.Plan) string {
 
 // decline answers a plan that is not begun: its record stays in Idle. It may be called from any goroutine.
 func (s *Session) decline(p *handover.Plan, reason string) {
-	swap := migration.NewSwap(migration.Planned, s.told(), p.Cause, time.Now())
+	swap := migration.NewSwap(migration.Planned, s.announced(), p.Cause, time.Now())
 	swap.To, swap.Reason = p.To, reason
 	r := swap.Record(time.Now())
 	r.ConnectionID, r.StreamID = s.who.ConnectionID, s.who.StreamID

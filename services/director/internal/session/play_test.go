@@ -40,13 +40,15 @@ type play struct {
 	s         *session.Session
 	client    *sessiontest.Client
 	keeper    *keeper
-	turns     *checkpoint.Turns
+	limiter   *checkpoint.Limiter
 
 	mu    sync.Mutex
 	over  []migration.Record // handovers
 	moved []migration.Record // what plans were answered
 
 	rollBack func(reason string) // of the newest plan
+
+	closed error // with which the leg was closed; nil for any that does nothing else before each push
 
 	end func() // ends the session, and returns when nothing of it runs
 }
@@ -56,6 +58,7 @@ type script struct {
 	cfg    func(*session.Config)
 	rate   int // of migration tokens for one target, per second
 	tokens uint32
+	pushed func(p *play) // called before each push to the client, by whoever pushes
 }
 
 func usual() session.Config {
@@ -82,7 +85,7 @@ func inPlay(t *testing.T, sc script, test func(p *play)) {
 func newPlay(t *testing.T, sc script) *play {
 	clock := &clock.StallProof{}
 	p := &play{
-		T: t, cfg: usual(), fleet: fleettest.New(fleet.Deps{Clock: clock}), keeper: &keeper{}, turns: checkpoint.NewTurns(),
+		T: t, cfg: usual(), fleet: fleettest.New(fleet.Deps{Clock: clock}), keeper: &keeper{}, limiter: checkpoint.NewLimiter(),
 	}
 	if sc.cfg != nil {
 		sc.cfg(&p.cfg)
@@ -90,11 +93,14 @@ func newPlay(t *testing.T, sc script) *play {
 	p.placement = placementtest.New(t, 10, p.fleet.Fleet)
 	open := func(log *stream.Log, tell func(any)) session.Leg {
 		p.client = sessiontest.New(log, tell, clock)
+		if sc.pushed != nil {
+			return pushing{p.client, p, func() { sc.pushed(p) }}
+		}
 		return p.client
 	}
 	who := session.Identity{ID: 7, Connection: 1, ConnectionID: "conn-test", StreamID: 1}
 	p.s = session.New(who, &wirepb.Request{MaxTokens: cmp.Or(sc.tokens, 100)}, open, p.cfg, session.Deps{
-		Placement: p.placement, Clock: clock, Log: zap.NewNop(), Swaps: p.swapOver, Checkpoints: p.keeper, Turns: p.turns,
+		Placement: p.placement, Clock: clock, Log: zap.NewNop(), Swaps: p.swapOver, Checkpoints: p.keeper, Limiter: p.limiter,
 		Tokens: token.NewIssuer(token.Config{Director: "d", Rate: cmp.Or(sc.rate, 1000), TTL: 30 * time.Second}),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -106,6 +112,17 @@ func newPlay(t *testing.T, sc script) *play {
 	t.Cleanup(func() { silent(); ticks.Wait() })
 	return p
 }
+
+// pushing is a leg that does something else before each push.
+type pushing struct {
+	*sessiontest.Client
+	play  *play
+	first func()
+}
+
+func (l pushing) Push() { l.first(); l.Client.Push() }
+
+func (l pushing) Close(err error) { l.play.closed = err }
 
 // close ends everything, and fails if the session still holds something.
 func (p *play) close() {
@@ -143,6 +160,7 @@ type keeper struct {
 	kept    bool // there is a state
 	allowed []*wirepb.Token
 	drops   int
+	dropped func() // called once, right after the next drop; nil for nothing
 }
 
 func (k *keeper) Fetch(from *wirepb.Fetch, done func(uint64, error)) (cancel func()) {
@@ -167,9 +185,13 @@ func (k *keeper) Allow(t *wirepb.Token) error {
 
 func (k *keeper) Drop(uint64) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.kept = false
+	dropped := k.dropped
+	k.kept, k.dropped = false, nil
 	k.drops++
+	k.mu.Unlock()
+	if dropped != nil {
+		dropped()
+	}
 }
 
 // arrive has the state that was asked for last arrive.

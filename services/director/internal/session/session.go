@@ -1,5 +1,6 @@
-// Package session is the owner of one stream: it decides what happens next, and never touches a token. Tokens go from the link's reader into the
-// stream's log, and from there to the client's leg; how the stream moves from worker to worker is the affair of package handover.
+// Package session is the owner of one stream: it decides what happens next, and never touches a token. Tokens go from
+// the link's reader into the stream's log, and from there to the client's leg; how the stream moves from worker to
+// worker is the affair of package handover.
 package session
 
 import (
@@ -42,7 +43,7 @@ type Deps struct {
 	Swaps       func(migration.Record) // called once for each handover that is over, placements aside
 	Tokens      *token.Issuer
 	Checkpoints checkpoint.Store
-	Turns       *checkpoint.Turns
+	Limiter     *checkpoint.Limiter
 }
 
 // Leg carries a stream to its client, from the stream's log. It tells the session ClientLeft and ClientRead.
@@ -50,8 +51,8 @@ type Leg interface {
 	attempt.Leg
 	// Stalled returns for how long the client has taken nothing of what waits for it, in stall-proof time.
 	Stalled() time.Duration
-	// Close ends the leg: in order if err is nil, since all has been taken; else the client's stream breaks off. Nothing of the leg runs any more when it
-	// returns.
+	// Close ends the leg: in order if err is nil, since all has been taken; else the client's stream breaks off.
+	// Nothing of the leg runs any more when it returns.
 	Close(err error)
 }
 
@@ -61,13 +62,18 @@ type Open func(log *stream.Log, tell func(event any)) Leg
 // ErrClientStalled closes the leg to a client that read nothing for too long: an error frame could not be written.
 var ErrClientStalled = wire.Errorf(wire.CodeClientStall, "client read nothing for too long")
 
-// errLeft closes the leg to a client that nothing reaches any more.
-var errLeft = wire.Errorf(wire.CodeCancelled, "the client has gone")
+// errClientGone closes the leg to a client that nothing reaches any more.
+var errClientGone = wire.Errorf(wire.CodeCancelled, "the client has gone")
 
-// Session is one stream. Run is its owner.
+// Session is one stream, from its request to its end. The goroutine of Run owns it: nobody else decides anything about
+// the stream. All others put events into the inbox (the leg, the link's readers, placement, operators), or read the
+// View, or, for the tokens, write to and read from the log, which has a lock of its own.
+//
+// What must hold: the stream ends once, with one last frame in the log (close), or because nobody is left to read it;
+// and when Run returns, no worker has the stream and no request for a place remains.
 type Session struct {
 	View
-	assignment assignment // owned by Run
+	assignment assignment // which worker has the stream; owned by Run
 
 	cfg    Config
 	log    *zap.Logger
@@ -78,8 +84,8 @@ type Session struct {
 	calm atomic.Bool // the owner sleeps until it is told something: glance looks at the time for it
 
 	// Owned by Run.
-	over      bool // the last frame is in the log, or nobody wants it
-	delivered bool // and the client's connection has taken it
+	over      bool // the last frame is in the log, or nobody wants it: no worker is wanted any more
+	delivered bool // the client's connection has taken the last frame
 }
 
 // New returns a session that has not begun. Run begins it.
@@ -88,7 +94,9 @@ func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps
 		View: View{who: who, priority: request.GetPriority(), started: time.Now()}, cfg: cfg, inbox: newInbox(),
 		log: deps.Log.With(zap.String("connection.id", who.ConnectionID), zap.Uint64("stream.id", who.StreamID)),
 	}
-	limits := stream.Config{MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Window: cfg.Window, Progress: minProgress}
+	limits := stream.Config{
+		MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Window: cfg.Window, Progress: minProgress,
+	}
 	s.record = stream.New(limits, deps.Clock, func(n stream.Notice) { s.tell(n) })
 	s.View.log = s.record
 	s.leg = open(s.record, s.tell)
@@ -96,19 +104,20 @@ func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps
 	a.cfg, a.deps, a.log, a.view, a.blame.factor = cfg, deps, s.log, &s.View, 1
 	a.depends.log, a.depends.post = s.record, s.inbox.put
 	a.stream = &attempt.Stream{
-		ID: who.ID, Connection: who.Connection, ConnectionID: who.ConnectionID, StreamID: who.StreamID, Request: request,
-		Log: s.record, Tokens: deps.Tokens, Leg: s.leg, Post: s.tell,
+		ID: who.ID, Connection: who.Connection, ConnectionID: who.ConnectionID, StreamID: who.StreamID,
+		Request: request, Log: s.record, Tokens: deps.Tokens, Leg: s.leg, Post: s.tell,
 	}
 	a.states = checkpoint.NewKeeper(a.stream, cfg.Checkpoint, checkpoint.Deps{
-		Store: deps.Checkpoints, Turns: deps.Turns, Peer: deps.Placement.Peer, Clock: deps.Clock, Log: s.log,
+		Store: deps.Checkpoints, Limiter: deps.Limiter, Peer: deps.Placement.Peer, Clock: deps.Clock, Log: s.log,
 	}, func(f func()) bool { return s.inbox.put(f) })
 	return s
 }
 
-// tell tells the owner, if there still is one.
+// tell gives an event to the owner, if there still is one. Any goroutine may call it; it never blocks.
 func (s *Session) tell(event any) { s.inbox.put(event) }
 
-// Run serves the stream to its end. It returns when nothing of the session runs any more.
+// Run serves the stream to its end, or until ctx ends, whose cause says why. It returns when nothing of the session
+// runs any more. Call it once.
 func (s *Session) Run(ctx context.Context) {
 	timer := time.NewTimer(clock.Tick)
 	defer timer.Stop()
@@ -119,20 +128,21 @@ func (s *Session) Run(ctx context.Context) {
 	s.leg.Close(err)
 }
 
-// serve is the loop of the owner. Its error is that for the leg.
+// serve is the loop of the owner: it waits for events, for the end of the client's connection, and for what is due. It
+// returns once the client has the last frame, or is given up. The error is the one for Leg.Close.
 func (s *Session) serve(ctx context.Context, timer *time.Timer) error {
 	for !s.over || !s.delivered {
 		select {
 		case <-ctx.Done():
-			s.left(context.Cause(ctx), "the connection ended", "")
-			return errLeft
+			s.cancelled(context.Cause(ctx), "the connection ended", "")
+			return errClientGone
 		case <-s.inbox.ready:
-			left := false
-			for _, event := range s.inbox.take() { // all: some wait for an answer
-				left = s.handle(event) || left
+			clientGone := false
+			for _, event := range s.inbox.dequeue() { // all: some wait for an answer
+				clientGone = s.handle(event) || clientGone
 			}
-			if left {
-				return errLeft
+			if clientGone {
+				return errClientGone
 			}
 		case <-timer.C:
 		}
@@ -163,7 +173,7 @@ func (s *Session) glance() {
 	}
 }
 
-// checkTime ends what took too long, and returns when to look again.
+// checkTime ends what took too long, and returns in how long it has to be called again at the latest.
 func (s *Session) checkTime() time.Duration {
 	if !s.over {
 		s.conclude(s.assignment.check())
@@ -174,14 +184,16 @@ func (s *Session) checkTime() time.Duration {
 	return s.assignment.nextCheck()
 }
 
-// release takes the session back from wherever it is.
+// release gives back all that the session still has anywhere: the worker, the place, the checkpoints. What operators
+// still ask is answered.
 func (s *Session) release() {
 	s.record.Fence()
 	s.end(Cancelled, "the connection ended")
 	s.over = true
 	s.assignment.release()
+	late := s.inbox.close() // what comes from now on finds nobody: a state that is brought is dropped
 	s.assignment.states.Gone()
-	for _, event := range s.inbox.close() { // what came too late is answered
+	for _, event := range late { // what came too late is answered
 		switch e := event.(type) {
 		case planned:
 			s.plan(e.Plan)
@@ -192,10 +204,10 @@ func (s *Session) release() {
 }
 
 // handle acts on one event, and reports whether the client is gone.
-func (s *Session) handle(event any) (left bool) {
+func (s *Session) handle(event any) (clientGone bool) {
 	switch e := event.(type) {
 	case ClientLeft:
-		return s.clientLeft(e)
+		return !s.delivered && s.clientLeft(e) // who has everything may go
 	case ClientRead:
 		if s.assignment.serving != nil {
 			s.assignment.serving.Grant()
@@ -211,7 +223,7 @@ func (s *Session) handle(event any) (left bool) {
 			s.conclude(s.react(event))
 		}
 	}
-	s.assignment.settle()
+	s.assignment.finishHandover()
 	return false
 }
 
@@ -252,7 +264,8 @@ func (s *Session) react(event any) *ending {
 	return nil
 }
 
-// notice acts on what the log says.
+// notice acts on what the log says. A notice about an attempt that has been left meanwhile means nothing any more; only
+// Delivered is about the stream as a whole.
 func (s *Session) notice(n stream.Notice) {
 	if n.Kind == stream.Delivered {
 		s.delivered = true
@@ -263,7 +276,7 @@ func (s *Session) notice(n stream.Notice) {
 	if s.over || current == nil || current.Epoch != n.Epoch {
 		return
 	}
-	switch n.Kind { //nolint:exhaustive // see above
+	switch n.Kind { //nolint:exhaustive // Delivered was handled above
 	case stream.Broken:
 		s.conclude(a.lose(link.CauseProtocol, nil))
 	case stream.Full:
@@ -281,29 +294,31 @@ func (s *Session) notice(n stream.Notice) {
 	}
 }
 
+// clientLeft ends the session of a client that wants the stream no more, or cannot be reached. It reports true: nothing
+// is left to do.
 func (s *Session) clientLeft(e ClientLeft) bool {
 	how, words := "the client is gone", "client gone"
 	if e.Cancelled {
 		how, words = "cancelled by the client", "stream cancelled by the client"
 	}
-	s.left(e.Err, how, words)
+	s.cancelled(e.Err, how, words)
 	s.over = true
 	return true
 }
 
-// left ends the session of a client that has left, since its stream or its connection ended in cause. Whoever said no goodbye is lost, whatever the words
-// say.
-func (s *Session) left(cause error, how, words string) {
+// cancelled ends the session of a client that has gone, since its stream or its connection ended in cause. A client
+// that said no goodbye is called lost, whatever the words say.
+func (s *Session) cancelled(cause error, how, words string) {
 	if wire.LostPeer(cause) {
 		how, words = "client lost", "stream ends: client lost"
 	}
-	if words != "" {
+	if s.end(Cancelled, how) && words != "" {
 		s.log.Info(words, zap.Uint64("sequence", s.record.Len()), zap.NamedError("reason", cause))
 	}
-	s.end(Cancelled, how)
 }
 
-// ended ends the stream, if the worker ended it where the log ends.
+// ended acts on the worker's End. Only if the worker counts as many tokens as the log has, and has the same digest, the
+// stream is complete; a worker that ends it elsewhere has diverged.
 func (s *Session) ended(e attempt.Ended) *ending {
 	a := &s.assignment
 	if a.targets(e.Attempt) {
@@ -311,21 +326,29 @@ func (s *Session) ended(e attempt.Ended) *ending {
 			a.handover.End(migration.TargetLost, "the target ended the stream before it had it")
 			return nil
 		}
-		a.handover.Verified() // there was nothing left to generate
-		a.settle()
-	}
-	if a.present() != e.Attempt {
-		return nil
+		a.handover.Verified() // there was nothing more to generate
+		a.finishHandover()
 	}
 	digest, tokens := s.record.Digest()
-	if a.serving == nil || e.M.GetTokens() != tokens || !digest.Equal(e.M.GetDigest()) {
-		s.log.Error("worker's end differs from the journal", zap.Uint64("tokens", e.M.GetTokens()), zap.Uint64("sequence", tokens))
+	same := e.M.GetTokens() == tokens && digest.Equal(e.M.GetDigest())
+	switch {
+	case a.present() != e.Attempt:
+		if same {
+			a.left = e.M
+		}
+		return nil
+	case a.serving == nil && !s.record.Expects(e.Epoch): // it was lost or broke the protocol; the event that says so is on its way
+		return nil
+	case a.serving == nil || !same:
+		s.log.Error("worker's end differs from the log",
+			zap.Uint64("tokens", e.M.GetTokens()), zap.Uint64("sequence", tokens))
 		return a.lose(link.CauseDiverged, nil)
 	}
 	return &ending{finish: e.M.GetFinishReason()}
 }
 
-// failed acts on a worker's word that it cannot go on, or does not want to begin.
+// failed acts on a worker's word that it cannot go on, or does not begin. A request that no worker can serve ends the
+// stream; anything else costs the stream this worker.
 func (s *Session) failed(e attempt.Failed) *ending {
 	a := &s.assignment
 	if a.targets(e.Attempt) && a.sourceServes() {
@@ -341,7 +364,8 @@ func (s *Session) failed(e attempt.Failed) *ending {
 	} else if e.Code == wire.CodeDiverged {
 		cause = link.CauseDiverged
 	}
-	s.log.Log(level, what, zap.String("worker", e.Link.Worker()), zap.String("code", string(e.Code)), zap.String("reason", e.Message))
+	s.log.Log(level, what,
+		zap.String("worker", e.Link.Worker()), zap.String("code", string(e.Code)), zap.String("reason", e.Message))
 	if e.Code == wire.CodeInvalid {
 		return &ending{err: wire.Errorf(e.Code, "%s", e.Message)}
 	}
@@ -361,12 +385,14 @@ func (s *Session) conclude(e *ending) {
 		}
 		digest, tokens := s.record.Digest()
 		swaps := s.swapped()
-		s.close(&wirepb.Done{FinishReason: wire.Text(e.finish), Tokens: tokens, Swaps: swaps, Digest: digest[:]}, Done, e.finish)
-		s.log.Info("stream done", zap.String("finish_reason", e.finish), zap.Uint64("tokens", tokens), zap.Uint32("swaps", swaps))
+		done := &wirepb.Done{FinishReason: wire.Text(e.finish), Tokens: tokens, Swaps: swaps, Digest: digest[:]}
+		s.close(done, Done, e.finish)
+		s.log.Info("stream done",
+			zap.String("finish_reason", e.finish), zap.Uint64("tokens", tokens), zap.Uint32("swaps", swaps))
 	}
 }
 
-// close ends the stream with its last frame.
+// close ends the stream with its last frame, which the leg still has to deliver. The worker is left at once.
 func (s *Session) close(last wire.Message, state State, reason string) {
 	s.over = true
 	s.record.Close(last)

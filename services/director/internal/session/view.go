@@ -61,19 +61,21 @@ type View struct {
 	link    *link.Link // of the worker that the client was told last
 	swaps   uint32
 	waits   bool              // the client was told that there is no worker
-	swap    *migration.Record // the handover under way, as it entered its state; nil if there is none, or it is a placement
+	swap    *migration.Record // the handover under way, as it entered its state; nil for none, and for a placement
 	state   State             // in which it ended
 	reason  string
 	endedAt time.Time
 }
 
-// end says how the session ended; the first word counts.
-func (v *View) end(state State, reason string) {
+// end says how the session ended. The first word counts; end reports whether this was it.
+func (v *View) end(state State, reason string) (first bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.state == "" {
-		v.state, v.reason, v.endedAt = state, reason, time.Now()
+	if v.state != "" {
+		return false
 	}
+	v.state, v.reason, v.endedAt = state, reason, time.Now()
+	return true
 }
 
 // serve says which worker serves the session now, after a handover of some kind.
@@ -93,7 +95,7 @@ func (v *View) wait() {
 	v.waits = true
 }
 
-// moves shows where a handover stands.
+// moves shows where a handover stands. Placements are not shown: nothing moves.
 func (v *View) moves(h *handover.Handover) {
 	var shown *migration.Record
 	if h.Kind != migration.Placement && !h.Over() {
@@ -105,21 +107,22 @@ func (v *View) moves(h *handover.Handover) {
 	v.swap = shown
 }
 
-// told returns the label of the worker that the client was told last.
-func (v *View) told() string { return v.log.Status().Worker }
+// announced returns the label of the worker that the client was told last.
+func (v *View) announced() string { return v.log.Status().Worker }
 
+// swapped returns how often the client was told of another worker.
 func (v *View) swapped() uint32 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.swaps
 }
 
-// Snapshot may be called from any goroutine, like all that is exported here.
+// Snapshot returns all of it at one moment. Any goroutine may call it, and the other exported methods of a View.
 func (v *View) Snapshot() Snapshot {
 	log := v.log.Status()
 	snapshot := Snapshot{
-		StreamID: v.who.StreamID, State: v.State(), Worker: log.Worker, Epoch: log.Highest, Sequence: log.Sequence, Sent: log.Taken,
-		Fenced: log.Fenced, Priority: v.priority, Started: v.started,
+		StreamID: v.who.StreamID, State: v.State(), Worker: log.Worker, Epoch: log.Highest,
+		Sequence: log.Sequence, Sent: log.Taken, Fenced: log.Fenced, Priority: v.priority, Started: v.started,
 	}
 	if log.Epoch != 0 {
 		snapshot.Epoch = log.Epoch

@@ -17,7 +17,7 @@ type cadence struct {
 	known     bool
 	fresh     bool // the next token is the first of its attempt: it says nothing about the rhythm
 
-	at       time.Time     // wall clock at the last token
+	at       time.Time     // wall clock at the last token, or when a worker that had sent all that it might was allowed more, or left
 	interval time.Duration // usual one, by the wall clock
 }
 
@@ -26,6 +26,9 @@ func (c *cadence) restart(now time.Duration) { c.last, c.fresh = now, true }
 
 // allow says that the worker could not have sent anything until now.
 func (c *cadence) allow(now time.Duration) { c.last = max(c.last, now) }
+
+// starved says by the wall clock that the worker had sent all that it might until now.
+func (c *cadence) starved(at time.Time) { c.at = at }
 
 // token takes note of a token that came now, by both clocks.
 func (c *cadence) token(now time.Duration, at time.Time) {
@@ -51,7 +54,7 @@ func (c *cadence) timeout(t Timeouts) time.Duration {
 	return max(t.TokenMin, time.Duration(t.Factor*float64(c.mean+c.dev)))
 }
 
-// gap returns how long no token has come, beyond the usual interval, by the wall clock; 0 before the first token.
+// gap returns how long no token has come, beyond the usual interval, though one might have come; by the wall clock. It is 0 before the first token.
 func (c *cadence) gap(now time.Time) time.Duration {
 	if c.at.IsZero() {
 		return 0

@@ -136,7 +136,12 @@ func (l *Log) Fence() {
 	l.fence()
 }
 
-func (l *Log) fence() { l.epoch, l.pending, l.waiting, l.begun, l.awaited = 0, 0, nil, false, false }
+func (l *Log) fence() {
+	if l.epoch != 0 && l.journal.tokens >= l.granted {
+		l.cadence.starved(time.Now())
+	}
+	l.epoch, l.pending, l.waiting, l.begun, l.awaited = 0, 0, nil, false, false
+}
 
 // Expect fences the log, and opens it for the tokens of an epoch, which are verified before they count. It returns the highest sequence that the
 // worker may send.
@@ -162,6 +167,13 @@ func (l *Log) Cut(from, epoch uint64) (credit, cut uint64, ok bool) {
 		return 0, 0, false
 	}
 	return l.expect(epoch), l.journal.tokens, true
+}
+
+// Expects reports whether the log is open for the tokens of an epoch that is being verified.
+func (l *Log) Expects(epoch uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return epoch != 0 && l.pending == epoch
 }
 
 // Waits reports whether a token of the pending epoch waits.
@@ -230,6 +242,9 @@ func (l *Log) Credit(epoch uint64) (sequence uint64, ok bool) {
 	window := uint64(l.cfg.Window)
 	if epoch == 0 || l.epoch != epoch || l.taken+window < l.granted+(window+1)/2 {
 		return 0, false
+	}
+	if l.journal.tokens >= l.granted {
+		l.cadence.starved(time.Now())
 	}
 	l.granted = l.taken + window
 	l.cadence.allow(l.clock.Now())

@@ -290,6 +290,50 @@ func TestCadence(t *testing.T) {
 	})
 }
 
+// TestGapOfStalledClient has a client that lets its worker wait: that is no part of the rhythm, nor of the gap at a handover.
+func TestGapOfStalledClient(t *testing.T) {
+	for name, reads := range map[string]bool{"reads on": true, "reads nothing": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				clock := &clock.StallProof{}
+				go clock.Run(t.Context(), func() {}) //nolint:errcheck // it ends with the bubble
+				r := &record{Log: stream.New(stream.Config{MaxBytes: 1000, MaxTokens: 1000, Window: 8}, clock, func(stream.Notice) {})}
+				token := func(epoch uint64) {
+					time.Sleep(100 * time.Millisecond)
+					r.Append(made(epoch, r.Len()+1), time.Now())
+				}
+				r.serve(1)
+				for range 30 {
+					token(1)
+					r.read(t)
+					r.Credit(1)
+				}
+				for !r.Exhausted() {
+					token(1)
+				}
+				for range 600 { // a minute, in which the owner looks at the time
+					time.Sleep(100 * time.Millisecond)
+					r.Silence(stream.Timeouts{}, 1)
+				}
+				want := time.Duration(0)
+				if reads {
+					r.read(t)
+					r.Credit(1)
+					token(1)
+					want = 200 * time.Millisecond
+					time.Sleep(want)
+				}
+				r.Expect(2)
+				r.Begun(2)
+				token(2)
+				if gap, _ := r.Serve(2, "b", &wirepb.Swapped{}); gap < want || gap > want+2*100*time.Millisecond {
+					t.Errorf("the gap is %v, want about %v", gap, want)
+				}
+			})
+		})
+	}
+}
+
 // FuzzLog appends tokens of all lengths, and reads them in pieces; what was appended has to come out, whatever way it is asked for.
 func FuzzLog(f *testing.F) {
 	f.Add(uint64(1), uint16(10), uint16(100))

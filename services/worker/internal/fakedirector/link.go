@@ -45,7 +45,7 @@ func Hello() *wirepb.LinkHello {
 // DialAs opens a QUIC connection to the worker at addr with the certificate of a role.
 func (w *World) DialAs(t *testing.T, role identity.Role, from quicnet.Network, addr string) (*quicnet.Conn, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), eventTimeout)
 	defer cancel()
 	tlsConf := identity.ClientTLS(w.TLS[role], wire.ALPNLink, identity.Worker)
 	return quicnet.Dial(ctx, from, addr, tlsConf, quicnet.LinkConfig(100*time.Millisecond))
@@ -164,7 +164,7 @@ func (l *Link) SendRaw(t *testing.T, b []byte) {
 // Next returns what the worker sent next, which has to be an E.
 func Next[E any](t *testing.T, l *Link) E {
 	t.Helper()
-	timeout := time.NewTimer(patience)
+	timeout := time.NewTimer(eventTimeout)
 	defer timeout.Stop()
 	var want E
 	select {
@@ -180,17 +180,17 @@ func Next[E any](t *testing.T, l *Link) E {
 	return want
 }
 
-// Rest returns what the worker sends within d.
-func (l *Link) Rest(d time.Duration) []any {
+// Remaining returns what the worker sends within d.
+func (l *Link) Remaining(d time.Duration) []any {
 	timeout := time.NewTimer(d)
 	defer timeout.Stop()
-	var rest []any
+	var remaining []any
 	for {
 		select {
 		case event := <-l.events:
-			rest = append(rest, event)
+			remaining = append(remaining, event)
 		case <-timeout.C:
-			return rest
+			return remaining
 		}
 	}
 }
@@ -198,7 +198,7 @@ func (l *Link) Rest(d time.Duration) []any {
 // Ended waits until the worker has ended the control stream, its last word.
 func (l *Link) Ended(t *testing.T) {
 	t.Helper()
-	timeout := time.NewTimer(patience)
+	timeout := time.NewTimer(eventTimeout)
 	defer timeout.Stop()
 	select {
 	case <-l.ended:
@@ -210,7 +210,7 @@ func (l *Link) Ended(t *testing.T) {
 // Lost waits until the worker has closed the connection, and returns how.
 func (l *Link) Lost(t *testing.T) *quic.ApplicationError {
 	t.Helper()
-	timeout := time.NewTimer(patience)
+	timeout := time.NewTimer(eventTimeout)
 	defer timeout.Stop()
 	select {
 	case <-l.Conn.Context().Done():

@@ -46,7 +46,7 @@ func (w *World) ListenAs(t *testing.T, host quicnet.Network, instance string) *M
 	t.Helper()
 	tlsConf := identity.ServerTLS(w.TLS[identity.Director], []string{wire.ALPNMgmt},
 		map[string][]identity.Role{wire.ALPNMgmt: {identity.Worker}})
-	l, err := quicnet.Listen(host, ":61001", tlsConf, quicnet.MgmtConfig(patience))
+	l, err := quicnet.Listen(host, ":61001", tlsConf, quicnet.MgmtConfig(eventTimeout))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,10 +59,10 @@ func (w *World) ListenAs(t *testing.T, host quicnet.Network, instance string) *M
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	m.stop = stop
-	face := mgmt.Face{Health: func() *wirepb.HealthReply { return &wirepb.HealthReply{Name: "director-1", Instance: instance} }, Stream: m.serve}
+	server := mgmt.Server{Health: func() *wirepb.HealthReply { return &wirepb.HealthReply{Name: "director-1", Instance: instance} }, Stream: m.serve}
 	go func() {
 		defer close(m.served)
-		if err := face.Serve(ctx, l); err != nil && !m.dead.Load() {
+		if err := server.Serve(ctx, l); err != nil && !m.dead.Load() {
 			t.Errorf("the director's MGMT port: %v", err)
 		}
 	}()

@@ -9,8 +9,8 @@ import (
 	"github.com/connswap/connswap/shared/simtest"
 )
 
-// patience is how long, in the bubble's time, a test waits for what has to come.
-const patience = 30 * time.Second
+// eventTimeout is how long, in the bubble's time, a test waits for what has to come.
+const eventTimeout = 30 * time.Second
 
 // World is a simulated network and the certificates of everyone on it.
 type World struct {

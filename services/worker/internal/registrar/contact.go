@@ -79,11 +79,11 @@ func (c *contact) wake(instance string) {
 
 func (c *contact) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		taken, err := c.keepRegistered(ctx)
+		claimed, err := c.keepRegistered(ctx)
 		switch {
 		case ctx.Err() != nil:
-		case taken != nil:
-			c.standBy(ctx, taken)
+		case claimed != nil:
+			c.standBy(ctx, claimed)
 		case errors.Is(err, errOther):
 			c.backOff(ctx) // the other one is faster
 		default:
@@ -94,17 +94,17 @@ func (c *contact) run(ctx context.Context) {
 }
 
 // standBy waits while the contact at another address has the registration at this one's director.
-func (c *contact) standBy(ctx context.Context, taken *place) {
+func (c *contact) standBy(ctx context.Context, claimed *place) {
 	c.complaints = nil
 	c.backoff.Reset()
 	timer := time.NewTimer(askAgain)
 	defer timer.Stop()
 	select {
-	case <-taken.freed:
+	case <-claimed.freed:
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	c.registrar.places.stopWaiting(taken)
+	c.registrar.places.stopWaiting(claimed)
 }
 
 // backOff waits before the next attempt.
@@ -146,7 +146,7 @@ func reasonOf(err error) string {
 
 // keepRegistered registers and sends heartbeats until that fails or ctx ends. If another contact has the place at this director,
 // keepRegistered registers nowhere and returns that place.
-func (c *contact) keepRegistered(ctx context.Context) (taken *place, err error) {
+func (c *contact) keepRegistered(ctx context.Context) (claimed *place, err error) {
 	cfg, deps := c.registrar.cfg, c.registrar.deps
 	dialling, cancel := context.WithTimeoutCause(ctx, cfg.Timeout, errors.New("no answer"))
 	defer cancel()
@@ -169,7 +169,7 @@ func (c *contact) keepRegistered(ctx context.Context) (taken *place, err error) 
 	if err != nil {
 		return nil, fmt.Errorf("asking who it is: %w", err)
 	}
-	at, mine := c.registrar.places.take(director)
+	at, mine := c.registrar.places.claim(director)
 	if !mine {
 		return at, nil
 	}

@@ -19,8 +19,8 @@ type places struct {
 	of map[string]*place // by instance of the director, or address; an entry lasts as long as a contact holds it
 }
 
-// take returns the place at a process of a director, and whether the caller holds it now. If not, somebody else does.
-func (p *places) take(director string) (at *place, mine bool) {
+// claim returns the place at a process of a director, and whether the caller holds it now. If not, somebody else does.
+func (p *places) claim(director string) (at *place, mine bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if at := p.of[director]; at != nil {

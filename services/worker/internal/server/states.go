@@ -21,19 +21,19 @@ import (
 )
 
 const (
-	// capturesAtOnce bounds the copies of engines' states that are being compressed, holdsAtOnce the checkpoints of
-	// others that are being pulled: fewer than can be, so that states for this worker's own streams come through.
-	capturesAtOnce, holdsAtOnce = 2, 2
-	// turnTimeout is how long a copy waits for an engine that is in the middle of a token.
-	turnTimeout = 5 * time.Second
+	// maxCaptures bounds the copies of engines' states that are being compressed, maxHolds the checkpoints of others that
+	// are being pulled: fewer than a Puller pulls at once, so that states for this worker's own streams come through.
+	maxCaptures, maxHolds = 2, 2
+	// captureTimeout is how long a copy waits for an engine that is in the middle of a token.
+	captureTimeout = 5 * time.Second
 	// pullTimeout bounds what a director that never gives up can cost.
 	pullTimeout = 10 * time.Minute
-	// longestKeep is how long a snapshot is kept that nobody pulls, and a peer's checkpoint that nobody renews or
+	// retention is how long a snapshot is kept that nobody pulls, and a peer's checkpoint that nobody renews or
 	// discards: its director is gone.
-	longestKeep = 10 * time.Minute
+	retention = 10 * time.Minute
 )
 
-var errBusy = wire.Errorf(wire.CodeUnavailable, "the engine is in the middle of a token, and has been for %v", turnTimeout)
+var errBusy = wire.Errorf(wire.CodeUnavailable, "the engine is in the middle of a token, and has been for %v", captureTimeout)
 
 // StatesConfig bounds what a worker does with engines' states.
 type StatesConfig struct {
@@ -51,15 +51,15 @@ type States struct {
 	puller    *transfer.Puller
 	sender    *transfer.Server
 	tokens    *token.Holder
-	capturing chan struct{} // full while capturesAtOnce states are copied and compressed
-	holding   chan struct{} // full while holdsAtOnce checkpoints are pulled
+	capturing chan struct{} // full while maxCaptures states are copied and compressed
+	holding   chan struct{} // full while maxHolds checkpoints are pulled
 }
 
 // NewStates returns an empty States. Close gives back what it holds.
 func NewStates(cfg StatesConfig, nw quicnet.Network, source identity.Source, log *zap.Logger) *States {
 	s := &States{
 		cfg: cfg, store: transfer.NewStore(cfg.MaxSnapshots), tokens: token.NewHolder(),
-		capturing: make(chan struct{}, capturesAtOnce), holding: make(chan struct{}, holdsAtOnce),
+		capturing: make(chan struct{}, maxCaptures), holding: make(chan struct{}, maxHolds),
 	}
 	s.puller = transfer.NewPuller(transfer.PullerConfig{
 		Network: nw, Name: cfg.Label, MaxState: cfg.MaxState, Log: log,
@@ -84,7 +84,7 @@ func (s *States) Serve(ctx context.Context, stream mgmt.Stream, ask *wirepb.Pull
 	return s.sender.Serve(ctx, stream, ask)
 }
 
-// Close gives back what is held.
+// Close drops all snapshots and checkpoints, and closes the connections to other nodes.
 func (s *States) Close() {
 	s.puller.Close()
 	s.store.Close()
@@ -96,29 +96,29 @@ func (s *States) forget(director string) { s.store.DropDirector(director) }
 // Tokens returns the counts of this moment.
 func (s *States) Tokens() token.Counts { return s.tokens.Counts() }
 
-// Held is how many bytes of snapshots and checkpoints there are.
-func (s *States) Held() int { return s.store.Held() }
+// Bytes is how many bytes of snapshots and checkpoints there are.
+func (s *States) Bytes() int { return s.store.Bytes() }
 
 // get returns the snapshot that a director tells of: from here if this worker keeps it, or else from where it is.
 func (s *States) get(ctx context.Context, l *link, m *wirepb.Fetch) (*transfer.Snapshot, error) {
-	if kept, ok := s.store.Get(l.key(m.GetSession(), true)); ok && kept.Sequence() == m.GetSequence() {
-		return kept, nil
+	if stored, ok := s.store.Get(l.key(m.GetSession(), true)); ok && stored.Sequence() == m.GetSequence() {
+		return stored, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience(m))
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout(m))
 	defer cancel()
 	from := identity.Worker
 	if m.GetAtDirector() {
 		from = identity.Director
 	}
 	snapshot, err := s.puller.Pull(ctx, from, m)
-	if told := new(wire.Error); err != nil && !errors.As(err, &told) { // nobody answers
+	if refusal := new(wire.Error); err != nil && !errors.As(err, &refusal) { // nobody answers
 		err = wire.Errorf(wire.CodeStateGone, "%v", err)
 	}
 	return snapshot, err
 }
 
-// patience is how long a director wants a state to be tried for.
-func patience(m *wirepb.Fetch) time.Duration {
+// fetchTimeout is how long a director wants a state to be tried for.
+func fetchTimeout(m *wirepb.Fetch) time.Duration {
 	return min(pullTimeout, time.Duration(min(m.GetTimeoutMs(), uint64(pullTimeout.Milliseconds())))*time.Millisecond)
 }
 
@@ -126,7 +126,7 @@ func (l *link) key(session uint64, checkpoint bool) transfer.Key {
 	return transfer.Key{Director: l.instance, Session: session, Checkpoint: checkpoint}
 }
 
-// pullToHold pulls a checkpoint when it is its turn.
+// pullToHold pulls a checkpoint, once less than maxHolds others are being pulled.
 func (s *States) pullToHold(ctx context.Context, from *wirepb.Fetch) (*transfer.Snapshot, error) {
 	select {
 	case s.holding <- struct{}{}:
@@ -265,7 +265,7 @@ func (a *attempt) copyState(ctx context.Context, number uint64) (sequence uint64
 	if c == nil {
 		return 0, nil, wire.Errorf(wire.CodeUnavailable, "there is no state yet, or none at all")
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, turnTimeout, errBusy)
+	ctx, cancel := context.WithTimeoutCause(ctx, captureTimeout, errBusy)
 	defer cancel()
 	select {
 	case a.turn <- struct{}{}:
@@ -296,22 +296,22 @@ func (a *attempt) offer(m *wirepb.Capture, snapshot *transfer.Snapshot) error {
 	if a.over || m.GetCapture() < a.captures {
 		return wire.Errorf(wire.CodeStaleEpoch, "a newer snapshot was asked for, or none is needed any more")
 	}
-	keep := longestKeep
-	if ms := m.GetKeepMs(); 0 < ms && ms < uint64(keep.Milliseconds()) {
-		keep = time.Duration(ms) * time.Millisecond
+	ttl := retention
+	if ms := m.GetKeepMs(); 0 < ms && ms < uint64(ttl.Milliseconds()) {
+		ttl = time.Duration(ms) * time.Millisecond
 	}
-	return a.link.server.deps.States.store.Put(a.link.key(a.session, false), snapshot, keep)
+	return a.link.server.deps.States.store.Put(a.link.key(a.session, false), snapshot, ttl)
 }
 
 // hold keeps another worker's checkpoint.
 func (l *link) hold(ctx context.Context, m *wirepb.Hold) {
 	states, from := l.server.deps.States, m.GetFrom()
 	answer := &wirepb.Held{Session: from.GetSession(), SourceEpoch: m.GetSourceEpoch()}
-	pulling, cancel := context.WithTimeout(ctx, patience(from))
+	pulling, cancel := context.WithTimeout(ctx, fetchTimeout(from))
 	defer cancel()
 	snapshot, err := states.pullToHold(pulling, from)
 	if err == nil {
-		err = states.store.Put(l.key(from.GetSession(), true), snapshot, longestKeep)
+		err = states.store.Put(l.key(from.GetSession(), true), snapshot, retention)
 	}
 	if err != nil {
 		answer.Code, answer.Message = inWords(err, wire.CodeStateGone)

@@ -13,7 +13,7 @@ func TestPatience(t *testing.T) {
 		0: 0, 1: time.Millisecond, 60_000: time.Minute, 600_000: pullTimeout, 600_001: pullTimeout,
 		1<<63/1_000_000 + 1: pullTimeout, 1<<64 - 1: pullTimeout,
 	} {
-		if got := patience(&wirepb.Fetch{TimeoutMs: ms}); got != want {
+		if got := fetchTimeout(&wirepb.Fetch{TimeoutMs: ms}); got != want {
 			t.Errorf("%d ms: %v, want %v", ms, got, want)
 		}
 	}

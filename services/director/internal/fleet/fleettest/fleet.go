@@ -12,6 +12,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/link/linktest"
+	"github.com/connswap/connswap/shared/identity"
 )
 
 // Fleet is a fleet whose workers are scripted. Close it.
@@ -61,7 +62,7 @@ type Fake struct {
 // Connect registers a worker, waits until its link is up, and returns it. Without an instance of its own it gets one.
 func (f *Fleet) Connect(peer link.Peer) (*Fake, error) {
 	if peer.Instance == "" {
-		peer.Instance = link.NewID()
+		peer.Instance = identity.NewID()
 	}
 	w := &Fake{Fake: linktest.NewFake(peer)}
 	f.mu.Lock()
@@ -80,5 +81,5 @@ func (f *Fleet) Connect(peer link.Peer) (*Fake, error) {
 func (w *Fake) Lose(cause link.Cause) {
 	w.registration.Close()
 	w.Link.Lose(link.Lost(cause, nil))
-	<-w.registration.Left()
+	<-w.registration.Done()
 }

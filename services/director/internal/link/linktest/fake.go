@@ -80,8 +80,8 @@ func (w *Fake) Hello() *wirepb.LinkHello {
 	return w.hello
 }
 
-// Received returns what was sent on the control stream since the last call, in order, but for Rhythm. The error is that of a malformed
-// frame.
+// Received returns what was sent on the control stream since the last call, in order, but for Rhythm. The error is that
+// of a malformed frame.
 func (w *Fake) Received() ([]wire.Message, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -135,8 +135,8 @@ func (w *Fake) Progress(m *wirepb.Progress) error {
 	return nil
 }
 
-// Say says frames on a token stream, which arrive at once, and returns when the director has acted on them. The error is
-// as for Report.
+// Say says frames on a token stream, which arrive at once, and returns when the director has acted on them. The error
+// is as for Report.
 func (w *Fake) Say(frames []byte) error { return w.say(w.tokens, frames) }
 
 func (w *Fake) say(s *stream, b []byte) error {

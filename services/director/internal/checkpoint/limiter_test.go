@@ -10,10 +10,10 @@ import (
 	"github.com/connswap/connswap/services/director/internal/checkpoint"
 )
 
-// queue are turns that were asked for, by number.
+// queue are slots that were asked for, by number.
 type queue struct {
-	turns *checkpoint.Turns
-	asked []*checkpoint.Turn
+	limiter *checkpoint.Limiter
+	asked   []*checkpoint.Slot
 
 	mu   sync.Mutex
 	came []int
@@ -22,7 +22,7 @@ type queue struct {
 func (q *queue) ask(n int) {
 	for range n {
 		number := len(q.asked)
-		q.asked = append(q.asked, q.turns.Ask("a", func(*checkpoint.Turn) {
+		q.asked = append(q.asked, q.limiter.Ask("a", func(*checkpoint.Slot) {
 			q.mu.Lock()
 			defer q.mu.Unlock()
 			q.came = append(q.came, number)
@@ -44,14 +44,14 @@ func (q *queue) require(t *testing.T, want ...int) {
 
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := &queue{turns: checkpoint.NewTurns()}
+		q := &queue{limiter: checkpoint.NewLimiter()}
 		q.ask(checkpoint.AtOnce + 4)
 		q.require(t, 0, 1, 2, 3)
-		if c := q.turns.Counts(); c.Waiting != 4 {
+		if c := q.limiter.Counts(); c.Waiting != 4 {
 			t.Errorf("%d wait", c.Waiting)
 		}
 		elsewhere := false
-		q.turns.Ask("b", func(*checkpoint.Turn) { elsewhere = true }).End()
+		q.limiter.Ask("b", func(*checkpoint.Slot) { elsewhere = true }).End()
 		if !elsewhere {
 			t.Error("one worker's sessions wait for those of another")
 		}
@@ -59,7 +59,7 @@ func TestTurns(t *testing.T) {
 		q.require(t)
 		q.asked[4].End() // it does not want it any more
 		q.asked[1].End()
-		time.Sleep(checkpoint.RestFactor*time.Second - 1)
+		time.Sleep(checkpoint.CooldownFactor*time.Second - 1)
 		q.require(t)
 		time.Sleep(time.Nanosecond)
 		q.require(t, 5)
@@ -69,19 +69,19 @@ func TestTurns(t *testing.T) {
 		q.require(t, 6)
 		time.Sleep(time.Hour)
 		q.asked[6].End()
-		time.Sleep(checkpoint.LongestRest - 1)
+		time.Sleep(checkpoint.MaxCooldown - 1)
 		q.require(t)
 		time.Sleep(time.Nanosecond)
 		q.require(t, 7)
 		q.ask(1)
 		q.require(t) // 0, 2, 3 and 7 have them
-		for _, turn := range q.asked {
-			turn.End()
+		for _, slot := range q.asked {
+			slot.End()
 		}
-		time.Sleep(checkpoint.LongestRest)
+		time.Sleep(checkpoint.MaxCooldown)
 		q.require(t, 8) // 7 took no time
-		if c := q.turns.Counts(); c.Waiting != 0 || q.turns.Workers() != 0 {
-			t.Errorf("left over: %+v, %d workers", c, q.turns.Workers())
+		if c := q.limiter.Counts(); c.Waiting != 0 || q.limiter.Workers() != 0 {
+			t.Errorf("left over: %+v, %d workers", c, q.limiter.Workers())
 		}
 	})
 }

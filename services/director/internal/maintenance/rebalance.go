@@ -1,4 +1,4 @@
-package swap
+package maintenance
 
 import (
 	"context"
@@ -14,18 +14,18 @@ import (
 	"github.com/connswap/connswap/shared/wire"
 )
 
-// hopeless is how many swaps of a rebalancing may fail, beyond those that succeed, before it is given up.
-const hopeless = 10
+// maxFailures is how many swaps of a rebalancing may fail, beyond those that succeed, before it is given up.
+const maxFailures = 10
 
-var errHopeless = errors.New("too many swaps failed")
+var errTooManyFailures = errors.New("too many swaps failed")
 
-// Rebalance moves sessions from the fullest worker to the emptiest until no move would make them more even: measured
-// in sessions by capacity, among workers with the same engine. The pace is bounded. progress must not block.
+// Rebalance moves sessions from the fullest worker to the emptiest until no move would make them more even: measured in
+// sessions by capacity, among workers with the same engine. It begins Config.SwapsPerSecond. progress must not block.
 func (s *Service) Rebalance(ctx context.Context, progress func(Moves)) (Moves, error) {
 	s.log.Info("rebalancing")
 	m := s.newMover("rebalance", s.cfg.Confirm)
-	pace := time.NewTicker(time.Second / time.Duration(s.cfg.Pace))
-	defer pace.Stop()
+	ticker := time.NewTicker(time.Second / time.Duration(s.cfg.SwapsPerSecond))
+	defer ticker.Stop()
 	going := map[*session.Session]string{} // where each swap under way leads
 	for {
 		from, to, distance := s.uneven(going)
@@ -40,15 +40,15 @@ func (s *Service) Rebalance(ctx context.Context, progress func(Moves)) (Moves, e
 			m.giveUp(context.Cause(ctx))
 			return m.moves, wire.Errorf(wire.CodeCancelled, "%v", context.Cause(ctx))
 		case o := <-m.done:
-			m.note(o)
+			m.account(o)
 			if _, moving := m.under[o.session]; !moving {
 				delete(going, o.session)
 			}
-			if m.moves.Failed > m.moves.Moved+hopeless {
-				m.giveUp(errHopeless)
+			if m.moves.Failed > m.moves.Moved+maxFailures {
+				m.giveUp(errTooManyFailures)
 				return m.moves, wire.Errorf(wire.CodeConflict, "%d swaps failed; the last: %s", m.moves.Failed, m.last)
 			}
-		case <-pace.C:
+		case <-ticker.C:
 			if one := s.candidate(from, m); one != nil && m.start(one, to) {
 				going[one] = to
 			}
@@ -56,7 +56,7 @@ func (s *Service) Rebalance(ctx context.Context, progress func(Moves)) (Moves, e
 	}
 }
 
-// candidate returns the first session of a worker that can be moved.
+// candidate returns the first session of a worker that can be moved; nil if there is none now.
 func (s *Service) candidate(label string, m *mover) *session.Session {
 	for _, one := range s.on(label, "") {
 		if m.ready(one) && one.Worker() == label {

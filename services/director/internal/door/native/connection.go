@@ -1,9 +1,7 @@
-package server
+package native
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -16,19 +14,22 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/session"
 	streamlog "github.com/connswap/connswap/services/director/internal/stream"
+	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 const (
-	// patience is how long a client may take to say what it wants, on a new connection or stream.
-	patience = 10 * time.Second
-	// farewell is how long a client that is turned away has to read why.
-	farewell = time.Second
+	// requestTimeout is how long a client may take to say what it wants, on a new connection or stream.
+	requestTimeout = 10 * time.Second
+	// refusalTimeout is how long a client that is turned away has to read why.
+	refusalTimeout = time.Second
 )
 
-// connection is one client's.
+// connection is one client's QUIC connection, from its hello to its end. Its id is drawn when the client greets, and
+// stays for the connection's life, across all workers. The goroutine of serve owns it; those of its streams read what
+// greet has set before the first of them was accepted.
 type connection struct {
 	server *Server
 	conn   *quic.Conn
@@ -36,12 +37,13 @@ type connection struct {
 	since  time.Time
 	watch  *quicnet.Watch // of the client, while it has streams
 
-	mu     sync.Mutex
-	id     string // conn-…; empty until the client has greeted
-	client string
+	mu     sync.Mutex // for snapshot, which may come before the hello
+	id     string     // conn-…; empty until the client has greeted
+	client string     // the name of the client's program, as it says itself
 }
 
-// serve greets the client and serves its streams until the connection or ctx ends.
+// serve greets the client and serves its streams until the connection or ctx ends. It returns when the last stream has
+// ended.
 func (c *connection) serve(ctx context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer context.AfterFunc(c.conn.Context(), func() { cancel(context.Cause(c.conn.Context())) })()
@@ -93,14 +95,14 @@ func closing(ctx context.Context, err error) (quic.ApplicationErrorCode, string)
 	case errors.As(err, &refusal):
 		return wire.QUICRefused, wire.Text(refusal.Error())
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return wire.QUICProtocol, fmt.Sprintf("%s: no hello within %v", wire.CodeProtocol, patience)
+		return wire.QUICProtocol, fmt.Sprintf("%s: no hello within %v", wire.CodeProtocol, requestTimeout)
 	}
 	return wire.QUICProtocol, wire.Text(fmt.Sprintf("%s: %v", wire.CodeProtocol, err))
 }
 
 // greet exchanges the hellos on the client's first stream and gives the connection its id.
 func (c *connection) greet(ctx context.Context) error {
-	accepting, cancel := context.WithTimeout(ctx, patience)
+	accepting, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	stream, err := c.conn.AcceptStream(accepting)
 	if err != nil {
@@ -120,10 +122,8 @@ func (c *connection) greet(ctx context.Context) error {
 		turnAway(ctx, stream, err)
 		return err
 	}
-	id := make([]byte, 8)
-	_, _ = rand.Read(id) // never fails (crypto/rand)
 	c.mu.Lock()
-	c.id, c.client = "conn-"+hex.EncodeToString(id), wire.Text(hello.GetClient())
+	c.id, c.client = "conn-"+identity.NewID(), wire.Text(hello.GetClient())
 	c.mu.Unlock()
 	welcome := &wirepb.Welcome{Version: wire.Version, ConnectionId: c.id, DirectorId: c.server.cfg.DirectorID}
 	if _, err = stream.Write(wire.Append(nil, welcome)); err != nil {
@@ -146,18 +146,19 @@ func turnAway(ctx context.Context, stream *quic.Stream, refusal *wire.Error) {
 		return
 	}
 	_ = stream.Close() // fails only where the connection has
-	ctx, cancel := context.WithTimeout(ctx, farewell)
+	ctx, cancel := context.WithTimeout(ctx, refusalTimeout)
 	defer cancel()
 	<-ctx.Done()
 }
 
-// serveStream reads the request and runs a session for it.
+// serveStream reads the request and runs a session for it, on this goroutine. Reading the request ends with the
+// connection; afterwards the session's leg is the only one to touch the stream.
 func (c *connection) serveStream(ctx context.Context, stream *quic.Stream) {
-	if !c.server.begin() {
+	if !c.server.streams.acquire() {
 		c.refuse(stream, wire.Errorf(wire.CodeLimit, "the director serves as many streams as it may, %d", c.server.cfg.MaxSessions))
 		return
 	}
-	defer c.server.end()
+	defer c.server.streams.release()
 	defer c.watch.Begin()()
 	stop := unblock(ctx, stream)
 	request, err := c.readRequest(stream)
@@ -194,7 +195,7 @@ func (c *connection) refuse(stream *quic.Stream, refusal *wire.Error) {
 
 // readRequest reads and checks what the client wants. What it leaves open is filled in.
 func (c *connection) readRequest(stream *quic.Stream) (*wirepb.Request, error) {
-	if err := stream.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := stream.SetReadDeadline(time.Now().Add(requestTimeout)); err != nil {
 		return nil, err
 	}
 	cfg := c.server.cfg
@@ -225,10 +226,12 @@ func (c *connection) readRequest(stream *quic.Stream) (*wirepb.Request, error) {
 	return request, nil
 }
 
+// tooLong refuses a prompt.
 func tooLong(most int) error {
 	return wire.Errorf(wire.CodeLimit, "the prompt is longer than the %d bytes that this director allows", most)
 }
 
+// snapshot returns the connection as it is now; false before the client's hello.
 func (c *connection) snapshot() (Snapshot, bool) {
 	proof, err := quicnet.ReadProof(c.conn)
 	if err != nil {

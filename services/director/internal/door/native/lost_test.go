@@ -1,4 +1,4 @@
-package server
+package native
 
 import (
 	"testing"
@@ -24,13 +24,13 @@ func TestLostClientGivesItsPlacesBack(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		client.Rejoin()
 		time.Sleep(time.Minute)
-		if n := w.server.streams.Load(); n != maxStreams {
+		if n := w.server.streams.taken.Load(); n != maxStreams {
 			t.Fatalf("%d streams, want %d", n, maxStreams)
 		}
 
 		client.Crash()
 		time.Sleep(idle * 9 / 8)
-		if n := w.server.streams.Load(); n != 0 {
+		if n := w.server.streams.taken.Load(); n != 0 {
 			t.Errorf("%d places are still taken", n)
 		}
 		for _, s := range w.server.sessions.List() {

@@ -1,6 +1,6 @@
-// Package server serves clients on the director's USER port: their connections, and a session for each of their
-// streams.
-package server
+// Package native is the door for clients that speak connswap over QUIC, on the director's USER port: it keeps their
+// connections, and creates a session for each of their streams.
+package native
 
 import (
 	"cmp"
@@ -18,7 +18,7 @@ import (
 	"github.com/connswap/connswap/shared/wire"
 )
 
-// Config bounds what clients may ask for.
+// Config bounds what clients may ask for. What goes beyond is refused, with CodeLimit.
 type Config struct {
 	DirectorID     string
 	MaxConnections int
@@ -28,15 +28,16 @@ type Config struct {
 	ClientIdle     time.Duration // without a packet, while there are streams, after which a client is lost; 0 for never
 }
 
-// Server is safe for concurrent use.
+// Server has the connections of all native clients. Serve owns the goroutines: one for each connection, and one for
+// each stream; when it returns, none of them runs any more. All methods may be called from any goroutine.
 type Server struct {
 	cfg      Config
 	sessions *session.Manager
 	clock    *clock.StallProof
 	log      *zap.Logger
 
-	connections atomic.Uint64
-	streams     atomic.Int64 // being served, from their first byte on
+	connections atomic.Uint64 // accepted so far: the newest one's number
+	streams     quota
 
 	mu    sync.Mutex
 	conns map[*connection]struct{}
@@ -44,7 +45,10 @@ type Server struct {
 
 // New returns a server that serves nobody yet.
 func New(cfg Config, sessions *session.Manager, clock *clock.StallProof, log *zap.Logger) *Server {
-	return &Server{cfg: cfg, sessions: sessions, clock: clock, log: log, conns: map[*connection]struct{}{}}
+	return &Server{
+		cfg: cfg, sessions: sessions, clock: clock, log: log,
+		streams: quota{limit: int64(cfg.MaxSessions)}, conns: map[*connection]struct{}{},
+	}
 }
 
 // Serve accepts clients until ctx ends; then it ends their streams, tells them that the director shuts down, and
@@ -75,6 +79,7 @@ func (s *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
 	}
 }
 
+// admit counts a connection in, unless there are as many as there may be.
 func (s *Server) admit(c *connection) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,24 +90,12 @@ func (s *Server) admit(c *connection) bool {
 	return true
 }
 
+// dismiss forgets a connection that has ended.
 func (s *Server) dismiss(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 }
-
-// begin counts a stream, unless there are as many as there may be. It counts before its request is read: what a
-// stream costs is bounded from its beginning.
-func (s *Server) begin() bool {
-	if s.streams.Add(1) > int64(s.cfg.MaxSessions) {
-		s.streams.Add(-1)
-		return false
-	}
-	return true
-}
-
-// end gives back what begin took.
-func (s *Server) end() { s.streams.Add(-1) }
 
 // Snapshot is a connection as it is shown to people and programs.
 type Snapshot struct {

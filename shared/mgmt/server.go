@@ -1,5 +1,5 @@
-// Package mgmt is the face of the MGMT port: HTTP over TCP for people and probes, and over QUIC the first
-// frame of every stream, which says whether it asks for health or belongs to the role.
+// Package mgmt serves the MGMT port: HTTP over TCP for people and probes, and over QUIC streams whose first frame says
+// whether it asks for health or belongs to the role.
 package mgmt
 
 import (
@@ -19,8 +19,8 @@ import (
 // firstFrameTimeout is how long a peer may take to say what it wants.
 const firstFrameTimeout = 5 * time.Second
 
-// Face answers on the QUIC side of a MGMT port. It is safe for concurrent use.
-type Face struct {
+// Server answers on the QUIC side of a MGMT port. It is safe for concurrent use.
+type Server struct {
 	// Health answers a HealthRequest.
 	Health func() *wirepb.HealthReply
 	// Stream handles a stream that begins with anything else; where Stream is nil that is refused. When it
@@ -39,7 +39,7 @@ type Stream struct {
 
 // Serve answers until ctx ends; then it closes all connections, telling the peers that this is a shutdown,
 // and l. All its goroutines have returned when it does.
-func (f *Face) Serve(ctx context.Context, l *quicnet.Listener) error {
+func (f *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
 	var conns sync.WaitGroup
 	serving, stop := context.WithCancel(ctx)
 	err := f.accept(serving, l, &conns)
@@ -52,7 +52,7 @@ func (f *Face) Serve(ctx context.Context, l *quicnet.Listener) error {
 	return errors.Join(fmt.Errorf("accepting on %s: %w", l.Addr(), err), closed)
 }
 
-func (f *Face) accept(ctx context.Context, l *quicnet.Listener, conns *sync.WaitGroup) error {
+func (f *Server) accept(ctx context.Context, l *quicnet.Listener, conns *sync.WaitGroup) error {
 	for {
 		conn, err := l.Accept(ctx)
 		if err != nil {
@@ -62,7 +62,7 @@ func (f *Face) accept(ctx context.Context, l *quicnet.Listener, conns *sync.Wait
 	}
 }
 
-func (f *Face) serveConn(ctx context.Context, conn *quic.Conn) {
+func (f *Server) serveConn(ctx context.Context, conn *quic.Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer context.AfterFunc(conn.Context(), cancel)()
 	defer context.AfterFunc(ctx, func() {
@@ -80,7 +80,7 @@ func (f *Face) serveConn(ctx context.Context, conn *quic.Conn) {
 	}
 }
 
-func (f *Face) serveStream(ctx context.Context, conn *quic.Conn, stream *quic.Stream) {
+func (f *Server) serveStream(ctx context.Context, conn *quic.Conn, stream *quic.Stream) {
 	s := Stream{Stream: stream, Conn: conn, Reader: wire.NewReaderSize(stream, wire.MaxControl, wire.SmallBuffer)}
 	err := f.handle(ctx, s)
 	stream.CancelRead(wire.StreamOk)
@@ -95,7 +95,7 @@ func (f *Face) serveStream(ctx context.Context, conn *quic.Conn, stream *quic.St
 	_ = stream.Close() // fails only where the stream is gone already
 }
 
-func (f *Face) handle(ctx context.Context, s Stream) error {
+func (f *Server) handle(ctx context.Context, s Stream) error {
 	if err := s.SetReadDeadline(time.Now().Add(firstFrameTimeout)); err != nil {
 		return err
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// serve runs a Face on the host server:61001 in a bubble and calls test with a connection to it.
-func serve(t *testing.T, face mgmt.Face, test func(t *testing.T, client *simtest.Host, conn *quicnet.Conn, src identity.Source)) {
+// serve runs a Server on the host server:61001 in a bubble and calls test with a connection to it.
+func serve(t *testing.T, face mgmt.Server, test func(t *testing.T, client *simtest.Host, conn *quicnet.Conn, src identity.Source)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		sources, err := identity.NewDevelopment(time.Now())
@@ -68,7 +68,7 @@ func say(t *testing.T, conn *quicnet.Conn, b []byte) *wire.Reader {
 }
 
 func TestHealth(t *testing.T) {
-	serve(t, mgmt.Face{Health: health}, func(t *testing.T, client *simtest.Host, conn *quicnet.Conn, src identity.Source) {
+	serve(t, mgmt.Server{Health: health}, func(t *testing.T, client *simtest.Host, conn *quicnet.Conn, src identity.Source) {
 		for range 20 { // streams are given back: there are 8 at once
 			reply, err := wire.ReadMessage[*wirepb.HealthReply](say(t, conn, wire.Append(nil, &wirepb.HealthRequest{})))
 			if err != nil || reply.GetName() != "one" || !reply.GetReady() {
@@ -83,7 +83,7 @@ func TestHealth(t *testing.T) {
 }
 
 func TestHealthOfNobody(t *testing.T) {
-	serve(t, mgmt.Face{Health: health}, func(t *testing.T, client *simtest.Host, _ *quicnet.Conn, src identity.Source) {
+	serve(t, mgmt.Server{Health: health}, func(t *testing.T, client *simtest.Host, _ *quicnet.Conn, src identity.Source) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		for _, addr := range []string{"client:61001", "nowhere:61001"} {
@@ -96,20 +96,20 @@ func TestHealthOfNobody(t *testing.T) {
 
 func TestFirstFrames(t *testing.T) {
 	boom := wire.Errorf(wire.CodeLabelInUse, "taken")
-	registering := mgmt.Face{Health: health, Stream: func(_ context.Context, _ mgmt.Stream, first wire.Message) error {
+	registering := mgmt.Server{Health: health, Stream: func(_ context.Context, _ mgmt.Stream, first wire.Message) error {
 		if _, ok := first.(*wirepb.Register); ok {
 			return boom
 		}
 		return errors.New("defect")
 	}}
 	cases := map[string]struct {
-		face  mgmt.Face
+		face  mgmt.Server
 		bytes []byte
 		want  wire.Code // or a reset, if empty
 	}{
 		"refused by the role":  {registering, wire.Append(nil, &wirepb.Register{}), wire.CodeLabelInUse},
 		"the role fails":       {registering, wire.Append(nil, &wirepb.Heartbeat{}), ""},
-		"no place for it":      {mgmt.Face{Health: health}, wire.Append(nil, &wirepb.Register{}), wire.CodeProtocol},
+		"no place for it":      {mgmt.Server{Health: health}, wire.Append(nil, &wirepb.Register{}), wire.CodeProtocol},
 		"an unknown type":      {registering, []byte{1, 63}, wire.CodeProtocol},
 		"malformed":            {registering, append([]byte{3}, 0x30, 0xff, 0xff), wire.CodeProtocol},
 		"too large":            {registering, []byte{0xc0, 0, 0, 0, 1, 0, 0, 0}, ""},
@@ -146,7 +146,7 @@ func TestServeEndsWhenItsSocketDoes(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.AfterFunc(time.Second, n.Host("server").Kill)
-		if err := (&mgmt.Face{Health: health}).Serve(t.Context(), l); err == nil {
+		if err := (&mgmt.Server{Health: health}).Serve(t.Context(), l); err == nil {
 			t.Error("no error")
 		}
 	})

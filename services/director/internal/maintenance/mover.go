@@ -1,4 +1,4 @@
-package swap
+package maintenance
 
 import (
 	"maps"
@@ -18,19 +18,20 @@ type Moves struct {
 	Blockers  []string // what keeps the remaining ones, in words
 }
 
-// mover has a bounded number of planned swaps under way. One goroutine uses it.
+// mover has a bounded number of planned swaps under way, for one drain or rebalancing. The goroutine of that operation
+// owns it; sessions report to it through done, from their own goroutines, and are never blocked by it.
 type mover struct {
 	atOnce    int
 	transfers int
 	cause     string
 	confirm   bool
 
-	under map[*session.Session]func(reason string) // gives it up
-	rest  map[*session.Session]time.Time           // not to be tried before: the last swap came to nothing
-	heavy map[*session.Session]bool                // of those under way: with a state that has not arrived
-	done  chan outcome                             // has room for two of each under way
-	moves Moves
-	last  string // why the last swap failed
+	under        map[*session.Session]func(reason string) // gives it up
+	cooldown     map[*session.Session]time.Time           // until when a session is not tried again: its last swap came to nothing
+	transferring map[*session.Session]bool                // of those under way: with a state that has not arrived
+	done         chan outcome                             // has room for two of each under way
+	moves        Moves
+	last         string // why the last swap failed
 }
 
 // outcome is how a swap ended, or that its target has all that it needs.
@@ -43,19 +44,20 @@ type outcome struct {
 func (s *Service) newMover(cause string, confirm bool) *mover {
 	return &mover{
 		atOnce: s.cfg.AtOnce, transfers: min(s.cfg.Transfers, s.cfg.AtOnce), cause: cause, confirm: confirm,
-		under: map[*session.Session]func(string){}, rest: map[*session.Session]time.Time{},
-		heavy: map[*session.Session]bool{}, done: make(chan outcome, 2*s.cfg.AtOnce),
+		under: map[*session.Session]func(string){}, cooldown: map[*session.Session]time.Time{},
+		transferring: map[*session.Session]bool{}, done: make(chan outcome, 2*s.cfg.AtOnce),
 	}
 }
 
-// start begins a swap, if that is possible now.
+// start begins a swap, and reports whether that is possible now: the session is ready, and neither bound is reached. An
+// empty to is any other worker.
 func (m *mover) start(s *session.Session, to string) bool {
 	stateful := s.Stateful() // each costs memory and network on both sides
-	if !m.ready(s) || len(m.under) >= m.atOnce || stateful && len(m.heavy) >= m.transfers {
+	if !m.ready(s) || len(m.under) >= m.atOnce || stateful && len(m.transferring) >= m.transfers {
 		return false
 	}
 	if stateful {
-		m.heavy[s] = true
+		m.transferring[s] = true
 	}
 	m.under[s] = s.Initiate(handover.Plan{
 		To: to, Cause: m.cause, Confirm: m.confirm,
@@ -65,29 +67,29 @@ func (m *mover) start(s *session.Session, to string) bool {
 	return true
 }
 
-// ready reports whether a session may be tried now.
+// ready reports whether a session may be tried now: no swap of it is under way, or has just failed.
 func (m *mover) ready(s *session.Session) bool {
-	if time.Now().Before(m.rest[s]) {
+	if time.Now().Before(m.cooldown[s]) {
 		return false
 	}
-	delete(m.rest, s)
+	delete(m.cooldown, s)
 	_, moving := m.under[s]
 	return !moving
 }
 
-// note takes note of what became of a swap.
-func (m *mover) note(o outcome) {
-	delete(m.heavy, o.session)
+// account counts what became of a swap.
+func (m *mover) account(o outcome) {
+	delete(m.transferring, o.session)
 	if o.arrived {
 		return
 	}
 	delete(m.under, o.session)
 	now := time.Now()
-	maps.DeleteFunc(m.rest, func(_ *session.Session, until time.Time) bool { return now.After(until) })
-	m.rest[o.session] = now.Add(look)
+	maps.DeleteFunc(m.cooldown, func(_ *session.Session, until time.Time) bool { return now.After(until) })
+	m.cooldown[o.session] = now.Add(look)
 	switch o.record.State {
 	case migration.Completed.String():
-		delete(m.rest, o.session)
+		delete(m.cooldown, o.session)
 		m.moves.Moved++
 	case migration.Idle.String(): // it was busy, or over
 	default:
@@ -96,20 +98,21 @@ func (m *mover) note(o outcome) {
 	}
 }
 
-// giveUp ends the swaps under way whose cut was not made, and waits for all.
+// giveUp ends the swaps under way whose cut was not made, and waits for all: afterwards none is under way.
 func (m *mover) giveUp(why error) {
 	for _, rollBack := range m.under {
 		rollBack(why.Error())
 	}
 	for len(m.under) > 0 {
-		m.note(<-m.done)
+		m.account(<-m.done)
 	}
 }
 
-// blockers says what is in the way of sessions that stay.
-func (s *Service) blockers(m *mover, left []*session.Session, label string) []string {
+// blockers says, in words for operators, what is in the way of sessions that stay: asked once for each engine. Where
+// placement knows of nothing, the reason why the last swap failed is given.
+func (s *Service) blockers(m *mover, remaining []*session.Session, label string) []string {
 	var words, asked []string
-	for _, one := range left {
+	for _, one := range remaining {
 		engine := one.Fingerprint()
 		if slices.Contains(asked, engine) {
 			continue
@@ -119,7 +122,7 @@ func (s *Service) blockers(m *mover, left []*session.Session, label string) []st
 			words = append(words, word)
 		}
 	}
-	if len(words) == 0 && m.last != "" && len(left) > 0 {
+	if len(words) == 0 && m.last != "" && len(remaining) > 0 {
 		words = append(words, "the last swap failed: "+m.last)
 	}
 	return words

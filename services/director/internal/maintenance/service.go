@@ -1,7 +1,7 @@
-// Package swap moves sessions on purpose: one at an operator's wish, all of a worker that is drained, some to even out
-// the load. How one session moves is the session's own affair (see package session); this package decides which ones,
-// where to and how many at once.
-package swap
+// Package maintenance moves sessions on purpose: one at an operator's wish, all of a worker that is drained, some to
+// even out the load. How one session moves is the session's own affair (see package session); this package decides
+// which ones, where to and how many at once.
+package maintenance
 
 import (
 	"context"
@@ -19,13 +19,15 @@ import (
 
 // Config bounds what is done at once.
 type Config struct {
-	AtOnce    int  // planned swaps that one drain or rebalancing has under way
-	Transfers int  // the same where an engine's state moves too
-	Pace      int  // swaps that a rebalancing begins per second
-	Confirm   bool // an operator has to confirm each planned swap
+	AtOnce         int  // planned swaps that one drain or rebalancing has under way
+	Transfers      int  // the same where an engine's state moves too
+	SwapsPerSecond int  // swaps that a rebalancing begins per second
+	Confirm        bool // an operator has to confirm each planned swap
 }
 
-// Service is safe for concurrent use.
+// Service is safe for concurrent use. What an operator asks for runs on the operator's goroutine, as long as the
+// operator's context; what a worker asks for (Leaving) runs on one of the Service's own, for which Close waits. It
+// holds no lock while it calls sessions, placement or fleet.
 type Service struct {
 	cfg       Config
 	sessions  *session.Manager
@@ -58,8 +60,8 @@ func (s *Service) Close() {
 	s.running.Wait()
 }
 
-// Swap moves one session and returns how that went. Stream 0 is the only one of the connection; to may be empty, for any
-// other worker. If ctx ends before the cut, the session stays where it is.
+// Swap moves one session and returns how that went. Stream 0 is the only one of the connection; to may be empty, for
+// any other worker. If ctx ends before the cut, the session stays where it is.
 func (s *Service) Swap(ctx context.Context, connectionID string, stream uint64, to string) (migration.Record, error) {
 	found, err := s.sessions.Find(connectionID, stream)
 	if err != nil {
@@ -97,7 +99,7 @@ func (s *Service) Decide(connectionID string, stream uint64, confirm bool, reaso
 	return <-answer
 }
 
-// Undrain puts a worker back into use.
+// Undrain puts a worker back into use. A Drain of it that is under way ends in an error.
 func (s *Service) Undrain(label string) error {
 	err := s.fleet.Undrain(label)
 	if err == nil {

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// pace limits each target by itself. It is safe for concurrent use.
-type pace struct {
+// targetLimits bounds the rate of tokens, for each target by itself. It is safe for concurrent use.
+type targetLimits struct {
 	perSecond int
 
 	mu       sync.Mutex // of the following
@@ -18,12 +18,12 @@ type pace struct {
 // sweepLeast is a number of limiters that is not worth a look.
 const sweepLeast = 64
 
-func newPace(perSecond int) pace {
-	return pace{perSecond: perSecond, limiters: map[string]*rate.Limiter{}, sweepAt: sweepLeast}
+func newTargetLimits(perSecond int) targetLimits {
+	return targetLimits{perSecond: perSecond, limiters: map[string]*rate.Limiter{}, sweepAt: sweepLeast}
 }
 
 // allow reports whether target may have another token now.
-func (p *pace) allow(target string) bool {
+func (p *targetLimits) allow(target string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	limiter, ok := p.limiters[target]
@@ -37,7 +37,7 @@ func (p *pace) allow(target string) bool {
 
 // sweep forgets the limiters that nobody can tell from new ones: those not used for a second. It looks at all each
 // time that their number has doubled, so there are at most twice as many as targets in one second.
-func (p *pace) sweep() {
+func (p *targetLimits) sweep() {
 	if len(p.limiters) < p.sweepAt {
 		return
 	}

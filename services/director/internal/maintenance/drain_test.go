@@ -1,4 +1,4 @@
-package swap
+package maintenance
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 )
 
 func TestDrain(t *testing.T) {
-	inWorld(t, Config{AtOnce: 5, Pace: 1}, func(w *world) {
+	inWorld(t, Config{AtOnce: 5, SwapsPerSecond: 1}, func(w *world) {
 		w.spread([]spread{{"a", "x", 50, 30, ""}, {"b", "x", 50, 0, ""}})
 		last, most := Moves{Remaining: 30}, 0
 		moves, err := w.Drain(w.ctx, "a", 0, false, func(m Moves) {
@@ -39,7 +39,7 @@ func TestDrain(t *testing.T) {
 // TestDrainMovesFewStates has engines with a state: few of them are on their way at once, however many swaps there may
 // be, but swaps whose state has arrived and that wait for their cut are not in the way of others.
 func TestDrainMovesFewStates(t *testing.T) {
-	inWorld(t, Config{AtOnce: 10, Transfers: 3, Pace: 1}, func(w *world) {
+	inWorld(t, Config{AtOnce: 10, Transfers: 3, SwapsPerSecond: 1}, func(w *world) {
 		stateful := func(p *link.Peer) { p.Stateful, p.MgmtAddr = true, p.Label+":63001" }
 		w.worker("a", 50, stateful)
 		w.begin(40)
@@ -66,7 +66,7 @@ func TestDrainMovesFewStates(t *testing.T) {
 
 // TestDrainNeedsMoreTime is too slow, and nothing else is wrong.
 func TestDrainNeedsMoreTime(t *testing.T) {
-	inWorld(t, Config{AtOnce: 1, Pace: 1}, func(w *world) {
+	inWorld(t, Config{AtOnce: 1, SwapsPerSecond: 1}, func(w *world) {
 		w.spread([]spread{{"a", "x", 50, 30, ""}, {"b", "x", 50, 0, ""}})
 		moves, err := w.Drain(w.ctx, "a", time.Second, false, func(Moves) {})
 		if code(err) != wire.CodeConflict || !strings.Contains(err.Error(), "it needs more time") || moves.Moved == 0 || moves.Remaining == 0 {
@@ -77,7 +77,7 @@ func TestDrainNeedsMoreTime(t *testing.T) {
 
 // TestDrainInVain drains a worker whose sessions can go nowhere, until the time is up.
 func TestDrainInVain(t *testing.T) {
-	inWorld(t, Config{AtOnce: 5, Pace: 1}, func(w *world) {
+	inWorld(t, Config{AtOnce: 5, SwapsPerSecond: 1}, func(w *world) {
 		w.spread([]spread{{"a", "x", 9, 3, ""}, {"b", "y", 9, 0, ""}})
 		if _, err := w.Drain(w.ctx, "nobody", 0, true, func(Moves) {}); code(err) != wire.CodeNotFound {
 			t.Errorf("draining nobody: %v", err)
@@ -108,7 +108,7 @@ func TestDrainInVain(t *testing.T) {
 
 // TestDrainToWhoRefuses has a target that wants nobody: it is not asked all the time.
 func TestDrainToWhoRefuses(t *testing.T) {
-	inWorld(t, Config{AtOnce: 5, Pace: 1}, func(w *world) {
+	inWorld(t, Config{AtOnce: 5, SwapsPerSecond: 1}, func(w *world) {
 		w.spread([]spread{{"a", "x", 9, 3, ""}, {"b", "x", 9, 0, ""}})
 		b := w.workers["b"]
 		b.refuse(wire.CodeTokenUnknown)
@@ -128,7 +128,7 @@ func TestDrainToWhoRefuses(t *testing.T) {
 
 // TestDrainOfWhatIsBusy drains while a session waits for its operator's word: that is waited for, without haste.
 func TestDrainOfWhatIsBusy(t *testing.T) {
-	inWorld(t, Config{AtOnce: 5, Pace: 50, Confirm: true}, func(w *world) {
+	inWorld(t, Config{AtOnce: 5, SwapsPerSecond: 50, Confirm: true}, func(w *world) {
 		w.spread([]spread{{"a", "x", 9, 1, ""}, {"b", "x", 9, 0, ""}})
 		swapped := make(chan error, 1)
 		w.running.Go(func() {
@@ -160,7 +160,7 @@ func TestDrainOfWhatIsBusy(t *testing.T) {
 
 // TestUndrainEndsADrain puts a worker back into use while it is drained.
 func TestUndrainEndsADrain(t *testing.T) {
-	inWorld(t, Config{AtOnce: 5, Pace: 1}, func(w *world) {
+	inWorld(t, Config{AtOnce: 5, SwapsPerSecond: 1}, func(w *world) {
 		w.spread([]spread{{"a", "x", 9, 3, ""}, {"b", "y", 9, 0, ""}})
 		time.AfterFunc(time.Second, func() {
 			if err := w.Undrain("a"); err != nil {
@@ -179,7 +179,7 @@ func TestUndrainEndsADrain(t *testing.T) {
 
 // TestWorkerLeaves empties one that is about to stop. The next one under its label is not meant.
 func TestWorkerLeaves(t *testing.T) {
-	inWorld(t, Config{AtOnce: 5, Pace: 1}, func(w *world) {
+	inWorld(t, Config{AtOnce: 5, SwapsPerSecond: 1}, func(w *world) {
 		w.spread([]spread{{"a", "x", 9, 5, ""}, {"b", "x", 9, 0, ""}})
 		w.Leaving("a", "a-0") // of before
 		w.Leaving("nobody", "1")
@@ -199,7 +199,7 @@ func TestWorkerLeaves(t *testing.T) {
 
 // TestCloseEndsWhatWorkersAskedFor has a worker leave that cannot be emptied.
 func TestCloseEndsWhatWorkersAskedFor(t *testing.T) {
-	inWorld(t, Config{AtOnce: 5, Pace: 1}, func(w *world) {
+	inWorld(t, Config{AtOnce: 5, SwapsPerSecond: 1}, func(w *world) {
 		w.spread([]spread{{"a", "x", 9, 5, ""}})
 		w.Leaving("a", "a-1")
 		w.wait(time.Second)

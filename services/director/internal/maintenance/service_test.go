@@ -1,4 +1,4 @@
-package swap
+package maintenance
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 )
 
 func TestSwap(t *testing.T) {
-	inWorld(t, Config{AtOnce: 5, Pace: 1}, func(w *world) {
+	inWorld(t, Config{AtOnce: 5, SwapsPerSecond: 1}, func(w *world) {
 		w.spread([]spread{{"a", "x", 9, 1, ""}, {"b", "x", 9, 0, ""}, {"c", "y", 9, 0, ""}, {"d", "x", 9, 0, "drained"}})
 		for _, c := range []struct {
 			connection, to string
@@ -41,7 +41,7 @@ func TestSwap(t *testing.T) {
 
 // TestSwapGivenUp has the operator go away before the swap is confirmed.
 func TestSwapGivenUp(t *testing.T) {
-	inWorld(t, Config{AtOnce: 5, Pace: 1, Confirm: true}, func(w *world) {
+	inWorld(t, Config{AtOnce: 5, SwapsPerSecond: 1, Confirm: true}, func(w *world) {
 		w.spread([]spread{{"a", "x", 9, 1, ""}, {"b", "x", 9, 0, ""}})
 		ctx, cancel := context.WithCancel(w.ctx)
 		time.AfterFunc(time.Second, cancel)
@@ -67,7 +67,7 @@ func TestSwapGivenUp(t *testing.T) {
 
 // TestGivingUpLeavesOthersAlone has an operator go away whose swap could not begin: that of another goes on.
 func TestGivingUpLeavesOthersAlone(t *testing.T) {
-	inWorld(t, Config{AtOnce: 5, Pace: 1, Confirm: true}, func(w *world) {
+	inWorld(t, Config{AtOnce: 5, SwapsPerSecond: 1, Confirm: true}, func(w *world) {
 		w.spread([]spread{{"a", "x", 9, 1, ""}, {"b", "x", 9, 0, ""}})
 		w.running.Go(func() { _, _ = w.Swap(w.ctx, "conn-1", 0, "") })
 		synctest.Wait()

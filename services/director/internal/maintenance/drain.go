@@ -1,4 +1,4 @@
-package swap
+package maintenance
 
 import (
 	"context"
@@ -41,8 +41,8 @@ func (s *Service) Drain(ctx context.Context, label string, timeout time.Duration
 	return moves, err
 }
 
-// Leaving empties an instance of a worker that is about to stop, in the background. No operator is asked: it stops in any
-// case.
+// Leaving empties an instance of a worker that is about to stop, in the background. No operator is asked: it stops in
+// any case.
 func (s *Service) Leaving(label, instance string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,13 +51,14 @@ func (s *Service) Leaving(label, instance string) {
 	}
 	s.leaving[instance] = true
 	s.running.Go(func() {
-		defer s.left(instance)
+		defer s.forgetLeaving(instance)
 		moves, err := s.empty(s.ctx, evacuation{label: label, instance: instance, cause: "worker shuts down"}, func(Moves) {})
 		s.log.Info("worker leaves", zap.String("worker", label), zap.Int("moved", moves.Moved), zap.Int("failed", moves.Failed), zap.Error(err))
 	})
 }
 
-func (s *Service) left(instance string) {
+// forgetLeaving lets the instance ask again.
+func (s *Service) forgetLeaving(instance string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.leaving, instance)
@@ -71,45 +72,47 @@ type evacuation struct {
 	confirm  bool // an operator has to confirm each swap
 }
 
-// empty moves all sessions away from a worker, until there are none or ctx ends.
+// empty moves all sessions away from a worker, until there are none or ctx ends. It looks anew at each tick, since
+// sessions may still come: those that were on their way to the worker when it was taken out of use.
 func (s *Service) empty(ctx context.Context, e evacuation, progress func(Moves)) (Moves, error) {
 	m := s.newMover(e.cause, e.confirm)
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
-		left := s.on(e.label, e.instance)
-		m.moves.Remaining = len(left)
+		remaining := s.on(e.label, e.instance)
+		m.moves.Remaining = len(remaining)
 		if e.instance == "" && !s.fleet.Drained(e.label) {
 			m.giveUp(errUndrained)
 			return m.moves, wire.Errorf(wire.CodeConflict, "%s %v", e.label, errUndrained)
 		}
-		if len(left) == 0 && len(m.under) == 0 {
+		if len(remaining) == 0 && len(m.under) == 0 {
 			m.moves.Blockers = nil
 			progress(m.moves)
 			return m.moves, nil
 		}
-		for _, one := range left {
+		for _, one := range remaining {
 			if one.Worker() == e.label {
 				m.start(one, "")
 			}
 		}
-		m.moves.Blockers = s.blockers(m, left, e.label)
+		m.moves.Blockers = s.blockers(m, remaining, e.label)
 		progress(m.moves)
 		if !m.wait(ctx, tick.C) {
 			m.giveUp(context.Cause(ctx))
-			left = s.on(e.label, e.instance)
-			m.moves.Remaining = len(left)
+			remaining = s.on(e.label, e.instance)
+			m.moves.Remaining = len(remaining)
 			return m.moves, s.stopped(ctx, e.label, m.moves)
 		}
 	}
 }
 
-// wait takes outcomes until the next tick. It reports false when ctx has ended.
+// wait counts outcomes until the next tick, or until half of the swaps that may be under way are over. It reports false
+// when ctx has ended.
 func (m *mover) wait(ctx context.Context, tick <-chan time.Time) bool {
 	for {
 		select {
 		case o := <-m.done:
-			m.note(o)
+			m.account(o)
 			if len(m.under) <= m.atOnce/2 { // time to begin more
 				return true
 			}

@@ -1,4 +1,4 @@
-package server
+package native
 
 import (
 	"context"
@@ -289,7 +289,7 @@ func TestSilentClients(t *testing.T) {
 				t.Errorf("got %v", e)
 			}
 		}
-		if took := time.Since(start).Round(time.Second); took != patience {
+		if took := time.Since(start).Round(time.Second); took != requestTimeout {
 			t.Errorf("given up after %v", took)
 		}
 		_, frames := w.ask(undecided, &wirepb.Request{})
@@ -369,7 +369,7 @@ func TestOtherVersions(t *testing.T) {
 			if e.ErrorCode != wire.QUICRefused || e.ErrorMessage != "version: "+words {
 				t.Errorf("got %v", e)
 			}
-			if took := time.Since(start).Round(100 * time.Millisecond); took != farewell {
+			if took := time.Since(start).Round(100 * time.Millisecond); took != refusalTimeout {
 				t.Errorf("closed after %v", took)
 			}
 		})

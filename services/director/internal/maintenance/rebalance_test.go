@@ -1,4 +1,4 @@
-package swap
+package maintenance
 
 import (
 	"context"
@@ -37,7 +37,7 @@ func TestUneven(t *testing.T) {
 		"the fullest takes none": {[]spread{{"a", "x", 9, 6, "full"}, {"b", "x", 9, 0, ""}}, "  0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, Config{AtOnce: 1, Pace: 1}, func(w *world) {
+			inWorld(t, Config{AtOnce: 1, SwapsPerSecond: 1}, func(w *world) {
 				w.spread(c.workers)
 				from, to, n := w.uneven(nil)
 				if got := fmt.Sprintf("%s %s %d", from, to, n); got != c.want {
@@ -50,7 +50,7 @@ func TestUneven(t *testing.T) {
 
 // TestUnevenCountsWhatIsUnderWay has a swap under way count as done.
 func TestUnevenCountsWhatIsUnderWay(t *testing.T) {
-	inWorld(t, Config{AtOnce: 1, Pace: 1}, func(w *world) {
+	inWorld(t, Config{AtOnce: 1, SwapsPerSecond: 1}, func(w *world) {
 		w.spread([]spread{{"a", "x", 9, 4, ""}, {"b", "x", 9, 0, ""}})
 		all := w.Service.on("a", "")
 		for n, want := range []string{"a b 2", "a b 1", "  0"} {
@@ -68,7 +68,7 @@ func TestUnevenCountsWhatIsUnderWay(t *testing.T) {
 
 // TestTiesAreDecided asks twice where two pairs of workers are equally uneven: runs of a simulation have to be equal.
 func TestTiesAreDecided(t *testing.T) {
-	inWorld(t, Config{AtOnce: 1, Pace: 1}, func(w *world) {
+	inWorld(t, Config{AtOnce: 1, SwapsPerSecond: 1}, func(w *world) {
 		w.spread([]spread{{"a", "x", 9, 2, ""}, {"b", "x", 9, 0, ""}, {"c", "y", 9, 2, ""}, {"d", "y", 9, 0, ""}})
 		first, _, _ := w.uneven(nil)
 		for range 50 {
@@ -80,7 +80,7 @@ func TestTiesAreDecided(t *testing.T) {
 }
 
 func TestRebalance(t *testing.T) {
-	inWorld(t, Config{AtOnce: 5, Pace: 10}, func(w *world) {
+	inWorld(t, Config{AtOnce: 5, SwapsPerSecond: 10}, func(w *world) {
 		w.spread([]spread{{"a", "x", 40, 20, ""}, {"b", "x", 20, 1, ""}, {"c", "y", 40, 5, ""}})
 		start := time.Now()
 		moves, err := w.Rebalance(w.ctx, func(Moves) {})
@@ -101,7 +101,7 @@ func TestRebalance(t *testing.T) {
 
 // TestRebalanceInVain has a target that refuses.
 func TestRebalanceInVain(t *testing.T) {
-	inWorld(t, Config{AtOnce: 5, Pace: 10}, func(w *world) {
+	inWorld(t, Config{AtOnce: 5, SwapsPerSecond: 10}, func(w *world) {
 		w.spread([]spread{{"a", "x", 40, 20, ""}, {"b", "x", 20, 0, ""}})
 		w.workers["b"].refuse(wire.CodeTokenUnknown)
 		moves, err := w.Rebalance(w.ctx, func(Moves) {})
@@ -116,7 +116,7 @@ func TestRebalanceInVain(t *testing.T) {
 
 // TestRebalanceAroundWhatIsBusy moves other sessions than the one that waits for its operator's word.
 func TestRebalanceAroundWhatIsBusy(t *testing.T) {
-	inWorld(t, Config{AtOnce: 5, Pace: 50}, func(w *world) {
+	inWorld(t, Config{AtOnce: 5, SwapsPerSecond: 50}, func(w *world) {
 		w.spread([]spread{{"a", "x", 9, 6, ""}, {"b", "x", 9, 0, ""}})
 		oldest := w.Service.on("a", "")[0]
 		oldest.Initiate(handover.Plan{Confirm: true, Done: func(migration.Record) {}})
@@ -132,7 +132,7 @@ func TestRebalanceAroundWhatIsBusy(t *testing.T) {
 
 // TestRebalanceGivenUp ends while swaps wait for confirmation.
 func TestRebalanceGivenUp(t *testing.T) {
-	inWorld(t, Config{AtOnce: 5, Pace: 50, Confirm: true}, func(w *world) {
+	inWorld(t, Config{AtOnce: 5, SwapsPerSecond: 50, Confirm: true}, func(w *world) {
 		w.spread([]spread{{"a", "x", 40, 20, ""}, {"b", "x", 40, 0, ""}})
 		ctx, cancel := context.WithCancel(w.ctx)
 		time.AfterFunc(time.Second, cancel)

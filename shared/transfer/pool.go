@@ -11,9 +11,9 @@ import (
 	"github.com/connswap/connswap/shared/wire"
 )
 
-// lineIdle is how long a connection is kept that nobody uses: longer than it takes to the next checkpoint by default. A
-// handshake costs more than a small state.
-const lineIdle = 10 * time.Second
+// connIdleTimeout is how long a connection stays open without users: longer than it takes to the next checkpoint by
+// default. A handshake costs more than a small state.
+const connIdleTimeout = 10 * time.Second
 
 // peer is a node that states are pulled from.
 type peer struct {
@@ -21,28 +21,28 @@ type peer struct {
 	addr string
 }
 
-// line is the connection to a peer, shared by all who pull from it.
-type line struct {
+// sharedConn is the connection to a peer, shared by all pulls from it.
+type sharedConn struct {
 	dialled chan struct{} // closed once one of the next two is set
 	conn    *quicnet.Conn
 	err     error
 
-	users int         // guarded by lines.mu, as is idle
+	users int         // guarded by connPool.mu, as is idle
 	idle  *time.Timer // closes it; nil while it has users
 }
 
-// lines has at most one line to each peer. It is safe for concurrent use. It owns no goroutine, but timers: Close stops
-// them.
-type lines struct {
+// connPool has at most one connection to each peer that new pulls get. It is safe for concurrent use. It owns no goroutine,
+// but timers: Close stops them.
+type connPool struct {
 	dial func(ctx context.Context, to peer) (*quicnet.Conn, error)
 
 	mu     sync.Mutex
-	to     map[peer]*line
+	to     map[peer]*sharedConn
 	closed bool
 }
 
-// take returns the line to a peer, which is dialled if there is none that works. Give it back.
-func (l *lines) take(ctx context.Context, to peer) (*line, error) {
+// acquire returns the connection to a peer, which is dialled if there is none that works. Give it back with release.
+func (l *connPool) acquire(ctx context.Context, to peer) (*sharedConn, error) {
 	l.mu.Lock()
 	n, found := l.to[to]
 	if found && n.dead() {
@@ -53,7 +53,7 @@ func (l *lines) take(ctx context.Context, to peer) (*line, error) {
 		found = false
 	}
 	if !found {
-		n = &line{dialled: make(chan struct{})}
+		n = &sharedConn{dialled: make(chan struct{})}
 		l.to[to] = n
 	}
 	n.users++
@@ -76,14 +76,14 @@ func (l *lines) take(ctx context.Context, to peer) (*line, error) {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		l.give(to, n)
+		l.release(to, n)
 		return nil, err
 	}
 	return n, nil
 }
 
-// dead reports whether a line will never work again.
-func (n *line) dead() bool {
+// dead reports whether a connection will never work again.
+func (n *sharedConn) dead() bool {
 	select {
 	case <-n.dialled:
 		return n.err != nil || n.conn.Context().Err() != nil
@@ -92,15 +92,15 @@ func (n *line) dead() bool {
 	}
 }
 
-// give gives a line back.
-func (l *lines) give(to peer, n *line) {
-	if l.left(to, n) {
+// release gives a connection back.
+func (l *connPool) release(to peer, n *sharedConn) {
+	if l.endUse(to, n) {
 		n.close()
 	}
 }
 
-// left reports whether that was the last user of a line that nobody will use again.
-func (l *lines) left(to peer, n *line) bool {
+// endUse counts a user less, and reports whether that was the last one of a connection that no pull will get again.
+func (l *connPool) endUse(to peer, n *sharedConn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n.users--
@@ -113,12 +113,12 @@ func (l *lines) left(to peer, n *line) bool {
 		delete(l.to, to)
 		return true
 	default:
-		n.idle = time.AfterFunc(lineIdle, func() { l.expire(to, n) })
+		n.idle = time.AfterFunc(connIdleTimeout, func() { l.expire(to, n) })
 		return false
 	}
 }
 
-func (l *lines) expire(to peer, n *line) {
+func (l *connPool) expire(to peer, n *sharedConn) {
 	l.mu.Lock()
 	unused := n.users == 0 && l.to[to] == n
 	if unused {
@@ -130,18 +130,18 @@ func (l *lines) expire(to peer, n *line) {
 	}
 }
 
-// close closes a line that is in nobody's hands.
-func (n *line) close() {
+// close closes a connection that has no users.
+func (n *sharedConn) close() {
 	if n.conn != nil {
 		_ = n.conn.Close(wire.QUICOk, "") // nothing is on it
 	}
 }
 
-// Close closes all lines, those that have users when they are given back.
-func (l *lines) Close() {
+// Close closes all connections, those that have users when they are released.
+func (l *connPool) Close() {
 	l.mu.Lock()
 	l.closed = true
-	var unused []*line
+	var unused []*sharedConn
 	for to, n := range l.to {
 		if n.users == 0 {
 			n.idle.Stop()

@@ -42,7 +42,7 @@ func TestPullsShareAConnection(t *testing.T) {
 	simulate(t, near, func(p *pair) {
 		for number := range byte(5) {
 			p.putAndPull(number)
-			time.Sleep(lineIdle - time.Second)
+			time.Sleep(connIdleTimeout - time.Second)
 		}
 		require.Equal(p, 1, p.connections())
 		p.requireClosed()
@@ -79,7 +79,7 @@ func TestPullsLeaveTheConnection(t *testing.T) {
 
 // A peer that starts again is dialled again, whether or not the connection to it is known to be lost.
 func TestPullFromAPeerThatStartedAgain(t *testing.T) {
-	for _, after := range []time.Duration{0, time.Second, lineIdle / 2, time.Minute} {
+	for _, after := range []time.Duration{0, time.Second, connIdleTimeout / 2, time.Minute} {
 		t.Run(after.String(), func(t *testing.T) {
 			simulate(t, near, func(p *pair) {
 				open := &sockets{Network: p.puller.cfg.Network}
@@ -93,7 +93,7 @@ func TestPullFromAPeerThatStartedAgain(t *testing.T) {
 				p.putAndPull(2)
 				require.Equal(p, 2, p.connections())
 				require.Equal(p, 1, int(open.now.Load()), "open sockets")
-				time.Sleep(lineIdle + 10*time.Millisecond)
+				time.Sleep(connIdleTimeout + 10*time.Millisecond)
 				require.Zero(p, open.now.Load(), "open sockets")
 			})
 		})

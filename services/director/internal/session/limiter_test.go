@@ -15,10 +15,10 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// queue are turns that were asked for, by number.
+// queue are slots that were asked for, by number.
 type queue struct {
-	turns *checkpoint.Turns
-	asked []*checkpoint.Turn
+	limiter *checkpoint.Limiter
+	asked   []*checkpoint.Slot
 
 	mu   sync.Mutex
 	came []int
@@ -27,7 +27,7 @@ type queue struct {
 func (q *queue) ask(n int) {
 	for range n {
 		number := len(q.asked)
-		q.asked = append(q.asked, q.turns.Ask("a", func(*checkpoint.Turn) {
+		q.asked = append(q.asked, q.limiter.Ask("a", func(*checkpoint.Slot) {
 			q.mu.Lock()
 			defer q.mu.Unlock()
 			q.came = append(q.came, number)
@@ -57,7 +57,7 @@ func TestCheckpointsTakeTurns(t *testing.T) {
 		"fails": func(_ *play, a *actor, capture uint64) {
 			a.report(&wirepb.Captured{Session: 7, Epoch: 1, Capture: capture, Code: string(wire.CodeLimit)})
 		},
-		"takes long":        func(p *play, _ *actor, _ uint64) { p.wake(checkpoint.LongestTurn) },
+		"takes long":        func(p *play, _ *actor, _ uint64) { p.wake(checkpoint.SlotTimeout) },
 		"takes too long":    func(p *play, _ *actor, _ uint64) { p.wake(p.cfg.Handover.TransferTimeout) },
 		"a planned swap":    func(p *play, _ *actor, _ uint64) { p.plan(handover.Plan{}) },
 		"the worker's loss": func(p *play, a *actor, _ uint64) { a.Lose(link.CauseTether); p.worker("b", stateful); p.wake(0) },
@@ -72,11 +72,11 @@ func TestCheckpointsTakeTurns(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			patient := func(c *session.Config) {
 				everySecond(c)
-				c.Handover.TransferTimeout, c.Tokens.TokenMin = 2*checkpoint.LongestTurn, time.Hour
+				c.Handover.TransferTimeout, c.Tokens.TokenMin = 2*checkpoint.SlotTimeout, time.Hour
 				c.Checkpoint.TransferTimeout = c.Handover.TransferTimeout
 			}
 			inPlay(t, script{cfg: patient}, func(p *play) {
-				q := &queue{turns: p.turns}
+				q := &queue{limiter: p.limiter}
 				q.ask(checkpoint.AtOnce)
 				a := p.worker("a", stateful)
 				a.serve(1, 1, 3)
@@ -85,23 +85,23 @@ func TestCheckpointsTakeTurns(t *testing.T) {
 				without[*wirepb.Capture](a)
 				q.require(t, 0, 1, 2, 3)
 				q.asked[0].End()
-				time.Sleep(checkpoint.LongestRest)
+				time.Sleep(checkpoint.MaxCooldown)
 				capture := got[*wirepb.Capture](a).GetCapture()
 				time.Sleep(time.Millisecond)
 				q.require(t)
 				end(p, a, capture)
-				time.Sleep(checkpoint.LongestRest)
+				time.Sleep(checkpoint.MaxCooldown)
 				q.require(t, 4)
 			})
 		})
 	}
 }
 
-// TestTurnAtAnotherWorker has a session's turn come at the worker that it has left: it does not use that up for the one
+// TestSlotAtAnotherWorker has a session be granted a slot at the worker that it has left: it does not use that up for the one
 // that it is on.
-func TestTurnAtAnotherWorker(t *testing.T) {
+func TestSlotAtAnotherWorker(t *testing.T) {
 	inPlay(t, script{cfg: everySecond}, func(p *play) {
-		q := &queue{turns: p.turns}
+		q := &queue{limiter: p.limiter}
 		q.ask(checkpoint.AtOnce)
 		a := p.worker("a", stateful)
 		a.serve(1, 1, 3)
@@ -112,7 +112,7 @@ func TestTurnAtAnotherWorker(t *testing.T) {
 		b.serve(2, 4, 5)
 		q.require(t, 0, 1, 2, 3)
 		q.asked[0].End()
-		p.wake(checkpoint.LongestRest)
+		p.wake(checkpoint.MaxCooldown)
 		q.require(t, 4)
 		got[*wirepb.Capture](b)
 	})
@@ -126,7 +126,7 @@ func TestTurnThatComesTooLate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inPlay(t, script{cfg: everySecond}, func(p *play) {
-				q := &queue{turns: p.turns}
+				q := &queue{limiter: p.limiter}
 				q.ask(checkpoint.AtOnce)
 				a := p.worker("a", stateful)
 				a.serve(1, 1, 3)
@@ -135,7 +135,7 @@ func TestTurnThatComesTooLate(t *testing.T) {
 				q.require(t, 0, 1, 2, 3)
 				end(p)
 				q.asked[0].End()
-				time.Sleep(checkpoint.LongestRest)
+				time.Sleep(checkpoint.MaxCooldown)
 				q.require(t, 4)
 				without[*wirepb.Capture](a)
 			})
