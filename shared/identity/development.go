@@ -63,6 +63,7 @@ func EnsureDevelopment(dir string, now time.Time) (changed bool, err error) {
 	return d.changed, nil
 }
 
+// development is a directory that is to have good certificates of all roles.
 type development struct {
 	dir              string
 	now              time.Time
@@ -70,6 +71,7 @@ type development struct {
 	changed          bool
 }
 
+// ensure issues what is missing, damaged or about to expire, and leaves everything else as it is.
 func (d *development) ensure() error {
 	ca, err := d.authority()
 	if err != nil {
@@ -125,10 +127,12 @@ func (d *development) good(role Role, ca *authority) bool {
 	return ok && found == role && cert.Leaf.CheckSignatureFrom(ca.cert) == nil && lasts(cert.Leaf, d.now, renewBefore)
 }
 
-func lasts(cert *x509.Certificate, now time.Time, rest time.Duration) bool {
-	return !now.Before(cert.NotBefore) && now.Add(rest).Before(cert.NotAfter)
+// lasts reports whether a certificate is good now and for that time.
+func lasts(cert *x509.Certificate, now time.Time, life time.Duration) bool {
+	return !now.Before(cert.NotBefore) && now.Add(life).Before(cert.NotAfter)
 }
 
+// write replaces a pair of files, the key first: a reader that finds the new certificate finds its key too.
 func (d *development) write(certName, keyName string, content pair, keyMode fs.FileMode) error {
 	d.changed = true
 	if err := replace(filepath.Join(d.dir, keyName), content.key, keyMode); err != nil {

@@ -41,6 +41,8 @@ func OnReload(fn func(err error)) Option {
 	return func(d *directory) { d.reloaded = fn }
 }
 
+// directory is a Source that follows the files of a directory. Whoever asks for the material looks at the files, if it is
+// time for that and nobody else does; so it owns no goroutine, and no handshake waits for another one's look.
 type directory struct {
 	dir      string
 	role     Role
@@ -91,6 +93,7 @@ func (d *directory) reload(now time.Time) {
 // stamps tell a file from its successor; nil for a file that is not there.
 type stamps [3]os.FileInfo
 
+// look returns the stamps of the files as they are now.
 func (d *directory) look() stamps {
 	var found stamps
 	for i, name := range []string{caFile, certFile(d.role), keyFile(d.role)} {
@@ -101,6 +104,7 @@ func (d *directory) look() stamps {
 	return found
 }
 
+// same reports whether no file has been replaced or written.
 func (s stamps) same(other stamps) bool {
 	for i := range s {
 		a, b := s[i], other[i]

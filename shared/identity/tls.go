@@ -29,6 +29,7 @@ func ServerTLS(src Source, alpn []string, accept map[string][]Role) *tls.Config 
 	}
 }
 
+// server makes the configurations of a listener's handshakes. Nothing in it changes; the material is its source's.
 type server struct {
 	src    Source
 	alpn   []string
@@ -56,6 +57,7 @@ func (s *server) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	return cfg, nil
 }
 
+// certificate returns the one of this moment: a renewed one is used without a restart.
 func (s *server) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	cert, err := s.src.Certificate()
 	if err == nil && cert == nil {
@@ -74,6 +76,8 @@ func (s *server) negotiate(offered []string) string {
 	return ""
 }
 
+// verify ends a handshake whose peer speaks no protocol of ours, or has a certificate of a role that the protocol is not
+// for. That the certificate is of our authority crypto/tls has checked before.
 func (s *server) verify(state tls.ConnectionState) error {
 	proto := state.NegotiatedProtocol
 	if !slices.Contains(s.alpn, proto) {

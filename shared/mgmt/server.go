@@ -6,11 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -19,7 +22,23 @@ import (
 // firstFrameTimeout is how long a peer may take to say what it wants.
 const firstFrameTimeout = 5 * time.Second
 
-// Server answers on the QUIC side of a MGMT port. It is safe for concurrent use.
+// Listen binds the QUIC side of a MGMT port. All roles but clients may connect; what each of them may ask for is the
+// owner's to check. A connection from which nothing comes for the given silence is lost. Peers that are turned away in
+// the handshake are logged.
+func Listen(
+	nw quicnet.Network, addr string, source identity.Source, silence time.Duration, log *zap.Logger,
+) (*quicnet.Listener, error) {
+	tlsConf := identity.ServerTLS(source, []string{wire.ALPNMgmt}, map[string][]identity.Role{
+		wire.ALPNMgmt: {identity.Director, identity.Worker, identity.Operator},
+	})
+	conf := quicnet.ReportRefusals(quicnet.MgmtConfig(silence), func(peer netip.AddrPort, reason string) {
+		log.Warn("refused on the MGMT port", zap.Stringer("address", peer), zap.String("reason", reason))
+	})
+	return quicnet.Listen(nw, addr, tlsConf, conf)
+}
+
+// Server answers on the QUIC side of a MGMT port. Its fields are set before Serve, and stay. Serve owns the goroutines:
+// one for each connection, and one for each stream.
 type Server struct {
 	// Health answers a HealthRequest.
 	Health func() *wirepb.HealthReply
@@ -39,10 +58,10 @@ type Stream struct {
 
 // Serve answers until ctx ends; then it closes all connections, telling the peers that this is a shutdown,
 // and l. All its goroutines have returned when it does.
-func (f *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
+func (srv *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
 	var conns sync.WaitGroup
 	serving, stop := context.WithCancel(ctx)
-	err := f.accept(serving, l, &conns)
+	err := srv.accept(serving, l, &conns)
 	stop()
 	conns.Wait()
 	closed := l.Close()
@@ -52,17 +71,19 @@ func (f *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
 	return errors.Join(fmt.Errorf("accepting on %s: %w", l.Addr(), err), closed)
 }
 
-func (f *Server) accept(ctx context.Context, l *quicnet.Listener, conns *sync.WaitGroup) error {
+// accept serves connections until ctx ends or the listener fails.
+func (srv *Server) accept(ctx context.Context, l *quicnet.Listener, conns *sync.WaitGroup) error {
 	for {
 		conn, err := l.Accept(ctx)
 		if err != nil {
 			return err
 		}
-		conns.Go(func() { f.serveConn(ctx, conn) })
+		conns.Go(func() { srv.serveConn(ctx, conn) })
 	}
 }
 
-func (f *Server) serveConn(ctx context.Context, conn *quic.Conn) {
+// serveConn serves the streams of one connection, and returns when all of them have ended.
+func (srv *Server) serveConn(ctx context.Context, conn *quic.Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer context.AfterFunc(conn.Context(), cancel)()
 	defer context.AfterFunc(ctx, func() {
@@ -76,13 +97,14 @@ func (f *Server) serveConn(ctx context.Context, conn *quic.Conn) {
 		if err != nil {
 			return
 		}
-		streams.Go(func() { f.serveStream(ctx, conn, stream) })
+		streams.Go(func() { srv.serveStream(ctx, conn, stream) })
 	}
 }
 
-func (f *Server) serveStream(ctx context.Context, conn *quic.Conn, stream *quic.Stream) {
+// serveStream handles one stream and ends it: in order, with a refusal as the last frame, or by a reset.
+func (srv *Server) serveStream(ctx context.Context, conn *quic.Conn, stream *quic.Stream) {
 	s := Stream{Stream: stream, Conn: conn, Reader: wire.NewReaderSize(stream, wire.MaxControl, wire.SmallBuffer)}
-	err := f.handle(ctx, s)
+	err := srv.handle(ctx, s)
 	stream.CancelRead(wire.StreamOk)
 	var refusal *wire.Error
 	if errors.As(err, &refusal) {
@@ -95,7 +117,8 @@ func (f *Server) serveStream(ctx context.Context, conn *quic.Conn, stream *quic.
 	_ = stream.Close() // fails only where the stream is gone already
 }
 
-func (f *Server) handle(ctx context.Context, s Stream) error {
+// handle reads the first frame, which has to come in time, and answers it, or leaves that to Stream.
+func (srv *Server) handle(ctx context.Context, s Stream) error {
 	if err := s.SetReadDeadline(time.Now().Add(firstFrameTimeout)); err != nil {
 		return err
 	}
@@ -112,10 +135,10 @@ func (f *Server) handle(ctx context.Context, s Stream) error {
 	}
 	switch {
 	case frame.Type == wire.TypeHealthRequest:
-		_, err = s.Write(wire.Append(nil, f.Health()))
+		_, err = s.Write(wire.Append(nil, srv.Health()))
 		return err
-	case f.Stream != nil:
-		return f.Stream(ctx, s, first)
+	case srv.Stream != nil:
+		return srv.Stream(ctx, s, first)
 	default:
 		return wire.Errorf(wire.CodeProtocol, "%s has no place here", frame.Type)
 	}

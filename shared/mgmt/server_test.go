@@ -16,7 +16,7 @@ import (
 )
 
 // serve runs a Server on the host server:61001 in a bubble and calls test with a connection to it.
-func serve(t *testing.T, face mgmt.Server, test func(t *testing.T, client *simtest.Host, conn *quicnet.Conn, src identity.Source)) {
+func serve(t *testing.T, srv mgmt.Server, test func(t *testing.T, client *simtest.Host, conn *quicnet.Conn, src identity.Source)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		sources, err := identity.NewDevelopment(time.Now())
@@ -34,7 +34,7 @@ func serve(t *testing.T, face mgmt.Server, test func(t *testing.T, client *simte
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error, 1)
-		go func() { served <- face.Serve(ctx, l) }()
+		go func() { served <- srv.Serve(ctx, l) }()
 
 		tlsConf := identity.ClientTLS(sources[identity.Operator], wire.ALPNMgmt, identity.Director)
 		conn, err := quicnet.Dial(t.Context(), client, "server:61001", tlsConf, quicnet.MgmtConfig(time.Minute))
@@ -103,7 +103,7 @@ func TestFirstFrames(t *testing.T) {
 		return errors.New("defect")
 	}}
 	cases := map[string]struct {
-		face  mgmt.Server
+		srv   mgmt.Server
 		bytes []byte
 		want  wire.Code // or a reset, if empty
 	}{
@@ -117,7 +117,7 @@ func TestFirstFrames(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			serve(t, c.face, func(t *testing.T, _ *simtest.Host, conn *quicnet.Conn, _ identity.Source) {
+			serve(t, c.srv, func(t *testing.T, _ *simtest.Host, conn *quicnet.Conn, _ identity.Source) {
 				start := time.Now()
 				_, err := wire.ReadMessage[*wirepb.Registered](say(t, conn, c.bytes))
 				var refusal *wire.Error

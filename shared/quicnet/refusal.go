@@ -10,9 +10,10 @@ import (
 	"github.com/quic-go/quic-go/qlogwriter"
 )
 
-// ReportRefusals makes refused be called for each peer that this end turned away in the TLS handshake, with the alert that
-// it got: "tls: bad certificate" if that is not good, or of another role, "tls: certificate required" if it has none. quic-go tells that to its tracer only, and that
-// for every packet too: it is for ports with little traffic. refused must not block.
+// ReportRefusals makes refused be called for each peer that this end turned away in the TLS handshake, with the alert
+// that it got: "tls: bad certificate" if that is not good, or of another role, "tls: certificate required" if it has
+// none. quic-go tells that to its tracer only, and that for every packet too: it is for ports with little traffic.
+// refused must not block.
 func ReportRefusals(conf *quic.Config, refused func(peer netip.AddrPort, reason string)) *quic.Config {
 	conf.Tracer = func(context.Context, bool, quic.ConnectionID) qlogwriter.Trace { return refusals{refused} }
 	return conf

@@ -48,6 +48,7 @@ func (c Command) Run(args []string) int {
 	return 2
 }
 
+// healthz asks the process on this machine that has the same configuration.
 func (c Command) healthz() error {
 	addr, err := c.MgmtAddr()
 	if err != nil {
@@ -58,6 +59,7 @@ func (c Command) healthz() error {
 	return mgmt.Healthz(ctx, addr)
 }
 
+// report prints an error and returns the exit code: 2 for what is wrong with the configuration, 1 for all else.
 func report(err error) int {
 	if err == nil {
 		return 0

@@ -63,17 +63,17 @@ func pullOverLoopback(b *testing.B, snapshot *Snapshot) {
 	server := &Server{Store: NewStore(64 * mib), Show: h.show, Log: zap.NewNop()}
 	defer server.Store.Close()
 	require.NoError(b, server.Store.Put(checkpoint, snapshot, 0))
-	face := mgmt.Server{Stream: func(ctx context.Context, s mgmt.Stream, first wire.Message) error {
+	srv := mgmt.Server{Stream: func(ctx context.Context, s mgmt.Stream, first wire.Message) error {
 		ask, _ := first.(*wirepb.Pull)
 		return server.Serve(ctx, s, ask)
 	}}
 	l := listen(b, quicnet.OS{}, "127.0.0.1:0", sources)
 	ctx, stop := context.WithCancel(b.Context())
 	served := make(chan error, 1)
-	go func() { served <- face.Serve(ctx, l) }()
+	go func() { served <- srv.Serve(ctx, l) }()
 	defer func() { stop(); require.NoError(b, <-served) }()
 
-	p := NewPuller(PullerConfig{Network: quicnet.OS{}, TLS: clientTLS(sources), Name: "target", MaxState: 64 * mib, Log: zap.NewNop()})
+	p := NewPuller(PullerConfig{Network: quicnet.OS{}, TLS: sources[identity.Worker], Name: "target", MaxState: 64 * mib, Log: zap.NewNop()})
 	defer p.Close()
 	b.SetBytes(int64(snapshot.Size()))
 	b.ReportAllocs()

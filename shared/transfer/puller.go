@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -34,11 +33,10 @@ const pullsAtOnce = 4
 
 // PullerConfig says who pulls, and how.
 type PullerConfig struct {
-	Network quicnet.Network
-	// TLS returns a client's configuration for wire.ALPNMgmt and a peer of that role; see identity.ClientTLS.
-	TLS      func(peer identity.Role) *tls.Config
-	Name     string // the label or id that tokens have as their target
-	MaxState int    // bytes of a state; more is refused
+	Network  quicnet.Network
+	TLS      identity.Source // of the node that pulls
+	Name     string          // the label or id that tokens have as their target
+	MaxState int             // bytes of a state; more is refused
 	Log      *zap.Logger
 }
 
@@ -62,7 +60,7 @@ func (p *Puller) Close() { p.pool.Close() }
 func (p *Puller) dial(ctx context.Context, to peer) (*quicnet.Conn, error) {
 	conf := quicnet.MgmtConfig(pullIdle)
 	conf.HandshakeIdleTimeout = pullIdle
-	return quicnet.Dial(ctx, p.cfg.Network, to.addr, p.cfg.TLS(to.role), conf)
+	return quicnet.Dial(ctx, p.cfg.Network, to.addr, identity.ClientTLS(p.cfg.TLS, wire.ALPNMgmt, to.role), conf)
 }
 
 // Pull fetches the snapshot that fetch tells of from a node of the given role. It goes on after a lost connection

@@ -3,7 +3,6 @@ package transfer
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"math/rand/v2"
 	"sync"
@@ -163,7 +162,7 @@ func newPair(t *testing.T, n *simtest.Net) *pair {
 	p := &pair{T: t, net: n, source: n.Host("source"), target: n.Host("target"), sources: sources}
 	p.newServer()
 	p.puller = NewPuller(PullerConfig{
-		Network: p.target, TLS: clientTLS(sources), Name: "target", MaxState: 64 * mib, Log: zap.NewNop(),
+		Network: p.target, TLS: sources[identity.Worker], Name: "target", MaxState: 64 * mib, Log: zap.NewNop(),
 	})
 	return p
 }
@@ -181,12 +180,6 @@ func (p *pair) newServer() {
 	p.server = &Server{Store: NewStore(256 * mib), Show: h.show, Log: zap.New(core)}
 }
 
-func clientTLS(sources map[identity.Role]identity.Source) func(identity.Role) *tls.Config {
-	return func(peer identity.Role) *tls.Config {
-		return identity.ClientTLS(sources[identity.Worker], wire.ALPNMgmt, peer)
-	}
-}
-
 func listen(t testing.TB, nw quicnet.Network, addr string, sources map[identity.Role]identity.Source) *quicnet.Listener {
 	t.Helper()
 	accept := map[string][]identity.Role{wire.ALPNMgmt: {identity.Worker, identity.Director}}
@@ -197,8 +190,8 @@ func listen(t testing.TB, nw quicnet.Network, addr string, sources map[identity.
 }
 
 func (p *pair) serve(ctx context.Context) {
-	face := mgmt.Server{Stream: p.stream}
-	_ = face.Serve(ctx, listen(p, p.source, ":63001", p.sources)) // an error where the host was killed
+	srv := mgmt.Server{Stream: p.stream}
+	_ = srv.Serve(ctx, listen(p, p.source, ":63001", p.sources)) // an error where the host was killed
 }
 
 func (p *pair) stream(ctx context.Context, s mgmt.Stream, first wire.Message) error {

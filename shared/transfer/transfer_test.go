@@ -207,7 +207,8 @@ func TestLimiterOfWhatIsSent(t *testing.T) {
 
 // raw opens a stream by hand.
 func (p *pair) raw(number byte, first uint32) (*quicnet.Conn, *wire.Reader) {
-	conn, err := quicnet.Dial(p.Context(), p.target, addr, p.puller.cfg.TLS(identity.Worker), quicnet.MgmtConfig(time.Minute))
+	tlsConf := identity.ClientTLS(p.puller.cfg.TLS, wire.ALPNMgmt, identity.Worker)
+	conn, err := quicnet.Dial(p.Context(), p.target, addr, tlsConf, quicnet.MgmtConfig(time.Minute))
 	require.NoError(p, err)
 	p.Cleanup(func() { _ = conn.Close(wire.QUICOk, "") })
 	stream, err := conn.OpenStreamSync(p.Context())

@@ -106,7 +106,7 @@ func TestDialTriesEveryAddress(t *testing.T) {
 // Only a director's certificate, from the client's authority, makes a director.
 func TestDialChecksTheDirector(t *testing.T) {
 	inWorld(t, func(t *world) {
-		for name, source := range strangers(t) {
+		for name, source := range impostors(t) {
 			host := t.net.Host(name)
 			d := fakedirector.Director{Network: host, Addr: ":61000", TLS: source}
 			d.Start(t)
@@ -121,8 +121,8 @@ func TestDialChecksTheDirector(t *testing.T) {
 	})
 }
 
-// strangers are nodes that must not pass for a director.
-func strangers(t *world) map[string]identity.Source {
+// impostors are nodes that must not pass for a director.
+func impostors(t *world) map[string]identity.Source {
 	others, err := identity.NewDevelopment(time.Now())
 	if err != nil {
 		t.Fatal(err)

@@ -55,7 +55,7 @@ type Done struct {
 	Digest       Digest // over all tokens; checked
 }
 
-// failed is the director's last word on a stream that could not complete. Readers see the error instead.
+// failed is the director's last frame of a stream that could not complete. Readers see the error instead.
 type failed struct{ err *Error }
 
 // tokenRead says that the ledger has the next token. Whoever reads tokens only gets them without an allocation for an Event.

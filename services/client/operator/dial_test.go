@@ -19,7 +19,7 @@ func content(o *fakedirector.Operation) error { return o.Result(&wirepb.Operated
 func TestOnlyOperatorsAreServed(t *testing.T) {
 	inWorld(t, func(t *world) {
 		t.serve(content)
-		strangers, err := identity.NewDevelopment(time.Now())
+		foreign, err := identity.NewDevelopment(time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +35,7 @@ func TestOnlyOperatorsAreServed(t *testing.T) {
 			"client":      {t.ids[identity.Client], &wire.Error{Code: wire.CodeUnauthorized}},
 			"worker":      {t.ids[identity.Worker], &wire.Error{Code: wire.CodeUnauthorized}},
 			"nobody":      {identity.Static(nil, roots), &wire.Error{Code: wire.CodeUnauthorized}},
-			"a stranger":  {strangers[identity.Operator], &wire.Error{Code: wire.CodeUnauthorized}},
+			"a stranger":  {foreign[identity.Operator], &wire.Error{Code: wire.CodeUnauthorized}},
 			"nothing set": {nil, &wire.Error{Code: wire.CodeInvalid}},
 		} {
 			client, err := operator.Dial(t.Context(), "director:61001", operator.Options{TLS: test.tls, Network: t.desk})

@@ -2,7 +2,6 @@ package director
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"sync"
 
@@ -16,7 +15,6 @@ import (
 	"github.com/connswap/connswap/shared/migration/token"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/transfer"
-	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
@@ -44,6 +42,7 @@ type checkpoints struct {
 
 var _ checkpoint.Store = (*checkpoints)(nil)
 
+// newCheckpoints returns an empty store for this director's instance. Close it.
 func newCheckpoints(cfg config.Director, instance string, nw quicnet.Network, source identity.Source, log *zap.Logger) *checkpoints {
 	ctx, stop := context.WithCancel(context.Background())
 	c := &checkpoints{
@@ -54,8 +53,7 @@ func newCheckpoints(cfg config.Director, instance string, nw quicnet.Network, so
 	_, c.mgmtPort, _ = net.SplitHostPort(cfg.MgmtAddr) // was checked with the configuration
 	c.timeout = func() (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, cfg.TransferTimeout) }
 	c.puller = transfer.NewPuller(transfer.PullerConfig{
-		Network: nw, Name: cfg.ID, MaxState: cfg.MaxStateBytes, Log: log,
-		TLS: func(peer identity.Role) *tls.Config { return identity.ClientTLS(source, wire.ALPNMgmt, peer) },
+		Network: nw, TLS: source, Name: cfg.ID, MaxState: cfg.MaxStateBytes, Log: log,
 	})
 	c.server = &transfer.Server{
 		Store: c.store, Limiter: rate.NewLimiter(rate.Limit(cfg.TransferRate), cfg.TransferRate), Log: log,
@@ -84,6 +82,7 @@ func (c *checkpoints) Fetch(from *wirepb.Fetch, done func(sequence uint64, err e
 	return cancel
 }
 
+// fetch pulls a state and stores it. It returns the token after which the state was taken.
 func (c *checkpoints) fetch(ctx context.Context, from *wirepb.Fetch) (uint64, error) {
 	snapshot, err := c.puller.Pull(ctx, identity.Worker, from)
 	if err != nil {

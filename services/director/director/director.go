@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -57,7 +56,7 @@ type Director struct {
 	maintenance *maintenance.Service
 	swaps       *history // that are over
 
-	serving  atomic.Bool // clients
+	serving  atomic.Bool // clients, between the start and the end of Run: readyz says so
 	instance string      // of this process
 
 	user     *quicnet.Listener
@@ -143,12 +142,7 @@ func (d *Director) bind(nw quicnet.Network, tls identity.Source) (err error) {
 	if err != nil {
 		return config.CannotBind("DIRECTOR_USER_ADDR", d.cfg.UserAddr, err)
 	}
-	roles := map[string][]identity.Role{wire.ALPNMgmt: {identity.Worker, identity.Director, identity.Operator}}
-	tlsConf := identity.ServerTLS(tls, []string{wire.ALPNMgmt}, roles)
-	conf := quicnet.ReportRefusals(quicnet.MgmtConfig(d.cfg.HeartbeatInterval+d.cfg.HeartbeatTimeout), func(peer netip.AddrPort, reason string) {
-		d.log.Warn("refused on the MGMT port", zap.Stringer("address", peer), zap.String("reason", reason))
-	})
-	d.mgmt, err = quicnet.Listen(nw, d.cfg.MgmtAddr, tlsConf, conf)
+	d.mgmt, err = mgmt.Listen(nw, d.cfg.MgmtAddr, tls, d.cfg.HeartbeatInterval+d.cfg.HeartbeatTimeout, d.log)
 	if err != nil {
 		return config.CannotBind("DIRECTOR_MGMT_ADDR", d.cfg.MgmtAddr, err)
 	}

@@ -17,6 +17,7 @@ const historySize = 4096
 
 func newHistory() *history { return &history{} }
 
+// add records a swap that is over, in place of the oldest one where there are too many.
 func (h *history) add(r migration.Record) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -32,7 +32,8 @@ func (d *Director) health() *wirepb.HealthReply {
 	return reply
 }
 
-// serveMgmt serves one stream of the MGMT port: a worker registers, somebody pulls a checkpoint, an operator acts.
+// serveMgmt serves one stream of the MGMT port: a worker registers, or pulls a checkpoint, or an operator acts. Which
+// of these a peer may do follows from the role in its certificate, whatever it says of itself.
 func (d *Director) serveMgmt(ctx context.Context, s mgmt.Stream, first wire.Message) error {
 	role, _ := identity.PeerRole(s.Conn.ConnectionState().TLS)
 	switch m := first.(type) {
@@ -145,7 +146,8 @@ func described(r *wirepb.Register, from net.Addr, own wire.Versions) (link.Peer,
 // longestText is a host name of full length with a port, in bytes.
 const longestText = 260
 
-// reachable fills in the host that packets come from where a worker does not know its own.
+// reachable fills in the host that packets come from where a worker does not know its own. The error says why nobody
+// could dial the address.
 func reachable(addr string, from net.Addr) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

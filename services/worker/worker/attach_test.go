@@ -72,8 +72,8 @@ func TestFencesWithinALink(t *testing.T) {
 		}
 		l.Send(t, attach(1, 6, 3)) // takes the place of the older attempt
 		stream(t, l, 1, 6, nil)
-		if rest := l.Remaining(10 * time.Second); len(rest) > 0 {
-			t.Errorf("the older attempt goes on: %v", rest)
+		if remaining := l.Remaining(10 * time.Second); len(remaining) > 0 {
+			t.Errorf("the older attempt goes on: %v", remaining)
 		}
 		l.Close()
 	})
@@ -139,13 +139,13 @@ func TestCreditIsRespected(t *testing.T) {
 			{"one more", 1, 11, 1},
 		} {
 			grant(step.epoch, step.sequence)
-			if rest := l.Remaining(time.Minute); len(rest) != step.want {
-				t.Errorf("%s: got %d tokens, want %d", step.name, len(rest), step.want)
+			if remaining := l.Remaining(time.Minute); len(remaining) != step.want {
+				t.Errorf("%s: got %d tokens, want %d", step.name, len(remaining), step.want)
 			}
 		}
 		grant(1, 1<<62-1)
-		if rest := l.Remaining(time.Minute); len(rest) != 90 { // and the End
-			t.Errorf("at last: got %d, want 90", len(rest))
+		if remaining := l.Remaining(time.Minute); len(remaining) != 90 { // and the End
+			t.Errorf("at last: got %d, want 90", len(remaining))
 		}
 		l.Close()
 	})
@@ -215,8 +215,8 @@ func TestNothingFollowsACancel(t *testing.T) {
 		l.Send(t, attach(1, 1, 10))
 		fakedirector.Next[*wirepb.Begin](t, l)
 		l.Send(t, &wirepb.Cancel{Session: 1, Epoch: 1})
-		if rest := l.Remaining(3 * time.Second); len(rest) > 0 {
-			t.Errorf("got %v", rest)
+		if remaining := l.Remaining(3 * time.Second); len(remaining) > 0 {
+			t.Errorf("got %v", remaining)
 		}
 		l.Close()
 	})

@@ -59,8 +59,8 @@ func TestCheckpointAtAPeer(t *testing.T) {
 		m := after(2, whole[:17])
 		m.Checkpoint = s.one.Fetch(t, 1, 2, 10, "worker-b", otherMgmtAddr, "worker-b")
 		lb.Send(t, m)
-		rest, _ := stream(t, lb, 1, 2, whole[:17])
-		sameText(t, rest, whole[17:])
+		remaining, _ := stream(t, lb, 1, 2, whole[:17])
+		sameText(t, remaining, whole[17:])
 		keeper.began(t, 0, 1)
 		if counts := b.statusOf(t, otherMgmtAddr).MigrationTokens; counts.Accepted != 0 {
 			t.Errorf("it pulled from itself: %v", counts)
@@ -69,8 +69,8 @@ func TestCheckpointAtAPeer(t *testing.T) {
 		m = after(3, whole[:20])
 		m.Checkpoint = s.one.Fetch(t, 1, 3, 10, "worker-b", otherMgmtAddr, "worker-c")
 		lc.Send(t, m)
-		rest, _ = stream(t, lc, 1, 3, whole[:20])
-		sameText(t, rest, whole[20:])
+		remaining, _ = stream(t, lc, 1, 3, whole[:20])
+		sameText(t, remaining, whole[20:])
 		third.began(t, 0, 1)
 		if b.statusOf(t, otherMgmtAddr).SnapshotBytes == 0 {
 			t.Error("the checkpoint is gone: it was pulled, but not discarded")
@@ -108,8 +108,8 @@ func TestStandbyFromAKeptCheckpoint(t *testing.T) {
 		lb.Send(t, &wirepb.Fetch{Session: 1, Epoch: 2, Sequence: 10})
 		prepared(t, lb, 1, 2, 12)
 		lb.Send(t, fakedirector.Pivot(1, 2, 12, whole[:13]))
-		rest, _ := stream(t, lb, 1, 2, whole[:13])
-		sameText(t, rest, whole[13:])
+		remaining, _ := stream(t, lb, 1, 2, whole[:13])
+		sameText(t, remaining, whole[13:])
 		b.host.Rejoin()
 		s.link.Close()
 		lb.Close()
@@ -132,8 +132,8 @@ func TestKeptCheckpointOfAnotherMoment(t *testing.T) {
 		m.Checkpoint = s.one.Fetch(t, 1, 2, 5, "director-1", fakedirector.MgmtAddr, "worker-b")
 		m.Checkpoint.AtDirector = true
 		lb.Send(t, m)
-		rest, _ := stream(t, lb, 1, 2, whole[:7])
-		sameText(t, rest, whole[7:])
+		remaining, _ := stream(t, lb, 1, 2, whole[:7])
+		sameText(t, remaining, whole[7:])
 		keeper.began(t, 0, 1)
 		s.link.Close()
 		lb.Close()
@@ -229,8 +229,8 @@ func TestTakeoverWithABadCheckpoint(t *testing.T) {
 				m := after(2, whole[:12])
 				m.Checkpoint = p.AtDirector(t, 1, 2, 10)
 				l.Send(t, m)
-				rest, _ := stream(t, l, 1, 2, whole[:12])
-				sameText(t, rest, whole[12:])
+				remaining, _ := stream(t, l, 1, 2, whole[:12])
+				sameText(t, remaining, whole[12:])
 				if n := spy.opened.Load(); n != 1 {
 					t.Errorf("started over %d times", n)
 				}
@@ -256,8 +256,8 @@ func TestTakeoverWithACheckpointOutOfReach(t *testing.T) {
 		m.Checkpoint.TimeoutMs = 2_000
 		start := time.Now()
 		l.Send(t, m)
-		rest, _ := stream(t, l, 1, 2, whole[:12])
-		sameText(t, rest, whole[12:])
+		remaining, _ := stream(t, l, 1, 2, whole[:12])
+		sameText(t, remaining, whole[12:])
 		if took := time.Since(start).Round(time.Second); took != 2*time.Second {
 			t.Errorf("gave up after %v", took)
 		}
@@ -281,8 +281,8 @@ func TestTakeoverWithAnUnneededCheckpoint(t *testing.T) {
 		m := after(2, whole[:12])
 		m.Checkpoint = p.Fetch(t, 1, 2, 10, "worker-b", otherMgmtAddr, "worker-a")
 		l.Send(t, m)
-		rest, _ := stream(t, l, 1, 2, whole[:12])
-		sameText(t, rest, whole[12:])
+		remaining, _ := stream(t, l, 1, 2, whole[:12])
+		sameText(t, remaining, whole[12:])
 		l.Close()
 	})
 }

@@ -77,8 +77,8 @@ func TestModeError(t *testing.T) {
 		}
 		l.Send(t, attach(1, 3, 3))
 		stream(t, l, 1, 3, nil)
-		if rest := append(l.Remaining(time.Minute), other.Remaining(time.Minute)...); len(rest) > 0 {
-			t.Errorf("more came: %v", rest)
+		if remaining := append(l.Remaining(time.Minute), other.Remaining(time.Minute)...); len(remaining) > 0 {
+			t.Errorf("more came: %v", remaining)
 		}
 		l.Close()
 		other.Close()
@@ -104,8 +104,8 @@ func TestModeHang(t *testing.T) {
 		// Alive and silent: what it is asked meanwhile waits, as it would for a stopped process.
 		l.Send(t, attach(2, 1, 1), &wirepb.Cancel{Session: 7, Epoch: 1})
 		late := b.Dial(t, b.from, userAddr, fakedirector.Hello())
-		if rest := append(l.Remaining(4*time.Second), late.Remaining(4*time.Second)...); len(rest) > 0 {
-			t.Errorf("it produces: %v", rest)
+		if remaining := append(l.Remaining(4*time.Second), late.Remaining(4*time.Second)...); len(remaining) > 0 {
+			t.Errorf("it produces: %v", remaining)
 		}
 		if l.Progress.Load() != reports {
 			t.Error("it reports progress")
@@ -219,8 +219,8 @@ func TestModeExit(t *testing.T) {
 		l, _ := b.Open(t, b.from, userAddr)
 		time.Sleep(time.Second)
 		b.worker.FailNow()
-		if rest := l.Remaining(time.Second); len(rest) > 0 {
-			t.Errorf("it says goodbye: %v", rest)
+		if remaining := l.Remaining(time.Second); len(remaining) > 0 {
+			t.Errorf("it says goodbye: %v", remaining)
 		}
 		if len(died) != 1 {
 			t.Error("it lives")
@@ -234,8 +234,8 @@ func TestModeNone(t *testing.T) {
 	run(t, settings(), worker.Deps{Log: zap.New(core)}, func(t *testing.T, b *bench) {
 		l, _ := b.Open(t, b.from, userAddr)
 		b.worker.FailNow()
-		if rest := l.Remaining(time.Minute); len(rest) > 0 {
-			t.Errorf("got %v", rest)
+		if remaining := l.Remaining(time.Minute); len(remaining) > 0 {
+			t.Errorf("got %v", remaining)
 		}
 		l.Close()
 	})

@@ -3,12 +3,10 @@ package worker
 import (
 	"errors"
 	"net"
-	"net/netip"
-
-	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -49,14 +47,11 @@ func (w *Worker) listenLinks(addr string) (*quicnet.Listener, error) {
 }
 
 func (w *Worker) listenMgmt(addr string) (*quicnet.Listener, error) {
-	tlsConf := identity.ServerTLS(w.deps.TLS, []string{wire.ALPNMgmt},
-		map[string][]identity.Role{wire.ALPNMgmt: {identity.Director, identity.Worker, identity.Operator}})
-	conf := quicnet.ReportRefusals(quicnet.MgmtConfig(w.cfg.HeartbeatInterval+w.cfg.HeartbeatTimeout), func(peer netip.AddrPort, reason string) {
-		w.deps.Log.Warn("refused on the MGMT port", zap.Stringer("address", peer), zap.String("reason", reason))
-	})
-	return quicnet.Listen(w.deps.Network, addr, tlsConf, conf)
+	return mgmt.Listen(w.deps.Network, addr, w.deps.TLS, w.cfg.HeartbeatInterval+w.cfg.HeartbeatTimeout, w.deps.Log)
 }
 
+// listenPair binds UDP and TCP on the same number. If the system chooses the number, another one is tried where it is taken
+// for TCP.
 func (w *Worker) listenPair(variable, addr string, listen func(string) (*quicnet.Listener, error)) (*quicnet.Listener, net.Listener, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

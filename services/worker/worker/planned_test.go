@@ -140,8 +140,8 @@ func failed(t *testing.T, l *fakedirector.Link, id, epoch uint64, code wire.Code
 // silent fails if something comes within d.
 func silent(t *testing.T, l *fakedirector.Link, d time.Duration) {
 	t.Helper()
-	if rest := l.Remaining(d); len(rest) > 0 {
-		t.Fatalf("got %T (%v)", rest[0], rest)
+	if remaining := l.Remaining(d); len(remaining) > 0 {
+		t.Fatalf("got %T (%v)", remaining[0], remaining)
 	}
 }
 

@@ -65,8 +65,8 @@ func TestStandbyTakesOver(t *testing.T) {
 						silent(t, l, time.Second)
 					}
 					l.Send(t, fakedirector.Pivot(1, 2, fed, whole[:way.cut]))
-					rest, end := stream(t, l, 1, 2, whole[:way.cut])
-					sameText(t, rest, whole[way.cut:])
+					remaining, end := stream(t, l, 1, 2, whole[:way.cut])
+					sameText(t, remaining, whole[way.cut:])
 					if end.GetFinishReason() != "length" {
 						t.Errorf("got %v", end)
 					}
@@ -118,8 +118,8 @@ func TestStandbyTakesOverAState(t *testing.T) {
 		cut := len(tokens)
 		lb.Send(t, fakedirector.Pivot(1, 2, fed, tokens))
 		la.Send(t, &wirepb.Cancel{Session: 1, Epoch: 1})
-		rest, _ := stream(t, lb, 1, 2, tokens)
-		sameText(t, append(tokens[:cut:cut], rest...), whole)
+		remaining, _ := stream(t, lb, 1, 2, tokens)
+		sameText(t, append(tokens[:cut:cut], remaining...), whole)
 		target.began(t, 0, 1)
 		source.began(t, 1, 0)
 		b.idle(t, mgmtAddr)
@@ -153,8 +153,8 @@ func TestStandbyWithAStateThatIsAhead(t *testing.T) {
 				if c.want != "" {
 					failed(t, l, 1, 2, c.want)
 				} else {
-					rest, _ := stream(t, l, 1, 2, whole[:c.cut])
-					sameText(t, rest, whole[c.cut:])
+					remaining, _ := stream(t, l, 1, 2, whole[:c.cut])
+					sameText(t, remaining, whole[c.cut:])
 				}
 				l.Close()
 			})
@@ -173,12 +173,12 @@ func TestPivotGivesCredit(t *testing.T) {
 		pivot.Credit = 9
 		l.Send(t, pivot)
 		fakedirector.Next[*wirepb.Begin](t, l)
-		if rest := l.Remaining(time.Minute); len(rest) != 3 {
-			t.Errorf("%d tokens on a credit for 3", len(rest))
+		if remaining := l.Remaining(time.Minute); len(remaining) != 3 {
+			t.Errorf("%d tokens on a credit for 3", len(remaining))
 		}
 		l.Send(t, &wirepb.Credit{Grants: []*wirepb.Credit_Grant{{Session: 1, Epoch: 2, Sequence: 20}}})
-		if rest := l.Remaining(time.Minute); len(rest) != 12 { // and the End
-			t.Errorf("got %v", rest)
+		if remaining := l.Remaining(time.Minute); len(remaining) != 12 { // and the End
+			t.Errorf("got %v", remaining)
 		}
 		l.Close()
 	})
@@ -433,8 +433,8 @@ func TestOrdersThatComeTooLate(t *testing.T) {
 			l.Send(t, fakedirector.Feed(1, 2, 6, whole[5:8]...), fakedirector.Pivot(1, 2, 5, whole[:8]))
 			time.Sleep(10 * time.Millisecond)
 		}
-		rest, _ := stream(t, l, 1, 2, whole[:8])
-		sameText(t, rest, whole[8:])
+		remaining, _ := stream(t, l, 1, 2, whole[:8])
+		sameText(t, remaining, whole[8:])
 
 		l.Send(t, attach(2, 1, 50)) // never was one
 		for range 10 {
@@ -547,8 +547,8 @@ func TestStandbyIsFenced(t *testing.T) {
 		l.Send(t, fakedirector.Feed(1, 2, 1, whole[0]), fakedirector.Pivot(1, 2, 0, nil))
 		silent(t, l, 10*time.Second)
 		l.Send(t, fakedirector.Pivot(1, 3, 0, whole[:4]))
-		rest, _ := stream(t, l, 1, 3, whole[:4])
-		sameText(t, rest, whole[4:])
+		remaining, _ := stream(t, l, 1, 3, whole[:4])
+		sameText(t, remaining, whole[4:])
 		l.Close()
 	})
 }
@@ -604,8 +604,8 @@ func TestStandbyOfAWorkerThatHangs(t *testing.T) {
 		prepared(t, l, 1, 2, 3)
 		prepared(t, l, 1, 2, 4)
 		l.Send(t, fakedirector.Pivot(1, 2, 4, [][]byte{word, word, word, word, word}))
-		if rest, _ := stream(t, l, 1, 2, [][]byte{word, word, word, word, word}); len(rest) != 5 {
-			t.Errorf("%d tokens", len(rest))
+		if remaining, _ := stream(t, l, 1, 2, [][]byte{word, word, word, word, word}); len(remaining) != 5 {
+			t.Errorf("%d tokens", len(remaining))
 		}
 		l.Close()
 	})

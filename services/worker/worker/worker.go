@@ -36,7 +36,7 @@ type Deps struct {
 	Die func()
 }
 
-// Worker is one worker.
+// Worker is one worker: the wiring of its parts, and what it answers on the MGMT port. Run owns all goroutines.
 type Worker struct {
 	cfg      config.Worker
 	deps     Deps
@@ -96,6 +96,7 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 	return w, nil
 }
 
+// kill ends the process without running anything any more, as a crash does.
 func kill() {
 	_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL) // a process may always signal itself
 	os.Exit(128 + int(syscall.SIGKILL))                 // the first process of a container is immune to its own signals
@@ -160,6 +161,7 @@ func (w *Worker) serveMgmt(ctx context.Context, s mgmt.Stream, first wire.Messag
 	return w.states.Serve(ctx, s, pull)
 }
 
+// newRegistrar returns the registrar, which says where the worker's ports are: they have to be bound before.
 func (w *Worker) newRegistrar(ports *ports) *registrar.Registrar {
 	_, stateful := w.engine.(engine.Stateful)
 	return registrar.New(

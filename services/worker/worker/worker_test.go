@@ -171,16 +171,16 @@ func TestServesASession(t *testing.T) {
 		next := attach(1, 2, 50)
 		next.Prefix = prefixOf(whole[:20])
 		l.Send(t, next)
-		rest, _ := stream(t, l, 1, 2, whole[:20])
-		if !bytes.Equal(bytes.Join(rest, nil), bytes.Join(whole[20:], nil)) {
+		remaining, _ := stream(t, l, 1, 2, whole[:20])
+		if !bytes.Equal(bytes.Join(remaining, nil), bytes.Join(whole[20:], nil)) {
 			t.Error("the continuation differs")
 		}
 
 		full := attach(2, 1, 50)
 		full.Prefix = prefixOf(whole)
 		l.Send(t, full)
-		if rest, end := stream(t, l, 2, 1, whole); len(rest) > 0 || end.GetFinishReason() != "length" {
-			t.Errorf("%d tokens more than asked for, %v", len(rest), end)
+		if remaining, end := stream(t, l, 2, 1, whole); len(remaining) > 0 || end.GetFinishReason() != "length" {
+			t.Errorf("%d tokens more than asked for, %v", len(remaining), end)
 		}
 		l.Close()
 	})

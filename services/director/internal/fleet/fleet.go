@@ -91,6 +91,7 @@ func (f *Fleet) Link(label string) (*link.Link, error) {
 	return w.link, nil
 }
 
+// unknown is the error for a label under which no worker is registered.
 func unknown(label string) error {
 	return wire.Errorf(wire.CodeNotFound, "no worker %q is registered", label)
 }
@@ -150,6 +151,7 @@ type owner struct {
 	worker *worker
 }
 
+// Up adds the link to those that are up, before placement may give it streams.
 func (o owner) Up(l *link.Link) {
 	o.mu.Lock()
 	o.links = append(o.links, l)
@@ -158,6 +160,7 @@ func (o owner) Up(l *link.Link) {
 	o.placement.Up(l)
 }
 
+// Status acts on what the worker says of itself: that it has failed, takes streams or not, or asks to be emptied.
 func (o owner) Status(l *link.Link, m *wirepb.WorkerStatus) {
 	if m.GetFailed() {
 		o.placement.Failed(l)
@@ -172,6 +175,7 @@ func (o owner) Status(l *link.Link, m *wirepb.WorkerStatus) {
 
 func (o owner) Declined(l *link.Link) { o.placement.Declined(l) }
 
+// Down takes the link out, and then has placement queue its streams again.
 func (o owner) Down(l *link.Link, cause link.Cause) {
 	o.mu.Lock()
 	if i := slices.Index(o.links, l); i >= 0 {

@@ -33,8 +33,8 @@ type Config struct {
 }
 
 // Places is where a handover gets its place at a worker: see package placement. The answer to Queue comes to the owner,
-// which passes it on to Granted. The handover releases its place when it ends without the target having become the stream's
-// worker, unless the place was lost with the target.
+// which passes it on to Granted. The handover releases its place when it ends without the target having become the
+// stream's worker, unless the place was lost with the target.
 type Places interface {
 	Queue(r *placement.Request)
 	Release(r *placement.Request)
@@ -48,8 +48,8 @@ type Owner interface {
 	// see stream.Log. It reports false if one of the two has been lost in this moment; then the event that says so is
 	// on its way.
 	Cut(source, target *attempt.Attempt) (credit, cut uint64, ok bool)
-	// Serve makes the target the worker of the stream, which the client is told with m: see stream.Log. It reports false if the target has been lost in
-	// this moment; then the event that says so is on its way.
+	// Serve makes the target the worker of the stream, which the client is told with m: see stream.Log. It reports
+	// false if the target has been lost in this moment; then the event that says so is on its way.
 	Serve(target *attempt.Attempt, m wire.Message) (gap time.Duration, ok bool)
 	// Show shows people where the handover stands.
 	Show(h *Handover)
@@ -65,7 +65,7 @@ type Deps struct {
 	Log    *zap.Logger
 }
 
-// Plan is the wish to move a stream while its worker still serves it.
+// Plan asks to move a stream while its worker still serves it.
 type Plan struct {
 	To      string // label of the worker to move to; empty for any other than the present one
 	Cause   string // why, for people: drain, rebalance, operator …
@@ -124,8 +124,8 @@ func (h *Handover) Start() {
 	h.advance(migration.Start)
 }
 
-// advance is the interpreter: it steps the handover with an event, carries out the actions that follow, and takes the event
-// that an action brings as the next one. Nothing else steps a handover, and no action calls advance.
+// advance is the interpreter: it steps the handover with an event, carries out the actions that follow, and takes the
+// event that an action brings as the next one. Nothing else steps a handover, and no action calls advance.
 func (h *Handover) advance(event migration.Event) {
 	for more := true; more; {
 		actions, err := h.Apply(event, time.Now())
@@ -147,8 +147,8 @@ func (h *Handover) advance(event migration.Event) {
 	}
 }
 
-// clear gives back what a handover that is over has no use for: the place, unless the target has it for good, and a source
-// that was fenced.
+// clear gives back what a handover that is over has no use for: the place, unless the target has it for good, and a
+// source that was fenced.
 func (h *Handover) clear() {
 	if h.State() != migration.Completed && !h.lost {
 		h.deps.Places.Release(h.Place)
@@ -236,8 +236,8 @@ func (h *Handover) pivot() (migration.Event, bool) {
 	return 0, false
 }
 
-// tell makes the target the worker of the stream, in the log and for the client at once: what the target sent so far waits
-// in the log for this. If the target was lost meanwhile, the event that says so is on its way.
+// tell makes the target the worker of the stream, in the log and for the client at once: what the target sent so far
+// waits in the log for this. If the target was lost meanwhile, the event that says so is on its way.
 func (h *Handover) tell() (migration.Event, bool) {
 	var m wire.Message = &wirepb.Assigned{Worker: h.To, Epoch: h.Epoch}
 	if h.Kind != migration.Placement {
@@ -267,6 +267,8 @@ func (h *Handover) releaseSource() {
 	h.deps.Places.Release(h.source.Place)
 }
 
+// releaseTarget takes the stream back from a target that does not come to serve it. After a planned handover source and
+// target are told that its migration tokens are good for nothing any more.
 func (h *Handover) releaseTarget() {
 	h.Target.Leave()
 	if h.source != nil {

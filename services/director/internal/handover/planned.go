@@ -8,8 +8,8 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// This file is what moves a planned handover on while its source serves, and how long each state of a handover may last.
-// What is sent to the target meanwhile is standby's part.
+// This file is what moves a planned handover on while its source serves, and how long each state of a handover may
+// last. What is sent to the target meanwhile is standby's part.
 
 const (
 	// TokenPause is how long a handover waits that found the limit of migration tokens for its target reached.
@@ -42,8 +42,8 @@ func (h *Handover) Prepared(m *wirepb.Prepared) {
 	}
 }
 
-// Captured acts on the source's answer to a request for the engine's state. It reports false if the request was not this
-// handover's: then it was one for a checkpoint.
+// Captured acts on the source's answer to a request for the engine's state. It reports false if the request was not
+// this handover's: then it was one for a checkpoint.
 func (h *Handover) Captured(m *wirepb.Captured) bool {
 	switch {
 	case h.standby.capture == 0 || h.standby.capture != m.GetCapture():
@@ -71,8 +71,8 @@ func (h *Handover) Failed(code wire.Code, message string) {
 }
 
 // CutOver is the point of no return: the source is fenced after the log's last token, and the target owns what follows.
-// Owner.Cut does both in one step, so that no token of either falls between. If the target or the source has been lost, it
-// does nothing: the event that says so is on its way.
+// Owner.Cut does both in one step, so that no token of either falls between. If the target or the source has been lost,
+// it does nothing: the event that says so is on its way.
 func (h *Handover) CutOver() {
 	if h.State() != migration.Pivoting {
 		return
@@ -95,9 +95,9 @@ func (h *Handover) Confirm() error {
 	return nil
 }
 
-// Check does what is due now, and ends the present state when its time is up, as long as the source serves. The stream's
-// owner calls it now and then. States of other handovers the owner ends itself: there it has to give the stream another
-// worker.
+// Check does what is due now, and ends the present state when its time is up, as long as the source serves. The
+// stream's owner calls it now and then. States of other handovers the owner ends itself: there it has to give the
+// stream another worker.
 func (h *Handover) Check() {
 	s, state := &h.standby, h.State()
 	switch {

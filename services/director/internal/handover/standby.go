@@ -17,8 +17,8 @@ const (
 	feedMost = 8
 )
 
-// standby is the target of a planned handover while the source serves: which tokens it has, what it was asked for, and how
-// it is brought to where the stream is. The Handover owns it, and is the only one to call it.
+// standby is the target of a planned handover while the source serves: which tokens it has, what it was asked for, and
+// how it is brought to where the stream is. The Handover owns it, and is the only one to call it.
 type standby struct {
 	source, target *attempt.Attempt
 	timeout        time.Duration // of the transfer of an engine's state

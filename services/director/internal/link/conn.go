@@ -55,6 +55,7 @@ func (d QUIC) Dial(ctx context.Context, peer Peer) (Conn, error) {
 	return quicConn{Conn: conn, network: d.Network, addr: peer.UserAddr}, nil
 }
 
+// quicConn is a Conn over QUIC, with a tether to the same address.
 type quicConn struct {
 	*quicnet.Conn
 

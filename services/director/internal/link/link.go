@@ -55,8 +55,11 @@ type Owner interface {
 	Down(l *Link, cause Cause)
 }
 
-// Link is one connection to one worker. Make it with New, and call Run once. All other methods may be called from any
-// goroutine from Owner.Up on; after Down they do nothing.
+// Link is one connection to one worker. Make it with New, and call Run once; Run owns the link's goroutines: one reads
+// the control stream, one each of the token streams, one the reports of progress, one writes, one watches the tether.
+// The first of them to end ends the link. All other methods may be called from any goroutine from Owner.Up on; after
+// Down they do nothing. What is sent goes into a queue that is bounded in bytes: a worker that takes too little is
+// lost.
 type Link struct {
 	cfg    Config
 	dialer Dialer
@@ -64,7 +67,7 @@ type Link struct {
 	peer   Peer
 	log    *zap.Logger
 
-	tether  string // what ties the tether to this link
+	tether  string // id with which the worker binds the tether to this link
 	control *wire.Outbox
 	conn    Conn // set before Up
 	lose    context.CancelCauseFunc
@@ -75,7 +78,7 @@ type Link struct {
 	arrived  atomic.Uint64                   // bytes that were read from token streams
 	greeting uint64                          // bytes of the control stream before those of the outbox; set before Up
 	up       atomic.Bool
-	ready    atomic.Bool // the worker takes new streams, by its own last word
+	ready    atomic.Bool // the worker takes new streams, as it said last
 
 	busy  atomic.Bool // has streams, or had some a moment ago: the worker was asked to hurry
 	sinks sinks

@@ -13,7 +13,8 @@ import (
 	"github.com/connswap/connswap/shared/wire"
 )
 
-// look is how often a drain looks for sessions that it has to move, and tells how far it is.
+// look is how often a drain looks for sessions that it has to move, and tells how far it is; and how long it leaves a
+// session alone whose swap has failed.
 const look = 100 * time.Millisecond
 
 var (
@@ -41,8 +42,9 @@ func (s *Service) Drain(ctx context.Context, label string, timeout time.Duration
 	return moves, err
 }
 
-// Leaving empties an instance of a worker that is about to stop, in the background. No operator is asked: it stops in
-// any case.
+// Leaving empties an instance of a worker that is about to stop, in the background, until it is empty or Close is
+// called. No operator is asked: the worker stops in any case. It does not block, and may be called again while it is
+// under way.
 func (s *Service) Leaving(label, instance string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,7 +69,7 @@ func (s *Service) forgetLeaving(instance string) {
 // evacuation says which worker is emptied.
 type evacuation struct {
 	label    string
-	instance string // of it; empty for any, until it is put back into use
+	instance string // the process that is emptied; if empty, whichever has the label, until the label is put back into use
 	cause    string
 	confirm  bool // an operator has to confirm each swap
 }

@@ -21,14 +21,14 @@ type Moves struct {
 // mover has a bounded number of planned swaps under way, for one drain or rebalancing. The goroutine of that operation
 // owns it; sessions report to it through done, from their own goroutines, and are never blocked by it.
 type mover struct {
-	atOnce    int
-	transfers int
-	cause     string
-	confirm   bool
+	atOnce    int    // swaps
+	transfers int    // of these, with an engine's state on its way
+	cause     string // for people
+	confirm   bool   // an operator has to confirm each
 
-	under        map[*session.Session]func(reason string) // gives it up
+	under        map[*session.Session]func(reason string) // under way; the function gives the swap up
 	cooldown     map[*session.Session]time.Time           // until when a session is not tried again: its last swap came to nothing
-	transferring map[*session.Session]bool                // of those under way: with a state that has not arrived
+	transferring map[*session.Session]bool                // of those under way: an engine's state has yet to arrive
 	done         chan outcome                             // has room for two of each under way
 	moves        Moves
 	last         string // why the last swap failed
@@ -41,6 +41,8 @@ type outcome struct {
 	record  migration.Record
 }
 
+// newMover returns a mover that has nothing under way. done has room for all that sessions may report, so that a mover
+// which is busy, or has returned, blocks none of them.
 func (s *Service) newMover(cause string, confirm bool) *mover {
 	return &mover{
 		atOnce: s.cfg.AtOnce, transfers: min(s.cfg.Transfers, s.cfg.AtOnce), cause: cause, confirm: confirm,

@@ -67,7 +67,8 @@ func (s *Service) candidate(label string, m *mover) *session.Session {
 }
 
 // uneven returns the workers between which a session should move, and how many have to move between these two. The
-// swaps under way count as done. It returns empty labels where all is even.
+// swaps under way, which lead to going, count as done: so a rebalancing does not move more than it has to. It returns
+// empty labels where all is even.
 func (s *Service) uneven(going map[*session.Session]string) (from, to string, distance int) {
 	all, _ := s.placement.Workers()
 	leaving, coming := map[string]int{}, map[string]int{}

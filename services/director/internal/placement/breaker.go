@@ -42,6 +42,7 @@ type breaker struct {
 	declined  *time.Timer // runs while it is Declined
 }
 
+// stop ends the timers of a worker that is taken out.
 func (b *breaker) stop() {
 	for _, t := range []*time.Timer{b.cooldown, b.declined} {
 		if t != nil {
@@ -122,6 +123,7 @@ func (c *cooldowns) begin(w *worker) {
 		zap.String("worker", w.Label), zap.Int("failures", w.Failures), zap.Duration("cooldown", d))
 }
 
+// cool begins a cooldown of that length, or goes on with one.
 func (c *cooldowns) cool(w *worker, d time.Duration) {
 	w.Proven, w.Cooling, w.warmAt = false, true, time.Now().Add(d)
 	w.cooldown = time.AfterFunc(d, func() { c.over(w) })

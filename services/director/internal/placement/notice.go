@@ -19,6 +19,7 @@ const (
 	loses
 )
 
+// notice is one thing to be told: a grant, that a request has to wait, or the loss of a worker.
 type notice struct {
 	kind    noticeKind
 	request *Request // that was granted a place, or waits

@@ -62,7 +62,7 @@ func TestPlannedTakesNoPlaceOfAFailover(t *testing.T) {
 		w.ask(2, migration.Failover)
 		w.session(3, request{Kind: migration.Planned, Need: need{Avoid: "x"}})
 		w.expect("1→a")
-		w.sessions[1].settled()
+		w.sessions[1].handoverEnded()
 		w.expect("2→a 3 waits: all workers are full;")
 	})
 }
@@ -75,7 +75,7 @@ func TestFailoversDoNotHoldUpNewStreams(t *testing.T) {
 		w.ask(2, migration.Failover)
 		w.ask(3, migration.Placement)
 		w.expect("1→a 3→a")
-		w.sessions[1].settled()
+		w.sessions[1].handoverEnded()
 		w.expect("2→a")
 	})
 }
@@ -123,11 +123,11 @@ func TestHandoversPerTarget(t *testing.T) {
 			w.expect("1→a 2→a")
 			w.ask(6, migration.Placement) // counts for nothing
 			w.expect("6→a")
-			w.sessions[1].settled()
-			w.sessions[1].settled() // again: nothing to give back
+			w.sessions[1].handoverEnded()
+			w.sessions[1].handoverEnded() // again: nothing to give back
 			w.expect("3→a")
 			w.sessions[2].release()
-			w.sessions[2].settled()
+			w.sessions[2].handoverEnded()
 			w.expect("4→a")
 			if load := w.load("a"); load.Incoming != 2 {
 				t.Errorf("%s: %+v", kind, load)
@@ -165,12 +165,12 @@ func TestPlannedHoldsUpNoFailover(t *testing.T) {
 			w.ask(id, migration.Failover)
 		}
 		w.expect("4→a 5→a")
-		w.sessions[1].settled()
+		w.sessions[1].handoverEnded()
 		w.expect("") // two failovers are under way to it: not the time for a planned one
-		w.sessions[4].settled()
+		w.sessions[4].handoverEnded()
 		w.expect("6→a")
-		w.sessions[5].settled()
-		w.sessions[6].settled()
+		w.sessions[5].handoverEnded()
+		w.sessions[6].handoverEnded()
 		w.expect("3→a")
 	})
 }
@@ -184,9 +184,9 @@ func TestKindsAreCountedApart(t *testing.T) {
 		w.ask(3, migration.Failover)
 		w.expect("1→a 3→a")
 		w.ask(4, migration.Failover)
-		w.sessions[1].settled()
+		w.sessions[1].handoverEnded()
 		w.expect("") // a failover waits
-		w.sessions[3].settled()
+		w.sessions[3].handoverEnded()
 		w.expect("4→a 2→a")
 		w.sessions[4].release()
 		w.sessions[2].release()
@@ -194,7 +194,7 @@ func TestKindsAreCountedApart(t *testing.T) {
 	})
 }
 
-// TestReleaseWhileWaiting takes wishes back that were never granted, told and untold.
+// TestReleaseWhileWaiting takes requests back that were never granted, notified and not.
 func TestReleaseWhileWaiting(t *testing.T) {
 	inWorld(t, placement.Config{MaxHandovers: 1}, func(w *world) {
 		w.session(1, request{Kind: migration.Planned, Need: need{Avoid: "x"}})

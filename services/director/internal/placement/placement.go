@@ -179,6 +179,7 @@ func (p *Placement) deliver() {
 	s.delivering = false
 }
 
+// tell delivers one notice, with no lock held.
 func (p *Placement) tell(n notice) {
 	switch n.kind {
 	case grants:

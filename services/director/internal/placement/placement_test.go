@@ -128,7 +128,7 @@ func TestDeadWorkerIsEmptiedInOrder(t *testing.T) {
 			t.Fatalf("%d move at once, allowed are %d", n, atOnce)
 		}
 		for i := 0; i < len(moved) && len(moved) < places; i++ {
-			w.sessions[moved[i]].settled()
+			w.sessions[moved[i]].handoverEnded()
 			collect()
 			if n := w.load("b").Incoming + w.load("c").Incoming; n > atOnce {
 				t.Fatalf("%d handovers under way", n)
@@ -141,7 +141,7 @@ func TestDeadWorkerIsEmptiedInOrder(t *testing.T) {
 			t.Fatalf("moved out of order: %v", moved)
 		}
 		for _, id := range moved {
-			w.sessions[id].settled()
+			w.sessions[id].handoverEnded()
 		}
 		w.worker("d", sessions)
 		for len(moved) < sessions {
@@ -149,7 +149,7 @@ func TestDeadWorkerIsEmptiedInOrder(t *testing.T) {
 				t.Fatalf("only %d of %d moved in the end", len(moved), sessions)
 			}
 			for _, id := range moved {
-				w.sessions[id].settled()
+				w.sessions[id].handoverEnded()
 			}
 		}
 		if !slices.IsSorted(moved) || w.load("d").Sessions != sessions-places {
@@ -166,7 +166,7 @@ func TestWorkerDiesBetweenGrantAndUse(t *testing.T) {
 		w.ask(2, migration.Failover)
 		w.worker("b", 2)
 		w.expect("1→a 1 waits: no worker is connected; 2 waits: no worker is connected; 1→b")
-		w.sessions[1].settled()
+		w.sessions[1].handoverEnded()
 		w.expect("2→b")
 	})
 }
@@ -313,7 +313,7 @@ func TestBlockers(t *testing.T) {
 		}
 		one := w.session(1, request{Kind: migration.Failover, Need: need{Fingerprint: "x", Avoid: "a"}})
 		says("other streams are being moved first")
-		one.settled()
+		one.handoverEnded()
 		says("")
 		w.session(2, request{Need: need{Fingerprint: "x", Avoid: "a"}})
 		says("all workers are full")

@@ -24,6 +24,7 @@ type queue struct {
 	reasonAt   uint64 // Placement.changes when reason was found
 }
 
+// add queues a request with those of equal needs.
 func (s *queues) add(r *Request) {
 	need := r.need()
 	q := s.byNeed[need]
@@ -39,6 +40,7 @@ func (s *queues) add(r *Request) {
 	}
 }
 
+// pop takes out the first request of a queue, and the queue with its last one.
 func (s *queues) pop(q *queue) *Request {
 	r := q.waiting[0]
 	s.remove(r)

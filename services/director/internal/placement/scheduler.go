@@ -160,6 +160,7 @@ func (s *scheduler) notifyWaiting(q *queue) {
 	q.unnotified = nil
 }
 
+// grant gives a request a place, and has its session told.
 func (s *scheduler) grant(r *Request, w *worker) {
 	s.changes++
 	r.state, r.place, r.onTrial = granted, w, r.Kind != migration.Planned

@@ -40,8 +40,8 @@ func (p *Placement) Failed(l *link.Link) {
 	}
 }
 
-// Changed says that a worker takes streams which it did not take before, or no longer does: by its own word, or an
-// operator's.
+// Changed says that a worker takes streams which it did not take before, or no longer does: because the worker says so,
+// or an operator.
 func (p *Placement) Changed(l *link.Link) { p.change(l, p.refresh) }
 
 // Reported takes note of how many streams a worker has by its own count. Those that this director did not give it are

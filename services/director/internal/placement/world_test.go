@@ -155,8 +155,8 @@ func (s *session) Lost(_ *placement.Request, l *link.Link, _ link.Cause) bool {
 	return !s.stays
 }
 
-func (s *session) release() { s.world.Release(&s.Request) }
-func (s *session) settled() { s.world.HandoverEnded(&s.Request) }
+func (s *session) release()       { s.world.Release(&s.Request) }
+func (s *session) handoverEnded() { s.world.HandoverEnded(&s.Request) }
 
 // load returns what is known of a worker.
 func (w *world) load(label string) fleet.Snapshot {

@@ -27,7 +27,7 @@ type Candidate struct {
 	Capacity    int    // streams, of all directors together
 	Granted     int    // places that this director has given away there
 	Foreign     int    // streams of other directors there, by the worker's last report
-	Available   bool   // it takes new streams, by its own word
+	Available   bool   // it takes new streams, as it says itself
 	Drained     bool   // an operator has taken it out of use
 	Declined    bool   // it has just declined a stream: it gets none for a moment
 

@@ -38,8 +38,9 @@ type assignment struct {
 	reported      *attempt.Attempt   // the last one of which placement was told how it went
 	unassigned    time.Duration      // stall-proof time at which the stream was left without a worker
 	waitAnnounced bool               // the client was told that it waits, since unassigned
-	// left is the last word of a worker that was left in that moment: the stream is complete if its log still ends there.
-	left *wirepb.End
+	// lateEnd is the End of a worker that had just been left when it came: the stream is complete if its log still ends
+	// there.
+	lateEnd *wirepb.End
 }
 
 // ending is why a stream has to end: complete with a finish reason, or in an error. Of the fields one is set.
@@ -239,13 +240,14 @@ func (a *assignment) endingAfter(moved bool, cause link.Cause) *ending {
 	return nil
 }
 
-// complete returns how a stream ends of which only the present worker's last word is missing; nil if there may be more to generate.
+// complete returns how a stream ends of which only the present worker's last word is missing; nil if there may be more
+// to generate.
 func (a *assignment) complete() *ending {
 	switch length := a.stream.Log.Len(); {
 	case length == uint64(a.stream.Request.GetMaxTokens()):
 		return &ending{finish: "length"}
-	case a.left != nil && a.left.GetTokens() == length:
-		return &ending{finish: a.left.GetFinishReason()}
+	case a.lateEnd != nil && a.lateEnd.GetTokens() == length:
+		return &ending{finish: a.lateEnd.GetFinishReason()}
 	}
 	return nil
 }
@@ -371,8 +373,9 @@ func (a *assignment) check() *ending {
 	}
 }
 
-// stuck moves a stream whose worker is healthy but produces nothing for it. If there is nowhere to go it waits
-// where it is, for as long as it would wait for a worker; then it begins anew, on the same one if need be. One that is complete needs nobody.
+// stuck moves a stream whose worker is healthy but produces nothing for it. If there is nowhere to go it waits where it
+// is, for as long as it would wait for a worker; then it begins anew, on the same one if need be. One that is complete
+// needs nobody.
 func (a *assignment) stuck() *ending {
 	elsewhere := routing.Need{Fingerprint: a.view.Fingerprint(), Avoid: a.serving.Link.Worker()}
 	if a.complete() == nil && !a.deps.Placement.Alternative(elsewhere) && -a.remaining() < a.cfg.Handover.WorkerWait {

@@ -69,8 +69,9 @@ func (d *dependence) on(place *placement.Request, l *link.Link) {
 	d.own, d.link = place, l
 }
 
-// serve makes the target, on which the stream depends, the one that serves it: see stream.Log. From the moment in which the client knows of it the stream
-// has an engine, and whatever comes is no placement: the loss of the target falls before that, or after it.
+// serve makes the target, on which the stream depends, the one that serves it: see stream.Log. From the moment in which
+// the client knows of it the stream has an engine, and whatever comes is no placement: the loss of the target falls
+// before that, or after it.
 func (d *dependence) serve(target *attempt.Attempt, m wire.Message) (gap time.Duration, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

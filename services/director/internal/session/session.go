@@ -334,10 +334,11 @@ func (s *Session) ended(e attempt.Ended) *ending {
 	switch {
 	case a.present() != e.Attempt:
 		if same {
-			a.left = e.M
+			a.lateEnd = e.M
 		}
 		return nil
-	case a.serving == nil && !s.record.Expects(e.Epoch): // it was lost or broke the protocol; the event that says so is on its way
+	case a.serving == nil && !s.record.Expects(e.Epoch):
+		// The worker was lost, or broke the protocol; the event that says so is on its way.
 		return nil
 	case a.serving == nil || !same:
 		s.log.Error("worker's end differs from the log",

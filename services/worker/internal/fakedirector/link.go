@@ -195,7 +195,7 @@ func (l *Link) Remaining(d time.Duration) []any {
 	}
 }
 
-// Ended waits until the worker has ended the control stream, its last word.
+// Ended waits until the worker has ended the control stream, which it does last.
 func (l *Link) Ended(t *testing.T) {
 	t.Helper()
 	timeout := time.NewTimer(eventTimeout)

@@ -1,7 +1,6 @@
 package fakedirector
 
 import (
-	"crypto/tls"
 	"testing"
 
 	"go.uber.org/zap"
@@ -112,8 +111,7 @@ func Pivot(id, epoch uint64, fed int, tokens [][]byte) *wirepb.Pivot {
 // Puller gets states as a node of a role with a name does. It has to be closed.
 func (w *World) Puller(role identity.Role, name string, from quicnet.Network) *transfer.Puller {
 	return transfer.NewPuller(transfer.PullerConfig{
-		Network: from, Name: name, MaxState: wire.MaxState, Log: zap.NewNop(),
-		TLS: func(peer identity.Role) *tls.Config { return identity.ClientTLS(w.TLS[role], wire.ALPNMgmt, peer) },
+		Network: from, TLS: w.TLS[role], Name: name, MaxState: wire.MaxState, Log: zap.NewNop(),
 	})
 }
 

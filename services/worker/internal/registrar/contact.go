@@ -77,6 +77,7 @@ func (c *contact) wake(instance string) {
 	}
 }
 
+// run keeps the worker registered at this address until ctx ends.
 func (c *contact) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		claimed, err := c.keepRegistered(ctx)
@@ -257,7 +258,7 @@ func (c *contact) watchDirector(ctx context.Context, instance string) error {
 	}
 }
 
-// introduce registers.
+// introduce registers the worker, with the drain mark that it has now, and returns the stream on which heartbeats go.
 func (c *contact) introduce(ctx context.Context, conn *quicnet.Conn) (*quic.Stream, *wire.Reader, *wirepb.Registered, error) {
 	register := proto.CloneOf(c.registrar.cfg.Register)
 	register.DrainedBy = c.registrar.deps.DrainedBy()
@@ -274,6 +275,7 @@ func (c *contact) introduce(ctx context.Context, conn *quicnet.Conn) (*quic.Stre
 	return stream, frames, welcome, nil
 }
 
+// register sends Register and waits for the answer, with a deadline.
 func (c *contact) register(stream *quic.Stream, frames *wire.Reader, register *wirepb.Register) (*wirepb.Registered, error) {
 	if err := stream.SetDeadline(time.Now().Add(c.registrar.cfg.Timeout)); err != nil {
 		return nil, err

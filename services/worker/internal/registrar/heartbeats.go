@@ -77,6 +77,7 @@ func (h *heartbeats) setDeadline() {
 	}
 }
 
+// send sends one heartbeat, with a deadline, and sees that its answer is waited for.
 func (h *heartbeats) send(sessions int) error {
 	h.sent++
 	m := &wirepb.Heartbeat{Count: h.sent, Sessions: uint32(sessions)}
@@ -88,7 +89,7 @@ func (h *heartbeats) send(sessions int) error {
 	return err
 }
 
-// listen takes the answers.
+// listen records the answers, until the stream ends or the place has to be given up.
 func (h *heartbeats) listen(frames *wire.Reader) error {
 	for {
 		ack, err := wire.ReadMessage[*wirepb.HeartbeatAck](frames)

@@ -59,6 +59,7 @@ func (p *places) rename(from, to string) bool {
 	return true
 }
 
+// stand records that the director has registered the worker.
 func (p *places) stand(at *place) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,6 +76,7 @@ func (p *places) reached(at *place, unreachable string) (changed, contested bool
 	return changed, at.waiting > 0
 }
 
+// registered counts the registrations that stand.
 func (p *places) registered() (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -88,6 +88,7 @@ func (r *Registrar) LinkEnded(instance string) {
 	}
 }
 
+// severalAddresses reports whether one director could be met at more than one address.
 func (r *Registrar) severalAddresses() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

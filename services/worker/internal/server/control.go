@@ -116,6 +116,7 @@ func (l *link) add(ctx context.Context, a *attempt) *wire.Error {
 	return nil
 }
 
+// remove takes an attempt out of the tables, unless another one has its session already.
 func (l *link) remove(a *attempt) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -140,6 +141,7 @@ func (l *link) find(session, epoch uint64) *attempt {
 	return nil
 }
 
+// credit lets attempts send more. Grants for attempts that are over mean nothing.
 func (l *link) credit(m *wirepb.Credit) {
 	for _, grant := range m.GetGrants() {
 		if a := l.find(grant.GetSession(), grant.GetEpoch()); a != nil {
@@ -148,6 +150,7 @@ func (l *link) credit(m *wirepb.Credit) {
 	}
 }
 
+// cancel ends an attempt that the director does not want any more. Nothing of it is sent from here on.
 func (l *link) cancel(m *wirepb.Cancel) {
 	if a := l.find(m.GetSession(), m.GetEpoch()); a != nil {
 		l.server.counters.cancelled()

@@ -6,7 +6,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// drainMark takes note that an operator of a director takes this worker out of use, or puts it back. The director acts on
+// drainMark records that an operator of a director takes this worker out of use, or puts it back. The director acts on
 // it; the worker only remembers it for the directors that it registers at later, until its process ends.
 func (s *Server) drainMark(drained bool, by string) {
 	s.mu.Lock()

@@ -25,7 +25,7 @@ type follower struct {
 
 	tokens     [][]byte          // of the stream so far
 	generation engine.Generation // nil until it can be opened
-	at         uint64            // the generation is after this token; beyond tokens if it knows more than we were told yet
+	at         uint64            // the generation is after this token; beyond tokens if the director has not fed these yet
 }
 
 // length is how many tokens the stream has so far.
@@ -100,6 +100,7 @@ func (f *follower) prepared(ctx context.Context) error {
 	return f.send(func() { f.link.control.Send(m) })
 }
 
+// obey does one thing that the director asks of a standby. pivoted says that the standby has become the session's owner.
 func (f *follower) obey(ctx context.Context, order any) (pivoted bool, err error) {
 	switch m := order.(type) {
 	case *wirepb.Feed:

@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	greetTimeout = 5 * time.Second
-	maxProgress  = time.Minute
-	maxLinks     = 256
+	greetTimeout = 5 * time.Second // from the connection to the last stream that the hello asks for
+	maxProgress  = time.Minute     // the longest interval that a director may ask for
+	maxLinks     = 256             // one for each director's process
 )
 
 // Why a link ends.
@@ -82,6 +82,8 @@ func (s *Server) serveLink(ctx context.Context, conn *quic.Conn) {
 	<-closed
 }
 
+// run serves the link, and returns when no goroutine of it runs any more, with what ended it. Its attempts end before the
+// link leaves the Server's table, so that a newer link of the same director finds their places free.
 func (l *link) run(ctx context.Context) error {
 	s, err := l.greet(ctx)
 	if err != nil {
@@ -141,7 +143,7 @@ func (l *link) greet(ctx context.Context) (streams, error) {
 	return s, control.SetReadDeadline(time.Time{})
 }
 
-// accept takes over what the hello says.
+// accept checks the hello and sets what the link has from it. A refusal names what this worker allows.
 func (l *link) accept(hello *wirepb.LinkHello) *wire.Error {
 	l.every = time.Duration(hello.GetProgressIntervalMs()) * time.Millisecond
 	n := hello.GetTokenStreams()
@@ -207,14 +209,14 @@ func (l *link) serve(ctx context.Context, s streams) error {
 		}
 		_ = s.control.Close() // flushed for good: the director may close; fails only where the link has
 	})
-	every := l.every // which read may change
+	every := l.every // read, below, may change it while report starts
 	l.running.Go(func() { l.report(ctx, every) })
 	return l.read(ctx, s.frames)
 }
 
-// flush lets everything that was put go out, and nothing after it. The director learns last that this is the
-// end, so that it has read everything else.
-// It returns when the director has closed the link, or when ctx ends.
+// flush lets everything go out that was put into the queues, and nothing after it. The control stream ends last, so that the
+// director has read everything else when it learns of the end. flush returns when the director has closed the link, or when
+// ctx ends.
 func (l *link) flush(ctx context.Context) {
 	for _, out := range l.tokens {
 		out.Close()
@@ -269,7 +271,7 @@ func (l *link) report(ctx context.Context, every time.Duration) {
 	}
 }
 
-// stopAttempts ends all sessions here; nothing of them is put out any more when it returns.
+// stopAttempts ends all attempts of the link; nothing of them goes into a queue any more when it returns.
 func (l *link) stopAttempts() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -279,6 +281,7 @@ func (l *link) stopAttempts() {
 	}
 }
 
+// list describes the attempts of this moment, for people and programs.
 func (l *link) list() []Session {
 	l.mu.Lock()
 	defer l.mu.Unlock()

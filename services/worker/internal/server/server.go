@@ -114,6 +114,7 @@ func (s *Server) Serve(ctx context.Context, l *quicnet.Listener, tethers net.Lis
 	return errors.Join(err, l.Close())
 }
 
+// acceptLinks serves each connection on a goroutine of its own, until the listener fails or ctx ends.
 func (s *Server) acceptLinks(ctx context.Context, l *quicnet.Listener, running *sync.WaitGroup) error {
 	for {
 		conn, err := l.Accept(ctx)
@@ -132,8 +133,8 @@ func (s *Server) Fail(reason string) {
 	}
 }
 
-// Recover makes the server take sessions again, unless it is to leave. All under the lock: a drain that begins now is
-// told after it.
+// Recover makes the server take sessions again, unless the worker is to stop. The directors are told under the lock, so that
+// no Drain can be told before.
 func (s *Server) Recover() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -180,6 +181,7 @@ func (s *Server) setReason(reason string) []*link {
 	return s.allLinks()
 }
 
+// allLinks returns a copy of the links. s.mu is held.
 func (s *Server) allLinks() []*link {
 	links := make([]*link, 0, len(s.links))
 	for l := range s.links {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -62,8 +61,7 @@ func NewStates(cfg StatesConfig, nw quicnet.Network, source identity.Source, log
 		capturing: make(chan struct{}, maxCaptures), holding: make(chan struct{}, maxHolds),
 	}
 	s.puller = transfer.NewPuller(transfer.PullerConfig{
-		Network: nw, Name: cfg.Label, MaxState: cfg.MaxState, Log: log,
-		TLS: func(peer identity.Role) *tls.Config { return identity.ClientTLS(source, wire.ALPNMgmt, peer) },
+		Network: nw, TLS: source, Name: cfg.Label, MaxState: cfg.MaxState, Log: log,
 	})
 	s.sender = &transfer.Server{
 		Store: s.store, Limiter: rate.NewLimiter(rate.Limit(cfg.TransferRate), cfg.TransferRate), Log: log,
@@ -122,6 +120,7 @@ func fetchTimeout(m *wirepb.Fetch) time.Duration {
 	return min(pullTimeout, time.Duration(min(m.GetTimeoutMs(), uint64(pullTimeout.Milliseconds())))*time.Millisecond)
 }
 
+// key is under which name a session's snapshot or checkpoint is stored: a director numbers its sessions itself.
 func (l *link) key(session uint64, checkpoint bool) transfer.Key {
 	return transfer.Key{Director: l.instance, Session: session, Checkpoint: checkpoint}
 }
@@ -220,6 +219,7 @@ func (l *link) capture(ctx context.Context, m *wirepb.Capture) {
 	}
 }
 
+// snapshot copies and compresses the engine's state, and stores it for others to pull.
 func (l *link) snapshot(ctx context.Context, m *wirepb.Capture) (*transfer.Snapshot, error) {
 	states := l.server.deps.States
 	select {

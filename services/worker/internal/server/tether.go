@@ -11,13 +11,15 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/shared/retry"
 )
 
 const (
-	tetherLine         = 16 // hex digits, followed by a newline
-	tetherTimeout      = 5 * time.Second
-	acceptPause        = 100 * time.Millisecond
-	maxUnauthenticated = 256
+	tetherID           = 16                     // hex digits, followed by a newline
+	tetherTimeout      = 5 * time.Second        // for the id
+	acceptPause        = 100 * time.Millisecond // where the system has no room for a connection
+	maxUnauthenticated = 256                    // connections without an id
 )
 
 // unauthenticated are the TCP connections that have not said yet which link they belong to. Anybody can open one, so there is
@@ -28,6 +30,7 @@ type unauthenticated struct {
 	conns []net.Conn // oldest first
 }
 
+// add adds a connection, and closes the oldest where there are too many.
 func (u *unauthenticated) add(conn net.Conn) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -60,7 +63,7 @@ func (s *Server) acceptTethers(ctx context.Context, l net.Listener, running *syn
 		case err == nil:
 		case temporary(err):
 			s.deps.Log.Warn("cannot accept a tether", zap.Error(err))
-			sleep(ctx, acceptPause)
+			retry.Sleep(ctx, acceptPause)
 			continue
 		default:
 			return err
@@ -88,18 +91,19 @@ func (s *Server) serveTether(ctx context.Context, conn net.Conn, unknown *unauth
 	l.end(errTether)
 }
 
+// readTether reads the id of the link that the connection belongs to.
 func readTether(conn net.Conn) (string, error) {
 	if err := conn.SetReadDeadline(time.Now().Add(tetherTimeout)); err != nil {
 		return "", err
 	}
-	var line [tetherLine + 1]byte
-	if _, err := io.ReadFull(conn, line[:]); err != nil {
+	var id [tetherID + 1]byte
+	if _, err := io.ReadFull(conn, id[:]); err != nil {
 		return "", err
 	}
-	if line[tetherLine] != '\n' {
+	if id[tetherID] != '\n' {
 		return "", errors.New("not a link's id")
 	}
-	return string(line[:tetherLine]), conn.SetReadDeadline(time.Time{})
+	return string(id[:tetherID]), conn.SetReadDeadline(time.Time{})
 }
 
 // temporary reports whether accepting may work again in a moment.
@@ -110,13 +114,4 @@ func temporary(err error) bool {
 		}
 	}
 	return false
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

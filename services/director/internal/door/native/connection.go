@@ -85,7 +85,8 @@ func departure(cause error) string {
 
 const shutdown = string(wire.CodeShutdown) + ": the director is shutting down"
 
-// closing is how a client that did not greet is told why its connection ends: because ctx did, or because of err.
+// closing is how a client that did not greet is told why its connection ends: because ctx did, or because of err. The
+// text is in the reason of QUIC's CONNECTION_CLOSE (RFC 9000 §19.19): there may be no stream to write it to.
 func closing(ctx context.Context, err error) (quic.ApplicationErrorCode, string) {
 	var refusal *wire.Error
 	var timeout net.Error
@@ -100,7 +101,8 @@ func closing(ctx context.Context, err error) (quic.ApplicationErrorCode, string)
 	return wire.QUICProtocol, wire.Text(fmt.Sprintf("%s: %v", wire.CodeProtocol, err))
 }
 
-// greet exchanges the hellos on the client's first stream and gives the connection its id.
+// greet exchanges the hellos on the client's first stream, within requestTimeout, and gives the connection its id. A
+// client of another protocol version is told both versions.
 func (c *connection) greet(ctx context.Context) error {
 	accepting, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -193,7 +195,8 @@ func (c *connection) refuse(stream *quic.Stream, refusal *wire.Error) {
 	_ = stream.Close() // fails only where the connection has
 }
 
-// readRequest reads and checks what the client wants. What it leaves open is filled in.
+// readRequest reads and checks what the client wants, within requestTimeout. What the client leaves open is filled in.
+// The error says which bound the request is beyond.
 func (c *connection) readRequest(stream *quic.Stream) (*wirepb.Request, error) {
 	if err := stream.SetReadDeadline(time.Now().Add(requestTimeout)); err != nil {
 		return nil, err

@@ -2,8 +2,8 @@ package native
 
 import "sync/atomic"
 
-// quota bounds how many streams are served at once, from their first byte on: a stream counts before its request is read,
-// so that what it costs is bounded from its beginning. It is safe for concurrent use.
+// quota bounds how many streams are served at once, from their first byte on: a stream counts before its request is
+// read, so that what it costs is bounded from its beginning. It is safe for concurrent use.
 type quota struct {
 	limit int64
 	taken atomic.Int64
