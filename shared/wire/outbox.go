@@ -157,7 +157,7 @@ func (o *Outbox) Run(ctx context.Context, w io.Writer) error {
 		case <-o.wake:
 		}
 		o.gather()
-		batch, closed := o.take(spare[:0])
+		batch, closed := o.take(spare)
 		if len(batch) > 0 {
 			if _, err := w.Write(batch); err != nil {
 				return err
@@ -169,7 +169,7 @@ func (o *Outbox) Run(ctx context.Context, w io.Writer) error {
 		if closed {
 			return nil
 		}
-		spare = recycle(batch)
+		spare = recycle(batch, batchMost)
 	}
 }
 
@@ -178,19 +178,19 @@ func (o *Outbox) take(b []byte) (batch []byte, closed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, l := range o.ready {
-		if b = append(b, l.buf...); cap(l.buf) <= laneMost {
-			l.buf = l.buf[:0]
-		} else {
-			l.buf = nil
-		}
+		b = append(b, l.buf...)
+		l.buf = recycle(l.buf, laneMost)
 	}
 	clear(o.ready)
 	o.ready, o.waiting, o.writing = o.ready[:0], 0, len(b)
 	return b, o.closed
 }
 
-// laneMost is how many bytes a lane may keep for its next frames: there are many lanes.
-const laneMost = 16 << 10
+// How many bytes of buffer are kept for what comes next, used or not: there may be many lanes.
+const (
+	laneMost  = 16 << 10
+	batchMost = 1 << 20
+)
 
 // discard keeps an Outbox that nobody empties any more from growing.
 func (o *Outbox) discard() {
@@ -224,10 +224,10 @@ func (o *Outbox) gather() {
 // gatherMost is how many bytes are worth a write, whatever else may come.
 const gatherMost = 64 << 10
 
-// recycle keeps a buffer for the next batch unless a burst made it large.
-func recycle(b []byte) []byte {
-	if cap(b) > 1<<20 {
+// recycle returns a buffer emptied for the next use, unless it is large and was hardly used: then a burst made it so.
+func recycle(b []byte, most int) []byte {
+	if cap(b) > most && len(b) < cap(b)/4 {
 		return nil
 	}
-	return b
+	return b[:0]
 }

@@ -58,12 +58,17 @@ type Done struct {
 // failed is the director's last frame of a stream that could not complete. Readers see the error instead.
 type failed struct{ err *Error }
 
+// tokenRead says that the ledger has the next token. Whoever reads tokens only gets them without an allocation for an Event.
+type tokenRead struct{}
+
 func (Assigned) event() {}
 func (Waiting) event()  {}
 func (Token) event()    {}
 func (Swapped) event()  {}
 func (Done) event()     {}
 func (failed) event()   {}
+
+func (tokenRead) event() {}
 
 // Proof identifies one QUIC connection beyond doubt: equal proofs, same connection.
 type Proof = quicnet.Proof

@@ -15,6 +15,7 @@ type ledger struct {
 	epoch    uint64 // of worker; 0 before Assigned
 	sequence uint64 // of the last token
 	digest   session.Rolling
+	token    Token // the last one
 }
 
 // accept enters a frame and returns what it means.
@@ -24,7 +25,7 @@ func (l *ledger) accept(f wire.Frame) (Event, error) {
 		if err != nil {
 			return nil, err
 		}
-		return l.token(t)
+		return l.accepted(t)
 	}
 	m, err := wire.Decode(f)
 	if err != nil {
@@ -50,7 +51,7 @@ func (l *ledger) accept(f wire.Frame) (Event, error) {
 // maxWaiting keeps a Waiting's milliseconds from overflowing.
 const maxWaiting = 365 * 24 * time.Hour
 
-func (l *ledger) token(t wire.Token) (Event, error) {
+func (l *ledger) accepted(t wire.Token) (Event, error) {
 	if l.epoch == 0 {
 		return nil, broken(ErrFrame, "token %d before a worker was assigned", t.Sequence)
 	}
@@ -62,7 +63,8 @@ func (l *ledger) token(t wire.Token) (Event, error) {
 	}
 	l.sequence = t.Sequence
 	l.digest.Add(t.Text)
-	return Token{Sequence: t.Sequence, Epoch: t.Epoch, Worker: l.worker, Text: string(t.Text)}, nil
+	l.token = Token{Sequence: t.Sequence, Epoch: t.Epoch, Worker: l.worker, Text: string(t.Text)}
+	return tokenRead{}, nil
 }
 
 // assigned may come again for as long as there is no token.

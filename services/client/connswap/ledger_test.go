@@ -42,8 +42,8 @@ func FuzzLedger(f *testing.F) {
 func holds(t *testing.T, before ledger, digestBefore Digest, event Event, after ledger) {
 	t.Helper()
 	switch e := event.(type) {
-	case Token:
-		if e.Sequence != before.sequence+1 || e.Epoch != before.epoch || e.Epoch == 0 || len(e.Text) > wire.MaxToken {
+	case tokenRead:
+		if e := after.token; e.Sequence != before.sequence+1 || e.Epoch != before.epoch || e.Epoch == 0 || len(e.Text) > wire.MaxToken {
 			t.Fatalf("accepted %+v after %+v", e, before)
 		}
 	case Assigned:
@@ -66,7 +66,7 @@ func holds(t *testing.T, before ledger, digestBefore Digest, event Event, after 
 	default:
 		t.Fatalf("accepted a %T", event)
 	}
-	if _, ok := event.(Token); !ok && (after.sequence != before.sequence || after.digest.Digest() != digestBefore) {
+	if _, ok := event.(tokenRead); !ok && (after.sequence != before.sequence || after.digest.Digest() != digestBefore) {
 		t.Fatalf("%T changed %+v to %+v", event, before, after)
 	}
 }

@@ -89,35 +89,46 @@ func (s *Stream) send(frame []byte) error {
 // the loop earlier cancels the stream.
 func (s *Stream) Events() iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		for {
-			event, err := s.read()
-			if errors.Is(err, errComplete) {
-				return
+		s.each(func(event Event, err error) bool {
+			if _, ok := event.(tokenRead); ok {
+				event = s.ledger.token
 			}
-			if !yield(event, err) {
-				s.Close()
-				return
-			}
-			if err != nil {
-				return
-			}
-		}
+			return yield(event, err)
+		})
 	}
 }
 
 // Tokens is Events with nothing but the tokens, and the error.
 func (s *Stream) Tokens() iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
-		for event, err := range s.Events() {
-			token, ok := event.(Token)
-			if (ok || err != nil) && !yield(token, err) {
-				return
+		s.each(func(event Event, err error) bool {
+			if err != nil {
+				return yield(Token{}, err)
 			}
+			_, ok := event.(tokenRead)
+			return !ok || yield(s.ledger.token, nil)
+		})
+	}
+}
+
+// each reads the stream to its end, or until yield returns false: then it cancels it.
+func (s *Stream) each(yield func(Event, error) bool) {
+	for {
+		event, err := s.read()
+		if errors.Is(err, errComplete) {
+			return
+		}
+		if !yield(event, err) {
+			s.Close()
+			return
+		}
+		if err != nil {
+			return
 		}
 	}
 }
 
-// read returns the next event. A swap is pending until the event after it is there.
+// read returns the next event, tokenRead for a token. A swap is pending until the event after it is there.
 func (s *Stream) read() (Event, error) {
 	if event := s.next; event != nil {
 		s.next = nil
@@ -169,7 +180,7 @@ func (s *Stream) receive() (Event, error) {
 		return nil, s.fail(err)
 	}
 	switch e := event.(type) {
-	case Token:
+	case tokenRead:
 		s.beat(time.Now())
 	case Done:
 		err = s.complete(errComplete)

@@ -6,6 +6,7 @@ package attempt
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/link"
@@ -17,6 +18,12 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
+// Leg carries the stream to its client.
+type Leg interface {
+	// Push hands what is new in the log to the client. It never blocks.
+	Push()
+}
+
 // Stream is what all attempts at a stream have in common.
 type Stream struct {
 	ID           uint64 // that workers know it by
@@ -26,7 +33,7 @@ type Stream struct {
 	Request      *wirepb.Request
 	Log          *stream.Log
 	Tokens       *token.Issuer
-	Push         func()          // hands what is new in the log to the client; never blocks
+	Leg          Leg
 	Post         func(event any) // tells the owner of the stream; never blocks
 
 	epoch uint64 // drawn last; owned by the owner of the stream
@@ -87,10 +94,16 @@ type (
 // Attempt is safe for concurrent use: the goroutines of the link call what the worker said, the owner of the stream calls the rest.
 type Attempt struct {
 	*Stream
+
+	// Copies of the Stream's, beside dirty: with many streams most of what a token costs is to get such things into the cache.
+	log   *stream.Log
+	leg   Leg
+	dirty atomic.Bool // a token has come since the last flush
+
+	Epoch   uint64
 	Place   *placement.Request // at the worker
 	Link    *link.Link         // to the worker
-	Epoch   uint64
-	Latency *routing.Latency // hears of the stream's rhythm; nil if nobody wants to know
+	Latency *routing.Latency   // hears of the stream's rhythm; nil if nobody wants to know
 
 	mu       sync.Mutex
 	over     bool             // the worker's last word has come
@@ -102,7 +115,7 @@ var _ link.Sink = (*Attempt)(nil)
 
 // New returns an attempt that the worker does not know of yet.
 func New(s *Stream, place *placement.Request, l *link.Link, epoch uint64) *Attempt {
-	return &Attempt{Stream: s, Place: place, Link: l, Epoch: epoch}
+	return &Attempt{Stream: s, log: s.Log, leg: s.Leg, Place: place, Link: l, Epoch: epoch}
 }
 
 // Leave takes the stream back from the worker. The place is given back by whoever was granted it.
@@ -155,7 +168,7 @@ func (a *Attempt) Grant() {
 }
 
 func (a *Attempt) credit() *wirepb.Credit_Grant {
-	sequence, ok := a.Log.Credit(a.Epoch)
+	sequence, ok := a.log.Credit(a.Epoch)
 	if !ok {
 		return nil
 	}
@@ -168,19 +181,21 @@ func (a *Attempt) Client() uint64 { return a.Connection }
 // observeEvery is after how many tokens the placement hears of the stream's rhythm.
 const observeEvery = 16
 
-// Token takes one token of the worker's, which came at a time.
-func (a *Attempt) Token(t wire.Token, at time.Time) {
-	a.Log.Append(t, at)
+// Token takes one token of the worker's, which came at a time, and reports whether it is the first since the last flush.
+func (a *Attempt) Token(t wire.Token, at time.Time) (first bool) {
+	a.log.Append(t, at)
 	if t.Sequence%observeEvery == 0 {
-		if interval := a.Log.Interval(); interval > 0 {
+		if interval := a.log.Interval(); interval > 0 {
 			a.Latency.Observe(interval, at)
 		}
 	}
+	return !a.dirty.Swap(true) // after the token is in the log: the flush that resets it hands that on
 }
 
 // Flush hands to the client what has come, and returns what the worker may send now, or nil.
 func (a *Attempt) Flush() *wirepb.Credit_Grant {
-	a.Push()
+	a.dirty.Store(false)
+	a.leg.Push()
 	return a.credit()
 }
 

@@ -1,7 +1,9 @@
 package attempt_test
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/connswap/connswap/services/director/internal/attempt"
 	"github.com/connswap/connswap/services/director/internal/clock"
@@ -69,5 +71,32 @@ func TestAnswersOutOfOrder(t *testing.T) {
 	a.Captured(&wirepb.Captured{Epoch: 2, Capture: 2}) // what was taken does not count any more
 	if m := a.TakeCaptured(); m.GetCapture() != 2 || len(*told) != 2 {
 		t.Errorf("then %v, told %d times", m, len(*told))
+	}
+}
+
+// pushes counts.
+type pushes int
+
+func (p *pushes) Push() { *p++ }
+
+// TestFirstTokens has an attempt say once, until it is flushed, that it has to be.
+func TestFirstTokens(t *testing.T) {
+	var pushed pushes
+	s := &attempt.Stream{
+		ID: 7, Leg: &pushed, Post: func(any) {},
+		Log: stream.New(stream.Config{MaxBytes: 100, MaxTokens: 100, Window: 10}, &clock.StallProof{}, func(stream.Notice) {}),
+	}
+	a := attempt.New(s, nil, nil, 2)
+	a.Log.Expect(2)
+	a.Log.Begun(2)
+	var first []bool
+	for sequence := uint64(1); sequence <= 4; sequence++ {
+		first = append(first, a.Token(wire.Token{Epoch: 2, Sequence: sequence, Text: []byte("x")}, time.Now()))
+		if sequence == 2 {
+			a.Flush()
+		}
+	}
+	if fmt.Sprint(first) != "[true false true false]" || pushed != 1 {
+		t.Errorf("first: %v; pushed %d times", first, pushed)
 	}
 }

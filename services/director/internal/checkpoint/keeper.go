@@ -171,6 +171,9 @@ func (k *Keeper) Check() {
 	}
 }
 
+// Idle reports whether Check has nothing to do: no checkpoint is under way, and none becomes due by itself.
+func (k *Keeper) Idle() bool { return k.asked == 0 && k.slot == nil && !k.possible() }
+
 // mostDoublings bounds how much rarer checkpoints become where they fail: each has cost a transfer, maybe for nothing.
 const mostDoublings = 6
 

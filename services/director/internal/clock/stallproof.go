@@ -21,6 +21,7 @@ const most = 2 * Tick
 // It moves in steps of about Tick while Run runs. All methods may be called at any time from any goroutine.
 type StallProof struct {
 	passed atomic.Int64
+	rounds rounds
 
 	mu    sync.Mutex
 	last  time.Time     // of the newest step; zero before Run
@@ -46,6 +47,7 @@ func (c *StallProof) Run(ctx context.Context, each func()) error {
 		case <-ticker.C:
 		}
 		c.advance(c.step(time.Now()))
+		c.rounds.tick()
 		each()
 	}
 }

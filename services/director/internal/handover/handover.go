@@ -251,7 +251,7 @@ func (h *Handover) tell() (migration.Event, bool) {
 		return 0, false
 	}
 	h.Gap = gap
-	h.deps.Stream.Push()
+	h.deps.Stream.Leg.Push()
 	h.Target.Grant()
 	return migration.Told, true
 }

@@ -75,7 +75,6 @@ type Link struct {
 	watch    watch                           // owned by whoever calls Judge
 	fenced   atomic.Uint64                   // tokens for streams that were no longer attached
 	progress atomic.Pointer[wirepb.Progress] // the newest report; nil before the first
-	batches  atomic.Uint64                   // of tokens that were handed on
 	arrived  atomic.Uint64                   // bytes that were read from token streams
 	greeting uint64                          // bytes of the control stream before those of the outbox; set before Up
 	up       atomic.Bool
@@ -94,7 +93,7 @@ func New(cfg Config, dialer Dialer, owner Owner, peer Peer, log *zap.Logger) *Li
 	l := &Link{
 		cfg: cfg, dialer: dialer, owner: owner, peer: peer, tether: identity.NewID(),
 		log:   log.With(zap.String("worker", peer.Label)),
-		sinks: sinks{attached: map[uint64]*attachment{}, holding: map[uint64]Holder{}},
+		sinks: sinks{attached: map[uint64]attachment{}, holding: map[uint64]Holder{}},
 	}
 	l.control = wire.NewOutbox(wire.MaxBacklog, func(err error) { l.Lose(classify(err)) })
 	return l

@@ -1,44 +1,46 @@
 package link
 
-import (
-	"sync"
-	"sync/atomic"
-)
+import "sync"
 
 // sinks is who gets what the worker says. It is safe for concurrent use.
 type sinks struct {
 	mu       sync.Mutex
-	attached map[uint64]*attachment // by session
-	holding  map[uint64]Holder      // by session: whose checkpoint the worker was asked to keep, until it answers
+	attached map[uint64]attachment // by session
+	holding  map[uint64]Holder     // by session: whose checkpoint the worker was asked to keep, until it answers
 }
 
 // attachment is a stream that was given to the worker.
 type attachment struct {
-	Sink
-
+	sink   Sink
 	epoch  uint64
-	client uint64        // the Sink's
-	batch  atomic.Uint64 // the newest batch of tokens that has some for it
+	client uint64 // the sink's
 }
 
 func (s *sinks) attach(session, epoch uint64, sink Sink) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.attached[session] = &attachment{Sink: sink, epoch: epoch, client: sink.Client()}
+	s.attached[session] = attachment{sink: sink, epoch: epoch, client: sink.Client()}
 }
 
 // find returns who gets what the worker says of a session, or nil.
-func (s *sinks) find(session uint64) *attachment {
+func (s *sinks) find(session uint64) Sink {
+	sink, _ := s.findOf(session)
+	return sink
+}
+
+// findOf returns the client too.
+func (s *sinks) findOf(session uint64) (sink Sink, client uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.attached[session]
+	a := s.attached[session]
+	return a.sink, a.client
 }
 
 // detach forgets who gets what the worker says of a session, unless a newer epoch is attached.
 func (s *sinks) detach(session, epoch uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a := s.attached[session]; a != nil && a.epoch == epoch {
+	if s.attached[session].epoch == epoch {
 		delete(s.attached, session)
 	}
 }

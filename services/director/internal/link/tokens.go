@@ -1,12 +1,10 @@
 package link
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,19 +41,17 @@ func (c counter) Read(p []byte) (int, error) {
 type tokenReader struct {
 	link   *Link
 	frames *wire.Reader
-	at     time.Time     // when what is not flushed began to come
-	batch  uint64        // number of what is not flushed, among those of all readers of the link
-	dirty  []*attachment // have taken tokens that are not flushed
+	at     time.Time // when the present batch came; zero before its first token
+	client uint64    // whose streams are dirty
+	dirty  []Sink    // have taken tokens that are not flushed
 	grants []*wirepb.Credit_Grant
 }
 
-// batchMost bounds what is collected while the stream does not pause.
-const batchMost = 1024
-
-// run is the hot path: each token is fenced and recorded under its stream's own short lock, and when all that has
-// arrived is taken, it is handed on, client by client.
+// run is the hot path: each token is fenced and recorded under its stream's own short lock. A worker puts side by side
+// what it has for one client; when that changes, or all that has arrived is taken, what the client has got is handed on,
+// so that it shares packets. That is also when it still is in the cache.
 func (r *tokenReader) run() error {
-	defer r.flush()
+	defer r.settle()
 	for {
 		f, err := r.frames.Next()
 		if errors.Is(err, io.EOF) {
@@ -67,8 +63,8 @@ func (r *tokenReader) run() error {
 		if err != nil {
 			return err
 		}
-		if len(r.dirty) >= batchMost || !r.frames.Ready() {
-			r.flush()
+		if !r.frames.Ready() { // at the latest where the reader's buffer ends
+			r.settle()
 		}
 	}
 }
@@ -106,37 +102,40 @@ func (r *tokenReader) receive(f wire.Frame) error {
 }
 
 func (r *tokenReader) token(t wire.Token) {
-	s := r.link.sinks.find(t.Session)
+	s, client := r.link.sinks.findOf(t.Session)
 	if s == nil {
 		r.link.fenced.Add(1)
 		return
 	}
-	if len(r.dirty) == 0 {
-		r.at, r.batch = time.Now(), r.link.batches.Add(1)
+	if client != r.client {
+		r.flush()
+		r.client = client
 	}
-	s.Token(t, r.at)
-	// A worker that sends one stream's tokens to two readers at a time has it flushed more often, but never too seldom.
-	if s.batch.Load() != r.batch {
-		s.batch.Store(r.batch)
+	if r.at.IsZero() {
+		r.at = time.Now()
+	}
+	if s.Token(t, r.at) {
 		r.dirty = append(r.dirty, s)
 	}
 }
 
-// flush hands the batch to the clients, those of one connection together, so that they share packets.
+// flush hands one client what it has got.
 func (r *tokenReader) flush() {
-	if len(r.dirty) == 0 {
-		return
-	}
-	slices.SortStableFunc(r.dirty, func(x, y *attachment) int { return cmp.Compare(x.client, y.client) })
 	for _, s := range r.dirty {
 		if g := s.Flush(); g != nil {
 			r.grants = append(r.grants, g)
 		}
 	}
+	clear(r.dirty)
+	r.dirty = r.dirty[:0]
+}
+
+// settle ends a batch: the last client gets its part, and the worker is told what it may send now.
+func (r *tokenReader) settle() {
+	r.flush()
 	if len(r.grants) > 0 {
 		r.link.Grant(r.grants...)
 	}
-	clear(r.dirty)
 	clear(r.grants)
-	r.dirty, r.grants = r.dirty[:0], r.grants[:0]
+	r.grants, r.at = r.grants[:0], time.Time{}
 }

@@ -126,7 +126,7 @@ func (a *assignment) waiting(e waiting) {
 	a.log.Info("waiting for a worker", zap.String("reason", e.reason))
 	a.view.wait()
 	a.stream.Log.Mark(&wirepb.Waiting{Reason: e.reason, TimeoutMs: uint64(max(0, h.Remaining()).Milliseconds())})
-	a.stream.Push()
+	a.stream.Leg.Push()
 }
 
 // lost acts on the loss of a place. dependence has fenced the log already, on the goroutine that noticed, and placement
@@ -407,4 +407,9 @@ func (a *assignment) nextCheck() time.Duration {
 		wait = min(wait, a.handover.Remaining(), handover.TokenPause)
 	}
 	return max(clock.Tick, min(wait, a.cfg.Tokens.TokenMin))
+}
+
+// calm reports whether the stream only has to go on, and has time enough that a glance now and then is all it needs.
+func (a *assignment) calm() bool {
+	return a.serving != nil && a.handover == nil && a.states.Idle() && a.remaining() > a.cfg.calm()
 }

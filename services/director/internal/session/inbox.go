@@ -66,11 +66,16 @@ func (b *inbox) put(event any) bool {
 	}
 	b.events = append(b.events, event)
 	b.mu.Unlock()
+	b.wake()
+	return true
+}
+
+// wake has the owner look at what there is, also if that is nothing.
+func (b *inbox) wake() {
 	select {
 	case b.ready <- struct{}{}:
 	default:
 	}
-	return true
 }
 
 // dequeue returns all that is queued, in the order in which it came.

@@ -36,7 +36,9 @@ func TestPlannedSwap(t *testing.T) {
 		p.state(migration.Pivoting)
 		without[*wirepb.Pivot](b)
 
-		a.say(frames(1, 5, 5), frames(1, 6, 6)) // the cut is after one of these
+		release := p.hold()
+		a.say(frames(1, 5, 6)) // the owner finds both
+		release()
 		pivot := got[*wirepb.Pivot](b)
 		cut := pivot.GetCut()
 		if rest := pivot.GetRest(); rest.GetEpoch() != 2 || rest.GetFirstSequence() != 4 || uint64(len(rest.GetLengths())) != cut-3 ||

@@ -5,6 +5,7 @@ package session
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -47,8 +48,7 @@ type Deps struct {
 
 // Leg carries a stream to its client, from the stream's log. It tells the session ClientLeft and ClientRead.
 type Leg interface {
-	// Push hands what is new in the log to the client. It never blocks.
-	Push()
+	attempt.Leg
 	// Stalled returns for how long the client has taken nothing of what waits for it, in stall-proof time.
 	Stalled() time.Duration
 	// Close ends the leg: in order if err is nil, since all has been taken; else the client's stream breaks off.
@@ -81,6 +81,8 @@ type Session struct {
 	record *stream.Log
 	leg    Leg
 
+	calm atomic.Bool // the owner sleeps until it is told something: glance looks at the time for it
+
 	// Owned by Run.
 	over      bool // the last frame is in the log, or nobody wants it: no worker is wanted any more
 	delivered bool // the client's connection has taken the last frame
@@ -103,7 +105,7 @@ func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps
 	a.depends.log, a.depends.post = s.record, s.inbox.put
 	a.stream = &attempt.Stream{
 		ID: who.ID, Connection: who.Connection, ConnectionID: who.ConnectionID, StreamID: who.StreamID,
-		Request: request, Log: s.record, Tokens: deps.Tokens, Push: s.leg.Push, Post: s.tell,
+		Request: request, Log: s.record, Tokens: deps.Tokens, Leg: s.leg, Post: s.tell,
 	}
 	a.states = checkpoint.NewKeeper(a.stream, cfg.Checkpoint, checkpoint.Deps{
 		Store: deps.Checkpoints, Limiter: deps.Limiter, Peer: deps.Placement.Peer, Clock: deps.Clock, Log: s.log,
@@ -119,6 +121,7 @@ func (s *Session) tell(event any) { s.inbox.put(event) }
 func (s *Session) Run(ctx context.Context) {
 	timer := time.NewTimer(clock.Tick)
 	defer timer.Stop()
+	defer s.assignment.deps.Clock.Every(s.cfg.calm()/2, s.glance)()
 	s.assignment.begin()
 	err := s.serve(ctx, timer)
 	s.release()
@@ -142,15 +145,32 @@ func (s *Session) serve(ctx context.Context, timer *time.Timer) error {
 				return errClientGone
 			}
 		case <-timer.C:
-			if s.leg.Stalled() >= s.cfg.ClientStall {
-				s.log.Warn("client read nothing for too long", zap.Duration("limit", s.cfg.ClientStall))
-				s.end(Failed, string(wire.CodeClientStall))
-				return ErrClientStalled
-			}
+		}
+		if s.leg.Stalled() >= s.cfg.ClientStall {
+			s.log.Warn("client read nothing for too long", zap.Duration("limit", s.cfg.ClientStall))
+			s.end(Failed, string(wire.CodeClientStall))
+			return ErrClientStalled
 		}
 		timer.Reset(s.checkTime())
+		calm := !s.over && s.assignment.calm()
+		if calm {
+			timer.Stop()
+		}
+		s.calm.Store(calm)
 	}
 	return nil
+}
+
+// calm is how much time a worker must have left for its stream to be calm. It is twice the time between two glances: the
+// owner is woken before the time is up, however soon that comes, and on a machine too busy to glance as often.
+func (c Config) calm() time.Duration { return c.Tokens.TokenMin / 2 }
+
+// glance wakes the owner of a calm stream if its worker, or its client, may soon have been silent for too long. The
+// clock's goroutine calls it. Most streams are calm most of the time: their owners sleep, and a token wakes none.
+func (s *Session) glance() {
+	if s.calm.Load() && (s.record.Silence(s.cfg.Tokens, 1) <= s.cfg.calm() || s.leg.Stalled() >= s.cfg.ClientStall) {
+		s.inbox.wake()
+	}
 }
 
 // checkTime ends what took too long, and returns in how long it has to be called again at the latest.

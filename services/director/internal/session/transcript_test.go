@@ -150,7 +150,7 @@ func (s *stage) acts(r *role, what string, args []string) {
 			to = number(args[1])
 		}
 		r.made = to
-		r.speak(frames(epoch, from, to))
+		s.atOnce(func() { r.speak(frames(epoch, from, to)) })
 	case "ends":
 		r.speak(ends(epoch, r.made))
 	case "fails":
@@ -184,6 +184,16 @@ func (s *stage) reports(r *role, what string, epoch uint64, args []string) {
 	if err := r.Report(m); err != nil {
 		s.Fatal(err)
 	}
+}
+
+// atOnce has something happen before the owner looks, if there still is one: else it would depend on the scheduler what the owner finds.
+func (s *stage) atOnce(f func()) {
+	release := func() {}
+	if s.s.Snapshot().Ended == nil {
+		release = s.hold()
+	}
+	f()
+	release()
 }
 
 // speak says something on the token stream. A worker that breaks the protocol loses its stream, not its link.

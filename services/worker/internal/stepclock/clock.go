@@ -21,6 +21,8 @@ type Clock struct {
 	start    time.Time
 	interval time.Duration
 
+	free atomic.Bool // there is no step to wait for: it is asked for each token
+
 	mu   sync.Mutex // held for making a step
 	slow bool
 	next atomic.Pointer[step] // the one that is waited for; nil if nobody does
@@ -35,7 +37,17 @@ type step struct {
 
 // NewClock returns a Clock that starts now. With interval 0 nobody waits.
 func NewClock(interval time.Duration) *Clock {
-	return &Clock{start: time.Now(), interval: interval}
+	c := &Clock{start: time.Now(), interval: interval}
+	c.free.Store(c.length() <= 0)
+	return c
+}
+
+// length is that of a step now; 0 if nobody has to wait. c.mu is held, or nobody has c yet.
+func (c *Clock) length() time.Duration {
+	if c.slow {
+		return max(slowFactor*c.interval, slowMinimum)
+	}
+	return c.interval
 }
 
 // Slow makes the steps 20 times as long, from the one under way on, until it is called with false.
@@ -43,6 +55,7 @@ func (c *Clock) Slow(slow bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.slow = slow
+	c.free.Store(c.length() <= 0)
 	if s := c.next.Swap(nil); s != nil && s.timer.Stop() {
 		s.moved = true
 		close(s.over)
@@ -59,10 +72,7 @@ func (c *Clock) upcoming() *step {
 	if s := c.next.Load(); s != nil {
 		return s
 	}
-	length := c.interval
-	if c.slow {
-		length = max(slowFactor*c.interval, slowMinimum)
-	}
+	length := c.length()
 	if length <= 0 {
 		return nil
 	}
@@ -91,10 +101,10 @@ func (w *Walker) Wait(ctx context.Context) error {
 		w.started = true
 		return context.Cause(ctx)
 	}
-	for {
+	for !w.clock.free.Load() {
 		s := w.clock.upcoming()
 		if s == nil {
-			return context.Cause(ctx)
+			break
 		}
 		select {
 		case <-s.over:
@@ -105,4 +115,8 @@ func (w *Walker) Wait(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+	if ctx.Err() == nil { // the cause would cost more
+		return nil
+	}
+	return context.Cause(ctx)
 }
