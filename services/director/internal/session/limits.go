@@ -67,3 +67,7 @@ func (b *blame) moved() int {
 	b.moves = append(b.moves, now)
 	return len(b.moves)
 }
+
+// calm is how much time a worker must have left for its stream to be calm. It is twice the time between two glances:
+// the owner is woken before the time is up, however soon that comes, and on a machine too busy to glance as often.
+func (c Config) calm() time.Duration { return c.Tokens.TokenMin / 2 }

@@ -161,10 +161,6 @@ func (s *Session) serve(ctx context.Context, timer *time.Timer) error {
 	return nil
 }
 
-// calm is how much time a worker must have left for its stream to be calm. It is twice the time between two glances: the
-// owner is woken before the time is up, however soon that comes, and on a machine too busy to glance as often.
-func (c Config) calm() time.Duration { return c.Tokens.TokenMin / 2 }
-
 // glance wakes the owner of a calm stream if its worker, or its client, may soon have been silent for too long. The
 // clock's goroutine calls it. Most streams are calm most of the time: their owners sleep, and a token wakes none.
 func (s *Session) glance() {
