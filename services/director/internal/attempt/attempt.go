@@ -201,8 +201,8 @@ func (a *Attempt) Flush() *wirepb.Credit_Grant {
 
 // Begun takes the worker's word that it begins, once.
 func (a *Attempt) Begun(m *wirepb.Begin) {
-	if m.GetEpoch() == a.Epoch && a.Log.Begun(a.Epoch) {
-		a.Post(Begun{a, m})
+	if m.GetEpoch() == a.Epoch {
+		a.Log.Begun(a.Epoch, func() { a.Post(Begun{a, m}) })
 	}
 }
 

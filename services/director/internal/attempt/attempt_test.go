@@ -2,6 +2,8 @@ package attempt_test
 
 import (
 	"fmt"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,7 +90,7 @@ func TestFirstTokens(t *testing.T) {
 	}
 	a := attempt.New(s, nil, nil, 2)
 	a.Log.Expect(2)
-	a.Log.Begun(2)
+	a.Log.Begun(2, func() {})
 	var first []bool
 	for sequence := uint64(1); sequence <= 4; sequence++ {
 		first = append(first, a.Token(wire.Token{Epoch: 2, Sequence: sequence, Text: []byte("x")}, time.Now()))
@@ -98,5 +100,34 @@ func TestFirstTokens(t *testing.T) {
 	}
 	if fmt.Sprint(first) != "[true false true false]" || pushed != 1 {
 		t.Errorf("first: %v; pushed %d times", first, pushed)
+	}
+}
+
+// TestBegunComesBeforeItsTokens has a worker say where it begins on one stream, and send a token on another in that very moment: its owner hears of the
+// beginning first, so that no token counts before the prefix has been compared.
+func TestBegunComesBeforeItsTokens(t *testing.T) {
+	var mu sync.Mutex
+	var told []string
+	tell := func(what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, what)
+	}
+	var readers sync.WaitGroup
+	var a *attempt.Attempt
+	s := &attempt.Stream{ID: 7, Post: func(any) {
+		readers.Go(func() { a.Token(wire.Token{Epoch: 2, Sequence: 1, Text: []byte("x")}, time.Now()) })
+		for range 10_000 { // time for the token to overtake, if anything lets it
+			runtime.Gosched()
+		}
+		tell("begun")
+	}}
+	s.Log = stream.New(stream.Config{MaxBytes: 100, MaxTokens: 100, Window: 10}, &clock.StallProof{}, func(stream.Notice) { tell("first") })
+	a = attempt.New(s, nil, nil, 2)
+	a.Log.Expect(2)
+	a.Begun(&wirepb.Begin{Epoch: 2})
+	readers.Wait()
+	if len(told) != 2 || told[0] != "begun" {
+		t.Errorf("the owner was told %v", told)
 	}
 }

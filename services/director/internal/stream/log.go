@@ -118,15 +118,15 @@ func (l *Log) breaks(kind Kind, epoch uint64) {
 	l.told(Notice{kind, epoch})
 }
 
-// Begun takes note that the worker of the pending epoch has said where it begins. It reports false for any other epoch, and for a second time.
-func (l *Log) Begun(epoch uint64) bool {
+// Begun takes note that the worker of the pending epoch has said where it begins: tell is called with the log's lock held, so that the owner hears of it
+// before it hears of a token. For any other epoch, and for a second time, nothing happens.
+func (l *Log) Begun(epoch uint64, tell func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if epoch == 0 || epoch != l.pending || l.begun {
-		return false
+	if epoch != 0 && epoch == l.pending && !l.begun {
+		l.begun = true
+		tell()
 	}
-	l.begun = true
-	return true
 }
 
 // Fence makes sure that nothing is accepted any more, from anybody.

@@ -32,6 +32,9 @@ func newRecord(cfg stream.Config) *record {
 	return r
 }
 
+// Begun says that the worker of an epoch begins.
+func (r *record) Begun(epoch uint64) { r.Log.Begun(epoch, func() {}) }
+
 func made(epoch, sequence uint64) wire.Token {
 	return wire.Token{Epoch: epoch, Sequence: sequence, Text: []byte("x")}
 }
@@ -144,11 +147,15 @@ func TestFence(t *testing.T) {
 // TestVerification has the tokens of a new epoch wait until it serves: the client sees what it was told before them.
 func TestVerification(t *testing.T) {
 	r := newRecord(stream.Config{MaxBytes: 100, MaxTokens: 100, Window: 10})
-	if r.Begun(0) || r.Begun(1) {
+	begun := func(epoch uint64) (first bool) {
+		r.Log.Begun(epoch, func() { first = true })
+		return first
+	}
+	if begun(0) || begun(1) {
 		t.Error("begun, and nobody was expected")
 	}
 	r.Expect(1)
-	if !r.Begun(1) || r.Begun(1) || r.Begun(2) {
+	if !begun(1) || begun(1) || begun(2) {
 		t.Error("it begins once")
 	}
 	r.Append(made(1, 1), time.Now())
@@ -260,7 +267,7 @@ func TestCadence(t *testing.T) {
 			l.Append(made(epoch, n), time.Now())
 		}
 		l.Expect(1)
-		l.Begun(1)
+		l.Begun(1, func() {})
 		l.Serve(1, "a", &wirepb.Assigned{})
 		near(30 * time.Second)
 		token(1, 10*time.Second)
@@ -280,7 +287,7 @@ func TestCadence(t *testing.T) {
 			t.Errorf("after 2.1 s there are %v left", got)
 		}
 		l.Expect(2)
-		l.Begun(2)
+		l.Begun(2, func() {})
 		token(2, 7*time.Millisecond)
 		gap, _ := l.Serve(2, "a", &wirepb.Swapped{})
 		if want := 2100*time.Millisecond + 7*time.Millisecond - 500*time.Millisecond; gap != want {

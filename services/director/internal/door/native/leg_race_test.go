@@ -91,7 +91,7 @@ func TestLegOfMany(t *testing.T) {
 				w := &windowed{ctx: t.Context(), opened: make(chan struct{})}
 				g := newLeg(w, log, &clock.StallProof{}, func(any) {})
 				log.Expect(1)
-				log.Begun(1)
+				log.Begun(1, func() {})
 				log.Serve(1, "a", &wirepb.Assigned{})
 				var running sync.WaitGroup
 				for range 3 {

@@ -97,7 +97,7 @@ func inLeg(t *testing.T, test func(c *carried)) {
 		c.cancel = cancelStream
 		c.leg = newLeg(c.stream, c.log, stall, func(event any) { c.told <- event })
 		c.log.Expect(1)
-		c.log.Begun(1)
+		c.log.Begun(1, func() {})
 		c.log.Serve(1, "a", &wirepb.Assigned{})
 		defer cancelStream()
 		test(c)
