@@ -34,7 +34,8 @@
 //	        planned swaps:  Allow, Revoke, Feed, Pivot, Capture, Discard, Fetch, Hold → / ← Prepared, Captured, Held
 //	    datagrams:      ← Progress, a frame in each
 //	    token streams:  ← Begin, tokens, End or Fail, of many sessions interleaved; the sessions of one
-//	        client's connection stay on one stream
+//	        client's connection stay on one stream, and what
+//	        they make in one step lies side by side
 //	connswap-mgmt/1  worker → director, and anyone → anyone for health, MGMT port
 //	    Register → / ← Registered; Heartbeat → / ← HeartbeatAck …
 //	    HealthRequest → / ← HealthReply
