@@ -39,7 +39,8 @@ type Stream struct {
 	epoch uint64 // drawn last; owned by the owner of the stream
 }
 
-// NextEpoch draws an epoch: for a place that was granted, or to make all tokens useless that lead to it or to one before it.
+// NextEpoch draws an epoch: for a place that was granted, or to make all tokens useless that lead to it or to one
+// before it.
 func (s *Stream) NextEpoch() uint64 {
 	s.epoch++
 	return s.epoch
@@ -66,7 +67,8 @@ func (s *Stream) Issue(purpose wirepb.Purpose, source, target string, from, to u
 	})
 }
 
-// What the worker of an attempt has said, for the owner of the stream. However often a worker says something, each of these waits for the owner once.
+// What the worker of an attempt has said, for the owner of the stream. However often a worker says something, each of
+// these waits for the owner once.
 type (
 	// Begun says that the worker begins, and where.
 	Begun struct {
@@ -91,11 +93,13 @@ type (
 	Captured struct{ *Attempt }
 )
 
-// Attempt is safe for concurrent use: the goroutines of the link call what the worker said, the owner of the stream calls the rest.
+// Attempt is safe for concurrent use: the goroutines of the link call what the worker said, the owner of the stream
+// calls the rest.
 type Attempt struct {
 	*Stream
 
-	// Copies of the Stream's, beside dirty: with many streams most of what a token costs is to get such things into the cache.
+	// Copies of the Stream's, beside dirty: with many streams most of what a token costs is to get such things into the
+	// cache.
 	log   *stream.Log
 	leg   Leg
 	dirty atomic.Bool // a token has come since the last flush
@@ -121,8 +125,8 @@ func New(s *Stream, place *placement.Request, l *link.Link, epoch uint64) *Attem
 // Leave takes the stream back from the worker. The place is given back by whoever was granted it.
 func (a *Attempt) Leave() { a.Link.Cancel(a.ID, a.Epoch) }
 
-// Attach gives the worker the request and the accepted prefix, behind which it begins, and opens the log for it. checkpoint says where the engine's state
-// is; nil if there is none.
+// Attach gives the worker the request and the accepted prefix, behind which it begins, and opens the log for it.
+// checkpoint says where the engine's state is; nil if there is none.
 func (a *Attempt) Attach(checkpoint *wirepb.Fetch) {
 	credit := a.Log.Expect(a.Epoch)
 	m := a.attach()
@@ -130,7 +134,8 @@ func (a *Attempt) Attach(checkpoint *wirepb.Fetch) {
 	a.Link.Attach(m, a)
 }
 
-// Standby has the worker prepare the attempt, and generate nothing before Pivot. The secret is that of a token that the worker was told to allow.
+// Standby has the worker prepare the attempt, and generate nothing before Pivot. The secret is that of a token that the
+// worker was told to allow.
 func (a *Attempt) Standby(secret []byte) {
 	m := a.attach()
 	m.Standby, m.Secret = true, secret
@@ -153,7 +158,8 @@ func (a *Attempt) feed(sequence uint64) *wirepb.Feed {
 	return &wirepb.Feed{Session: a.ID, Epoch: a.Epoch, FirstSequence: sequence + 1, Text: text, Lengths: lengths}
 }
 
-// Pivot makes a standby, which has the tokens up to a sequence, the owner of what follows the cut. The log has to be opened for it before.
+// Pivot makes a standby, which has the tokens up to a sequence, the owner of what follows the cut. The log has to be
+// opened for it before.
 func (a *Attempt) Pivot(sequence, credit uint64) {
 	rest := a.feed(sequence)
 	digest, cut := a.Log.Digest()
@@ -181,7 +187,8 @@ func (a *Attempt) Client() uint64 { return a.Connection }
 // observeEvery is after how many tokens the placement hears of the stream's rhythm.
 const observeEvery = 16
 
-// Token takes one token of the worker's, which came at a time, and reports whether it is the first since the last flush.
+// Token takes one token of the worker's, which came at a time, and reports whether it is the first since the last
+// flush.
 func (a *Attempt) Token(t wire.Token, at time.Time) (first bool) {
 	a.log.Append(t, at)
 	if t.Sequence%observeEvery == 0 {
@@ -250,7 +257,8 @@ func (a *Attempt) TakePrepared() (m *wirepb.Prepared) {
 	return m
 }
 
-// Captured takes the worker's answer to a request for the engine's state. A worker may answer in any order; the newest request counts.
+// Captured takes the worker's answer to a request for the engine's state. A worker may answer in any order; the newest
+// request counts.
 func (a *Attempt) Captured(m *wirepb.Captured) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -61,7 +61,8 @@ func TestOtherEpochs(t *testing.T) {
 	}
 }
 
-// TestAnswersOutOfOrder has a worker answer a newer request for the engine's state, and then an older one, before the owner looks.
+// TestAnswersOutOfOrder has a worker answer a newer request for the engine's state, and then an older one, before the
+// owner looks.
 func TestAnswersOutOfOrder(t *testing.T) {
 	a, told := newAttempt()
 	for _, capture := range []uint64{1, 3, 2} {
@@ -103,8 +104,8 @@ func TestFirstTokens(t *testing.T) {
 	}
 }
 
-// TestBegunComesBeforeItsTokens has a worker say where it begins on one stream, and send a token on another in that very moment: its owner hears of the
-// beginning first, so that no token counts before the prefix has been compared.
+// TestBegunComesBeforeItsTokens has a worker say where it begins on one stream, and send a token on another in that
+// very moment: its owner hears of the beginning first, so that no token counts before the prefix has been compared.
 func TestBegunComesBeforeItsTokens(t *testing.T) {
 	var mu sync.Mutex
 	var told []string

@@ -187,8 +187,8 @@ func TestWhoHears(t *testing.T) {
 	})
 }
 
-// TestRefusals lets go of a stream that the worker did not take. That the worker has no room is news for the owner, unless
-// the worker speaks of a stream that it was not given.
+// TestRefusals lets go of a stream that the worker did not take. That the worker has no room is news for the owner,
+// unless the worker speaks of a stream that it was not given.
 func TestRefusals(t *testing.T) {
 	inWorld(t, func(w *world) {
 		full := &wirepb.Refused{Session: 7, Epoch: 1, Code: string(wire.CodeCapacity)}
@@ -204,7 +204,8 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-// TestHold asks the worker to keep something. Who has asked is forgotten with the answer, or when it is not wanted any more.
+// TestHold asks the worker to keep something. Who has asked is forgotten with the answer, or when it is not wanted any
+// more.
 func TestHold(t *testing.T) {
 	inWorld(t, func(w *world) {
 		hold, s := &wirepb.Hold{From: &wirepb.Fetch{Session: 1}}, sink{world: w, name: "a"}
@@ -362,7 +363,8 @@ func TestDelivery(t *testing.T) {
 	}
 }
 
-// TestWorkerThatTakesNothing has prompts wait for a worker that reads none: what waits is bounded, and the worker is lost.
+// TestWorkerThatTakesNothing has prompts wait for a worker that reads none: what waits is bounded, and the worker is
+// lost.
 func TestWorkerThatTakesNothing(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.worker.StopReading()
@@ -377,8 +379,8 @@ func TestWorkerThatTakesNothing(t *testing.T) {
 	})
 }
 
-// TestDirectorWasStopped has the director's process stopped until its links have run out at both ends, and their tethers
-// are closed. That is no worker's fault. After a short stop, a closed tether is what it always is.
+// TestDirectorWasStopped has the director's process stopped until its links have run out at both ends, and their
+// tethers are closed. That is no worker's fault. After a short stop, a closed tether is what it always is.
 func TestDirectorWasStopped(t *testing.T) {
 	for stop, want := range map[time.Duration]link.Cause{35 * time.Second: link.CauseStalled, 5 * time.Second: link.CauseTether} {
 		inWorld(t, func(w *world) {
@@ -451,8 +453,8 @@ func TestRhythm(t *testing.T) {
 	})
 }
 
-// TestWorkerThatDiedAtLeisure has a worker vanish without a word while it has no streams. Nobody is in a hurry to notice,
-// until it is given one: then it is lost as soon as any other.
+// TestWorkerThatDiedAtLeisure has a worker vanish without a word while it has no streams. Nobody is in a hurry to
+// notice, until it is given one: then it is lost as soon as any other.
 func TestWorkerThatDiedAtLeisure(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.Tend(time.Second)
@@ -469,8 +471,8 @@ func TestWorkerThatDiedAtLeisure(t *testing.T) {
 	})
 }
 
-// TestBatch sends tokens of three streams of two clients, all at once: each client's streams are flushed together, once, and
-// when the tokens of another client follow.
+// TestBatch sends tokens of three streams of two clients, all at once: each client's streams are flushed together,
+// once, and when the tokens of another client follow.
 func TestBatch(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.attach(1, 1, "a1")

@@ -10,8 +10,8 @@ import (
 // Sink takes what a worker sends for a stream. The link's readers call it; it never blocks. What belongs to
 // another epoch than the stream's own is dropped there: that is the fence.
 type Sink interface {
-	// Token takes one token, which came at a time, and reports whether a Flush has to follow: it is the first since the last
-	// one. Its text is valid during the call.
+	// Token takes one token, which came at a time, and reports whether a Flush has to follow: it is the first since the
+	// last one. Its text is valid during the call.
 	Token(t wire.Token, at time.Time) (first bool)
 	// Flush hands what Token took to the client, and returns what the worker may send now, or nil.
 	Flush() *wirepb.Credit_Grant

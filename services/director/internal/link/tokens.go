@@ -48,8 +48,8 @@ type tokenReader struct {
 }
 
 // run is the hot path: each token is fenced and recorded under its stream's own short lock. A worker puts side by side
-// what it has for one client; when that changes, or all that has arrived is taken, what the client has got is handed on,
-// so that it shares packets. That is also when it still is in the cache.
+// what it has for one client; when that changes, or all that has arrived is taken, what the client has got is handed
+// on, so that it shares packets. That is also when it still is in the cache.
 func (r *tokenReader) run() error {
 	defer r.settle()
 	for {

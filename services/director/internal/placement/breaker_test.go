@@ -258,9 +258,9 @@ func (p *patient) Granted(r *placement.Request, l *link.Link) {
 	})
 }
 
-// TestSickWorkers has ten sick workers beside two healthy ones with room, for five minutes: those that fail at once, and
-// those that stay silent for half a minute; new ones, and those that have served well before. No stream has more than one
-// bad try, but for the first ones after workers that had proved themselves began to fail: nobody could know.
+// TestSickWorkers has ten sick workers beside two healthy ones with room, for five minutes: those that fail at once,
+// and those that stay silent for half a minute; new ones, and those that have served well before. No stream has more
+// than one bad try, but for the first ones after workers that had proved themselves began to fail: nobody could know.
 func TestSickWorkers(t *testing.T) {
 	const sick, streams, timeout = 10, 3000, 30 * time.Second
 	for name, test := range map[string]struct {

@@ -396,7 +396,8 @@ func TestPeer(t *testing.T) {
 	})
 }
 
-// TestOtherDirectorsCount prefers the worker that has room by its own report, and uses the other one when there is no such.
+// TestOtherDirectorsCount prefers the worker that has room by its own report, and uses the other one when there is no
+// such.
 func TestOtherDirectorsCount(t *testing.T) {
 	inWorld(t, usual, func(w *world) {
 		a := w.worker("a", 3)

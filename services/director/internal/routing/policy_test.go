@@ -54,7 +54,8 @@ func TestRoundRobin(t *testing.T) {
 	}
 }
 
-// TestRoundRobinOfTwoEngines has streams of two engines take turns: each engine's workers share its streams all the same.
+// TestRoundRobinOfTwoEngines has streams of two engines take turns: each engine's workers share its streams all the
+// same.
 func TestRoundRobinOfTwoEngines(t *testing.T) {
 	all := workers(100, 100, 100, 100)
 	all[1].Fingerprint, all[2].Fingerprint = "y", "y"

@@ -9,8 +9,8 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// TestCalmStream has a worker make tokens for some time, and then none. Its owner sleeps while they come, and is there when the worker's time is up: not
-// sooner, and not later. Likewise when the client stops reading.
+// TestCalmStream has a worker make tokens for some time, and then none. Its owner sleeps while they come, and is there
+// when the worker's time is up: not sooner, and not later. Likewise when the client stops reading.
 func TestCalmStream(t *testing.T) {
 	cfg := func(c *session.Config) {
 		c.Tokens = stream.Timeouts{FirstToken: 30 * time.Second, TokenMin: time.Second, Factor: 4}

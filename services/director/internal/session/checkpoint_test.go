@@ -180,8 +180,8 @@ func TestLateCheckpoint(t *testing.T) {
 	}
 }
 
-// TestCheckpointOfBefore has a state arrive of a worker that the session has left: nobody knows whether it is one of the
-// stream, and it has taken the place of an older one.
+// TestCheckpointOfBefore has a state arrive of a worker that the session has left: nobody knows whether it is one of
+// the stream, and it has taken the place of an older one.
 func TestCheckpointOfBefore(t *testing.T) {
 	inPlay(t, script{cfg: everySecond}, func(p *play) {
 		a := p.worker("a", stateful)
@@ -203,8 +203,8 @@ func TestCheckpointOfBefore(t *testing.T) {
 	})
 }
 
-// TestPlanComesBeforeCheckpoint begins a planned swap while a checkpoint is under way. The token for the checkpoint could
-// get what the swap captures.
+// TestPlanComesBeforeCheckpoint begins a planned swap while a checkpoint is under way. The token for the checkpoint
+// could get what the swap captures.
 func TestPlanComesBeforeCheckpoint(t *testing.T) {
 	for _, fetching := range []bool{false, true} {
 		t.Run(fmt.Sprint("fetching ", fetching), func(t *testing.T) {
@@ -464,7 +464,8 @@ func TestStrayAnswers(t *testing.T) {
 	})
 }
 
-// TestCheckpointArrivesLast has the state arrive in the moment in which the session gives back what it kept: nobody else would.
+// TestCheckpointArrivesLast has the state arrive in the moment in which the session gives back what it kept: nobody
+// else would.
 func TestCheckpointArrivesLast(t *testing.T) {
 	inPlay(t, script{cfg: everySecond}, func(p *play) {
 		a := p.worker("a", stateful)

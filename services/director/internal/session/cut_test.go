@@ -188,7 +188,8 @@ func TestTargetSpeaksBeforeTheCut(t *testing.T) {
 	})
 }
 
-// TestLostInTheFirstMoment loses the first worker while the client is being told of it: the stream has begun with its engine, and stays with that.
+// TestLostInTheFirstMoment loses the first worker while the client is being told of it: the stream has begun with its
+// engine, and stays with that.
 func TestLostInTheFirstMoment(t *testing.T) {
 	var a *actor
 	lose := func(p *play) {
@@ -233,7 +234,8 @@ func TestLeavesWithEverything(t *testing.T) {
 	})
 }
 
-// TestEndsAndIsLost has a target make all that was missing, say so and die, before the owner looks: it died, that is all.
+// TestEndsAndIsLost has a target make all that was missing, say so and die, before the owner looks: it died, that is
+// all.
 func TestEndsAndIsLost(t *testing.T) {
 	inPlay(t, script{}, func(p *play) {
 		a := p.worker("a")

@@ -97,8 +97,8 @@ func TestCheckpointsTakeTurns(t *testing.T) {
 	}
 }
 
-// TestSlotAtAnotherWorker has a session be granted a slot at the worker that it has left: it does not use that up for the one
-// that it is on.
+// TestSlotAtAnotherWorker has a session be granted a slot at the worker that it has left: it does not use that up for
+// the one that it is on.
 func TestSlotAtAnotherWorker(t *testing.T) {
 	inPlay(t, script{cfg: everySecond}, func(p *play) {
 		q := &queue{limiter: p.limiter}

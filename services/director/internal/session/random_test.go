@@ -21,8 +21,9 @@ import (
 
 var plays = flag.Uint64("plays", 100, "how many random plays TestRandom has")
 
-// TestRandom has workers, an operator and a client do what they may, and what they may not, in any order and often before the owner looks. Whatever
-// happens, the client reads the text from its first token to its last, once, in epochs that rise; it is told how the stream ends; and nothing is kept.
+// TestRandom has workers, an operator and a client do what they may, and what they may not, in any order and often
+// before the owner looks. Whatever happens, the client reads the text from its first token to its last, once, in epochs
+// that rise; it is told how the stream ends; and nothing is kept.
 func TestRandom(t *testing.T) {
 	for seed := range *plays {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

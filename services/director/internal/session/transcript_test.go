@@ -186,7 +186,8 @@ func (s *stage) reports(r *role, what string, epoch uint64, args []string) {
 	}
 }
 
-// atOnce has something happen before the owner looks, if there still is one: else it would depend on the scheduler what the owner finds.
+// atOnce has something happen before the owner looks, if there still is one: else it would depend on the scheduler what
+// the owner finds.
 func (s *stage) atOnce(f func()) {
 	release := func() {}
 	if s.s.Snapshot().Ended == nil {

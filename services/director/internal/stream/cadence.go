@@ -9,8 +9,9 @@ type Timeouts struct {
 	Factor     float64       // of the stream's usual interval and its deviation
 }
 
-// cadence learns a stream's own rhythm. The estimate is that of TCP's round-trip time (RFC 6298 §2): a smoothed mean and a smoothed deviation. It
-// judges by the stall-proof clock, whose grain is coarse, and measures with the wall clock.
+// cadence learns a stream's own rhythm. The estimate is that of TCP's round-trip time (RFC 6298 §2): a smoothed mean
+// and a smoothed deviation. It judges by the stall-proof clock, whose grain is coarse, and measures with the wall
+// clock.
 type cadence struct {
 	last      time.Duration // stall-proof time of the last token, or of the last time that the worker was allowed more
 	mean, dev time.Duration
@@ -54,7 +55,8 @@ func (c *cadence) timeout(t Timeouts) time.Duration {
 	return max(t.TokenMin, time.Duration(t.Factor*float64(c.mean+c.dev)))
 }
 
-// gap returns how long no token has come, beyond the usual interval, though one might have come; by the wall clock. It is 0 before the first token.
+// gap returns how long no token has come, beyond the usual interval, though one might have come; by the wall clock. It
+// is 0 before the first token.
 func (c *cadence) gap(now time.Time) time.Duration {
 	if c.at.IsZero() {
 		return 0

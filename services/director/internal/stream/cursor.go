@@ -8,8 +8,9 @@ type Cursor struct {
 	sequence uint64 // of the last token before it
 }
 
-// Read returns what follows the cursor as frames for the client, and the cursor behind them; nothing at the end. They are as many as lie together, of limit
-// bytes at most, but one at least: whoever wants all reads until there is nothing. They must not be changed, and stay as they are.
+// Read returns what follows the cursor as frames for the client, and the cursor behind them; nothing at the end. They
+// are as many as lie together, of limit bytes at most, but one at least: whoever wants all reads until there is
+// nothing. They must not be changed, and stay as they are.
 func (l *Log) Read(c Cursor, limit int) (frames []byte, next Cursor) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -23,9 +23,9 @@ const (
 // tokenHeader is what a token's frame may have beside its text, in bytes: length, type, epoch and sequence.
 const tokenHeader = 4 + 1 + 8 + 8
 
-// journal is the accepted prefix of a stream, in the form in which its client gets it: the frames of its tokens, and between them those of its marks. A
-// token is copied here once, and a leg hands on what lies here. It only grows, block by block, so that what it has is never copied again. It is not safe
-// for concurrent use.
+// journal is the accepted prefix of a stream, in the form in which its client gets it: the frames of its tokens, and
+// between them those of its marks. A token is copied here once, and a leg hands on what lies here. It only grows, block
+// by block, so that what it has is never copied again. It is not safe for concurrent use.
 type journal struct {
 	last   *block
 	tokens uint64
@@ -124,7 +124,8 @@ func (j *journal) since(sequence uint64) (text []byte, lengths []uint32) {
 	return text, lengths
 }
 
-// token returns the text of the next token after a position, which it moves on, or false at the end. The text must not be changed.
+// token returns the text of the next token after a position, which it moves on, or false at the end. The text must not
+// be changed.
 func (j *journal) token(p *position) (text []byte, ok bool) {
 	for j.more(p) {
 		f, size := wire.ParseFrame(p.block.frames[p.offset:])

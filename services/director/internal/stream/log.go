@@ -45,7 +45,8 @@ type Log struct {
 
 	mu sync.Mutex
 
-	// What each token touches lies together: with many streams, most of what a token costs is to get this into the cache.
+	// What each token touches lies together: with many streams, most of what a token costs is to get this into the
+	// cache.
 
 	// The fence. At most one of epoch and pending is not zero.
 	epoch   uint64 // that may append; 0 while fenced
@@ -70,8 +71,8 @@ func New(cfg Config, clock *clock.StallProof, told func(Notice)) *Log {
 	return &Log{cfg: cfg, clock: clock, told: told, journal: journal{limit: cfg.MaxBytes}}
 }
 
-// Append takes one token, which came at a time, if its epoch may append. The tokens of an epoch that is being verified wait; all others are dropped,
-// that is the fence.
+// Append takes one token, which came at a time, if its epoch may append. The tokens of an epoch that is being verified
+// wait; all others are dropped, that is the fence.
 func (l *Log) Append(t wire.Token, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -118,8 +119,9 @@ func (l *Log) breaks(kind Kind, epoch uint64) {
 	l.told(Notice{kind, epoch})
 }
 
-// Begun takes note that the worker of the pending epoch has said where it begins: tell is called with the log's lock held, so that the owner hears of it
-// before it hears of a token. For any other epoch, and for a second time, nothing happens.
+// Begun takes note that the worker of the pending epoch has said where it begins: tell is called with the log's lock
+// held, so that the owner hears of it before it hears of a token. For any other epoch, and for a second time, nothing
+// happens.
 func (l *Log) Begun(epoch uint64, tell func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -143,8 +145,8 @@ func (l *Log) fence() {
 	l.epoch, l.pending, l.waiting, l.begun, l.awaited = 0, 0, nil, false, false
 }
 
-// Expect fences the log, and opens it for the tokens of an epoch, which are verified before they count. It returns the highest sequence that the
-// worker may send.
+// Expect fences the log, and opens it for the tokens of an epoch, which are verified before they count. It returns the
+// highest sequence that the worker may send.
 func (l *Log) Expect(epoch uint64) (credit uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -159,7 +161,8 @@ func (l *Log) expect(epoch uint64) (credit uint64) {
 	return l.granted
 }
 
-// Cut does what Expect does, if the epoch from is the present one, and reports whether it is. The cut is behind the last token of that.
+// Cut does what Expect does, if the epoch from is the present one, and reports whether it is. The cut is behind the
+// last token of that.
 func (l *Log) Cut(from, epoch uint64) (credit, cut uint64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -183,8 +186,9 @@ func (l *Log) Waits() bool {
 	return len(l.waiting) > 0
 }
 
-// Serve makes the pending epoch, which is a worker's, the present one: the client is told with m, and gets the tokens that waited. It returns how long no
-// token had come, beyond the usual interval; false if another epoch is pending, or none.
+// Serve makes the pending epoch, which is a worker's, the present one: the client is told with m, and gets the tokens
+// that waited. It returns how long no token had come, beyond the usual interval; false if another epoch is pending, or
+// none.
 func (l *Log) Serve(epoch uint64, worker string, m wire.Message) (gap time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -227,15 +231,17 @@ func (l *Log) Close(last wire.Message) {
 	l.closed = true
 }
 
-// Await has the owner told of the next token that is accepted in the present epoch; it is forgotten with the next fence.
+// Await has the owner told of the next token that is accepted in the present epoch; it is forgotten with the next
+// fence.
 func (l *Log) Await() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.awaited = l.epoch != 0
 }
 
-// Credit returns the highest sequence that the worker of an epoch may send, when half a window or more has become free since it was told last, and
-// takes note that it is told. Otherwise, or if the epoch is not the present one, it returns false.
+// Credit returns the highest sequence that the worker of an epoch may send, when half a window or more has become free
+// since it was told last, and takes note that it is told. Otherwise, or if the epoch is not the present one, it returns
+// false.
 func (l *Log) Credit(epoch uint64) (sequence uint64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -265,7 +271,8 @@ func (l *Log) Digest() (digest session.Digest, tokens uint64) {
 	return l.journal.sum(), l.journal.tokens
 }
 
-// Since returns copies of the tokens after a sequence, one after the other, the length of each, and the digest over all tokens, also those before.
+// Since returns copies of the tokens after a sequence, one after the other, the length of each, and the digest over all
+// tokens, also those before.
 func (l *Log) Since(sequence uint64) (text []byte, lengths []uint32, digest session.Digest) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -280,7 +287,8 @@ func (l *Log) Exhausted() bool {
 	return l.journal.tokens >= l.granted
 }
 
-// Silence returns how much longer the worker may produce nothing, in stall-proof time, allowing factor times the usual; negative when it is overdue.
+// Silence returns how much longer the worker may produce nothing, in stall-proof time, allowing factor times the usual;
+// negative when it is overdue.
 func (l *Log) Silence(t Timeouts, factor time.Duration) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -297,7 +297,8 @@ func TestCadence(t *testing.T) {
 	})
 }
 
-// TestGapOfStalledClient has a client that lets its worker wait: that is no part of the rhythm, nor of the gap at a handover.
+// TestGapOfStalledClient has a client that lets its worker wait: that is no part of the rhythm, nor of the gap at a
+// handover.
 func TestGapOfStalledClient(t *testing.T) {
 	for name, reads := range map[string]bool{"reads on": true, "reads nothing": false} {
 		t.Run(name, func(t *testing.T) {
@@ -341,7 +342,8 @@ func TestGapOfStalledClient(t *testing.T) {
 	}
 }
 
-// FuzzLog appends tokens of all lengths, and reads them in pieces; what was appended has to come out, whatever way it is asked for.
+// FuzzLog appends tokens of all lengths, and reads them in pieces; what was appended has to come out, whatever way it
+// is asked for.
 func FuzzLog(f *testing.F) {
 	f.Add(uint64(1), uint16(10), uint16(100))
 	f.Add(uint64(2), uint16(3000), uint16(7))

@@ -30,8 +30,9 @@ const (
 	pieceMost = 4 << 10
 )
 
-// leg carries one stream to its client: it reads the stream's log at a cursor of its own. As long as the client's connection takes everything at once
-// that costs no goroutine; one that is blocked writes what remains as the client's window opens, and what has not been written is in the log only.
+// leg carries one stream to its client: it reads the stream's log at a cursor of its own. As long as the client's
+// connection takes everything at once that costs no goroutine; one that is blocked writes what remains as the client's
+// window opens, and what has not been written is in the log only.
 type leg struct {
 	stream quicStream
 	log    *stream.Log
@@ -57,7 +58,8 @@ func newLeg(s quicStream, log *stream.Log, clock *clock.StallProof, tell func(ev
 	return g
 }
 
-// Push hands what is new in the log to the connection, if that takes it at once; otherwise a goroutine does, as the client's window opens.
+// Push hands what is new in the log to the connection, if that takes it at once; otherwise a goroutine does, as the
+// client's window opens.
 func (g *leg) Push() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -123,7 +125,8 @@ func (g *leg) Stalled() time.Duration {
 	return g.clock.Since(g.took)
 }
 
-// Close ends the leg: with the end of the stream if err is nil, else by resetting it, if there is something that the client has not taken.
+// Close ends the leg: with the end of the stream if err is nil, else by resetting it, if there is something that the
+// client has not taken.
 func (g *leg) Close(err error) {
 	g.stop()
 	g.mu.Lock()

@@ -74,8 +74,9 @@ func (w *windowed) CancelWrite(quic.StreamErrorCode) { w.open(0, true) }
 func (w *windowed) Close() error                     { return nil }
 func (w *windowed) Context() context.Context         { return w.ctx }
 
-// TestLegOfMany has links' readers and the owner of the stream push while the client's window opens and closes: the client gets every token once, in
-// order, and what it was told between them, and the log hears when it has all. Or the leg is closed in the middle, and nothing of it is left.
+// TestLegOfMany has links' readers and the owner of the stream push while the client's window opens and closes: the
+// client gets every token once, in order, and what it was told between them, and the log hears when it has all. Or the
+// leg is closed in the middle, and nothing of it is left.
 func TestLegOfMany(t *testing.T) {
 	for seed := range uint64(50) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
