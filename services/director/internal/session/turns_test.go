@@ -1,51 +1,17 @@
 package session_test
 
 import (
-	"slices"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/checkpoint"
+	"github.com/connswap/connswap/services/director/internal/checkpoint/checkpointtest"
 	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
-
-// queue are slots that were asked for, by number.
-type queue struct {
-	limiter *checkpoint.Limiter
-	asked   []*checkpoint.Slot
-
-	mu   sync.Mutex
-	came []int
-}
-
-func (q *queue) ask(n int) {
-	for range n {
-		number := len(q.asked)
-		q.asked = append(q.asked, q.limiter.Ask("a", func(*checkpoint.Slot) {
-			q.mu.Lock()
-			defer q.mu.Unlock()
-			q.came = append(q.came, number)
-		}))
-	}
-}
-
-// require compares which came since the last time.
-func (q *queue) require(t *testing.T, want ...int) {
-	t.Helper()
-	synctest.Wait()
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if !slices.Equal(q.came, want) {
-		t.Errorf("came: %v, want %v", q.came, want)
-	}
-	q.came = nil
-}
 
 // TestCheckpointsTakeTurns has a session wait for others, and give back what it got, however its checkpoint ends.
 func TestCheckpointsTakeTurns(t *testing.T) {
@@ -76,22 +42,22 @@ func TestCheckpointsTakeTurns(t *testing.T) {
 				c.Checkpoint.TransferTimeout = c.Handover.TransferTimeout
 			}
 			inPlay(t, script{cfg: patient}, func(p *play) {
-				q := &queue{limiter: p.limiter}
-				q.ask(checkpoint.AtOnce)
+				q := &checkpointtest.Queue{Limiter: p.limiter}
+				q.Ask(checkpoint.AtOnce)
 				a := p.worker("a", stateful)
 				a.serve(1, 1, 3)
 				p.wake(time.Second)
-				q.ask(1) // is behind the session
+				q.Ask(1) // is behind the session
 				without[*wirepb.Capture](a)
-				q.require(t, 0, 1, 2, 3)
-				q.asked[0].End()
+				q.Require(t, 0, 1, 2, 3)
+				q.Asked[0].End()
 				time.Sleep(checkpoint.MaxCooldown)
 				capture := got[*wirepb.Capture](a).GetCapture()
 				time.Sleep(time.Millisecond)
-				q.require(t)
+				q.Require(t)
 				end(p, a, capture)
 				time.Sleep(checkpoint.MaxCooldown)
-				q.require(t, 4)
+				q.Require(t, 4)
 			})
 		})
 	}
@@ -101,19 +67,19 @@ func TestCheckpointsTakeTurns(t *testing.T) {
 // the one that it is on.
 func TestSlotAtAnotherWorker(t *testing.T) {
 	inPlay(t, script{cfg: everySecond}, func(p *play) {
-		q := &queue{limiter: p.limiter}
-		q.ask(checkpoint.AtOnce)
+		q := &checkpointtest.Queue{Limiter: p.limiter}
+		q.Ask(checkpoint.AtOnce)
 		a := p.worker("a", stateful)
 		a.serve(1, 1, 3)
 		p.wake(time.Second)
-		q.ask(1)
+		q.Ask(1)
 		a.Lose(link.CauseTether)
 		b := p.worker("b", stateful)
 		b.serve(2, 4, 5)
-		q.require(t, 0, 1, 2, 3)
-		q.asked[0].End()
+		q.Require(t, 0, 1, 2, 3)
+		q.Asked[0].End()
 		p.wake(checkpoint.MaxCooldown)
-		q.require(t, 4)
+		q.Require(t, 4)
 		got[*wirepb.Capture](b)
 	})
 }
@@ -126,17 +92,17 @@ func TestTurnThatComesTooLate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inPlay(t, script{cfg: everySecond}, func(p *play) {
-				q := &queue{limiter: p.limiter}
-				q.ask(checkpoint.AtOnce)
+				q := &checkpointtest.Queue{Limiter: p.limiter}
+				q.Ask(checkpoint.AtOnce)
 				a := p.worker("a", stateful)
 				a.serve(1, 1, 3)
 				p.wake(time.Second)
-				q.ask(1)
-				q.require(t, 0, 1, 2, 3)
+				q.Ask(1)
+				q.Require(t, 0, 1, 2, 3)
 				end(p)
-				q.asked[0].End()
+				q.Asked[0].End()
 				time.Sleep(checkpoint.MaxCooldown)
-				q.require(t, 4)
+				q.Require(t, 4)
 				without[*wirepb.Capture](a)
 			})
 		})
