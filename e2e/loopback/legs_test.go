@@ -131,7 +131,7 @@ func TestEveryLegOnANarrowPath(t *testing.T) {
 	if err != nil {
 		t.Fatal("operator: ", err)
 	}
-	defer op.Close() //nolint:errcheck // the test is over
+	defer op.Close()                 //nolint:errcheck // the test is over
 	workers := c.workers(ctx, op, 2) // registration and link
 	c.healthy(ctx, identity.Director, c.director.MgmtAddr().String())
 	for _, addr := range workers {
