@@ -11,7 +11,7 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// Bounds on handshakes that have begun at a listener and are not complete. One costs some 60 KB.
+// Bounds on handshakes that have begun at a listener and are not complete. One costs some 50 KB.
 const (
 	// maxUnproved is how many may be open before a peer has to prove that it receives at the address that it sends
 	// from, which takes it one round trip more (Retry, RFC 9000 §8.1.2) and costs the listener no memory.
@@ -20,9 +20,9 @@ const (
 	// no more than that from its owner, who can prove it.
 	maxUnprovedPerAddress = 16
 	// maxProved is how many may be open of peers that have proved their addresses.
-	maxProved = 512
+	maxProved = 1024
 	// maxProvedPerAddress is the same for one address. It is also at most what is left for all others.
-	maxProvedPerAddress = 128
+	maxProvedPerAddress = 256
 	// handshakeIdle is how long an unfinished handshake may be silent, unless the configuration says otherwise. quic-go
 	// gives it up after twice that in any case.
 	handshakeIdle = 2500 * time.Millisecond

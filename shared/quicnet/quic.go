@@ -162,7 +162,7 @@ type Conn struct {
 }
 
 // Dial opens a QUIC connection to addr from a fresh socket. While a listener refuses it for having too many handshakes
-// under way, it tries again for a second or two.
+// under way, it tries again for some seconds.
 func Dial(ctx context.Context, nw Network, addr string, tlsConf *tls.Config, conf *quic.Config) (*Conn, error) {
 	socket, remote, err := nw.DialPacket(ctx, addr)
 	if err != nil {
@@ -178,14 +178,14 @@ func Dial(ctx context.Context, nw Network, addr string, tlsConf *tls.Config, con
 	return &Conn{Conn: conn, transport: tr, socket: socket}, nil
 }
 
-// dialPatiently dials until it is not refused, or has been for the sixth time.
+// dialPatiently dials until it is not refused, or has been for the eighth time.
 func dialPatiently(ctx context.Context, tr *quic.Transport, remote net.Addr, tlsConf *tls.Config, conf *quic.Config) (*quic.Conn, error) {
 	backoff := retry.Backoff{First: 100 * time.Millisecond, Most: time.Second}
 	for tries := 1; ; tries++ {
 		conn, err := tr.Dial(withODCID(ctx), remote, tlsConf, conf)
 		var refused *quic.TransportError
 		busy := errors.As(err, &refused) && refused.Remote && refused.ErrorCode == quic.ConnectionRefused
-		if !busy || tries == 6 {
+		if !busy || tries == 8 {
 			return conn, err
 		}
 		if !retry.Sleep(ctx, backoff.Next()) {
