@@ -123,7 +123,7 @@ func (w *Worker) validateFailure(p *Problems) {
 func (c *Client) validate(p *Problems) {
 	c.Common.validate(p)
 	p.targetAddr("DIRECTOR_TARGET", c.Target)
-	p.count("CLIENT_MAX_TOKENS", c.MaxTokens, 0)
+	p.atLeast("CLIENT_MAX_TOKENS", c.MaxTokens, 0)
 	p.positive("CLIENT_KEEP_ALIVE", c.KeepAlive)
 	p.above("CLIENT_IDLE_TIMEOUT", c.IdleTimeout, "CLIENT_KEEP_ALIVE", c.KeepAlive)
 	between(p, "CLIENT_PRIORITY", c.Priority, 0, 255)

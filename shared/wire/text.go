@@ -16,7 +16,7 @@ const (
 )
 
 // Text makes s fit to be sent and to be shown, in logs, documents and terminals: one line of at most 1 KiB of valid UTF-8.
-// Each character that is not printed becomes U+FFFD: controls, and what changes the direction or the look of others, or
+// Controls become spaces, and U+FFFD whatever else is not printed: it changes the direction or the look of other characters, or
 // cannot be seen. Use it for what comes from errors and from outside.
 func Text(s string) string { return printable(s, maxText) }
 
@@ -29,7 +29,7 @@ func printable(s string, most int) string {
 		switch {
 		case unicode.IsPrint(r):
 			return r
-		case unicode.IsSpace(r):
+		case unicode.IsSpace(r), unicode.IsControl(r):
 			return ' '
 		}
 		return unicode.ReplacementChar

@@ -20,8 +20,8 @@ func TestTextCanBeShown(t *testing.T) {
 		"a\u202eb\u2066c\u200fd":            "a\ufffdb\ufffdc\ufffdd", // bidirectional controls
 		"a\u200bb\u200dc\ufeffd":            "a\ufffdb\ufffdc\ufffdd", // nothing to be seen
 		"a\U000e0041b":                      "a\ufffdb",               // a tag character
-		"a\x1b[31mb\x00\x7f":                "a\ufffd[31mb\ufffd\ufffd",
-		"a\u009b31mb":                       "a\ufffd31mb", // an escape of one byte
+		"a\x1b[31mb\x00\x7f":                "a [31mb  ",
+		"a\u009b31mb":                       "a 31mb", // an escape of one byte
 		"two\r\nlines\tand\u2028more\u00a0": "two  lines and more ",
 		"\ue000\ufffe":                      "\ufffd\ufffd", // of private use, and no character
 		"bytes\xff\xfe":                     "bytes\ufffd\ufffd",

@@ -56,7 +56,7 @@ func TestNamesAreShownSafely(t *testing.T) {
 			t.Fatal(err)
 		}
 		shown := w.server.Connections()[0].Client
-		if !strings.HasPrefix(shown, "\ufffdgnp.exe\ufffd\ufffd[2J x") || len(shown) > 128 {
+		if !strings.HasPrefix(shown, "\ufffdgnp.exe\ufffd [2J x") || len(shown) > 128 {
 			t.Errorf("shown as %q", shown)
 		}
 	})
