@@ -26,6 +26,7 @@ type narrow struct {
 
 	most    atomic.Int64 // bytes of a datagram that arrives; 0 for all
 	largest atomic.Int64 // datagram so far
+	dropped atomic.Int64 // datagrams
 }
 
 func (n *narrow) ListenPacket(addr string) (net.PacketConn, error) {
@@ -61,6 +62,7 @@ type narrowConn struct {
 func (c narrowConn) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
 	size := int64(len(b))
 	if most := c.net.most.Load(); most > 0 && size > most {
+		c.net.dropped.Add(1)
 		return len(b), len(oob), nil
 	}
 	c.net.largest.Store(max(size, c.net.largest.Load()))

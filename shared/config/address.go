@@ -49,12 +49,7 @@ func (p *Problems) hostPort(name, addr string, check func(host string) error, ex
 // CheckReachable says why nobody can reach a host under that name, whatever the network: it is an address that means
 // "here", or many places, or it is none.
 func CheckReachable(host string) error {
-	ip, err := netip.ParseAddr(host)
-	label := host[strings.LastIndexByte(host, '.')+1:]
-	switch {
-	case err != nil && label != "" && strings.Trim(label, "0123456789") == "": // what resolvers make of 0 or 127.1 differs
-		return fmt.Errorf("%.80q looks like an address and is none", host)
-	case err == nil && ip.Unmap().IsUnspecified():
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Unmap().IsUnspecified() {
 		return fmt.Errorf("%s stands for all addresses of one's own machine, others cannot dial it", host)
 	}
 	return onePlace(host)
@@ -64,6 +59,8 @@ func CheckReachable(host string) error {
 func onePlace(host string) error {
 	ip, err := netip.ParseAddr(host)
 	switch {
+	case err != nil && numeric(host[strings.LastIndexByte(host, '.')+1:]): // what resolvers make of 0, 127.1 or 010.0.0.1 differs
+		return fmt.Errorf("%.80q looks like an address and is none", host)
 	case err != nil:
 		return nil
 	case ip.Unmap().IsMulticast():
@@ -74,13 +71,33 @@ func onePlace(host string) error {
 	return nil
 }
 
+// numeric reports whether the last label of a host makes it an IPv4 address to resolvers, decimal, octal or hexadecimal.
+func numeric(label string) bool {
+	hex, ok := strings.CutPrefix(strings.ToLower(label), "0x")
+	return isDigits(label) || ok && strings.Trim(hex, "0123456789abcdef") == ""
+}
+
+// CheckPort says what is wrong with the port of an address to dial.
+func CheckPort(port string) error { return checkPort(port, 1) }
+
+func checkPort(port string, lowest int) error {
+	number, err := strconv.ParseUint(port, 10, 16)
+	switch {
+	case err != nil || int(number) < lowest:
+		return fmt.Errorf("the port is not a number from %d to 65535", lowest)
+	case len(port) > 1 && port[0] == '0':
+		return fmt.Errorf("the port begins with 0; write %d", number)
+	}
+	return nil
+}
+
 func splitAddr(addr string, lowest int) (host string, err error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return "", errors.New("not an address")
 	}
-	if number, err := strconv.ParseUint(port, 10, 16); err != nil || int(number) < lowest {
-		return "", fmt.Errorf("the port is not a number from %d to 65535", lowest)
+	if err := checkPort(port, lowest); err != nil {
+		return "", err
 	}
 	if strings.ContainsAny(host, " \t\r\n/") {
 		return "", errors.New("the host has a character that no host name has")

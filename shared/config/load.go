@@ -103,20 +103,28 @@ func process(cfg any, lookup func(Variable) (string, bool)) *Problems {
 	variables := Variables(cfg)
 	for _, v := range variables {
 		value, ok := lookup(v)
+		if hint := v.Type.hint(value); ok && hint != "" {
+			problems.List = append(problems.List, Problem{Variable: v.Name, Value: value, Want: hint})
+			ok = false
+		}
 		if !ok {
 			value = v.Default
 		}
 		defer override(v.Name, value)()
 	}
+	place := func(name string) int {
+		return slices.IndexFunc(variables, func(v Variable) bool { return v.Name == name })
+	}
 	for {
 		err := envconfig.Process(Prefix, cfg)
 		if err == nil {
+			slices.SortStableFunc(problems.List, func(a, b Problem) int { return place(a.Variable) - place(b.Variable) })
 			return problems
 		}
 		var bad *envconfig.ParseError
 		at := -1
 		if errors.As(err, &bad) {
-			at = slices.IndexFunc(variables, func(v Variable) bool { return v.Name == bad.KeyName })
+			at = place(bad.KeyName)
 		}
 		if at < 0 || bad.Value == variables[at].Default { // a mistake in the structs, which a test finds
 			problems.List = append(problems.List, Problem{Variable: Prefix, Want: err.Error()})
@@ -138,13 +146,13 @@ func override(name, value string) (restore func()) {
 	return func() { os.Setenv(name, old) } //nolint:errcheck // as above
 }
 
-// misspelt finds the variables that begin with Prefix and that no role knows.
+// misspelt finds the variables that begin with Prefix and that neither a role knows nor another program has set.
 func misspelt(environ []string) []Problem {
 	known := allNames()
 	var problems []Problem
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(strings.ToUpper(name), Prefix+"_") || slices.Contains(known, name) {
+		if !strings.HasPrefix(strings.ToUpper(name), Prefix+"_") || slices.Contains(known, name) || isForeign(name, value) {
 			continue
 		}
 		problems = append(problems, Problem{

@@ -12,10 +12,11 @@ const preamble = `# Configuration
 Every role is configured by environment variables. A role prints its own table with ` + "`--help`" + `. Variables of other
 roles are ignored, so that one environment can serve all of them; a variable that starts with ` + "`" + Prefix + "_`" + ` and that
 no role knows is refused at start, and so is a value that cannot be right: one line for each, all at once, exit code 2.
-A variable that is set but empty has its default.
+A variable that is set but empty has its default. What Kubernetes sets for a Service whose name begins with
+` + "`connection-swap`" + ` (` + "`…_SERVICE_HOST`, `…_PORT_61000_UDP`" + ` …), and Docker for a linked container, is ignored.
 
-Durations are numbers with units: ` + "`250ms`, `5s`, `1m30s`" + `. Addresses are ` + "`host:port`" + `; an address to serve on may leave
-out the host.
+Numbers are decimal: 010, 0x10 and 1_000 are refused, with a word on what to write. Durations are numbers with units:
+` + "`250ms`, `5s`, `1m30s`" + `. Addresses are ` + "`host:port`" + `; an address to serve on may leave out the host.
 
 ` + "`" + Prefix + "_DIRECTOR_MGMT_ADDR`" + ` has three readings: a director serves on it, a worker registers at it (and may be
 given a list), and operators' commands go to it.

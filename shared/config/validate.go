@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,20 +42,20 @@ func (d *Director) validate(p *Problems) {
 }
 
 func (d *Director) validateLimits(p *Problems) {
-	p.atLeast("DIRECTOR_MAX_CONNECTIONS", d.MaxConnections, 1)
-	p.atLeast("DIRECTOR_MAX_STREAMS", d.MaxStreams, 1)
-	p.atLeast("DIRECTOR_MAX_SESSIONS", d.MaxSessions, 1)
+	p.count("DIRECTOR_MAX_CONNECTIONS", d.MaxConnections, 1)
+	p.count("DIRECTOR_MAX_STREAMS", d.MaxStreams, 1)
+	p.count("DIRECTOR_MAX_SESSIONS", d.MaxSessions, 1)
 	between(p, "DIRECTOR_MAX_PROMPT_BYTES", d.MaxPromptBytes, 1, wire.MaxPrompt)
-	p.atLeast("DIRECTOR_MAX_TOKENS", d.MaxTokens, 1)
+	p.count("DIRECTOR_MAX_TOKENS", d.MaxTokens, 1)
 	between(p, "DIRECTOR_MAX_SESSION_BYTES", d.MaxSessionBytes, 1, wire.MaxPrefix)
-	p.atLeast("DIRECTOR_WINDOW_TOKENS", d.WindowTokens, 1)
+	p.count("DIRECTOR_WINDOW_TOKENS", d.WindowTokens, 1)
 	p.positive("DIRECTOR_WORKER_WAIT", d.WorkerWait)
 	p.positive("DIRECTOR_CLIENT_STALL", d.ClientStall)
 	p.positive("DIRECTOR_CLIENT_IDLE_TIMEOUT", d.ClientIdleTimeout)
-	p.atLeast("DIRECTOR_MAX_SWAPS_PER_MINUTE", d.MaxSwapsPerMinute, 1)
-	p.atLeast("DIRECTOR_MAX_CONCURRENT_SWAPS", d.MaxConcurrentSwaps, 1)
+	p.count("DIRECTOR_MAX_SWAPS_PER_MINUTE", d.MaxSwapsPerMinute, 1)
+	p.count("DIRECTOR_MAX_CONCURRENT_SWAPS", d.MaxConcurrentSwaps, 1)
 	p.oneOf("DIRECTOR_ROUTING", d.Routing, "round_robin", "least_loaded", "p2c")
-	p.atLeast("DIRECTOR_MAX_WORKER_DEATHS", d.MaxWorkerDeaths, 1)
+	p.count("DIRECTOR_MAX_WORKER_DEATHS", d.MaxWorkerDeaths, 1)
 	p.positive("DIRECTOR_SESSION_RETENTION", d.SessionRetention)
 }
 
@@ -64,12 +65,12 @@ const longestTokenTTL = 30 * time.Second
 func (d *Director) validateMigration(p *Problems) {
 	p.oneOf("DIRECTOR_CONFIRM", d.Confirm, "auto", "operator")
 	p.positive("DIRECTOR_CONFIRM_TIMEOUT", d.ConfirmTimeout)
-	p.atLeast("DIRECTOR_MAX_SWAPS_PER_TARGET", d.MaxSwapsPerTarget, 1)
-	p.atLeast("DIRECTOR_MAX_CONCURRENT_TRANSFERS", d.MaxTransfers, 1)
+	p.count("DIRECTOR_MAX_SWAPS_PER_TARGET", d.MaxSwapsPerTarget, 1)
+	p.count("DIRECTOR_MAX_CONCURRENT_TRANSFERS", d.MaxTransfers, 1)
 	p.positive("DIRECTOR_TRANSFER_TIMEOUT", d.TransferTimeout)
-	p.atLeast("DIRECTOR_REBALANCE_PACE", d.RebalancePace, 1)
+	between(p, "DIRECTOR_REBALANCE_PACE", d.RebalancePace, 1, 1_000_000)
 	between(p, "DIRECTOR_TOKEN_TTL", d.TokenTTL, time.Millisecond, longestTokenTTL)
-	p.atLeast("DIRECTOR_TOKEN_RATE", d.TokenRate, 1)
+	p.count("DIRECTOR_TOKEN_RATE", d.TokenRate, 1)
 	p.notNegative("DIRECTOR_CHECKPOINT_INTERVAL", d.CheckpointInterval)
 	p.oneOf("DIRECTOR_CHECKPOINT_PLACE", d.CheckpointPlace, "director", "peer")
 	p.atLeast("DIRECTOR_MAX_CHECKPOINT_BYTES", d.MaxCheckpointBytes, 0)
@@ -99,7 +100,7 @@ func (w *Worker) validate(p *Problems) {
 		p.targetAddr("DIRECTOR_MGMT_ADDR", addr)
 	}
 	p.label("WORKER_LABEL", w.Label)
-	p.atLeast("WORKER_CAPACITY", w.Capacity, 1)
+	p.count("WORKER_CAPACITY", w.Capacity, 1)
 	p.oneOf("WORKER_ENGINE", w.Engine, "markov", "counter", "stateful")
 	between(p, "WORKER_STATE_BYTES", w.StateBytes, 1<<10, wire.MaxState)
 	p.positive("WORKER_DRAIN_TIMEOUT", w.DrainTimeout)
@@ -175,6 +176,14 @@ func (p *Problems) oneOf(name, value string, choices ...string) {
 	}
 }
 
+// count checks a number of things, which crosses the wire in 32 bits.
+func (p *Problems) count(name string, value, lowest int) {
+	p.atLeast(name, value, lowest)
+	if value > math.MaxInt32 {
+		p.add(name, strconv.Itoa(value), "too high; give at most %d", math.MaxInt32)
+	}
+}
+
 func (p *Problems) atLeast(name string, value, lowest int) {
 	if value < lowest {
 		p.add(name, strconv.Itoa(value), "too low; give at least %d", lowest)
@@ -185,11 +194,22 @@ func (p *Problems) positive(name string, value time.Duration) {
 	if value <= 0 {
 		p.add(name, value.String(), "not above 0; give a duration such as 1s")
 	}
+	p.notForEver(name, value)
 }
 
 func (p *Problems) notNegative(name string, value time.Duration) {
 	if value < 0 {
 		p.add(name, value.String(), "below 0; give 0 or a duration such as 1s")
+	}
+	p.notForEver(name, value)
+}
+
+// longestTime is as good as for ever, and sums and multiples of it stay far below what a time.Duration holds.
+const longestTime = 30 * 24 * time.Hour
+
+func (p *Problems) notForEver(name string, value time.Duration) {
+	if value > longestTime {
+		p.add(name, value.String(), "too long; give at most %v", longestTime)
 	}
 }
 
@@ -198,6 +218,7 @@ func (p *Problems) above(name string, value time.Duration, other string, limit t
 	if value <= limit && !p.blames(name, other) {
 		p.add(name, value.String(), "not above %s=%q; give at least twice that", full(other), limit)
 	}
+	p.notForEver(name, value)
 }
 
 // between checks a range; NaN is in none.

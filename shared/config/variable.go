@@ -45,6 +45,18 @@ func (t Type) want(example string) string {
 	return fmt.Sprintf("not understood; give one such as %q", example)
 }
 
+// hint says what to write instead of a number whose base would have to be guessed, or nothing.
+func (t Type) hint(value string) string {
+	switch t {
+	case Whole, Natural:
+		return decimal(value)
+	case Fraction:
+		return decimalFraction(value)
+	case Text, List, Duration:
+	}
+	return ""
+}
+
 // Variables lists the variables of cfg, one of the structs of this package or a pointer to one, in their order.
 func Variables(cfg any) []Variable {
 	t := reflect.TypeOf(cfg)

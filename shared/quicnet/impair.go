@@ -27,7 +27,7 @@ func (n *Impaired) ListenPacket(addr string) (net.PacketConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &impairedConn{PacketConn: conn, net: n}, nil
+	return n.wrap(conn), nil
 }
 
 // DialPacket opens a UDP socket for talking to addr.
@@ -36,13 +36,22 @@ func (n *Impaired) DialPacket(ctx context.Context, addr string) (net.PacketConn,
 	if err != nil {
 		return nil, nil, err
 	}
-	return &impairedConn{PacketConn: conn, net: n}, remote, nil
+	return n.wrap(conn), remote, nil
+}
+
+// wrap keeps what conn can do: quic-go looks for that.
+func (n *Impaired) wrap(conn net.PacketConn) net.PacketConn {
+	if udp, ok := conn.(udpSocket); ok {
+		return newImpairedUDP(udp, n)
+	}
+	return &impairedConn{PacketConn: conn, net: n}
 }
 
 func (n *Impaired) lost() bool {
 	return n.dropAll.Load() || n.loss > 0 && rand.Float64() < n.loss
 }
 
+// impairedConn is a socket that can do no more than net.PacketConn, such as a simulated one.
 type impairedConn struct {
 	net.PacketConn
 	net *Impaired
@@ -62,23 +71,4 @@ func (c *impairedConn) WriteTo(p []byte, addr net.Addr) (int, error) {
 		return len(p), nil
 	}
 	return c.PacketConn.WriteTo(p, addr)
-}
-
-// SetReadBuffer and SetWriteBuffer exist because quic-go asks for large buffers and complains where it cannot.
-func (c *impairedConn) SetReadBuffer(n int) error  { return setBuffer(c.PacketConn, n, true) }
-func (c *impairedConn) SetWriteBuffer(n int) error { return setBuffer(c.PacketConn, n, false) }
-
-func setBuffer(conn net.PacketConn, n int, read bool) error {
-	b, ok := conn.(interface {
-		SetReadBuffer(n int) error
-		SetWriteBuffer(n int) error
-	})
-	switch {
-	case !ok:
-		return nil
-	case read:
-		return b.SetReadBuffer(n)
-	default:
-		return b.SetWriteBuffer(n)
-	}
 }

@@ -37,11 +37,8 @@ func ReadProof(conn *quic.Conn) (Proof, error) {
 
 type proofKey struct{}
 
-func serverProofContext(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
-	return clientProofContext(ctx), nil
-}
-
-func clientProofContext(ctx context.Context) context.Context {
+// withODCID gives the tracer a place for the connection's original destination connection id.
+func withODCID(ctx context.Context) context.Context {
 	return context.WithValue(ctx, proofKey{}, new(atomic.Value))
 }
 

@@ -1,6 +1,7 @@
 package quicnet
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+
+	"github.com/connswap/connswap/shared/retry"
 )
 
 // Flow-control windows, in bytes. What a reader that never reads costs the other side is the stream window.
@@ -105,23 +108,44 @@ func MgmtConfig(idle time.Duration) *quic.Config {
 type Listener struct {
 	*quic.Listener
 
-	transport *quic.Transport
-	socket    net.PacketConn
+	transport  *quic.Transport
+	socket     net.PacketConn
+	handshakes *handshakes
 }
 
-// Listen binds addr on nw and serves QUIC there.
+// Listen binds addr on nw and serves QUIC there. Unfinished handshakes are bounded, and end soon.
 func Listen(nw Network, addr string, tlsConf *tls.Config, conf *quic.Config) (*Listener, error) {
 	socket, err := nw.ListenPacket(addr)
 	if err != nil {
 		return nil, err
 	}
-	tr := &quic.Transport{Conn: socket, ConnContext: serverProofContext}
+	open := newHandshakes()
+	tr := &quic.Transport{
+		Conn: socket, VerifySourceAddress: open.suspicious,
+		ConnContext: func(ctx context.Context, peer *quic.ClientInfo) (context.Context, error) {
+			return open.begin(withODCID(ctx), peer)
+		},
+	}
+	conf = conf.Clone()
+	conf.HandshakeIdleTimeout = cmp.Or(conf.HandshakeIdleTimeout, handshakeIdle)
 	l, err := tr.Listen(tlsConf, conf)
 	if err != nil {
 		return nil, errors.Join(err, tr.Close(), socket.Close())
 	}
-	return &Listener{Listener: l, transport: tr, socket: socket}, nil
+	return &Listener{Listener: l, transport: tr, socket: socket, handshakes: open}, nil
 }
+
+// Accept returns the next connection whose handshake is complete.
+func (l *Listener) Accept(ctx context.Context) (*quic.Conn, error) {
+	conn, err := l.Listener.Accept(ctx)
+	if err == nil {
+		l.handshakes.finish(conn)
+	}
+	return conn, err
+}
+
+// Handshakes counts the handshakes with this listener.
+func (l *Listener) Handshakes() Handshakes { return l.handshakes.Count() }
 
 // Close ends the listener and the socket. Connections that are still open vanish without a word; close them
 // before.
@@ -137,20 +161,37 @@ type Conn struct {
 	socket    net.PacketConn
 }
 
-// Dial opens a QUIC connection to addr from a fresh socket.
+// Dial opens a QUIC connection to addr from a fresh socket. While a listener refuses it for having too many handshakes
+// under way, it tries again for some seconds.
 func Dial(ctx context.Context, nw Network, addr string, tlsConf *tls.Config, conf *quic.Config) (*Conn, error) {
 	socket, remote, err := nw.DialPacket(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
 	tr := &quic.Transport{Conn: socket}
-	conn, err := tr.Dial(clientProofContext(ctx), remote, tlsConf, conf)
+	conn, err := dialPatiently(ctx, tr, remote, tlsConf, conf)
 	if err != nil {
 		_ = tr.Close() // the dial's error is the one that matters
 		_ = socket.Close()
 		return nil, err
 	}
 	return &Conn{Conn: conn, transport: tr, socket: socket}, nil
+}
+
+// dialPatiently dials until it is not refused, or has been for the eighth time.
+func dialPatiently(ctx context.Context, tr *quic.Transport, remote net.Addr, tlsConf *tls.Config, conf *quic.Config) (*quic.Conn, error) {
+	backoff := retry.Backoff{First: 100 * time.Millisecond, Most: time.Second}
+	for tries := 1; ; tries++ {
+		conn, err := tr.Dial(withODCID(ctx), remote, tlsConf, conf)
+		var refused *quic.TransportError
+		busy := errors.As(err, &refused) && refused.Remote && refused.ErrorCode == quic.ConnectionRefused
+		if !busy || tries == 8 {
+			return conn, err
+		}
+		if !retry.Sleep(ctx, backoff.Next()) {
+			return nil, err
+		}
+	}
 }
 
 // Close tells the peer why, and releases the socket.

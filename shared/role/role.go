@@ -87,5 +87,8 @@ func Prepare(cfg config.Common, role identity.Role, loadErr error) (identity.Sou
 		return nil, nil, err
 	}
 	log, err = telemetry.NewLogger(cfg.LogLevel, cfg.LogFormat, os.Stderr)
+	if names := config.Foreign(); err == nil && len(names) > 0 {
+		log.Debug("environment variables of Kubernetes or Docker are ignored", zap.Strings("variables", names))
+	}
 	return source, log, err
 }

@@ -168,7 +168,7 @@ func (s *Server) await(stream mgmt.Stream, out *sending) error {
 	if err := stream.SetReadDeadline(time.Now().Add(doneTimeout)); err != nil {
 		return err
 	}
-	if _, err := wire.ReadMessage[*wirepb.PullDone](stream.Reader); err != nil {
+	if _, err := wire.ReadRequest[*wirepb.PullDone](stream.Reader); err != nil {
 		return fmt.Errorf("waiting for PullDone: %w", err)
 	}
 	s.mu.Lock()

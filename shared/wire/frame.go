@@ -152,19 +152,53 @@ func Append(b []byte, m Message) []byte {
 	return b
 }
 
-// Decode returns the message in f. Tokens are not messages; see ParseToken and ParseLinkToken.
+// Decode returns the message in f, its texts made printable. Tokens are not messages; see ParseToken and ParseLinkToken.
 func Decode(f Frame) (Message, error) {
+	m, err := unmarshal(f, proto.UnmarshalOptions{})
+	if err == nil && worded[f.Type] {
+		makePrintable(m.ProtoReflect())
+	}
+	return m, err
+}
+
+func unmarshal(f Frame, options proto.UnmarshalOptions) (Message, error) {
 	m := newMessage(f.Type)
 	if m == nil {
 		return nil, fmt.Errorf("%w: %d", ErrUnknownType, f.Type)
 	}
-	if err := proto.Unmarshal(f.Body, m); err != nil {
+	if err := options.Unmarshal(f.Body, m); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrMalformed, f.Type, err)
 	}
 	if err := checkNumbers(m); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrMalformed, f.Type, err)
 	}
 	return m, nil
+}
+
+// maxSurplus is how much larger a request may be than what it says, in bytes: room for a few fields of newer peers.
+const maxSurplus = 1 << 10
+
+// ReadRequest reads one frame and decodes it as M, from the end that speaks first. Unlike ReadMessage it keeps nothing that it
+// does not know, refuses much of that, and takes no Error: who asks has none to report.
+func ReadRequest[M Message](r *Reader) (M, error) {
+	var none M
+	f, err := r.Next()
+	if err != nil {
+		return none, err
+	}
+	m, err := unmarshal(f, proto.UnmarshalOptions{DiscardUnknown: true})
+	if err != nil {
+		return none, err
+	}
+	request, ok := m.(M)
+	if !ok {
+		return none, fmt.Errorf("%w: got %s", ErrUnexpected, f.Type)
+	}
+	if surplus := len(f.Body) - proto.Size(m); surplus > maxSurplus {
+		return none, fmt.Errorf("%w: %s: %d bytes of nothing that is known, allowed are %d", ErrMalformed, f.Type, surplus, maxSurplus)
+	}
+	makePrintable(m.ProtoReflect())
+	return request, nil
 }
 
 // checkNumbers refuses numbers that a worker could not put into a token's header.

@@ -3,7 +3,6 @@ package wire
 import (
 	"fmt"
 	"reflect"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -152,18 +151,4 @@ func (t Type) String() string {
 		return string(m.ProtoReflect().Descriptor().Name())
 	}
 	return fmt.Sprintf("type %#x", uint64(t))
-}
-
-// Text makes s fit for a protobuf string: valid UTF-8 of at most 1 KiB. Use it for what comes from errors
-// and from outside.
-func Text(s string) string {
-	const limit = 1 << 10
-	if len(s) > limit {
-		s = s[:limit]
-	}
-	s = strings.ToValidUTF8(s, "�")
-	if len(s) > limit { // a replacement may be longer than what it stands for
-		s = strings.ToValidUTF8(s[:limit], "")
-	}
-	return s
 }

@@ -128,9 +128,10 @@ func explainClose(closed *quic.ApplicationError) error {
 	case !closed.Remote:
 		return fmt.Errorf("connection: %w", ErrClosed)
 	}
-	code, message, _ := strings.Cut(closed.ErrorMessage, ":")
+	reason := wire.Text(closed.ErrorMessage)
+	code, message, _ := strings.Cut(reason, ":")
 	if !isCode(code) {
-		code, message = string(closeCode(closed.ErrorCode)), closed.ErrorMessage
+		code, message = string(closeCode(closed.ErrorCode)), reason
 	}
 	if message = strings.TrimSpace(message); message == "" {
 		message = "the director closed the connection"

@@ -3,8 +3,10 @@ package connswap_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/connswap/connswap/services/client/connswap"
 	"github.com/connswap/connswap/services/client/internal/fakedirector"
@@ -20,6 +22,9 @@ func TestLosingTheDirector(t *testing.T) {
 	}{
 		"shutdown": {func(_ *world, s *fakedirector.Stream) {
 			_ = s.Conn.CloseWithError(wire.QUICShutdown, "shutdown: the director is shutting down")
+		}, connswap.CodeShutdown, time.Second},
+		"close that deceives": {func(_ *world, s *fakedirector.Stream) {
+			_ = s.Conn.CloseWithError(wire.QUICShutdown, "shutdown: all is well\x1b[2J\u202e")
 		}, connswap.CodeShutdown, time.Second},
 		"close with a number only": {func(_ *world, s *fakedirector.Stream) {
 			_ = s.Conn.CloseWithError(wire.QUICRefused, "Something else")
@@ -44,6 +49,9 @@ func TestLosingTheDirector(t *testing.T) {
 				events, err := collect(stream)
 				if !errors.Is(err, &connswap.Error{Code: loss.want}) {
 					t.Errorf("got %v, want %s", err, loss.want)
+				}
+				if strings.ContainsFunc(err.Error(), func(r rune) bool { return !unicode.IsPrint(r) }) {
+					t.Errorf("not fit for a terminal: %q", err)
 				}
 				if after := time.Since(start); after > loss.within {
 					t.Errorf("noticed after %v", after)

@@ -75,9 +75,10 @@ func explainClose(closed *quic.ApplicationError) error {
 	if !closed.Remote {
 		return wrap(wire.CodeCancelled, "connection", errClosed)
 	}
-	code, message, _ := strings.Cut(closed.ErrorMessage, ":")
+	reason := wire.Text(closed.ErrorMessage)
+	code, message, _ := strings.Cut(reason, ":")
 	if code == "" || strings.Trim(code, "abcdefghijklmnopqrstuvwxyz_") != "" {
-		code, message = string(closeCode(closed.ErrorCode)), closed.ErrorMessage
+		code, message = string(closeCode(closed.ErrorCode)), reason
 	}
 	if message = strings.TrimSpace(message); message == "" {
 		message = "the director closed the connection"

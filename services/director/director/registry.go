@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"strings"
 	"time"
@@ -25,10 +26,12 @@ import (
 func (d *Director) health() *wirepb.HealthReply {
 	workers, _ := d.placement.Workers()
 	reply := &wirepb.HealthReply{Role: string(identity.Director), Name: d.cfg.ID, Ready: d.ready() == nil, Instance: d.instance}
+	var sessions, capacity int
 	for _, w := range workers {
-		reply.Sessions += uint32(w.Sessions)
-		reply.Capacity += uint32(w.Capacity)
+		sessions += w.Sessions
+		capacity += w.Capacity
 	}
+	reply.Sessions, reply.Capacity = uint32(min(sessions, math.MaxUint32)), uint32(min(capacity, math.MaxUint32))
 	return reply
 }
 
@@ -89,7 +92,7 @@ func (d *Director) heartbeats(ctx context.Context, s mgmt.Stream, registration *
 		if err := s.SetReadDeadline(time.Now().Add(d.cfg.HeartbeatInterval + d.cfg.HeartbeatTimeout)); err != nil {
 			return err
 		}
-		beat, err := wire.ReadMessage[*wirepb.Heartbeat](s.Reader)
+		beat, err := wire.ReadRequest[*wirepb.Heartbeat](s.Reader)
 		if errors.Is(err, io.EOF) || ctx.Err() != nil {
 			return nil
 		}
@@ -127,8 +130,11 @@ func described(r *wirepb.Register, from net.Addr, own wire.Versions) (link.Peer,
 	if err := config.CheckName(r.GetInstance()); err != nil {
 		return link.Peer{}, wire.Errorf(wire.CodeInvalid, "instance %.80q: %v", r.GetInstance(), err)
 	}
-	if r.GetCapacity() == 0 {
+	switch capacity := r.GetCapacity(); {
+	case capacity == 0:
 		return link.Peer{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_CAPACITY=0: a worker needs room for a stream")
+	case capacity > math.MaxInt32:
+		return link.Peer{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_CAPACITY=%d: a worker has room for at most %d", capacity, math.MaxInt32)
 	}
 	for _, text := range []string{user, mgmtAddr, r.GetEngine(), r.GetEngineFingerprint(), r.GetBuild(), r.GetDrainedBy()} {
 		if len(text) > longestText || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
@@ -160,6 +166,9 @@ func reachable(addr string, from net.Addr) (string, error) {
 	}
 	if port == "0" {
 		return "", errors.New("port 0 is none")
+	}
+	if err := config.CheckPort(port); err != nil {
+		return "", err
 	}
 	return net.JoinHostPort(host, port), config.CheckReachable(host)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -68,7 +69,8 @@ type statusDocument struct {
 	Time     time.Time `json:"time"`
 	workersDocument
 	connectionsDocument
-	Swaps []migration.Record `json:"swaps"` // under way
+	Swaps      []migration.Record            `json:"swaps"`      // under way
+	Handshakes map[string]quicnet.Handshakes `json:"handshakes"` // of the ports user and mgmt
 }
 
 // statusDocument shows each part as it is at its own moment: there is no lock over all of them.
@@ -77,7 +79,8 @@ func (d *Director) statusDocument() statusDocument {
 	return statusDocument{
 		Director: d.cfg.ID, Build: wire.Build, Time: time.Now(),
 		workersDocument: workersDocument{workers, waiting}, connectionsDocument: connectionsDocument{d.native.Connections(), d.sessions.Count()},
-		Swaps: d.sessions.Swaps(),
+		Swaps:      d.sessions.Swaps(),
+		Handshakes: map[string]quicnet.Handshakes{"user": d.user.Handshakes(), "mgmt": d.mgmt.Handshakes()},
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/connswap/connswap/services/worker/worker"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
+	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -139,5 +140,30 @@ func TestStatus(t *testing.T) {
 			t.Errorf("got %+v", status)
 		}
 		l.Close()
+	})
+}
+
+// TestUnfinishedHandshakesAreShown has a peer vanish between its first packets and its last ones.
+func TestUnfinishedHandshakesAreShown(t *testing.T) {
+	run(t, settings(), worker.Deps{}, func(t *testing.T, b *bench) {
+		stranger := b.Net.Host("stranger")
+		tlsConf := identity.ClientTLS(b.TLS[identity.Director], wire.ALPNLink, identity.Worker)
+		dialled := make(chan error, 1)
+		go func() {
+			_, err := quicnet.Dial(t.Context(), stranger, userAddr, tlsConf, quicnet.LinkConfig(0))
+			dialled <- err
+		}()
+		time.Sleep(1500 * time.Microsecond) // in the bubble: the worker's answer is under way
+		stranger.Isolate()
+		if h := b.status(t).Handshakes; h["user"].Open != 1 || h["mgmt"].Open != 0 {
+			t.Errorf("shown are %+v", h)
+		}
+		if err := <-dialled; err == nil {
+			t.Error("the handshake is complete")
+		}
+		time.Sleep(5 * time.Second)
+		if h := b.status(t).Handshakes; h["user"].Open != 0 {
+			t.Errorf("in the end there are %+v", h)
+		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/connswap/connswap/services/worker/internal/server"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/migration/token"
+	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -32,6 +33,8 @@ type Status struct {
 	SnapshotBytes   int          `json:"snapshot_bytes"` // of states that are offered or kept, compressed
 	Build           string       `json:"build"`
 	Version         uint32       `json:"version"` // highest that it speaks with directors
+
+	Handshakes map[string]quicnet.Handshakes `json:"handshakes"` // of the ports user and mgmt
 }
 
 func (w *Worker) mux() *http.ServeMux {
@@ -64,6 +67,7 @@ func (w *Worker) status() Status {
 		Capacity: w.cfg.Capacity, Sessions: append([]server.Session{}, w.server.Sessions()...),
 		Counters: w.server.Counters(), MigrationTokens: w.states.Tokens(), SnapshotBytes: w.states.Bytes(),
 		Build: wire.Build, Version: w.versions.Newest,
+		Handshakes: map[string]quicnet.Handshakes{"user": w.ports.user.Handshakes(), "mgmt": w.ports.mgmt.Handshakes()},
 	}
 }
 

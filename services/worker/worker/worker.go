@@ -52,7 +52,8 @@ type Worker struct {
 	server   *server.Server
 	injector *failure.Injector
 
-	registrar *registrar.Registrar // set by Run before anything serves
+	registrar *registrar.Registrar // set by Run before anything serves, as are the ports
+	ports     *ports
 }
 
 // New returns a Worker that does nothing until Run. cfg has to be valid.
@@ -113,6 +114,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.ports = ports
 	w.registrar = w.newRegistrar(ports)
 	w.deps.Log.Info("worker started", zap.String("instance", w.instance),
 		zap.Stringer("user_addr", ports.user.Addr()), zap.Stringer("mgmt_addr", ports.mgmt.Addr()),

@@ -46,7 +46,7 @@ func (l *Link) readProgress(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m, err := wire.ReadMessage[*wirepb.Progress](wire.NewReader(bytes.NewReader(b), wire.SmallBuffer))
+		m, err := wire.ReadRequest[*wirepb.Progress](wire.NewReader(bytes.NewReader(b), wire.SmallBuffer))
 		if err != nil {
 			return err
 		}

@@ -125,7 +125,7 @@ func (l *link) greet(ctx context.Context) (streams, error) {
 		return streams{}, err
 	}
 	s := streams{control: control, frames: wire.NewReader(counter{control, &l.received}, wire.MaxAttach)}
-	hello, err := wire.ReadMessage[*wirepb.LinkHello](s.frames)
+	hello, err := wire.ReadRequest[*wirepb.LinkHello](s.frames)
 	if err != nil {
 		return streams{}, fmt.Errorf("reading the hello: %w", err)
 	}

@@ -25,6 +25,7 @@ const (
 	requestTimeout = 10 * time.Second
 	// refusalTimeout is how long a client that is turned away has to read why.
 	refusalTimeout = time.Second
+	maxPriority    = 255
 )
 
 // connection is one client's QUIC connection, from its hello to its end. Its id is drawn when the client greets, and
@@ -115,7 +116,7 @@ func (c *connection) greet(ctx context.Context) error {
 	if err := stream.SetDeadline(deadline); err != nil {
 		return err
 	}
-	hello, err := wire.ReadMessage[*wirepb.ClientHello](wire.NewReaderSize(stream, wire.MaxControl, wire.SmallBuffer))
+	hello, err := wire.ReadRequest[*wirepb.ClientHello](wire.NewReaderSize(stream, wire.MaxControl, wire.SmallBuffer))
 	if err != nil {
 		return err
 	}
@@ -125,7 +126,7 @@ func (c *connection) greet(ctx context.Context) error {
 		return err
 	}
 	c.mu.Lock()
-	c.id, c.client = "conn-"+identity.NewID(), wire.Text(hello.GetClient())
+	c.id, c.client = "conn-"+identity.NewID(), wire.Name(hello.GetClient())
 	c.mu.Unlock()
 	welcome := &wirepb.Welcome{Version: wire.Version, ConnectionId: c.id, DirectorId: c.server.cfg.DirectorID}
 	if _, err = stream.Write(wire.Append(nil, welcome)); err != nil {
@@ -204,7 +205,7 @@ func (c *connection) readRequest(stream *quic.Stream) (*wirepb.Request, error) {
 	}
 	cfg := c.server.cfg
 	frames := wire.NewReaderSize(stream, cfg.MaxPromptBytes+wire.MaxControl, wire.SmallBuffer)
-	generate, err := wire.ReadMessage[*wirepb.Generate](frames)
+	generate, err := wire.ReadRequest[*wirepb.Generate](frames)
 	if errors.Is(err, wire.ErrTooLarge) {
 		return nil, tooLong(cfg.MaxPromptBytes)
 	}
@@ -221,6 +222,8 @@ func (c *connection) readRequest(stream *quic.Stream) (*wirepb.Request, error) {
 		return nil, tooLong(cfg.MaxPromptBytes)
 	case request.GetMaxTokens() > most:
 		return nil, wire.Errorf(wire.CodeLimit, "max_tokens is %d, this director allows %d", request.GetMaxTokens(), most)
+	case request.GetPriority() > maxPriority:
+		return nil, wire.Errorf(wire.CodeInvalid, "priority is %d; give 0 to %d", request.GetPriority(), maxPriority)
 	case request.GetMaxTokens() == 0:
 		request.MaxTokens = most
 	}

@@ -262,10 +262,15 @@ func TestBrokenRequests(t *testing.T) {
 		generate := wire.Append(nil, &wirepb.Generate{})
 		for name, b := range map[string][]byte{
 			"something else": wire.Append(nil, &wirepb.Welcome{}),
-			"no frame":       {1, 63},
-			"nothing":        nil,
-			"half a frame":   generate[:1],
-			"two requests":   append(generate[:len(generate):len(generate)], generate...),
+			"an error":       wire.Append(nil, wire.Errorf(wire.CodeShutdown, "words of the client").Proto()),
+			"much unknown":   wire.Append(nil, withUnknown(&wirepb.Generate{}, 50_000)),
+			"much unknown within": wire.Append(nil, &wirepb.Generate{
+				Request: withUnknown(&wirepb.Request{Prompt: "x"}, 50_000),
+			}),
+			"no frame":     {1, 63},
+			"nothing":      nil,
+			"half a frame": generate[:1],
+			"two requests": append(generate[:len(generate):len(generate)], generate...),
 		} {
 			t.Log(name)
 			stream := w.say(conn, b)
