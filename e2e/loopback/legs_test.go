@@ -26,8 +26,8 @@ import (
 // tunnelPayload is what fits an IPv6 packet of 1280 bytes, the least that IPv6 asks of a path.
 const tunnelPayload = 1280 - 40 - 8
 
-// cluster is a director and workers with a stateful engine on real sockets, all behind one narrow path.
-type cluster struct {
+// narrowCluster is a director and workers with a stateful engine on real sockets, all behind one narrow path.
+type narrowCluster struct {
 	*testing.T
 
 	path     *narrow
@@ -35,14 +35,14 @@ type cluster struct {
 	director *director.Director
 }
 
-// startCluster starts a director and workers with these labels; all end with the test.
-func startCluster(t *testing.T, path *narrow, labels ...string) *cluster {
+// startNarrow starts a director and workers with these labels; all end with the test.
+func startNarrow(t *testing.T, path *narrow, labels ...string) *narrowCluster {
 	t.Helper()
 	sources, err := identity.NewDevelopment(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{T: t, path: path, sources: sources}
+	c := &narrowCluster{T: t, path: path, sources: sources}
 	cfg := config.DefaultDirector()
 	cfg.ID, cfg.CheckpointInterval = "director", 50*time.Millisecond
 	cfg.UserAddr, cfg.MgmtAddr = "127.0.0.1:0", freeAddr(t)
@@ -81,7 +81,7 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func (c *cluster) newWorker(label string) *worker.Worker {
+func (c *narrowCluster) newWorker(label string) *worker.Worker {
 	c.Helper()
 	cfg := config.DefaultWorker()
 	cfg.Label, cfg.Engine, cfg.StateBytes, cfg.TokenInterval = label, "stateful", 100<<10, 10*time.Millisecond
@@ -95,7 +95,7 @@ func (c *cluster) newWorker(label string) *worker.Worker {
 }
 
 // workers returns the MGMT addresses of those that the director shows, once it is connected to as many.
-func (c *cluster) workers(ctx context.Context, op *operator.Client, want int) []string {
+func (c *narrowCluster) workers(ctx context.Context, op *operator.Client, want int) []string {
 	c.Helper()
 	for ctx.Err() == nil {
 		status, err := op.Status(ctx)
@@ -123,7 +123,7 @@ func TestEveryLegOnANarrowPath(t *testing.T) {
 	t.Setenv("QUIC_GO_DISABLE_GSO", "true") // so that each datagram is a write of its own
 	path := &narrow{}
 	path.most.Store(tunnelPayload)
-	c := startCluster(t, path, "worker-a", "worker-b")
+	c := startNarrow(t, path, "worker-a", "worker-b")
 	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errors.New("a minute is over"))
 	defer cancel()
 
@@ -186,7 +186,7 @@ func TestEveryLegOnANarrowPath(t *testing.T) {
 }
 
 // healthy asks a MGMT port over QUIC.
-func (c *cluster) healthy(ctx context.Context, role identity.Role, addr string) {
+func (c *narrowCluster) healthy(ctx context.Context, role identity.Role, addr string) {
 	c.Helper()
 	tls := identity.ClientTLS(c.sources[identity.Operator], wire.ALPNMgmt, role)
 	if reply, err := mgmt.Health(ctx, c.path, addr, tls); err != nil || !reply.GetReady() {
@@ -195,7 +195,7 @@ func (c *cluster) healthy(ctx context.Context, role identity.Role, addr string) 
 }
 
 // checkpointBytes is how much the director keeps for failovers.
-func (c *cluster) checkpointBytes(ctx context.Context) int {
+func (c *narrowCluster) checkpointBytes(ctx context.Context) int {
 	c.Helper()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.director.MgmtAddr().String()+"/v1/checkpoints", nil)
 	if err != nil {

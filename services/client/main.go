@@ -3,6 +3,8 @@ package main
 
 import (
 	"context"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -15,6 +17,7 @@ func main() {
 	// A reader of our output that goes away is an error of the write then, not the end of the process: the
 	// director is to hear of it.
 	signal.Ignore(syscall.SIGPIPE)
+	log.SetOutput(io.Discard) // quic-go's advice about large UDP buffers; a client reads little
 	ctx, stop := signalContext()
 	code := cli.Run(ctx, cli.Process{
 		Args:     os.Args[1:],

@@ -12,6 +12,7 @@ import (
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/role"
 	"github.com/connswap/connswap/shared/run"
+	"github.com/connswap/connswap/shared/telemetry"
 )
 
 const usage = `director serves clients and keeps their streams going across workers.
@@ -30,13 +31,13 @@ func main() {
 	}.Run(os.Args[1:]))
 }
 
-func serve() error {
+func serve(out *telemetry.Output) error {
 	cfg, err := config.LoadDirector()
-	source, log, err := role.Prepare(cfg.Common, identity.Director, err)
+	source, log, err := role.Prepare(cfg.Common, identity.Director, out, err)
 	if err != nil {
 		return err
 	}
-	d, err := director.New(cfg, director.Deps{Network: quicnet.OS{}, TLS: source, Log: log})
+	d, err := director.New(cfg, director.Deps{Network: quicnet.OS{}, TLS: source, Log: log, LogCounts: out.Counts})
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/role"
 	"github.com/connswap/connswap/shared/run"
+	"github.com/connswap/connswap/shared/telemetry"
 )
 
 const usage = `worker produces tokens for directors.
@@ -27,13 +28,13 @@ func main() {
 	}.Run(os.Args[1:]))
 }
 
-func serve() error {
+func serve(out *telemetry.Output) error {
 	cfg, err := config.LoadWorker()
-	source, log, err := role.Prepare(cfg.Common, identity.Worker, err)
+	source, log, err := role.Prepare(cfg.Common, identity.Worker, out, err)
 	if err != nil {
 		return err
 	}
-	w, err := worker.New(cfg, worker.Deps{TLS: source, Log: log})
+	w, err := worker.New(cfg, worker.Deps{TLS: source, Log: log, LogCounts: out.Counts})
 	if err != nil {
 		return err
 	}

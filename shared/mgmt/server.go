@@ -15,6 +15,7 @@ import (
 
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -32,7 +33,8 @@ func Listen(
 		wire.ALPNMgmt: {identity.Director, identity.Worker, identity.Operator},
 	})
 	conf := quicnet.ReportRefusals(quicnet.MgmtConfig(silence), func(peer netip.AddrPort, reason string) {
-		log.Warn("refused on the MGMT port", zap.Stringer("address", peer), zap.String("reason", reason))
+		log.Warn("refused on the MGMT port", zap.Stringer("address", peer), zap.String("reason", reason),
+			telemetry.From(peer.String()))
 	})
 	return quicnet.Listen(nw, addr, tlsConf, conf)
 }

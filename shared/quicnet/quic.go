@@ -108,6 +108,7 @@ func MgmtConfig(idle time.Duration) *quic.Config {
 type Listener struct {
 	*quic.Listener
 
+	loop       acceptLoop
 	transport  *quic.Transport
 	socket     net.PacketConn
 	handshakes *handshakes
@@ -133,15 +134,6 @@ func Listen(nw Network, addr string, tlsConf *tls.Config, conf *quic.Config) (*L
 		return nil, errors.Join(err, tr.Close(), socket.Close())
 	}
 	return &Listener{Listener: l, transport: tr, socket: socket, handshakes: open}, nil
-}
-
-// Accept returns the next connection whose handshake is complete.
-func (l *Listener) Accept(ctx context.Context) (*quic.Conn, error) {
-	conn, err := l.Listener.Accept(ctx)
-	if err == nil {
-		l.handshakes.finish(conn)
-	}
-	return conn, err
 }
 
 // Handshakes counts the handshakes with this listener.

@@ -6,7 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,7 +26,7 @@ type Command struct {
 	Usage  string // what --help prints above the table of variables
 	Config any    // of which --help prints that table
 
-	Serve    func() error
+	Serve    func(out *telemetry.Output) error
 	MgmtAddr func() (string, error)            // where a role that serves here has its MGMT port
 	Others   map[string]func(arg string) error // subcommands with one argument
 }
@@ -35,17 +38,25 @@ const healthTimeout = 3 * time.Second
 func (c Command) Run(args []string) int {
 	switch {
 	case len(args) == 0:
-		return report(c.Serve())
+		return c.serve()
 	case len(args) == 1 && args[0] == "healthz":
-		return report(c.healthz())
+		return report(os.Stderr, c.healthz())
 	case len(args) == 1 && (args[0] == "--help" || args[0] == "-h" || args[0] == "help"):
 		fmt.Printf("%s\nIt is configured by environment variables:\n\n", c.Usage)
-		return report(config.Usage(os.Stdout, c.Config))
+		return report(os.Stderr, config.Usage(os.Stdout, c.Config))
 	case len(args) == 2 && c.Others[args[0]] != nil:
-		return report(c.Others[args[0]](args[1]))
+		return report(os.Stderr, c.Others[args[0]](args[1]))
 	}
 	fmt.Fprintf(os.Stderr, "%s: not understood: %q; see %s --help\n", c.Name, args, c.Name)
 	return 2
+}
+
+// serve serves. Nobody has to read standard error for that, neither while it lasts nor at its end.
+func (c Command) serve() int {
+	signal.Ignore(syscall.SIGPIPE) // a reader that goes away makes a write fail then, and does not end the process
+	out := telemetry.NewOutput(os.Stderr)
+	defer out.Close()
+	return report(out, c.Serve(out))
 }
 
 // healthz asks the process on this machine that has the same configuration.
@@ -60,11 +71,11 @@ func (c Command) healthz() error {
 }
 
 // report prints an error and returns the exit code: 2 for what is wrong with the configuration, 1 for all else.
-func report(err error) int {
+func report(to io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, err)
+	fmt.Fprintln(to, err)
 	var problem config.Problem
 	if errors.As(err, &problem) {
 		return 2
@@ -72,9 +83,9 @@ func report(err error) int {
 	return 1
 }
 
-// Prepare returns the role's certificates, which follow their files, and its logger. loadErr is what was wrong with
-// the configuration; all that is wrong is told together.
-func Prepare(cfg config.Common, role identity.Role, loadErr error) (identity.Source, *zap.Logger, error) {
+// Prepare returns the role's certificates, which follow their files, and its logger, which writes to out; so do
+// libraries from now on. loadErr is what was wrong with the configuration; all that is wrong is told together.
+func Prepare(cfg config.Common, role identity.Role, out *telemetry.Output, loadErr error) (identity.Source, *zap.Logger, error) {
 	var log *zap.Logger // set before the certificates can be asked for, and so before they can change
 	source, err := identity.FromDir(cfg.TLSDir, role, identity.OnReload(func(err error) {
 		if err != nil {
@@ -86,9 +97,12 @@ func Prepare(cfg config.Common, role identity.Role, loadErr error) (identity.Sou
 	if err := errors.Join(loadErr, err); err != nil {
 		return nil, nil, err
 	}
-	log, err = telemetry.NewLogger(cfg.LogLevel, cfg.LogFormat, os.Stderr)
-	if names := config.Foreign(); err == nil && len(names) > 0 {
+	if log, err = out.Logger(cfg.LogLevel, cfg.LogFormat); err != nil {
+		return nil, nil, err
+	}
+	telemetry.RedirectLibraries(log)
+	if names := config.Foreign(); len(names) > 0 {
 		log.Debug("environment variables of Kubernetes or Docker are ignored", zap.Strings("variables", names))
 	}
-	return source, log, err
+	return source, log, nil
 }

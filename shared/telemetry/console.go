@@ -16,15 +16,16 @@ import (
 // of With only once. A logger's fields never change; what With returns is another console.
 type console struct {
 	zapcore.LevelEnabler
-	w         zapcore.WriteSyncer // locked
+	w         zapcore.WriteSyncer // safe for concurrent use
+	layout    string              // of the time
 	fields    []byte              // of With: key=value and a space, each
 	namespace string              // what zap.Namespace put before the keys to come
 }
 
 var buffers = buffer.NewPool()
 
-func newConsole(level zapcore.LevelEnabler, w zapcore.WriteSyncer) *console {
-	return &console{LevelEnabler: level, w: w}
+func newConsole(level zapcore.LevelEnabler, layout string, w zapcore.WriteSyncer) *console {
+	return &console{LevelEnabler: level, w: w, layout: layout}
 }
 
 // With returns a core that begins every line with fields.
@@ -35,6 +36,7 @@ func (c *console) With(fields []zapcore.Field) zapcore.Core {
 	return &console{
 		LevelEnabler: c.LevelEnabler,
 		w:            c.w,
+		layout:       c.layout,
 		fields:       slices.Concat(c.fields, line.Bytes()),
 		namespace:    namespace,
 	}
@@ -52,7 +54,7 @@ func (c *console) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zap
 func (c *console) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	line := buffers.Get()
 	defer line.Free()
-	line.AppendTime(entry.Time, "15:04:05.000")
+	line.AppendTime(entry.Time, c.layout)
 	line.AppendByte(' ')
 	line.AppendString(entry.Level.CapitalString())
 	line.AppendByte(' ')

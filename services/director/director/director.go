@@ -30,6 +30,7 @@ import (
 	"github.com/connswap/connswap/shared/migration/token"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/run"
+	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -39,6 +40,8 @@ type Deps struct {
 	TLS     identity.Source // of role Director
 	Log     *zap.Logger
 	Version uint32 // highest protocol version to speak with workers; optional: the build's own
+
+	LogCounts func() telemetry.Counts // of Log's lines; optional
 }
 
 // Director is one director: the wiring of its parts, and what it answers on the MGMT port. It decides nothing about
@@ -47,6 +50,7 @@ type Director struct {
 	cfg         config.Director
 	versions    wire.Versions
 	log         *zap.Logger
+	logCounts   func() telemetry.Counts
 	clock       *clock.StallProof
 	fleet       *fleet.Fleet
 	placement   *placement.Placement
@@ -56,6 +60,7 @@ type Director struct {
 	maintenance *maintenance.Service
 	swaps       *history // that are over
 
+	check    *mgmt.Checkup
 	serving  atomic.Bool // clients, between the start and the end of Run: readyz says so
 	instance string      // of this process
 
@@ -70,9 +75,13 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	if cfg.PacketLoss > 0 {
 		nw = quicnet.Impair(nw, cfg.PacketLoss)
 	}
+	if deps.LogCounts == nil {
+		deps.LogCounts = func() telemetry.Counts { return telemetry.Counts{} }
+	}
 	d = &Director{
-		cfg: cfg, versions: wire.PeerVersions(deps.Version), log: deps.Log, instance: identity.NewID(),
-		clock: &clock.StallProof{}, swaps: newHistory(),
+		cfg: cfg, versions: wire.PeerVersions(deps.Version), log: deps.Log, logCounts: deps.LogCounts,
+		instance: identity.NewID(),
+		clock:    &clock.StallProof{}, swaps: newHistory(),
 	}
 	links := link.Config{
 		DirectorID: cfg.ID, Instance: d.instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
@@ -105,6 +114,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 		d.placement.Close()
 		return nil, errors.Join(err, d.unbind())
 	}
+	d.check = d.checkup()
 	return d, nil
 }
 

@@ -18,22 +18,10 @@ import (
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
+	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
-
-// health answers a HealthRequest on the MGMT port.
-func (d *Director) health() *wirepb.HealthReply {
-	workers, _ := d.placement.Workers()
-	reply := &wirepb.HealthReply{Role: string(identity.Director), Name: d.cfg.ID, Ready: d.ready() == nil, Instance: d.instance}
-	var sessions, capacity int
-	for _, w := range workers {
-		sessions += w.Sessions
-		capacity += w.Capacity
-	}
-	reply.Sessions, reply.Capacity = uint32(min(sessions, math.MaxUint32)), uint32(min(capacity, math.MaxUint32))
-	return reply
-}
 
 // serveMgmt serves one stream of the MGMT port: a worker registers, or pulls a checkpoint, or an operator acts. Which
 // of these a peer may do follows from the role in its certificate, whatever it says of itself.
@@ -61,7 +49,8 @@ func (d *Director) serveMgmt(ctx context.Context, s mgmt.Stream, first wire.Mess
 
 // turnAway refuses a peer whose certificate is of another role than the request needs.
 func (d *Director) turnAway(s mgmt.Stream, role identity.Role, what string) error {
-	d.log.Warn("refused", zap.Stringer("address", s.Conn.RemoteAddr()), zap.String("role", string(role)), zap.String("wanted", what))
+	d.log.Warn("refused", zap.Stringer("address", s.Conn.RemoteAddr()), zap.String("role", string(role)), zap.String("wanted", what),
+		telemetry.From(s.Conn.RemoteAddr().String()))
 	return wire.Errorf(wire.CodeUnauthorized, "a certificate of role %q cannot %s", role, what)
 }
 
@@ -74,7 +63,7 @@ func (d *Director) serveWorker(ctx context.Context, s mgmt.Stream, register *wir
 	}
 	if err != nil {
 		d.log.Warn("registration refused", zap.String("worker", wire.Text(register.GetWorker())),
-			zap.Stringer("address", s.Conn.RemoteAddr()), zap.Error(err))
+			zap.Stringer("address", s.Conn.RemoteAddr()), zap.Error(err), telemetry.From(s.Conn.RemoteAddr().String()))
 		return err
 	}
 	defer registration.Close()

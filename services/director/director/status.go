@@ -1,7 +1,6 @@
 package director
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -13,12 +12,13 @@ import (
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
 )
 
 // routes is what the MGMT port serves over HTTP. It only shows; it changes nothing, and asks for no certificate.
 func (d *Director) routes() http.Handler {
-	mux := mgmt.Mux(func() error { return nil }, d.ready)
+	mux := mgmt.Mux(d.live, d.ready)
 	mux.HandleFunc("GET /v1/workers", func(w http.ResponseWriter, _ *http.Request) {
 		workers, waiting := d.placement.Workers()
 		mgmt.WriteJSON(w, workersDocument{workers, waiting})
@@ -71,6 +71,7 @@ type statusDocument struct {
 	connectionsDocument
 	Swaps      []migration.Record            `json:"swaps"`      // under way
 	Handshakes map[string]quicnet.Handshakes `json:"handshakes"` // of the ports user and mgmt
+	Log        telemetry.Counts              `json:"log"`
 }
 
 // statusDocument shows each part as it is at its own moment: there is no lock over all of them.
@@ -81,13 +82,6 @@ func (d *Director) statusDocument() statusDocument {
 		workersDocument: workersDocument{workers, waiting}, connectionsDocument: connectionsDocument{d.native.Connections(), d.sessions.Count()},
 		Swaps:      d.sessions.Swaps(),
 		Handshakes: map[string]quicnet.Handshakes{"user": d.user.Handshakes(), "mgmt": d.mgmt.Handshakes()},
+		Log:        d.logCounts(),
 	}
-}
-
-// ready says whether clients are served. A director without workers is ready too: its streams wait.
-func (d *Director) ready() error {
-	if !d.serving.Load() {
-		return errors.New("not serving clients: starting, or shutting down")
-	}
-	return nil
 }

@@ -1,8 +1,6 @@
 package worker
 
 import (
-	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -10,8 +8,8 @@ import (
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/migration/token"
 	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
-	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // Status is what GET /v1/status on the MGMT port answers.
@@ -35,26 +33,13 @@ type Status struct {
 	Version         uint32       `json:"version"` // highest that it speaks with directors
 
 	Handshakes map[string]quicnet.Handshakes `json:"handshakes"` // of the ports user and mgmt
+	Log        telemetry.Counts              `json:"log"`
 }
 
 func (w *Worker) mux() *http.ServeMux {
-	mux := mgmt.Mux(func() error { return nil }, w.ready)
+	mux := mgmt.Mux(w.live, w.ready)
 	mux.HandleFunc("GET /v1/status", func(rw http.ResponseWriter, _ *http.Request) { mgmt.WriteJSON(rw, w.status()) })
 	return mux
-}
-
-// ready says why the worker serves nobody new.
-func (w *Worker) ready() error {
-	if load := w.server.Load(); !load.Available {
-		return errors.New(load.Reason)
-	}
-	if w.registrar.Registered() == 0 {
-		return errors.New("not registered at any director")
-	}
-	if reason := w.registrar.Unreachable(); reason != "" {
-		return fmt.Errorf("no director reaches the USER port: %s", reason)
-	}
-	return nil
 }
 
 func (w *Worker) status() Status {
@@ -66,14 +51,7 @@ func (w *Worker) status() Status {
 		Unreachable: w.registrar.Unreachable(), DrainedBy: w.server.DrainedBy(),
 		Capacity: w.cfg.Capacity, Sessions: append([]server.Session{}, w.server.Sessions()...),
 		Counters: w.server.Counters(), MigrationTokens: w.states.Tokens(), SnapshotBytes: w.states.Bytes(),
-		Build: wire.Build, Version: w.versions.Newest,
+		Build: wire.Build, Version: w.versions.Newest, Log: w.deps.LogCounts(),
 		Handshakes: map[string]quicnet.Handshakes{"user": w.ports.user.Handshakes(), "mgmt": w.ports.mgmt.Handshakes()},
-	}
-}
-
-func (w *Worker) health() *wirepb.HealthReply {
-	return &wirepb.HealthReply{
-		Role: "worker", Name: w.cfg.Label, Ready: w.ready() == nil,
-		Sessions: uint32(w.server.Load().Sessions), Capacity: uint32(w.cfg.Capacity),
 	}
 }

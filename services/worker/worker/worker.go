@@ -21,6 +21,7 @@ import (
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/run"
+	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -30,8 +31,10 @@ type Deps struct {
 	Network quicnet.Network // optional: the operating system's
 	TLS     identity.Source // of a worker
 	Log     *zap.Logger     // optional: none
-	Engine  engine.Engine   // optional: the configured one
-	Version uint32          // of the protocol to claim towards directors, and no other; optional: what the build speaks
+	// LogCounts are of Log's lines; optional.
+	LogCounts func() telemetry.Counts
+	Engine    engine.Engine // optional: the configured one
+	Version   uint32        // of the protocol to claim towards directors, and no other; optional: what the build speaks
 	// Die ends the process at once, without a goodbye; it may return. Optional: SIGKILL to this process.
 	Die func()
 }
@@ -52,8 +55,10 @@ type Worker struct {
 	server   *server.Server
 	injector *failure.Injector
 
-	registrar *registrar.Registrar // set by Run before anything serves, as are the ports
+	// Set by Run before anything serves.
 	ports     *ports
+	registrar *registrar.Registrar
+	check     *mgmt.Checkup
 }
 
 // New returns a Worker that does nothing until Run. cfg has to be valid.
@@ -63,6 +68,9 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 	}
 	if deps.Log == nil {
 		deps.Log = zap.NewNop()
+	}
+	if deps.LogCounts == nil {
+		deps.LogCounts = func() telemetry.Counts { return telemetry.Counts{} }
 	}
 	if deps.Die == nil {
 		deps.Die = kill
@@ -115,7 +123,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return err
 	}
 	w.ports = ports
-	w.registrar = w.newRegistrar(ports)
+	w.registrar, w.check = w.newRegistrar(ports), w.checkup(ports)
 	w.deps.Log.Info("worker started", zap.String("instance", w.instance),
 		zap.Stringer("user_addr", ports.user.Addr()), zap.Stringer("mgmt_addr", ports.mgmt.Addr()),
 		zap.String("engine", w.engine.Name()), zap.Int("capacity", w.cfg.Capacity),
@@ -157,7 +165,8 @@ func (w *Worker) serveMgmt(ctx context.Context, s mgmt.Stream, first wire.Messag
 	case !ok:
 		return wire.Errorf(wire.CodeProtocol, "expected Pull")
 	case role != identity.Worker && role != identity.Director:
-		w.deps.Log.Warn("refused", zap.Stringer("address", s.Conn.RemoteAddr()), zap.String("role", string(role)), zap.String("wanted", "pull a state"))
+		w.deps.Log.Warn("refused", zap.Stringer("address", s.Conn.RemoteAddr()), zap.String("role", string(role)), zap.String("wanted", "pull a state"),
+			telemetry.From(s.Conn.RemoteAddr().String()))
 		return wire.Errorf(wire.CodeUnauthorized, "a certificate of role %q cannot pull a state", role)
 	}
 	return w.states.Serve(ctx, s, pull)

@@ -27,6 +27,7 @@ type StallProof struct {
 	last  time.Time     // of the newest step; zero before Run
 	stall time.Duration // the newest one
 	ended time.Time     // when that was over
+	done  bool          // Run has returned
 }
 
 // Now returns the time that has passed so far.
@@ -40,6 +41,7 @@ func (c *StallProof) Run(ctx context.Context, each func()) error {
 	ticker := time.NewTicker(Tick)
 	defer ticker.Stop()
 	c.step(time.Now())
+	defer c.finish()
 	for {
 		select {
 		case <-ctx.Done():
@@ -50,6 +52,22 @@ func (c *StallProof) Run(ctx context.Context, each func()) error {
 		c.rounds.tick()
 		each()
 	}
+}
+
+func (c *StallProof) finish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done = true
+}
+
+// Late returns how long the step to come has been due, while Run runs: it waits for the one before, or for a processor.
+func (c *StallProof) Late() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.last.IsZero() || c.done {
+		return 0
+	}
+	return max(0, time.Since(c.last)-Tick)
 }
 
 // step records that a step begins, and returns how long the one before it took.

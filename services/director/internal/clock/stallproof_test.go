@@ -69,3 +69,34 @@ func TestStall(t *testing.T) {
 		<-stopped
 	})
 }
+
+// TestLate has what hangs on the clock get stuck, and then the clock stop in order.
+func TestLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c StallProof
+		if late := c.Late(); late != 0 {
+			t.Errorf("%v before it runs", late)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		stuck, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			_ = c.Run(ctx, func() { <-stuck })
+		}()
+		time.Sleep(time.Minute)
+		if late := c.Late(); late < 59*time.Second {
+			t.Errorf("%v after a minute", late)
+		}
+		close(stuck)
+		time.Sleep(time.Second)
+		if late := c.Late(); late > Tick {
+			t.Errorf("%v when it goes on", late)
+		}
+		cancel()
+		<-stopped
+		time.Sleep(time.Minute)
+		if late := c.Late(); late != 0 {
+			t.Errorf("%v after its end", late)
+		}
+	})
+}

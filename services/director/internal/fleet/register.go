@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -63,7 +64,8 @@ func (f *Fleet) add(peer link.Peer) *worker {
 	f.unattended(w.Label, time.Time{})
 	f.adoptDrainMark(w)
 	f.log.Info("worker registered", zap.String("worker", w.Label), zap.String("instance", w.Instance),
-		zap.String("address", w.UserAddr), zap.String("engine", w.Engine), zap.Int("capacity", w.Capacity))
+		zap.String("address", w.UserAddr), zap.String("engine", w.Engine), zap.Int("capacity", w.Capacity),
+		telemetry.Often(w.UserAddr))
 	f.supervisors.Go(func() { f.supervise(ctx, w) })
 	return w
 }

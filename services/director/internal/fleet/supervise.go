@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/shared/telemetry"
 )
 
 // worker is a registered process. Its supervisor, one goroutine, owns the link to it.
@@ -43,7 +44,7 @@ const (
 // supervise dials w, again and again, until ctx ends, or until w is no longer registered and its link is lost.
 func (f *Fleet) supervise(ctx context.Context, w *worker) {
 	defer close(w.done)
-	log := f.log.With(zap.String("worker", w.Label))
+	log := f.log.With(zap.String("worker", w.Label), telemetry.Often(w.UserAddr))
 	backoff := firstBackoff
 	complainAt := time.Now()
 	for ctx.Err() == nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -92,7 +93,7 @@ const tokenStreams = 4
 func New(cfg Config, dialer Dialer, owner Owner, peer Peer, log *zap.Logger) *Link {
 	l := &Link{
 		cfg: cfg, dialer: dialer, owner: owner, peer: peer, tether: identity.NewID(),
-		log:   log.With(zap.String("worker", peer.Label)),
+		log:   log.With(zap.String("worker", peer.Label), telemetry.Often(peer.UserAddr)),
 		sinks: sinks{attached: map[uint64]attachment{}, holding: map[uint64]Holder{}},
 	}
 	l.control = wire.NewOutbox(wire.MaxBacklog, func(err error) { l.Lose(classify(err)) })

@@ -13,6 +13,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -163,7 +164,7 @@ func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
 		a.detachServing(queued)
 		a.unassigned, a.waitAnnounced = a.deps.Clock.Now(), false
 		a.log.Warn("worker failed - initiating connection migration",
-			zap.String("worker", former.Link.Worker()), zap.String("cause", reason))
+			zap.String("worker", former.Link.Worker()), zap.String("cause", reason), telemetry.Always())
 	case queued != nil:
 		reason = a.handover.Cause
 		a.handover.TargetLost(string(cause))
@@ -328,11 +329,12 @@ func (a *assignment) serve(h *handover.Handover, r migration.Record) {
 	a.states.Serving(a.serving)
 	a.view.serve(a.serving.Link, h.Kind)
 	if h.Kind == migration.Placement {
-		a.log.Info("worker assigned", zap.String("worker", r.To), zap.Uint64("epoch", r.Epoch))
+		a.log.Info("worker assigned", zap.String("worker", r.To), zap.Uint64("epoch", r.Epoch),
+			zap.String("address", a.view.who.Address))
 		return
 	}
 	a.log.Info("migrating connection to new worker", zap.String("from_worker", r.From), zap.String("to_worker", r.To),
-		zap.Stringer("kind", h.Kind), zap.Uint64("sequence", r.Cut+1), zap.Uint64("epoch", r.Epoch))
+		zap.Stringer("kind", h.Kind), zap.Uint64("sequence", r.Cut+1), zap.Uint64("epoch", r.Epoch), telemetry.Always())
 }
 
 // release ends the handover under way, and takes the stream back from its worker.

@@ -19,6 +19,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/migration/token"
+	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -92,7 +93,8 @@ type Session struct {
 func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps) *Session {
 	s := &Session{
 		View: View{who: who, priority: request.GetPriority(), started: time.Now()}, cfg: cfg, inbox: newInbox(),
-		log: deps.Log.With(zap.String("connection.id", who.ConnectionID), zap.Uint64("stream.id", who.StreamID)),
+		log: deps.Log.With(zap.String("connection.id", who.ConnectionID), zap.Uint64("stream.id", who.StreamID),
+			telemetry.Often(who.Address)),
 	}
 	limits := stream.Config{
 		MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Window: cfg.Window, Progress: minProgress,

@@ -16,6 +16,7 @@ type Identity struct {
 	Connection   uint64 // number of the client's connection in this director
 	ConnectionID string
 	StreamID     uint64
+	Address      string // of the client
 }
 
 // State is where a session stands, for people and programs.

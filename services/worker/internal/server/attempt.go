@@ -101,7 +101,7 @@ func (a *attempt) pass(ctx context.Context) error { return a.link.server.deps.Ga
 func (a *attempt) generate(ctx context.Context, prefix [][]byte) (reason string, err error) {
 	defer func() {
 		if p := recover(); p != nil { // an engine's defect ends one session, not the worker
-			a.log.Error("engine panicked", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+			a.log.Error("engine panicked", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()), a.link.few())
 			err = fmt.Errorf("engine panicked: %v", p)
 		}
 	}()

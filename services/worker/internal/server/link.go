@@ -14,6 +14,7 @@ import (
 
 	"github.com/connswap/connswap/shared/migration/token"
 	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -50,8 +51,9 @@ type link struct {
 	written  chan struct{} // closed when nothing is written to token streams any more
 	grants   *token.Grants // what the director allows, until the link ends
 
-	rhythm   chan time.Duration // for report: Progress this often from now on
-	received atomic.Uint64      // bytes of the control stream, for Progress
+	rhythm   chan time.Duration        // for report: Progress this often from now on
+	received atomic.Uint64             // bytes of the control stream, for Progress
+	due      atomic.Pointer[time.Time] // when the next Progress is; nil while there is none to come
 
 	// Guarded by Server.mu.
 	hasTether  bool
@@ -67,7 +69,7 @@ func (s *Server) serveLink(ctx context.Context, conn *quic.Conn) {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	l := &link{
-		server: s, conn: conn, end: end, log: s.deps.Log,
+		server: s, conn: conn, end: end, log: s.deps.Log.With(telemetry.Often(conn.RemoteAddr().String())),
 		control: newQueue(maxQueued, end), written: make(chan struct{}), rhythm: make(chan time.Duration, 1), attempts: make(map[uint64]*attempt),
 	}
 	defer context.AfterFunc(conn.Context(), func() { end(context.Cause(conn.Context())) })()
@@ -87,7 +89,7 @@ func (s *Server) serveLink(ctx context.Context, conn *quic.Conn) {
 func (l *link) run(ctx context.Context) error {
 	s, err := l.greet(ctx)
 	if err != nil {
-		l.log.Warn("link refused", zap.Stringer("address", l.conn.RemoteAddr()), zap.Error(err))
+		l.log.Warn("link refused", zap.Stringer("address", l.conn.RemoteAddr()), zap.Error(err), l.few())
 		return err
 	}
 	l.log.Info("link opened")
@@ -105,6 +107,9 @@ func (l *link) run(ctx context.Context) error {
 	l.log.Info("link closed", zap.Error(context.Cause(ctx)))
 	return err
 }
+
+// few has the log leave out what comes often from this director.
+func (l *link) few() zap.Field { return telemetry.From(l.conn.RemoteAddr().String()) }
 
 // streams are a link's, once it is greeted.
 type streams struct {
@@ -249,10 +254,12 @@ func (c counter) Read(p []byte) (int, error) {
 func (l *link) report(ctx context.Context, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
+	l.reportIn(every)
+	defer l.due.Store(nil)
 	for count := uint64(1); ; count++ {
 		select {
 		case <-ticker.C:
-		case every := <-l.rhythm:
+		case every = <-l.rhythm:
 			ticker.Reset(every)
 		case <-ctx.Done():
 			return
@@ -268,6 +275,7 @@ func (l *link) report(ctx context.Context, every time.Duration) {
 			l.end(err)
 			return
 		}
+		l.reportIn(every)
 	}
 }
 

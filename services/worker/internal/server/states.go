@@ -167,7 +167,7 @@ func (l *link) migrate(ctx context.Context, m wire.Message) bool {
 		states.store.Drop(l.key(m.GetSession(), m.GetCheckpoint()))
 	case *wirepb.Allow:
 		if err := l.grants.Allow(m.GetToken()); err != nil {
-			l.log.Warn("migration token", zap.Error(err))
+			l.log.Warn("migration token", zap.Error(err), l.few())
 		}
 	case *wirepb.Revoke:
 		l.grants.Revoke(m.GetSession(), m.GetEpoch())
@@ -191,7 +191,7 @@ func (l *link) order(session, epoch uint64, m wire.Message) {
 	select {
 	case orders <- m:
 	default:
-		l.log.Warn("too many orders for a standby", zap.Uint64("session", session))
+		l.log.Warn("too many orders for a standby", zap.Uint64("session", session), l.few())
 		a.stop()
 		l.remove(a)
 		l.refuse(session, epoch, wire.Errorf(wire.CodeProtocol, "more than %d orders at once", maxOrders))
@@ -281,7 +281,7 @@ func (a *attempt) copyState(ctx context.Context, number uint64) (sequence uint64
 	}
 	defer func() {
 		if p := recover(); p != nil { // as in generate
-			a.log.Error("engine panicked", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+			a.log.Error("engine panicked", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()), a.link.few())
 			err = fmt.Errorf("engine panicked: %v", p)
 		}
 	}()

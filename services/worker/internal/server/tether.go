@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/shared/retry"
+	"github.com/connswap/connswap/shared/telemetry"
 )
 
 const (
@@ -62,7 +63,7 @@ func (s *Server) acceptTethers(ctx context.Context, l net.Listener, running *syn
 		switch {
 		case err == nil:
 		case temporary(err):
-			s.deps.Log.Warn("cannot accept a tether", zap.Error(err))
+			s.deps.Log.Warn("cannot accept a tether", zap.Error(err), telemetry.From("this machine"))
 			retry.Sleep(ctx, acceptPause)
 			continue
 		default:
@@ -83,7 +84,7 @@ func (s *Server) serveTether(ctx context.Context, conn net.Conn, unknown *unauth
 	}
 	l := s.bindTether(id)
 	if l == nil {
-		s.deps.Log.Warn("tether of no link", zap.Stringer("address", conn.RemoteAddr()))
+		s.deps.Log.Warn("tether of no link", zap.Stringer("address", conn.RemoteAddr()), telemetry.From(conn.RemoteAddr().String()))
 		return
 	}
 	defer context.AfterFunc(l.conn.Context(), func() { _ = conn.Close() })()

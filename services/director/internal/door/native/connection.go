@@ -11,11 +11,13 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/connswap/connswap/services/director/internal/session"
 	streamlog "github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -51,12 +53,13 @@ func (c *connection) serve(ctx context.Context) {
 	defer cancel(nil)
 	if err := c.greet(ctx); err != nil {
 		code, reason := closing(ctx, err)
-		c.server.log.Info("client did not greet", zap.Stringer("address", c.conn.RemoteAddr()), zap.String("reason", reason))
+		c.server.log.Info("client did not greet", zap.Stringer("address", c.conn.RemoteAddr()), zap.String("reason", reason),
+			telemetry.From(c.address()))
 		_ = c.conn.CloseWithError(code, reason)
 		return
 	}
-	log := c.server.log.With(zap.String("connection.id", c.id))
-	log.Info("client connected", zap.Stringer("address", c.conn.RemoteAddr()), zap.String("client", c.client))
+	log := c.server.log.With(zap.String("connection.id", c.id), telemetry.Often(c.address()))
+	log.Debug("client connected", zap.Stringer("address", c.conn.RemoteAddr()), zap.String("client", c.client))
 	var streams sync.WaitGroup
 	for {
 		stream, err := c.conn.AcceptStream(ctx)
@@ -67,7 +70,7 @@ func (c *connection) serve(ctx context.Context) {
 	}
 	streams.Wait()
 	_ = c.conn.CloseWithError(wire.QUICShutdown, shutdown)
-	log.Info(departure(context.Cause(ctx)))
+	log.Log(departure(context.Cause(ctx)))
 }
 
 // lost ends the connection of a client from which nothing comes any more. If it is only cut off it can read why.
@@ -76,13 +79,17 @@ func (c *connection) lost() {
 	_ = c.conn.CloseWithError(wire.QUICLost, reason) // always nil
 }
 
-// departure says how a client left, by how its connection ended.
-func departure(cause error) string {
+// departure says how a client left, by how its connection ended. An ordinary end is of no interest: what counts are the
+// streams.
+func departure(cause error) (zapcore.Level, string) {
 	if wire.LostPeer(cause) {
-		return "client lost"
+		return zap.InfoLevel, "client lost"
 	}
-	return "client disconnected"
+	return zap.DebugLevel, "client disconnected"
 }
+
+// address is where the client is.
+func (c *connection) address() string { return c.conn.RemoteAddr().String() }
 
 const shutdown = string(wire.CodeShutdown) + ": the director is shutting down"
 
@@ -176,6 +183,7 @@ func (c *connection) serveStream(ctx context.Context, stream *quic.Stream) {
 	}
 	s := c.server.sessions.Create(session.Identity{
 		Connection: c.number, ConnectionID: c.id, StreamID: uint64(stream.StreamID()) / 4,
+		Address: c.address(),
 	}, request, func(log *streamlog.Log, tell func(any)) session.Leg { return newLeg(stream, log, c.server.clock, tell) })
 	defer c.server.sessions.Retire(s)
 	s.Run(ctx)
@@ -188,7 +196,8 @@ func (c *connection) serveStream(ctx context.Context, stream *quic.Stream) {
 // refuse tells the client why its stream is not served. It waits for nobody: a client that leaves no room for the
 // answer gets none but the stream's code.
 func (c *connection) refuse(stream *quic.Stream, refusal *wire.Error) {
-	c.server.log.Info("request refused", zap.String("connection.id", c.id), zap.Error(refusal))
+	c.server.log.Info("request refused", zap.String("connection.id", c.id), zap.Error(refusal),
+		telemetry.From(c.address()))
 	stream.CancelRead(wire.StreamRefused)
 	if stream.TryWriteAll(wire.Append(nil, refusal.Proto())) != nil {
 		stream.CancelWrite(wire.StreamRefused)

@@ -15,6 +15,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -68,7 +69,8 @@ func (s *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
 		c := &connection{server: s, conn: conn, number: s.connections.Add(1), since: time.Now()}
 		c.watch = quicnet.NewWatch(conn, s.cfg.ClientIdle, c.lost)
 		if !s.admit(c) {
-			s.log.Warn("client refused: too many connections", zap.Int("limit", s.cfg.MaxConnections))
+			s.log.Warn("client refused: too many connections", zap.Int("limit", s.cfg.MaxConnections),
+				zap.Stringer("address", conn.RemoteAddr()), telemetry.From(conn.RemoteAddr().String()))
 			_ = conn.CloseWithError(wire.QUICRefused, string(wire.CodeLimit)+": the director serves as many connections as it may")
 			continue
 		}
@@ -95,6 +97,13 @@ func (s *Server) dismiss(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
+}
+
+// Open returns how many connections there are.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
 }
 
 // Snapshot is a connection as it is shown to people and programs.

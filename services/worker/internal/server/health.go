@@ -1,0 +1,44 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// reportLate is how late Progress may be: a director has given the worker up much earlier.
+const reportLate = 2 * time.Second
+
+// Working returns an error where directors hear nothing from this worker. It takes the way that everything takes which
+// is sent: through the gate, which it waits for as long as ctx lets it, and through the locks of all links.
+func (s *Server) Working(ctx context.Context) error {
+	if s.deps.Gate.Wait(ctx) != nil {
+		return errors.New("the worker hangs: nothing is sent")
+	}
+	s.mu.Lock()
+	links := s.allLinks()
+	s.mu.Unlock()
+	for _, l := range links {
+		l.list()
+		if late := l.late(); late > reportLate {
+			return fmt.Errorf("no progress is reported to director %s, for %v", l.director, late.Round(time.Millisecond))
+		}
+	}
+	return nil
+}
+
+// late returns for how long Progress is overdue.
+func (l *link) late() time.Duration {
+	due := l.due.Load()
+	if due == nil {
+		return 0
+	}
+	return time.Since(*due)
+}
+
+// reportIn says when the next Progress is due.
+func (l *link) reportIn(every time.Duration) {
+	due := time.Now().Add(every)
+	l.due.Store(&due)
+}

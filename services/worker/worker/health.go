@@ -1,0 +1,71 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/connswap/connswap/shared/mgmt"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// workTimeout is how long a health check waits for the worker to send something, twice. A checkup waits for longer.
+const workTimeout = 400 * time.Millisecond
+
+// checkup asks each part that a session passes through, in the way in which it does.
+func (w *Worker) checkup(ports *ports) *mgmt.Checkup {
+	check := &mgmt.Checkup{}
+	check.Add("sessions", func() error { w.server.Load(); return nil })
+	check.Add("links", w.linksWork)
+	check.Add("new links", ports.user.Accepting)
+	check.Add("states", ports.mgmt.Accepting)
+	check.Add("registrar", func() error { w.registrar.Registered(); return nil })
+	return check
+}
+
+// linksWork returns an error where directors hear nothing. A process that was stopped gets a moment to go on.
+func (w *Worker) linksWork() (err error) {
+	for range 2 {
+		ctx, cancel := context.WithTimeout(context.Background(), workTimeout)
+		if err = w.server.Working(ctx); err != nil {
+			<-ctx.Done()
+		}
+		cancel()
+		if err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// live says which part is stuck: only a new start helps then.
+func (w *Worker) live() error { return w.check.Ask() }
+
+// ready says why the worker serves nobody new.
+func (w *Worker) ready() error {
+	if err := w.live(); err != nil {
+		return err
+	}
+	if load := w.server.Load(); !load.Available {
+		return errors.New(load.Reason)
+	}
+	if w.registrar.Registered() == 0 {
+		return errors.New("not registered at any director")
+	}
+	if reason := w.registrar.Unreachable(); reason != "" {
+		return fmt.Errorf("no director reaches the USER port: %s", reason)
+	}
+	return nil
+}
+
+// health answers a HealthRequest on the MGMT port, in time even if a part is stuck.
+func (w *Worker) health() *wirepb.HealthReply {
+	reply := &wirepb.HealthReply{
+		Role: "worker", Name: w.cfg.Label, Ready: w.ready() == nil, Capacity: uint32(w.cfg.Capacity),
+	}
+	if w.live() == nil { // what is stuck cannot be counted
+		reply.Sessions = uint32(w.server.Load().Sessions)
+	}
+	return reply
+}
