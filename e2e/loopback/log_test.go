@@ -161,7 +161,10 @@ func generateAndCancel(t *testing.T, c *cluster, n int) {
 			if err != nil {
 				return err
 			}
-			for event := range stream.Events() {
+			for event, err := range stream.Events() {
+				if err != nil {
+					return err
+				}
 				if _, ok := event.(connswap.Assigned); ok {
 					break
 				}

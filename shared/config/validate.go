@@ -42,20 +42,20 @@ func (d *Director) validate(p *Problems) {
 }
 
 func (d *Director) validateLimits(p *Problems) {
-	p.count("DIRECTOR_MAX_CONNECTIONS", d.MaxConnections, 1)
-	p.count("DIRECTOR_MAX_STREAMS", d.MaxStreams, 1)
-	p.count("DIRECTOR_MAX_SESSIONS", d.MaxSessions, 1)
+	p.count("DIRECTOR_MAX_CONNECTIONS", d.MaxConnections)
+	p.count("DIRECTOR_MAX_STREAMS", d.MaxStreams)
+	p.count("DIRECTOR_MAX_SESSIONS", d.MaxSessions)
 	between(p, "DIRECTOR_MAX_PROMPT_BYTES", d.MaxPromptBytes, 1, wire.MaxPrompt)
-	p.count("DIRECTOR_MAX_TOKENS", d.MaxTokens, 1)
+	p.count("DIRECTOR_MAX_TOKENS", d.MaxTokens)
 	between(p, "DIRECTOR_MAX_SESSION_BYTES", d.MaxSessionBytes, 1, wire.MaxPrefix)
-	p.count("DIRECTOR_WINDOW_TOKENS", d.WindowTokens, 1)
+	p.count("DIRECTOR_WINDOW_TOKENS", d.WindowTokens)
 	p.positive("DIRECTOR_WORKER_WAIT", d.WorkerWait)
 	p.positive("DIRECTOR_CLIENT_STALL", d.ClientStall)
 	p.positive("DIRECTOR_CLIENT_IDLE_TIMEOUT", d.ClientIdleTimeout)
-	p.count("DIRECTOR_MAX_SWAPS_PER_MINUTE", d.MaxSwapsPerMinute, 1)
-	p.count("DIRECTOR_MAX_CONCURRENT_SWAPS", d.MaxConcurrentSwaps, 1)
+	p.count("DIRECTOR_MAX_SWAPS_PER_MINUTE", d.MaxSwapsPerMinute)
+	p.count("DIRECTOR_MAX_CONCURRENT_SWAPS", d.MaxConcurrentSwaps)
 	p.oneOf("DIRECTOR_ROUTING", d.Routing, "round_robin", "least_loaded", "p2c")
-	p.count("DIRECTOR_MAX_WORKER_DEATHS", d.MaxWorkerDeaths, 1)
+	p.count("DIRECTOR_MAX_WORKER_DEATHS", d.MaxWorkerDeaths)
 	p.positive("DIRECTOR_SESSION_RETENTION", d.SessionRetention)
 }
 
@@ -65,12 +65,12 @@ const longestTokenTTL = 30 * time.Second
 func (d *Director) validateMigration(p *Problems) {
 	p.oneOf("DIRECTOR_CONFIRM", d.Confirm, "auto", "operator")
 	p.positive("DIRECTOR_CONFIRM_TIMEOUT", d.ConfirmTimeout)
-	p.count("DIRECTOR_MAX_SWAPS_PER_TARGET", d.MaxSwapsPerTarget, 1)
-	p.count("DIRECTOR_MAX_CONCURRENT_TRANSFERS", d.MaxTransfers, 1)
+	p.count("DIRECTOR_MAX_SWAPS_PER_TARGET", d.MaxSwapsPerTarget)
+	p.count("DIRECTOR_MAX_CONCURRENT_TRANSFERS", d.MaxTransfers)
 	p.positive("DIRECTOR_TRANSFER_TIMEOUT", d.TransferTimeout)
 	between(p, "DIRECTOR_REBALANCE_PACE", d.RebalancePace, 1, 1_000_000)
 	between(p, "DIRECTOR_TOKEN_TTL", d.TokenTTL, time.Millisecond, longestTokenTTL)
-	p.count("DIRECTOR_TOKEN_RATE", d.TokenRate, 1)
+	p.count("DIRECTOR_TOKEN_RATE", d.TokenRate)
 	p.notNegative("DIRECTOR_CHECKPOINT_INTERVAL", d.CheckpointInterval)
 	p.oneOf("DIRECTOR_CHECKPOINT_PLACE", d.CheckpointPlace, "director", "peer")
 	p.atLeast("DIRECTOR_MAX_CHECKPOINT_BYTES", d.MaxCheckpointBytes, 0)
@@ -100,7 +100,7 @@ func (w *Worker) validate(p *Problems) {
 		p.targetAddr("DIRECTOR_MGMT_ADDR", addr)
 	}
 	p.label("WORKER_LABEL", w.Label)
-	p.count("WORKER_CAPACITY", w.Capacity, 1)
+	p.count("WORKER_CAPACITY", w.Capacity)
 	p.oneOf("WORKER_ENGINE", w.Engine, "markov", "counter", "stateful")
 	between(p, "WORKER_STATE_BYTES", w.StateBytes, 1<<10, wire.MaxState)
 	p.positive("WORKER_DRAIN_TIMEOUT", w.DrainTimeout)
@@ -176,9 +176,9 @@ func (p *Problems) oneOf(name, value string, choices ...string) {
 	}
 }
 
-// count checks a number of things, which crosses the wire in 32 bits.
-func (p *Problems) count(name string, value, lowest int) {
-	p.atLeast(name, value, lowest)
+// count checks a number of things, at least one, which crosses the wire in 32 bits.
+func (p *Problems) count(name string, value int) {
+	p.atLeast(name, value, 1)
 	if value > math.MaxInt32 {
 		p.add(name, strconv.Itoa(value), "too high; give at most %d", math.MaxInt32)
 	}
