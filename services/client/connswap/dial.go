@@ -22,10 +22,11 @@ type Options struct {
 	KeepAlive, IdleTimeout time.Duration
 }
 
-// Dial connects to a director's USER port; target is "host:port". Where the host has several addresses it tries
-// them in turn, and gives the first that welcomes it. ctx bounds the dialling, not the connection.
+// Dial connects to a director's USER port; target is "host:port". Where the host has several addresses it tries the next
+// one 250 ms after the last, or as soon as that has failed, and takes the first that welcomes it (RFC 8305); the others are
+// closed. ctx bounds the dialling, not the connection.
 //
-// The errors of all addresses are in the chain of the error.
+// The error names each address that was tried with its cause; all causes are in its chain.
 func Dial(ctx context.Context, target string, opts Options) (*Conn, error) {
 	if opts.TLS == nil {
 		return nil, errors.New("connswap: Options.TLS is missing")
@@ -33,10 +34,8 @@ func Dial(ctx context.Context, target string, opts Options) (*Conn, error) {
 	if opts.Network == nil {
 		opts.Network = quicnet.OS{}
 	}
-	var conn *Conn
-	err := quicnet.EachAddress(ctx, opts.Network, target, func(addr string) (err error) {
-		conn, err = dial(ctx, addr, opts)
-		return err
+	conn, err := quicnet.DialByName(ctx, opts.Network, target, func(ctx context.Context, addr string) (*Conn, error) {
+		return dial(ctx, addr, opts)
 	})
 	if err != nil {
 		return nil, explainIn(ctx, err)
