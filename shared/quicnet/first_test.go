@@ -79,22 +79,31 @@ func TestFirst(t *testing.T) {
 		},
 		"the next one after a while": {
 			map[string]host{"a": {after: never}, "b": {after: never}, "c": {after: 20 * ms}},
-			"c", []string{"a 0s", "b 250ms", "c 500ms"}, nil, 520 * ms,
+			"c",
+			[]string{"a 0s", "b 250ms", "c 500ms"},
+			nil, 520 * ms,
 		},
 		"the next one at once where one fails": {
 			map[string]host{"a": {after: 5 * ms, err: errRefused}, "b": {err: errRefused}, "c": {after: 20 * ms}},
-			"c", []string{"a 0s", "b 5ms", "c 5ms"}, nil, 25 * ms,
+			"c",
+			[]string{"a 0s", "b 5ms", "c 5ms"},
+			nil, 25 * ms,
 		},
 		"an earlier one that is slow": {
 			map[string]host{"a": {after: 300 * ms}, "b": {after: never}}, "a", []string{"a 0s", "b 250ms"}, nil, 300 * ms,
 		},
 		"what comes too late is closed": {
 			map[string]host{"a": {after: 400 * ms, deaf: true}, "b": {after: 50 * ms}},
-			"b", []string{"a 0s", "b 250ms"}, []string{"a"}, 400 * ms,
+			"b",
+			[]string{"a 0s", "b 250ms"},
+			[]string{"a"},
+			400 * ms,
 		},
 		"none": {
 			map[string]host{"a": {after: 400 * ms, err: errRefused}, "b": {after: 10 * ms, err: errFull}, "c": {err: errRefused}},
-			"a, c: refused; b: full", []string{"a 0s", "b 250ms", "c 260ms"}, nil, 400 * ms,
+			"a, c: refused; b: full",
+			[]string{"a 0s", "b 250ms", "c 260ms"},
+			nil, 400 * ms,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,7 +18,8 @@ type Options struct {
 	Name    string          // of this client, for the director's logs; may be empty
 
 	// KeepAlive is how often a silent director is pinged, IdleTimeout how long nothing may come from it while a stream is
-	// open: then it counts as lost. If zero they are 2 s and 6 s. The director has a timeout of its own.
+	// open: then it counts as lost. If zero they are 2 s and 6 s. The director has a timeout of its own. When tokens stop
+	// coming, the director is asked for a sign of life sooner, a few times.
 	KeepAlive, IdleTimeout time.Duration
 }
 
@@ -51,7 +52,7 @@ func dial(ctx context.Context, addr string, opts Options) (*Conn, error) {
 	if err != nil {
 		return nil, explainIn(ctx, err)
 	}
-	conn := &Conn{quic: qc}
+	conn := &Conn{quic: qc, prober: newProber(qc, conf.KeepAlivePeriod)}
 	conn.watch = quicnet.NewWatch(qc.Conn, cmp.Or(opts.IdleTimeout, quicnet.ClientIdleTimeout), func() {
 		_ = qc.CloseWithError(wire.QUICLost, string(CodeLost)) // always nil
 	})
