@@ -16,6 +16,8 @@ const (
 	leastSilence = 100 * time.Millisecond
 	// strange is how often the prober looks while no stream has a rhythm yet.
 	strange = 500 * time.Millisecond
+	// looks is how often the prober looks within the time after which it asks.
+	looks = 2
 )
 
 // prober asks the director for a sign of life when the tokens of a connection stop coming and nothing else comes either. A
@@ -35,9 +37,10 @@ type prober struct {
 	mu      sync.Mutex
 	streams map[*Stream]struct{} // open
 	timer   *time.Timer          // nil before the first stream
-	last    int64                // token, at the last look
+	last    time.Duration        // token, at the last look
 	packets uint64               // received, at the last look
-	probes  int                  // since that token
+	sign    time.Duration        // the last sign of life: a token, or the look that found that something else had come; or the last probe
+	probes  int                  // since the last token
 }
 
 // newProber returns the prober of a connection whose handshake is complete.
@@ -96,20 +99,25 @@ func (p *prober) due() bool {
 		p.timer.Reset(min(cmp.Or(limit, strange), p.most))
 		return false
 	}
-	last, packets := p.token.Load(), p.conn.ConnectionStats().PacketsReceived
-	read, came := last != p.last, packets != p.packets
-	p.last, p.packets = last, packets
-	if read {
-		p.probes = 0
-		silence := time.Since(p.start) - time.Duration(last)
-		p.timer.Reset(max(limit-silence, limit/4)) // whether a packet came after the token is not known yet
-		return false
+	now, packets := time.Since(p.start), p.conn.ConnectionStats().PacketsReceived
+	switch last := time.Duration(p.token.Load()); {
+	case last != p.last:
+		p.last, p.probes, p.sign = last, 0, max(last, now-limit/looks) // what came after the token is not known yet
+	case packets != p.packets:
+		p.sign = now
 	}
-	due := !came && p.probes < maxProbes
+	p.packets = packets
+	ask := p.sign + limit<<p.probes
+	due := p.probes < maxProbes && now >= ask
 	if due {
 		p.probes++
+		p.sign, ask = now, now+limit<<p.probes
 	}
-	p.timer.Reset(min(limit<<p.probes, p.most))
+	step := limit / looks << p.probes
+	if now < ask {
+		step = min(step, ask-now)
+	}
+	p.timer.Reset(min(step, p.most))
 	return due
 }
 
