@@ -49,6 +49,7 @@ func ClientConfig() *quic.Config {
 		MaxIdleTimeout:                 clientIdle,
 		InitialPacketSize:              initialPacket,
 		KeepAlivePeriod:                ClientKeepAlive,
+		EnableDatagrams:                true, // for probes
 		InitialStreamReceiveWindow:     clientStreamWindow,
 		MaxStreamReceiveWindow:         clientStreamWindow,
 		InitialConnectionReceiveWindow: clientConnWindow,
@@ -58,11 +59,13 @@ func ClientConfig() *quic.Config {
 	})
 }
 
-// ServeClientsConfig is how a director serves clients: maxStreams token streams, and the first one.
+// ServeClientsConfig is how a director serves clients: maxStreams token streams, and the first one. Clients may send datagrams,
+// to show that they are there. Nobody reads those: quic-go keeps 128 of a connection, and drops the others.
 func ServeClientsConfig(maxStreams int) *quic.Config {
 	return withProof(&quic.Config{
 		MaxIdleTimeout:                 clientIdle,
 		InitialPacketSize:              initialPacket,
+		EnableDatagrams:                true,
 		InitialStreamReceiveWindow:     requestWindow,
 		MaxStreamReceiveWindow:         requestWindow,
 		InitialConnectionReceiveWindow: 4 * requestWindow,

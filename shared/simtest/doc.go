@@ -20,6 +20,7 @@
 //	Kill           the process is gone, the machine is not: streams end, closed ports refuse
 //	Crash          the machine is gone: nobody is told
 //	Freeze         the process is stopped: the machine still takes what comes for it
+//	Rebind         a NAT forgets the host's sockets: they send from other ports, and what comes for the old ones is lost
 //
 // [Host.Freeze] cannot stop the goroutines of a host, it only stops their traffic: what they send has to wait,
 // what they should receive waits. Timers of a frozen host still fire, and its code sees time pass. The same

@@ -2,6 +2,7 @@ package simtest
 
 import (
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -140,6 +141,25 @@ func (h *Host) Rejoin() {
 		if p.from == h || p.to == h {
 			h.net.rejoin(p)
 		}
+	}
+}
+
+// Rebind gives the host's dialled UDP sockets other ports, as a NAT does that has forgotten them: their processes notice
+// nothing, others see packets from new addresses, and what they send to the old ones vanishes.
+func (h *Host) Rebind() {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	h.net.tracef("rebind %s", h.name)
+	for _, port := range slices.Sorted(maps.Keys(h.packets)) {
+		c := h.packets[port]
+		if !c.remote.IsValid() {
+			continue
+		}
+		delete(h.packets, port)
+		c.local = netip.AddrPortFrom(h.ip, h.freePort(h.packetPortTaken))
+		c.source = net.UDPAddrFromAddrPort(c.local)
+		h.packets[c.local.Port()] = c
+		clear(c.flows)
 	}
 }
 

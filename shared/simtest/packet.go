@@ -12,13 +12,15 @@ import (
 // maxPacket is the largest payload of UDP over IPv4.
 const maxPacket = 65507
 
-// packetConn is a UDP socket. All but the addresses is guarded by net.mu.
+// packetConn is a UDP socket. All but the addresses that its process knows is guarded by net.mu.
 type packetConn struct {
 	net    *Net
 	host   *Host
-	local  netip.AddrPort
 	remote netip.AddrPort // the only peer, if valid
 	addr   *net.UDPAddr   // local
+
+	local  netip.AddrPort // as others see it: addr, unless the host was rebound
+	source *net.UDPAddr   // local
 
 	cond        sync.Cond
 	queue       []*datagram
@@ -46,6 +48,7 @@ func newPacketConn(h *Host, port uint16, remote netip.AddrPort) *packetConn {
 		net: h.net, host: h, local: local, remote: remote, addr: net.UDPAddrFromAddrPort(local),
 		flows: make(map[netip.AddrPort]*flow),
 	}
+	c.source = c.addr
 	c.cond.L = &h.net.mu
 	h.packets[port] = c
 	return c
@@ -150,7 +153,7 @@ func (n *Net) datagram(from *packetConn, p []byte) *datagram {
 	} else {
 		d = &datagram{data: make([]byte, 0, 1500)}
 	}
-	d.from, d.source, d.data = from, from.addr, append(d.data[:0], p...)
+	d.from, d.source, d.data = from, from.source, append(d.data[:0], p...)
 	return d
 }
 

@@ -289,3 +289,36 @@ func TestLargeBursts(t *testing.T) {
 		p.wantTexts(got.after(time.Second), want...)
 	})
 }
+
+// A host that is rebound sends from another port; what was sent to the old one vanishes, and what it listens on stays.
+func TestRebind(t *testing.T) {
+	simulate(t, simtest.Options{}, func(p pair) {
+		server, got := p.listen()
+		client := p.dial()
+		back := collect(client)
+		p.send(client, "before")
+		p.wantTexts(got.after(20*ms), "before")
+		old := got.sender()
+		p.client.Rebind()
+		p.server.Rebind()
+		_, err := server.WriteTo([]byte("to the old port"), old)
+		p.check(err)
+		p.wantTexts(back.after(50 * ms))
+		p.send(client, "after")
+		p.wantTexts(got.after(20*ms), "before", "after")
+		if got.sender().String() == old.String() || client.LocalAddr().String() != old.String() {
+			t.Fatalf("from %v, before that from %v", got.sender(), old)
+		}
+		_, err = server.WriteTo([]byte("to the new port"), got.sender())
+		p.check(err)
+		p.wantTexts(back.after(20*ms), "to the new port")
+		p.check(client.Close())
+		_, err = server.WriteTo([]byte("to nobody"), got.sender())
+		p.check(err)
+		before := p.net.Stats().Refused
+		time.Sleep(20 * ms)
+		if p.net.Stats().Refused != before+1 {
+			t.Error("a closed socket still has its port")
+		}
+	})
+}

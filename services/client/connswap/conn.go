@@ -17,7 +17,8 @@ import (
 type Conn struct {
 	quic     *quicnet.Conn
 	watch    *quicnet.Watch // of the director, while streams are open
-	hello    *quic.Stream   // open for as long as the connection is
+	prober   *prober
+	hello    *quic.Stream // open for as long as the connection is
 	id       string
 	director string
 }

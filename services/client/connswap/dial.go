@@ -18,14 +18,16 @@ type Options struct {
 	Name    string          // of this client, for the director's logs; may be empty
 
 	// KeepAlive is how often a silent director is pinged, IdleTimeout how long nothing may come from it while a stream is
-	// open: then it counts as lost. If zero they are 2 s and 6 s. The director has a timeout of its own.
+	// open: then it counts as lost. If zero they are 2 s and 6 s. The director has a timeout of its own. When tokens stop
+	// coming, the director is asked for a sign of life sooner, a few times.
 	KeepAlive, IdleTimeout time.Duration
 }
 
-// Dial connects to a director's USER port; target is "host:port". Where the host has several addresses it tries
-// them in turn, and gives the first that welcomes it. ctx bounds the dialling, not the connection.
+// Dial connects to a director's USER port; target is "host:port". Where the host has several addresses it tries the next
+// one 250 ms after the last, or as soon as that has failed, and takes the first that welcomes it (RFC 8305); the others are
+// closed. ctx bounds the dialling, not the connection.
 //
-// The errors of all addresses are in the chain of the error.
+// The error names each address that was tried with its cause; all causes are in its chain.
 func Dial(ctx context.Context, target string, opts Options) (*Conn, error) {
 	if opts.TLS == nil {
 		return nil, errors.New("connswap: Options.TLS is missing")
@@ -33,10 +35,8 @@ func Dial(ctx context.Context, target string, opts Options) (*Conn, error) {
 	if opts.Network == nil {
 		opts.Network = quicnet.OS{}
 	}
-	var conn *Conn
-	err := quicnet.EachAddress(ctx, opts.Network, target, func(addr string) (err error) {
-		conn, err = dial(ctx, addr, opts)
-		return err
+	conn, err := quicnet.DialByName(ctx, opts.Network, target, func(ctx context.Context, addr string) (*Conn, error) {
+		return dial(ctx, addr, opts)
 	})
 	if err != nil {
 		return nil, explainIn(ctx, err)
@@ -52,7 +52,7 @@ func dial(ctx context.Context, addr string, opts Options) (*Conn, error) {
 	if err != nil {
 		return nil, explainIn(ctx, err)
 	}
-	conn := &Conn{quic: qc}
+	conn := &Conn{quic: qc, prober: newProber(qc, conf.KeepAlivePeriod)}
 	conn.watch = quicnet.NewWatch(qc.Conn, cmp.Or(opts.IdleTimeout, quicnet.ClientIdleTimeout), func() {
 		_ = qc.CloseWithError(wire.QUICLost, string(CodeLost)) // always nil
 	})

@@ -3,6 +3,7 @@ package connswap_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,4 +129,65 @@ func impostors(t *world) map[string]identity.Source {
 		t.Fatal(err)
 	}
 	return map[string]identity.Source{"worker": t.ids[identity.Worker], "stranger": others[identity.Director]}
+}
+
+// Addresses where nothing answers, not even with a refusal, cost a quarter of a second each.
+func TestDialPassesDeadAddresses(t *testing.T) {
+	inWorld(t, func(t *world) {
+		first, second := t.net.Host("first"), t.net.Host("second")
+		first.Crash()
+		second.Crash()
+		t.start(fakedirector.Director{})
+		t.net.Alias("directors", first, second, t.director)
+		start := time.Now()
+		conn, err := connswap.Dial(t.Context(), "directors:61000", t.options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close() //nolint:errcheck // not under test
+		if after := time.Since(start); after > 600*time.Millisecond {
+			t.Errorf("connected after %v", after)
+		}
+
+		t.net.Alias("directors", first, second)
+		_, err = connswap.Dial(t.Context(), "directors:61000", t.options())
+		if !errors.Is(err, &connswap.Error{Code: connswap.CodeLost}) {
+			t.Fatalf("got %v", err)
+		}
+		for _, addr := range []string{first.IP().String(), second.IP().String()} {
+			if strings.Count(err.Error(), addr) != 1 {
+				t.Errorf("%s does not stand once in %q", addr, err)
+			}
+		}
+	})
+}
+
+// A director whose welcome comes after another's is left, and told so.
+func TestDialClosesWhatComesTooLate(t *testing.T) {
+	inWorld(t, func(t *world) {
+		slow := fakedirector.Director{
+			Network: t.net.Host("slow"), Addr: ":61000", TLS: t.ids[identity.Director],
+			Greet: func(conn *quic.Conn, _ *quic.Stream) { <-conn.Context().Done() },
+		}
+		slow.Start(t)
+		quick := t.start(fakedirector.Director{})
+		t.net.Alias("directors", t.net.Host("slow"), t.director)
+		conn, err := connswap.Dial(t.Context(), "directors:61000", t.options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close() //nolint:errcheck // not under test
+		if host := t.director.IP().String() + ":61000"; conn.RemoteAddr() != host {
+			t.Errorf("connected to %s, want %s", conn.RemoteAddr(), host)
+		}
+		late := <-slow.Conns
+		time.Sleep(10 * delay)
+		var closed *quic.ApplicationError
+		if err := context.Cause(late.Context()); !errors.As(err, &closed) || !closed.Remote || closed.ErrorCode != wire.QUICOk {
+			t.Errorf("the slow one's connection ended with %v", err)
+		}
+		if context.Cause((<-quick.Conns).Context()) != nil {
+			t.Error("the quick one's connection has ended")
+		}
+	})
 }

@@ -43,3 +43,17 @@ func (r *rhythm) usual() time.Duration {
 	slices.Sort(sorted[:n])
 	return sorted[n/2]
 }
+
+// patience is how long a silence is nothing unusual: three times the median of the recent intervals, and half as long again
+// as the longest of them, so that tokens which come in bursts are no silence after each of them. It is zero before there are
+// some.
+func (r *rhythm) patience() time.Duration {
+	n := min(r.count, len(r.recent))
+	if n < leastIntervals {
+		return 0
+	}
+	return max(3*r.usual(), slices.Max(r.recent[:n])*3/2)
+}
+
+// leastIntervals make a rhythm.
+const leastIntervals = 4

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -32,8 +33,10 @@ type Stream struct {
 	cancel context.CancelCauseFunc
 	detach func() bool // keeps the end of ctx from aborting
 
-	ledger  ledger
-	rhythm  rhythm
+	ledger   ledger
+	rhythm   rhythm
+	patience atomic.Int64 // the rhythm's, as a time.Duration, as of some tokens ago; for the prober
+
 	pending *Swapped // read, but not told before what follows is known
 	next    Event    // told after pending
 	err     error    // how the stream ended; errComplete after Done
@@ -46,7 +49,11 @@ func newStream(ctx context.Context, c *Conn, qs *quic.Stream) *Stream {
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.detach = context.AfterFunc(s.ctx, s.abort)
-	context.AfterFunc(s.ctx, c.watch.Begin())
+	endWatch, endProbes := c.watch.Begin(), c.prober.begin(s)
+	context.AfterFunc(s.ctx, func() {
+		endWatch()
+		endProbes()
+	})
 	return s
 }
 
@@ -196,7 +203,11 @@ func (s *Stream) beat(now time.Time) {
 		s.pending.Gap = s.rhythm.pause(now)
 	} else {
 		s.rhythm.beat(now)
+		if s.rhythm.count%8 == leastIntervals { // every eighth token
+			s.patience.Store(int64(s.rhythm.patience()))
+		}
 	}
+	s.conn.prober.heard(now)
 }
 
 // errComplete is how a stream ended that is Done.

@@ -26,7 +26,7 @@ type Client struct {
 }
 
 // Dial connects to a director's MGMT port; addr is "host:port". Where the host has several addresses it tries
-// them in turn, and gives the first that answers. ctx bounds the dialling, not the connection.
+// the next one before the last has failed, and gives the first that answers. ctx bounds the dialling, not the connection.
 //
 // Whether the director takes the certificate is known with the answer to the first request.
 func Dial(ctx context.Context, addr string, opts Options) (*Client, error) {
@@ -38,18 +38,18 @@ func Dial(ctx context.Context, addr string, opts Options) (*Client, error) {
 	}
 	conf := quicnet.MgmtConfig(idle)
 	conf.KeepAlivePeriod = idle / 3 // no heartbeat shows that the director lives
-	var conn *quicnet.Conn
-	err := quicnet.EachAddress(ctx, opts.Network, addr, func(addr string) (err error) {
+	client, err := quicnet.DialByName(ctx, opts.Network, addr, func(ctx context.Context, addr string) (*Client, error) {
 		tls := identity.ClientTLS(opts.TLS, wire.ALPNMgmt, identity.Director)
-		if conn, err = quicnet.Dial(ctx, opts.Network, addr, tls, conf); err != nil {
-			return explain(ctx, err)
+		conn, err := quicnet.Dial(ctx, opts.Network, addr, tls, conf)
+		if err != nil {
+			return nil, explain(ctx, err)
 		}
-		return nil
+		return &Client{quic: conn}, nil
 	})
 	if err != nil {
 		return nil, explain(ctx, err)
 	}
-	return &Client{quic: conn}, nil
+	return client, nil
 }
 
 // Close ends the connection, and gives up what is still being asked. It returns once that is sent.

@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/connswap/connswap/services/worker/internal/fakedirector"
 	"github.com/connswap/connswap/services/worker/worker"
+	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/simtest"
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -150,5 +152,37 @@ func TestFollowsTheNameOfTheDirectors(t *testing.T) {
 		expect("the name is gone: who knows why; those that were found stay", second, third)
 		ports[second].Close()
 		ports[third].Close()
+	})
+}
+
+// deafNames is a host whose name server answers for one name only.
+type deafNames struct {
+	quicnet.Network
+	knows string
+}
+
+func (n deafNames) Resolve(ctx context.Context, addr string) ([]string, error) {
+	if addr == n.knows {
+		return n.Network.Resolve(ctx, addr)
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A name that nobody answers for, and an address where nobody is, hold up no registration elsewhere.
+func TestResolveIsNotHeldUp(t *testing.T) {
+	run(t, settings(), worker.Deps{}, func(t *testing.T, b *bench) {
+		<-b.mgmt.Registrations
+		gone, host := b.Net.Host("gone"), b.Net.Host("worker-b")
+		gone.Crash()
+		b.Net.Alias("directors", gone, b.from)
+		cfg := settings()
+		cfg.Label, cfg.Directors = "worker-b", []string{"deaf:61001", "directors:61001", "deaf-too:61001"}
+		start := time.Now()
+		b.start(t, host, cfg, worker.Deps{Network: deafNames{host, "directors:61001"}})
+		<-b.mgmt.Registrations
+		if took := time.Since(start); took > 100*time.Millisecond {
+			t.Errorf("registered after %v", took)
+		}
 	})
 }

@@ -78,7 +78,10 @@ func run(t *testing.T, cfg config.Worker, deps worker.Deps, test func(t *testing
 // start starts a worker on a host.
 func (b *bench) start(t *testing.T, host *simtest.Host, cfg config.Worker, deps worker.Deps) *node {
 	t.Helper()
-	deps.Network, deps.TLS = host, b.TLS[identity.Worker]
+	if deps.Network == nil {
+		deps.Network = host
+	}
+	deps.TLS = b.TLS[identity.Worker]
 	if deps.Log == nil && testing.Verbose() {
 		deps.Log = zaptest.NewLogger(t)
 	}

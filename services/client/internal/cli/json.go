@@ -8,10 +8,12 @@ import (
 	"github.com/connswap/connswap/shared/wire"
 )
 
-// jsonOutput writes one object per line. Durations are in milliseconds.
+// jsonOutput writes one object per line. Durations are in milliseconds. The pieces of text of all lines make the whole, see
+// piece.
 type jsonOutput struct {
 	*sink
 	encoder *json.Encoder
+	chars   characters
 }
 
 func newJSONOutput(s *sink) *jsonOutput {
@@ -48,9 +50,24 @@ type waitingLine struct {
 	TimeoutMS int64  `json:"timeout_ms"`
 }
 
+// piece is a part of the text: whole characters, the last of which this token has completed. Where they are not valid in
+// UTF-8 the text shows U+FFFD, and Bytes (base64) has what it stands for.
+type piece struct {
+	Text  string `json:"text"`
+	Bytes []byte `json:"bytes,omitempty"`
+}
+
+func newPiece(text string) piece { return piece{text, outside(text)} }
+
+// rest is a piece at the end of a text, which is there only if the text ended within a character.
+type rest struct {
+	Text  string `json:"text,omitempty"`
+	Bytes []byte `json:"bytes,omitempty"`
+}
+
 type tokenLine struct {
 	head
-	Text string `json:"text"`
+	piece
 }
 
 type swappedLine struct {
@@ -71,12 +88,14 @@ type doneLine struct {
 	Swaps        int    `json:"swaps"`
 	Digest       string `json:"digest"`
 	proof
+	rest
 }
 
 type errorLine struct {
 	head
 	Code    string `json:"code"`
 	Message string `json:"message"`
+	rest
 }
 
 func (o *jsonOutput) connected(r *report) {
@@ -90,21 +109,24 @@ func (o *jsonOutput) event(r *report, event connswap.Event) {
 	case connswap.Waiting:
 		o.write(waitingLine{newHead("waiting", r), e.Reason, e.Timeout.Milliseconds()})
 	case connswap.Token:
-		o.write(tokenLine{newHead("token", r), e.Text})
+		o.write(tokenLine{newHead("token", r), newPiece(o.chars.add(e.Text))})
 	case connswap.Swapped:
 		o.write(swappedLine{
 			newHead("swapped", r), e.From, e.To, e.Kind, e.Cause,
 			milliseconds(e.Gap), milliseconds(e.Interval), proof(e.Proof),
 		})
 	case connswap.Done:
-		o.write(doneLine{newHead("done", r), e.FinishReason, e.Tokens, e.Swaps, e.Digest.String(), proof(r.now)})
+		o.write(doneLine{
+			newHead("done", r), e.FinishReason, e.Tokens, e.Swaps, e.Digest.String(), proof(r.now),
+			rest(newPiece(o.chars.end())),
+		})
 	}
 }
 
 func (o *jsonOutput) ended(r *report, err error) {
 	if err != nil {
 		e := describe(err)
-		o.write(errorLine{newHead("error", r), string(e.Code), e.Message})
+		o.write(errorLine{newHead("error", r), string(e.Code), e.Message, rest(newPiece(o.chars.end()))})
 	}
 }
 

@@ -14,6 +14,7 @@ type logOutput struct {
 	*sink
 	log     *zap.Logger
 	console bool
+	chars   characters
 }
 
 func newLogOutput(s *sink, level, format string) (*logOutput, error) {
@@ -41,22 +42,46 @@ func (o *logOutput) event(r *report, event connswap.Event) {
 	case connswap.Swapped:
 		o.swapped(r, e)
 	case connswap.Done:
-		o.log.Info("stream complete", append(served(r),
+		fields := append(served(r),
 			zap.Uint64("tokens", e.Tokens), zap.Int("swaps", e.Swaps), zap.String("finish_reason", e.FinishReason),
 			zap.Stringer("digest", e.Digest), zap.String("odcid", r.now.ODCID), zap.String("exporter", r.now.Exporter),
-			zap.Bool("same_connection", r.sameConnection()))...)
+			zap.Bool("same_connection", r.sameConnection()))
+		o.log.Info("stream complete", append(fields, o.rest()...)...)
 	}
 }
 
-// token puts the text behind the message where people read it, and into a field for programs.
+// token puts the text behind the message where people read it, and into a field for programs: whole characters, the last of
+// which this token has completed. Quoted they show every byte; in JSON, where they are not valid in UTF-8, the field bytes
+// (base64) has those.
 func (o *logOutput) token(r *report, t connswap.Token) {
 	const message = "received token"
-	fields := append(served(r), zap.Uint64("sequence", t.Sequence))
+	fields, text := append(served(r), zap.Uint64("sequence", t.Sequence)), o.chars.add(t.Text)
 	if o.console {
-		o.log.Info(message+" text="+strconv.Quote(t.Text), fields...)
+		o.log.Info(message+" text="+strconv.Quote(text), fields...)
 		return
 	}
-	o.log.Info(message, append(fields, zap.Uint64("epoch", t.Epoch), zap.String("text", t.Text))...)
+	o.log.Info(message, append(append(fields, zap.Uint64("epoch", t.Epoch)), o.piece(text)...)...)
+}
+
+// piece returns the fields of a part of the text.
+func (o *logOutput) piece(text string) []zap.Field {
+	fields := []zap.Field{zap.String("text", text)}
+	if bytes := outside(text); bytes != nil && !o.console {
+		fields = append(fields, zap.Binary("bytes", bytes))
+	}
+	return fields
+}
+
+// rest returns the fields of the end of a text that ended within a character.
+func (o *logOutput) rest() []zap.Field {
+	text := o.chars.end()
+	switch {
+	case text == "":
+		return nil
+	case o.console:
+		text = strconv.Quote(text)
+	}
+	return o.piece(text)
 }
 
 func (o *logOutput) swapped(r *report, e connswap.Swapped) {
@@ -78,8 +103,8 @@ func (o *logOutput) ended(r *report, err error) {
 	if e.Code == connswap.CodeCancelled {
 		level = zap.WarnLevel
 	}
-	o.log.Log(level, "stream ended", append(served(r), zap.Uint64("sequence", r.sequence),
-		zap.String("code", string(e.Code)), zap.Error(err))...)
+	fields := append(served(r), zap.Uint64("sequence", r.sequence), zap.String("code", string(e.Code)), zap.Error(err))
+	o.log.Log(level, "stream ended", append(fields, o.rest()...)...)
 }
 
 // served are the fields that nearly every line has.

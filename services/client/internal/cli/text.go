@@ -11,13 +11,14 @@ import (
 	"github.com/connswap/connswap/services/client/connswap"
 )
 
-// textOutput is for people: the text itself as it comes, with a mark where another worker took over. What is
-// not the text goes to notes.
+// textOutput is for people: the text itself as it comes, in whole characters, with a mark where another worker took over.
+// What is not the text goes to notes.
 type textOutput struct {
 	*sink
 	notes    io.Writer // stderr
 	terminal bool
 	midLine  bool // the text does not end with a newline so far
+	chars    characters
 	reason   string
 }
 
@@ -28,7 +29,7 @@ func (o *textOutput) event(_ *report, event connswap.Event) {
 	case connswap.Waiting:
 		o.writeNote("waiting for a worker, up to %v: %s", e.Timeout, e.Reason)
 	case connswap.Token:
-		o.text(e.Text)
+		o.text(o.chars.add(e.Text))
 	case connswap.Swapped:
 		o.writeSwap(e)
 	case connswap.Done:
@@ -69,6 +70,7 @@ func (o *textOutput) writeNote(format string, args ...any) {
 }
 
 func (o *textOutput) ended(r *report, err error) {
+	o.text(o.chars.end())
 	if o.midLine {
 		o.print("\n")
 		o.midLine = false
@@ -102,8 +104,8 @@ func (o *textOutput) summary(r *report, err error) string {
 	return b.String()
 }
 
-// harmless drops control characters on the way to a terminal: what a director sends shall not steer it. Bytes
-// that are no character stay: the rest of theirs may come with the next token.
+// harmless drops control characters on the way to a terminal: what a director sends shall not steer it. Bytes that are no
+// character become U+FFFD there; some terminals take them for controls.
 func (o *textOutput) harmless(text string) string {
 	if !o.terminal {
 		return text
@@ -112,7 +114,7 @@ func (o *textOutput) harmless(text string) string {
 	for len(text) > 0 {
 		r, n := utf8.DecodeRuneInString(text)
 		if !unicode.IsControl(r) || r == '\n' || r == '\t' {
-			b.WriteString(text[:n])
+			b.WriteRune(r)
 		}
 		text = text[n:]
 	}

@@ -33,6 +33,8 @@ type Director struct {
 	Raw func(s *Stream)
 	// MaxStreams at once; 100 if zero.
 	MaxStreams int
+	// Conf is used instead of what serves so many streams, if set.
+	Conf *quic.Config
 
 	// Conns has every connection that was accepted.
 	Conns chan *quic.Conn
@@ -54,7 +56,10 @@ func (d *Director) Start(t testing.TB) *Director {
 	}
 	d.Conns = make(chan *quic.Conn, 100)
 	tls := identity.ServerTLS(d.TLS, []string{d.ALPN}, nil)
-	l, err := quicnet.Listen(d.Network, d.Addr, tls, quicnet.ServeClientsConfig(d.MaxStreams))
+	if d.Conf == nil {
+		d.Conf = quicnet.ServeClientsConfig(d.MaxStreams)
+	}
+	l, err := quicnet.Listen(d.Network, d.Addr, tls, d.Conf)
 	if err != nil {
 		t.Fatal(err)
 	}

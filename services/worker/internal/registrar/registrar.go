@@ -4,6 +4,7 @@ package registrar
 import (
 	"context"
 	"crypto/tls"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,13 +52,11 @@ type Registrar struct {
 	deps   Deps
 	places places
 
-	// Owned by Run.
-	addresses map[string][]string // of each name, as last resolved
-	complaint map[string]string   // the last resolving error of each name
-	running   sync.WaitGroup
+	running sync.WaitGroup
 
-	mu       sync.Mutex
-	contacts map[string]*contact // by address; changed by Run only
+	mu        sync.Mutex
+	addresses map[string][]string // of each name, as last resolved
+	contacts  map[string]*contact // by address
 }
 
 // New returns a Registrar that is registered nowhere yet.
@@ -66,7 +65,6 @@ func New(cfg Config, deps Deps) *Registrar {
 		cfg: cfg, deps: deps,
 		places:    places{of: make(map[string]*place)},
 		addresses: make(map[string][]string),
-		complaint: make(map[string]string),
 		contacts:  make(map[string]*contact),
 	}
 }
@@ -95,59 +93,65 @@ func (r *Registrar) severalAddresses() bool {
 	return len(r.contacts) > 1
 }
 
-// Run keeps the registrations until ctx ends; then it takes leave of the directors.
+// Run keeps the registrations until ctx ends; then it takes leave of the directors. Each name is looked up by a goroutine of
+// its own: one whose name server does not answer holds up no other.
 func (r *Registrar) Run(ctx context.Context) error {
 	defer r.running.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	again := retry.Backoff{First: firstWait, Most: lastWait}
-	for {
-		complete := r.resolve(ctx)
-		r.follow(ctx)
-		wait := r.cfg.Interval
-		if !complete {
-			wait = min(wait, again.Next())
-		} else {
-			again.Reset()
-		}
-		if !retry.Sleep(ctx, wait) {
-			return nil
-		}
+	names := slices.Clone(r.cfg.Directors)
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		r.running.Go(func() { r.lookUp(ctx, name) })
 	}
+	<-ctx.Done()
+	return nil
 }
 
-// resolve looks all names up. A name that cannot be looked up keeps the addresses that it had.
-func (r *Registrar) resolve(ctx context.Context) (complete bool) {
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-	defer cancel()
-	complete = true
-	for _, name := range r.cfg.Directors {
-		found, err := r.deps.Network.Resolve(ctx, name)
-		if err != nil {
-			complete = false
-			if ctx.Err() == nil && r.complaint[name] != err.Error() {
-				r.complaint[name] = err.Error()
+// lookUp keeps the addresses of a name up to date until ctx ends. While it cannot be looked up the name keeps those that it
+// had, and each reason is told once.
+func (r *Registrar) lookUp(ctx context.Context, name string) {
+	again := retry.Backoff{First: firstWait, Most: lastWait}
+	complaint := ""
+	for ctx.Err() == nil {
+		wait := r.cfg.Interval
+		found, err := r.resolve(ctx, name)
+		if err == nil {
+			r.follow(ctx, name, found[:min(len(found), maxAddresses)])
+			complaint = ""
+			again.Reset()
+		} else {
+			wait = min(wait, again.Next())
+			if ctx.Err() == nil && complaint != err.Error() {
+				complaint = err.Error()
 				r.deps.Log.Warn("cannot resolve director", zap.String("address", name), zap.Error(err))
 			}
-			continue
 		}
-		delete(r.complaint, name)
-		r.addresses[name] = found[:min(len(found), maxAddresses)]
+		retry.Sleep(ctx, wait)
 	}
-	return complete
 }
 
-// follow makes the contacts be those of the addresses: new ones start, those of vanished addresses stop.
-func (r *Registrar) follow(ctx context.Context) {
+func (r *Registrar) resolve(ctx context.Context, name string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	return r.deps.Network.Resolve(ctx, name)
+}
+
+// follow makes the contacts be those of the addresses, of which name now has these: new ones start, those of vanished
+// addresses stop.
+func (r *Registrar) follow(ctx context.Context, name string, found []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.addresses[name] = found
 	wanted := make(map[string]bool)
-	for _, name := range r.cfg.Directors {
-		for _, addr := range r.addresses[name] {
+	for _, addrs := range r.addresses {
+		for _, addr := range addrs {
 			wanted[addr] = true
-			if r.contacts[addr] == nil {
-				r.start(ctx, addr)
-			}
+		}
+	}
+	for _, addr := range found {
+		if r.contacts[addr] == nil {
+			r.start(ctx, addr)
 		}
 	}
 	for addr, c := range r.contacts {
