@@ -7,7 +7,9 @@ import (
 
 // TestNetwork: what one host can choose among counts as one address.
 func TestNetwork(t *testing.T) {
-	of := func(ip string) string { return network(&net.UDPAddr{IP: net.ParseIP(ip), Port: 4000, Zone: ""}).String() }
+	of := func(ip string) string {
+		return network(&net.UDPAddr{IP: net.ParseIP(ip), Port: 4000, Zone: ""}).String()
+	}
 	for ip, want := range map[string]string{
 		"192.0.2.7":          "192.0.2.7/32",
 		"::ffff:192.0.2.7":   "192.0.2.7/32",
