@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
+	"github.com/connswap/connswap/services/client/internal/fault"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
@@ -38,10 +40,14 @@ func Dial(ctx context.Context, target string, opts Options) (*Conn, error) {
 	conn, err := quicnet.DialByName(ctx, opts.Network, target, func(ctx context.Context, addr string) (*Conn, error) {
 		return dial(ctx, addr, opts)
 	})
-	if err != nil {
-		return nil, explainIn(ctx, err)
+	switch {
+	case err == nil:
+		return conn, nil
+	case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
+		return nil, fmt.Errorf("%w: %w", fault.Ended(ctx), err)
+	default:
+		return nil, explain(err) // each address with its own
 	}
-	return conn, nil
 }
 
 func dial(ctx context.Context, addr string, opts Options) (*Conn, error) {

@@ -3,6 +3,7 @@ package connswap_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -157,6 +158,78 @@ func TestDialPassesDeadAddresses(t *testing.T) {
 		for _, addr := range []string{first.IP().String(), second.IP().String()} {
 			if strings.Count(err.Error(), addr) != 1 {
 				t.Errorf("%s does not stand once in %q", addr, err)
+			}
+		}
+	})
+}
+
+// Where the caller gives up, the error still says what was wrong with each address by then.
+func TestDialGivenUpNamesItsAddresses(t *testing.T) {
+	inWorld(t, func(t *world) {
+		dead := t.net.Host("dead")
+		dead.Crash()
+		t.net.Alias("directors", dead, t.net.Host("down"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := connswap.Dial(ctx, "directors:61000", t.options())
+		want := fmt.Sprintf("%s:61000: context deadline exceeded; %s:61000: connection_lost: no connection: connection refused: nothing listens there",
+			dead.IP(), t.net.Host("down").IP())
+		if !errors.Is(err, context.DeadlineExceeded) || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	})
+}
+
+// A director that asks for certificates says of one that is not good what is wrong with it, and so does the client.
+func TestDialWithoutTheRightCertificate(t *testing.T) {
+	inWorld(t, func(t *world) {
+		others, err := identity.NewDevelopment(time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		old, err := identity.NewDevelopment(time.Now().AddDate(-20, 0, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots, err := t.ids[identity.Client].Roots()
+		if err != nil {
+			t.Fatal(err)
+		}
+		with := func(certs identity.Source) identity.Source { // trusts the director all the same
+			cert, err := certs.Certificate()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return identity.Static(cert, roots)
+		}
+		t.start(fakedirector.Director{Clients: []identity.Role{identity.Client}})
+		d := fakedirector.Director{Network: t.net.Host("old"), Addr: ":61000", TLS: old[identity.Director]}
+		d.Start(t)
+		for name, test := range map[string]struct {
+			target string
+			tls    identity.Source
+			want   string
+		}{
+			"good":         {"director", t.ids[identity.Client], ""},
+			"none":         {"director", identity.Static(nil, roots), "the director asks for a certificate"},
+			"wrong role":   {"director", t.ids[identity.Operator], "one of the right role"},
+			"a stranger":   {"director", with(others[identity.Client]), "refuses this side's certificate"},
+			"expired":      {"director", with(old[identity.Client]), "refuses this side's certificate"},
+			"old director": {"old", old[identity.Client], "the director's certificate has expired"},
+		} {
+			opts := t.options()
+			opts.TLS = test.tls
+			conn, err := connswap.Dial(t.Context(), test.target+":61000", opts)
+			if test.want == "" {
+				if err != nil {
+					t.Errorf("%s: got %v", name, err)
+				} else if err := conn.Close(); err != nil {
+					t.Error(err)
+				}
+				continue
+			}
+			if !errors.Is(err, &connswap.Error{Code: connswap.CodeUnauthorized}) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%s: got %v, want … %s", name, err, test.want)
 			}
 		}
 	})

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
-	"github.com/quic-go/quic-go"
-
+	"github.com/connswap/connswap/services/client/internal/fault"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -49,133 +47,26 @@ var (
 )
 
 // ErrClosed is what a stream yields after its Close.
-var ErrClosed = errors.New("closed by this side")
+var ErrClosed = fault.ErrClosed
 
-// errSilent is why a connection counts as lost before QUIC gives it up.
-var errSilent = errors.New("nothing came from the director any more")
-
-// ended returns why a context did.
-func ended(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	if errors.Is(cause, ErrClosed) || errors.Is(cause, err) {
-		return cause
-	}
-	return fmt.Errorf("%w: %w", err, cause)
-}
-
-// explainIn is explain for what was done under ctx.
+// explainIn gives an error of what was done under ctx its Code. If ctx has ended, that is the error.
 func explainIn(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return ended(ctx)
+		return fault.Ended(ctx)
 	}
 	return explain(err)
-}
-
-// coded gives a cause its Code. It reads as the Error, whose message has the cause's.
-type coded struct {
-	err   *Error
-	cause error
-}
-
-func (c *coded) Error() string   { return c.err.Error() }
-func (c *coded) Unwrap() []error { return []error{c.err, c.cause} }
-
-// wrap gives err a Code, and a message of what failed and why.
-func wrap(code Code, what string, err error) error {
-	return &coded{wire.Errorf(code, "%s: %v", what, err), err}
-}
-
-// broken returns the error for a promise that does not hold.
-func broken(promise error, format string, args ...any) error {
-	return &coded{wire.Errorf(CodeProtocol, "%v: %s", promise, fmt.Sprintf(format, args...)), promise}
 }
 
 // explain gives an error of QUIC, or of a frame, its Code. An error that has one, and an end of the caller's
 // context, stay as they are.
 func explain(err error) error {
-	var (
-		known     *Error
-		closed    *quic.ApplicationError
-		reset     *quic.StreamError
-		transport *quic.TransportError
-		version   *quic.VersionNegotiationError
-	)
-	switch {
-	case errors.As(err, &known), errors.Is(err, ErrClosed),
-		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return err
-	case errors.As(err, &closed):
-		return explainClose(closed)
-	case errors.As(err, &reset):
-		return wrap(resetCode(reset.ErrorCode), "the director reset the stream", err)
-	case errors.As(err, &version):
-		return wrap(CodeVersion, "no common version of QUIC", err)
-	case errors.As(err, &transport) && transport.ErrorCode.IsCryptoError():
-		return explainHandshake(transport)
-	case errors.Is(err, wire.ErrTooLarge), errors.Is(err, wire.ErrMalformed),
-		errors.Is(err, wire.ErrUnknownType), errors.Is(err, wire.ErrUnexpected):
+	if fault.Frame(err) {
 		return broken(ErrFrame, "%v", err)
-	default:
-		return wrap(CodeLost, "no connection", err)
 	}
+	return fault.Connection(err, wire.ALPNClient)
 }
 
-// explainClose reads the reason of a CONNECTION_CLOSE: a Code, and perhaps a message after a colon.
-func explainClose(closed *quic.ApplicationError) error {
-	switch {
-	case wire.LostPeer(closed):
-		return wrap(CodeLost, "no connection", errSilent)
-	case !closed.Remote:
-		return fmt.Errorf("connection: %w", ErrClosed)
-	}
-	reason := wire.Text(closed.ErrorMessage)
-	code, message, _ := strings.Cut(reason, ":")
-	if !isCode(code) {
-		code, message = string(closeCode(closed.ErrorCode)), reason
-	}
-	if message = strings.TrimSpace(message); message == "" {
-		message = "the director closed the connection"
-	}
-	return &coded{&Error{Code: Code(code), Message: message}, closed}
-}
-
-func isCode(s string) bool {
-	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz_") == ""
-}
-
-func closeCode(code quic.ApplicationErrorCode) Code {
-	switch code {
-	case wire.QUICShutdown:
-		return CodeShutdown
-	case wire.QUICProtocol:
-		return CodeProtocol
-	case wire.QUICRefused:
-		return CodeUnavailable
-	default:
-		return CodeLost
-	}
-}
-
-func resetCode(code quic.StreamErrorCode) Code {
-	switch code {
-	case wire.StreamRefused:
-		return CodeUnavailable
-	case wire.StreamCancel:
-		return CodeCancelled
-	case wire.StreamStalled:
-		return CodeClientStall
-	default:
-		return CodeInternal
-	}
-}
-
-// noApplicationProtocol is the TLS alert of a server that speaks none of the protocols offered (RFC 7301 §3.2),
-// as QUIC carries it (RFC 9001 §4.8).
-const noApplicationProtocol quic.TransportErrorCode = 0x100 + 120
-
-func explainHandshake(err *quic.TransportError) error {
-	if err.ErrorCode == noApplicationProtocol {
-		return wrap(CodeVersion, "the peer does not speak "+wire.ALPNClient, err)
-	}
-	return wrap(CodeUnauthorized, "TLS handshake", err)
+// broken returns the error for a promise that does not hold.
+func broken(promise error, format string, args ...any) error {
+	return fault.New(CodeProtocol, promise, "%v: %s", promise, fmt.Sprintf(format, args...))
 }

@@ -2,7 +2,6 @@ package operator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -59,6 +58,3 @@ func (c *Client) Close() error {
 	}
 	return nil
 }
-
-// errClosed is why requests end that are under way when their connection is closed.
-var errClosed = errors.New("closed by this side")

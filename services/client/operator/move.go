@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/connswap/connswap/services/client/internal/fault"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -34,7 +35,7 @@ func (c *Client) Swap(ctx context.Context, connection string, stream uint64, to 
 		return record, missing("swap")
 	}
 	if err := json.Unmarshal(result.GetSwap().GetRecord(), &record); err != nil {
-		return record, wrap(wire.CodeProtocol, "the director's record of the swap", err)
+		return record, fault.Wrap(wire.CodeProtocol, "the director's record of the swap", err)
 	}
 	return record, completed(record)
 }

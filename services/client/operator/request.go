@@ -8,6 +8,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/connswap/connswap/services/client/internal/fault"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -82,9 +83,8 @@ func duringRequest(ctx context.Context, err error) error {
 	err = explain(ctx, err)
 	var known *wire.Error
 	if ctx.Err() == nil && errors.As(err, &known) && known.Code == wire.CodeLost {
-		return &coded{wire.Errorf(wire.CodeLost,
-			"%s; what was asked for may have been done in part: see the status once the director is there again",
-			known.Message), err}
+		return fault.New(wire.CodeLost, err,
+			"%s; what was asked for may have been done in part: see the status once the director is there again", known.Message)
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/connswap/connswap/services/client/internal/fault"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -85,7 +86,7 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	}
 	status := Status{Raw: result.GetStatus()}
 	if err := json.Unmarshal(status.Raw, &status); err != nil {
-		return Status{}, wrap(wire.CodeProtocol, "the director's status", err)
+		return Status{}, fault.Wrap(wire.CodeProtocol, "the director's status", err)
 	}
 	if status.Director == "" {
 		return Status{}, missing("status")

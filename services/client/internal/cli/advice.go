@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/connswap/connswap/services/client/connswap"
+	"github.com/connswap/connswap/services/client/internal/fault"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -33,17 +34,15 @@ func (g *generation) adviseOnDial(err error) string {
 
 // adviseOnStream says why a stream ended before it was complete, and what to do.
 func (g *generation) adviseOnStream(err error) string {
-	said := fmt.Sprintf("the stream ended after token %d: %v", g.report.sequence, err)
-	switch describe(err).Code {
-	case connswap.CodeNoWorker:
-		return said + "; start workers, or see the director's log why it has none"
-	case connswap.CodeLost, connswap.CodeShutdown, connswap.CodeUnavailable:
-		return said + "; try again once the director is there"
-	case connswap.CodeInternal, connswap.CodeProtocol, connswap.CodeDiverged:
-		return said + "; that is a defect, please report it with the director's log"
-	default:
-		return said
+	return advised(fmt.Sprintf("the stream ended after token %d: %v", g.report.sequence, err), describe(err).Code)
+}
+
+// advised is said, with what to do about it.
+func advised(said string, code wire.Code) string {
+	if advice := fault.Advice(code); advice != "" {
+		said += "; " + advice
 	}
+	return said
 }
 
 const mgmtVariable = config.Prefix + "_DIRECTOR_MGMT_ADDR"
@@ -70,10 +69,8 @@ func adviseOnRequest(cfg config.Operator, err error) string {
 	case wire.CodeVersion, wire.CodeProtocol:
 		said = fmt.Sprintf("%s=%q is not understood: %v; give a director's MGMT port, and use a client of its version",
 			mgmtVariable, cfg.Director, err)
-	case wire.CodeShutdown:
-		said += "; ask again once the director is back"
-	case wire.CodeInternal:
-		said += "; that is a defect, please report it with the director's log"
+	case wire.CodeShutdown, wire.CodeInternal:
+		said = advised(said, describe(err).Code)
 	default: // the director's own words are enough
 	}
 	return clean(said)

@@ -21,7 +21,8 @@ type Director struct {
 	Network quicnet.Network
 	Addr    string // to listen on
 	TLS     identity.Source
-	ALPN    string // wire.ALPNClient if empty
+	ALPN    string          // wire.ALPNClient if empty
+	Clients []identity.Role // that may come, and have to show a certificate; anybody may if it is nil
 
 	// Welcome answers a client's greeting; Default is used if it is nil.
 	Welcome wire.Message
@@ -55,7 +56,11 @@ func (d *Director) Start(t testing.TB) *Director {
 		d.MaxStreams = 100
 	}
 	d.Conns = make(chan *quic.Conn, 100)
-	tls := identity.ServerTLS(d.TLS, []string{d.ALPN}, nil)
+	accept := map[string][]identity.Role{}
+	if d.Clients != nil {
+		accept[d.ALPN] = d.Clients
+	}
+	tls := identity.ServerTLS(d.TLS, []string{d.ALPN}, accept)
 	if d.Conf == nil {
 		d.Conf = quicnet.ServeClientsConfig(d.MaxStreams)
 	}
