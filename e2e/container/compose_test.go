@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 
 	"github.com/moby/moby/client"
@@ -44,6 +45,30 @@ func service(ctx context.Context, name string) (*node, error) {
 	return &node{name: name, id: found.Items[0].ID}, nil
 }
 
+// services are those of the Compose file.
+var services = []string{"certs", "director", "worker-a", "worker-b", "worker-c", "client"}
+
+// isConfined checks what a service's container may do and fill: its log is rotated.
+func isConfined(ctx context.Context, t *testing.T, name string) {
+	t.Helper()
+	n, err := service(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := docker.ContainerInspect(ctx, n.id, client.ContainerInspectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := shown.Container.HostConfig
+	if !host.ReadonlyRootfs || !slices.Equal(host.CapDrop, []string{"ALL"}) || len(host.SecurityOpt) == 0 ||
+		host.PidsLimit == nil || *host.PidsLimit <= 0 {
+		t.Errorf("%s: read-only %v, without %v, %v, processes %v", name, host.ReadonlyRootfs, host.CapDrop, host.SecurityOpt, host.PidsLimit)
+	}
+	if logs := host.LogConfig; logs.Type != "json-file" || logs.Config["max-size"] == "" || logs.Config["max-file"] == "" {
+		t.Errorf("%s: its log grows without a bound: %+v", name, logs)
+	}
+}
+
 // The Compose file, as it is, with short times.
 func TestCompose(t *testing.T) {
 	t.Parallel()
@@ -65,7 +90,7 @@ func TestCompose(t *testing.T) {
 	defer func() {
 		stop()
 		c.run.Wait()
-		for _, name := range []string{"certs", "director", "worker-a", "worker-b", "worker-c", "client"} {
+		for _, name := range services {
 			if n, err := service(ctx, name); t.Failed() && err == nil {
 				stdout, stderr, _ := n.output(ctx)
 				t.Logf("output of %s:\n%s%s", name, stdout, stderr)
@@ -81,6 +106,9 @@ func TestCompose(t *testing.T) {
 		t.Fatal(err)
 	}
 	cl := c.attend(t, n, r)
+	for _, name := range services {
+		isConfined(ctx, t, name)
+	}
 	for _, name := range []string{"worker-a", "worker-b", "worker-c"} {
 		c.workerIs(t, name, "registers", func(w workerStatusLine) bool { return w.Connected })
 	}
