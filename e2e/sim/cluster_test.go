@@ -40,7 +40,9 @@ type cluster struct {
 	strict   bool                                  // errors in logs are violations
 	logged   messages                              // of the director
 
-	killDirector func() // as kill -9 does; direct starts another one
+	killDirector  func() // as kill -9 does; direct starts another one
+	stopDirector  func() // as SIGTERM does; it does not wait
+	hurryDirector func() // as the second one does
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -142,11 +144,15 @@ func (c *cluster) direct(change func(*config.Director)) {
 	if c.network != nil {
 		nw = c.network(nw)
 	}
-	d, err := director.New(cfg, director.Deps{Network: nw, TLS: c.sources[identity.Director], Log: c.logger("director")})
+	ctx, end := context.WithCancel(c.ctx) // a run's end waits for no stream
+	serving, stop := context.WithCancel(ctx)
+	c.stopDirector, c.hurryDirector = stop, end
+	d, err := director.New(cfg, director.Deps{
+		Network: nw, TLS: c.sources[identity.Director], Log: c.logger("director"), Hurry: ctx,
+	})
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	ctx, end := context.WithCancel(c.ctx)
 	ended := make(chan struct{})
 	var killed atomic.Bool
 	c.killDirector = func() {
@@ -159,7 +165,7 @@ func (c *cluster) direct(change func(*config.Director)) {
 	c.wg.Go(func() {
 		defer close(ended)
 		defer end()
-		if err := d.Run(ctx); err != nil && !killed.Load() {
+		if err := d.Run(serving); err != nil && !killed.Load() {
 			c.t.Errorf("director: %v", err)
 		}
 	})

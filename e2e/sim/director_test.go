@@ -1,11 +1,14 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/connswap/connswap/services/client/connswap"
+	"github.com/connswap/connswap/shared/config"
 )
 
 // TestDirectorIsKilledAndStartedAgain: its workers are back at once, and what an operator wished of them is still known.
@@ -106,4 +109,76 @@ func TestKilledClientGivesItsPlacesBack(t *testing.T) {
 			t.Error("the director does not say that the client is lost")
 		}
 	})
+}
+
+// TestDirectorDrains: what runs when a director is asked to stop ends as it should, also if its worker dies meanwhile;
+// nothing new begins, and a client is left when its last stream has ended.
+func TestDirectorDrains(t *testing.T) {
+	const tokens = 100
+	stage(t, setup{}, func(t *testing.T, s *scenario) {
+		idle, err := s.dial("idle")
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams := []<-chan outcome{s.inBackground("p", tokens), s.inBackground("p", 2*tokens)}
+		time.Sleep(tokens / 10 * interval)
+		s.stopDirector()
+		time.Sleep(100 * time.Millisecond)
+		shutdown := &connswap.Error{Code: connswap.CodeShutdown}
+		if _, err := idle.Generate(s.ctx, connswap.Request{}); !errors.Is(err, shutdown) {
+			t.Errorf("a client without streams: %v", err)
+		}
+		stream, err := s.conn.Generate(s.ctx, connswap.Request{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o := readStream(stream, nil); !errors.Is(o.err, shutdown) {
+			t.Errorf("a new stream: %v", o.err)
+		}
+		if _, err := s.dial("new"); !errors.Is(err, shutdown) {
+			t.Errorf("a new client: %v", err)
+		}
+		if err := s.status("/readyz", nil); err == nil || !strings.Contains(err.Error(), "503") {
+			t.Errorf("readyz: %v", err)
+		}
+		s.workers[0].die(s.workers[0].host.Kill)
+		for _, result := range streams {
+			if o := <-result; o.err != nil || o.text != s.reference(int(o.tokens)) || o.tokens < tokens {
+				t.Errorf("%d tokens, %v", o.tokens, o.err)
+			}
+		}
+		time.Sleep(2 * time.Second)
+		if _, err := s.conn.Generate(s.ctx, connswap.Request{}); !errors.Is(err, shutdown) {
+			t.Errorf("after its last stream: %v", err)
+		}
+	})
+}
+
+// TestDrainHasItsTime: a stream that is longer is told; so are all when nobody is to wait for them.
+func TestDrainHasItsTime(t *testing.T) {
+	for name, test := range map[string]struct {
+		hurry bool
+		took  time.Duration
+	}{"late": {false, 5 * time.Second}, "a second signal": {true, time.Second}} {
+		t.Run(name, func(t *testing.T) {
+			drain := func(cfg *config.Director) { cfg.DrainTimeout = 5 * time.Second }
+			stage(t, setup{director: drain}, func(t *testing.T, s *scenario) {
+				result := s.inBackground("p", 100_000)
+				time.Sleep(time.Second)
+				start := time.Now()
+				s.stopDirector()
+				if test.hurry {
+					time.Sleep(time.Second)
+					s.hurryDirector()
+				}
+				o := <-result
+				if !errors.Is(o.err, &connswap.Error{Code: connswap.CodeShutdown}) || o.text != s.reference(int(o.tokens)) {
+					t.Errorf("%d tokens, %v", o.tokens, o.err)
+				}
+				if took := time.Since(start); took.Round(100*time.Millisecond) != test.took {
+					t.Errorf("told after %v, want %v", took, test.took)
+				}
+			})
+		})
+	}
 }

@@ -37,12 +37,16 @@ func serve(out *telemetry.Output) error {
 	if err != nil {
 		return err
 	}
-	d, err := director.New(cfg, director.Deps{Network: quicnet.OS{}, TLS: source, Log: log, LogCounts: out.Counts})
+	ctx, stop := run.SignalContext()
+	defer stop()
+	hurry, stopHurry := run.Hurry(ctx)
+	defer stopHurry()
+	d, err := director.New(cfg, director.Deps{
+		Network: quicnet.OS{}, TLS: source, Log: log, LogCounts: out.Counts, Hurry: hurry,
+	})
 	if err != nil {
 		return err
 	}
-	ctx, stop := run.SignalContext()
-	defer stop()
 	return d.Run(ctx)
 }
 

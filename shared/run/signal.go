@@ -31,3 +31,17 @@ func SignalContext() (ctx context.Context, stop context.CancelFunc) {
 		<-done
 	}
 }
+
+// Hurry returns a context that ends at the next SIGINT or SIGTERM after ctx has ended, for whoever takes its time then.
+// One more has its usual effect. stop releases what it holds.
+func Hurry(ctx context.Context) (hurry context.Context, stop context.CancelFunc) {
+	hurry, stop = context.WithCancel(context.Background())
+	context.AfterFunc(ctx, func() {
+		next, release := signal.NotifyContext(hurry, os.Interrupt, syscall.SIGTERM)
+		context.AfterFunc(next, func() {
+			release()
+			stop()
+		})
+	})
+	return hurry, stop
+}

@@ -42,6 +42,7 @@ type Deps struct {
 	Version uint32 // highest protocol version to speak with workers; optional: the build's own
 
 	LogCounts func() telemetry.Counts // of Log's lines; optional
+	Hurry     context.Context         // ends when Run is to wait for no stream any more; optional
 }
 
 // Director is one director: the wiring of its parts, and what it answers on the MGMT port. It decides nothing about
@@ -103,7 +104,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	d.native = native.New(native.Config{
 		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions,
 		MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
-		ClientIdle: cfg.ClientIdleTimeout,
+		ClientIdle: cfg.ClientIdleTimeout, Drain: cfg.DrainTimeout, Hurry: deps.Hurry,
 	}, d.sessions, d.clock, deps.Log)
 	d.maintenance = maintenance.New(maintenance.Config{
 		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, SwapsPerSecond: cfg.RebalancePace,

@@ -27,7 +27,10 @@ const (
 	requestTimeout = 10 * time.Second
 	// refusalTimeout is how long a client that is turned away has to read why.
 	refusalTimeout = time.Second
-	maxPriority    = 255
+	// lingerTime is how long a connection stays after its last stream has ended, when the director drains: what is closed
+	// loses what the client has not acknowledged, and quic-go tells nobody what that is.
+	lingerTime  = time.Second
+	maxPriority = 255
 )
 
 // connection is one client's QUIC connection, from its hello to its end. Its id is drawn when the client greets, and
@@ -40,15 +43,24 @@ type connection struct {
 	since  time.Time
 	watch  *quicnet.Watch // of the client, while it has streams
 
-	mu     sync.Mutex // for snapshot, which may come before the hello
-	id     string     // conn-…; empty until the client has greeted
-	client string     // the name of the client's program, as it says itself
+	mu      sync.Mutex // for snapshot, which may come before the hello
+	id      string     // conn-…; empty until the client has greeted
+	client  string     // the name of the client's program, as it says itself
+	streams int        // that are served
+	unused  time.Time  // since when there is none; zero if there never was one
+	end     context.CancelCauseFunc
 }
 
 // serve greets the client and serves its streams until the connection or ctx ends. It returns when the last stream has
 // ended.
 func (c *connection) serve(ctx context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	c.mu.Lock()
+	c.end = cancel
+	c.mu.Unlock()
+	if c.server.draining.Load() {
+		c.leave() // the drain may have come before there was anything to end
+	}
 	defer context.AfterFunc(c.conn.Context(), func() { cancel(context.Cause(c.conn.Context())) })()
 	defer cancel(nil)
 	if err := c.greet(ctx); err != nil {
@@ -71,6 +83,46 @@ func (c *connection) serve(ctx context.Context) {
 	streams.Wait()
 	_ = c.conn.CloseWithError(wire.QUICShutdown, shutdown)
 	log.Log(departure(context.Cause(ctx)))
+}
+
+// begin counts a stream in, and reports whether it may be served. Each that may be has to end.
+func (c *connection) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.server.draining.Load() {
+		return false
+	}
+	c.streams++
+	return true
+}
+
+func (c *connection) ended() {
+	c.mu.Lock()
+	if c.streams--; c.streams == 0 {
+		c.unused = time.Now()
+	}
+	c.mu.Unlock()
+	if c.server.draining.Load() {
+		c.leave()
+	}
+}
+
+// errDrained ends a connection that has no stream left, at a director that takes no new one.
+var errDrained = errors.New("the director is shutting down")
+
+// leave ends the connection if it has no stream, and its last one's end has had time to arrive. It is called while the
+// director drains.
+func (c *connection) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.streams > 0 || c.end == nil {
+		return
+	}
+	if left := lingerTime - time.Since(c.unused); left > 0 {
+		time.AfterFunc(left, c.leave)
+		return
+	}
+	c.end(errDrained)
 }
 
 // lost ends the connection of a client from which nothing comes any more. If it is only cut off it can read why.
@@ -180,7 +232,11 @@ func (c *connection) serveStream(ctx context.Context, stream *quic.Stream) {
 	case err != nil:
 		c.refuse(stream, wire.AsError(err, wire.CodeProtocol))
 		return
+	case !c.begin():
+		c.refuse(stream, wire.Errorf(wire.CodeShutdown, "the director is shutting down, and takes no new streams"))
+		return
 	}
+	defer c.ended()
 	s := c.server.sessions.Create(session.Identity{
 		Connection: c.number, ConnectionID: c.id, StreamID: uint64(stream.StreamID()) / 4,
 		Address: c.address(),

@@ -5,11 +5,13 @@ package native
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/quic-go/quic-go"
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/clock"
@@ -27,7 +29,14 @@ type Config struct {
 	MaxPromptBytes int
 	MaxTokens      int           // of one stream
 	ClientIdle     time.Duration // without a packet, while there are streams, after which a client is lost; 0 for never
+	Drain          time.Duration // that streams have to end by themselves when the director stops
+
+	// Hurry ends a drain early: what streams are left then are told at once. Optional.
+	Hurry context.Context
 }
+
+// drainLook is how often a drain looks whether all clients have left.
+const drainLook = 10 * time.Millisecond
 
 // Server has the connections of all native clients. Serve owns the goroutines: one for each connection, and one for
 // each stream; when it returns, none of them runs any more. All methods may be called from any goroutine.
@@ -38,6 +47,7 @@ type Server struct {
 	log      *zap.Logger
 
 	connections atomic.Uint64 // accepted so far: the newest one's number
+	draining    atomic.Bool
 	streams     quota
 
 	mu    sync.Mutex
@@ -46,38 +56,94 @@ type Server struct {
 
 // New returns a server that serves nobody yet.
 func New(cfg Config, sessions *session.Manager, clock *clock.StallProof, log *zap.Logger) *Server {
+	if cfg.Hurry == nil {
+		cfg.Hurry = context.Background()
+	}
 	return &Server{
 		cfg: cfg, sessions: sessions, clock: clock, log: log,
 		streams: quota{limit: int64(cfg.MaxSessions)}, conns: map[*connection]struct{}{},
 	}
 }
 
-// Serve accepts clients until ctx ends; then it ends their streams, tells them that the director shuts down, and
+// Serve accepts clients until ctx ends. Then it drains: it takes no new stream, leaves clients as their last one ends,
+// and waits for that as long as it is configured to; who still has one then is told that the director shuts down. It
 // closes l. A connection beyond the limit is told so, and costs nothing more.
 func (s *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
 	defer l.Close() //nolint:errcheck // the process is leaving; the accept error is the one that counts
+	serving, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(nil)
 	var running sync.WaitGroup
 	defer running.Wait()
+	drained := make(chan struct{})
+	stopDrain := context.AfterFunc(ctx, func() {
+		defer close(drained)
+		s.drain()
+		end(context.Cause(ctx))
+	})
+	defer func() {
+		if !stopDrain() {
+			<-drained
+		}
+		end(nil) // before running.Wait
+	}()
 	for {
-		conn, err := l.Accept(ctx)
-		if ctx.Err() != nil {
+		conn, err := l.Accept(serving)
+		if serving.Err() != nil {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		c := &connection{server: s, conn: conn, number: s.connections.Add(1), since: time.Now()}
-		c.watch = quicnet.NewWatch(conn, s.cfg.ClientIdle, c.lost)
-		if !s.admit(c) {
-			s.log.Warn("client refused: too many connections", zap.Int("limit", s.cfg.MaxConnections),
-				zap.Stringer("address", conn.RemoteAddr()), telemetry.From(conn.RemoteAddr().String()))
-			_ = conn.CloseWithError(wire.QUICRefused, string(wire.CodeLimit)+": the director serves as many connections as it may")
+		s.accept(serving, conn, &running)
+	}
+}
+
+// accept serves a connection on a goroutine of its own, unless it may not be served.
+func (s *Server) accept(ctx context.Context, conn *quic.Conn, running *sync.WaitGroup) {
+	if s.draining.Load() {
+		_ = conn.CloseWithError(wire.QUICShutdown, shutdown)
+		return
+	}
+	c := &connection{server: s, conn: conn, number: s.connections.Add(1), since: time.Now()}
+	c.watch = quicnet.NewWatch(conn, s.cfg.ClientIdle, c.lost)
+	if !s.admit(c) {
+		s.log.Warn("client refused: too many connections", zap.Int("limit", s.cfg.MaxConnections),
+			zap.Stringer("address", conn.RemoteAddr()), telemetry.From(conn.RemoteAddr().String()))
+		_ = conn.CloseWithError(wire.QUICRefused, string(wire.CodeLimit)+": the director serves as many connections as it may")
+		return
+	}
+	running.Go(func() {
+		defer s.dismiss(c)
+		c.serve(ctx)
+	})
+}
+
+// drain returns when all clients have left, which they do after their last stream, or those that are left have had
+// their time.
+func (s *Server) drain() {
+	s.draining.Store(true)
+	for _, c := range s.all() {
+		c.leave()
+	}
+	if s.cfg.Drain == 0 {
+		return
+	}
+	if streams := s.sessions.Running(); streams > 0 {
+		s.log.Info("no new streams; those that run may end", zap.Int("streams", streams), zap.Duration("within", s.cfg.Drain))
+	}
+	late := time.NewTimer(s.cfg.Drain)
+	defer late.Stop()
+	look := time.NewTicker(drainLook)
+	defer look.Stop()
+	for s.Open() > 0 {
+		select {
+		case <-look.C:
 			continue
+		case <-late.C:
+		case <-s.cfg.Hurry.Done():
 		}
-		running.Go(func() {
-			defer s.dismiss(c)
-			c.serve(ctx)
-		})
+		s.log.Warn("streams are cut off, and told", zap.Int("streams", s.sessions.Running()))
+		return
 	}
 }
 
@@ -117,16 +183,17 @@ type Snapshot struct {
 	Streams      []session.Snapshot `json:"streams"`
 }
 
+// all returns the connections, the oldest first.
+func (s *Server) all() []*connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(s.conns), func(a, b *connection) int { return cmp.Compare(a.number, b.number) })
+}
+
 // Connections returns what is connected now, the oldest first. ODCID and exporter are read anew from each connection:
 // so they prove that it is still the very same one.
 func (s *Server) Connections() []Snapshot {
-	s.mu.Lock()
-	conns := make([]*connection, 0, len(s.conns))
-	for c := range s.conns {
-		conns = append(conns, c)
-	}
-	s.mu.Unlock()
-	slices.SortFunc(conns, func(a, b *connection) int { return cmp.Compare(a.number, b.number) })
+	conns := s.all()
 	all := make([]Snapshot, 0, len(conns))
 	for _, c := range conns {
 		if snapshot, ok := c.snapshot(); ok {
