@@ -9,6 +9,7 @@ import (
 	"github.com/connswap/connswap/services/director/director"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/memory"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/role"
 	"github.com/connswap/connswap/shared/run"
@@ -43,6 +44,7 @@ func serve(out *telemetry.Output) error {
 	defer stopHurry()
 	d, err := director.New(cfg, director.Deps{
 		Network: quicnet.OS{}, TLS: source, Log: log, LogCounts: out.Counts, Hurry: hurry,
+		Memory: memory.Detect(),
 	})
 	if err != nil {
 		return err

@@ -11,9 +11,10 @@ type Director struct {
 	MgmtAddr string `envconfig:"DIRECTOR_MGMT_ADDR" default:":61001" desc:"address to serve workers (UDP) and operators (TCP, HTTP) on"`
 	ID       string `envconfig:"DIRECTOR_ID" default:"" desc:"name of this director in logs and replies; the host name if empty"`
 
-	MaxConnections     int           `envconfig:"DIRECTOR_MAX_CONNECTIONS" default:"10000" desc:"client connections at once; further ones are refused"`
+	MaxConnections     int           `envconfig:"DIRECTOR_MAX_CONNECTIONS" default:"10000" desc:"client connections at once; the last eighth is for who has few, the rest for anybody; further ones are refused"`
 	MaxStreams         int           `envconfig:"DIRECTOR_MAX_STREAMS" default:"1000" desc:"streams at once on one client connection"`
-	MaxSessions        int           `envconfig:"DIRECTOR_MAX_SESSIONS" default:"10000" desc:"streams at once, of all clients together; further ones are refused"`
+	MaxSessions        int           `envconfig:"DIRECTOR_MAX_SESSIONS" default:"10000" desc:"streams at once, of all clients together; divided as DIRECTOR_MAX_CONNECTIONS are"`
+	MaxBytes           int           `envconfig:"DIRECTOR_MAX_BYTES" default:"0" desc:"memory that clients may make the director hold (connections, prompts, text), in bytes; 0 for half of what the process may have, by GOMEMLIMIT or its container, or a quarter of the machine's"`
 	MaxPromptBytes     int           `envconfig:"DIRECTOR_MAX_PROMPT_BYTES" default:"65536" desc:"length of a prompt, in bytes"`
 	MaxTokens          int           `envconfig:"DIRECTOR_MAX_TOKENS" default:"100000" desc:"tokens of one stream; what a request may ask for at most"`
 	MaxSessionBytes    int           `envconfig:"DIRECTOR_MAX_SESSION_BYTES" default:"1048576" desc:"text of one stream, in bytes: the journal's bound; at it the stream ends with finish reason length"`
@@ -36,7 +37,7 @@ type Director struct {
 	TokenRate          int           `envconfig:"DIRECTOR_TOKEN_RATE" default:"1000" desc:"migration tokens per second for one worker; further swaps to it wait"`
 	CheckpointInterval time.Duration `envconfig:"DIRECTOR_CHECKPOINT_INTERVAL" default:"5s" desc:"how often at most the state of a stateful engine is kept for failovers; 0 for never: then the whole stream is computed again"`
 	CheckpointPlace    string        `envconfig:"DIRECTOR_CHECKPOINT_PLACE" default:"director" desc:"where it is kept: director, or peer (another worker)"`
-	MaxCheckpointBytes int           `envconfig:"DIRECTOR_MAX_CHECKPOINT_BYTES" default:"1073741824" desc:"checkpoints that the director keeps, compressed, in bytes; beyond it there are no new ones"`
+	MaxCheckpointBytes int           `envconfig:"DIRECTOR_MAX_CHECKPOINT_BYTES" default:"1073741824" desc:"checkpoints that the director keeps, compressed, in bytes, but at most a quarter of what the process may have; beyond it there are no new ones"`
 	SessionRetention   time.Duration `envconfig:"DIRECTOR_SESSION_RETENTION" default:"1m" desc:"how long a session that has ended is still listed"`
 	LinkKeepAlive      time.Duration `envconfig:"DIRECTOR_LINK_KEEP_ALIVE" default:"100ms" desc:"how often a worker with streams has to report progress, and is asked for a sign of life while it is silent; one without streams has up to fifty times as long"`
 	LinkIdleTimeout    time.Duration `envconfig:"DIRECTOR_LINK_IDLE_TIMEOUT" default:"300ms" desc:"a worker from which no packet came for this long is lost"`

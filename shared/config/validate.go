@@ -45,6 +45,7 @@ func (d *Director) validateLimits(p *Problems) {
 	p.count("DIRECTOR_MAX_CONNECTIONS", d.MaxConnections)
 	p.count("DIRECTOR_MAX_STREAMS", d.MaxStreams)
 	p.count("DIRECTOR_MAX_SESSIONS", d.MaxSessions)
+	p.budget("DIRECTOR_MAX_BYTES", d.MaxBytes)
 	between(p, "DIRECTOR_MAX_PROMPT_BYTES", d.MaxPromptBytes, 1, wire.MaxPrompt)
 	p.count("DIRECTOR_MAX_TOKENS", d.MaxTokens)
 	between(p, "DIRECTOR_MAX_SESSION_BYTES", d.MaxSessionBytes, 1, wire.MaxPrefix)
@@ -188,6 +189,15 @@ func (p *Problems) count(name string, value int) {
 func (p *Problems) atLeast(name string, value, lowest int) {
 	if value < lowest {
 		p.add(name, strconv.Itoa(value), "too low; give at least %d", lowest)
+	}
+}
+
+// leastBudget is what a process needs to be of any use.
+const leastBudget = 16 << 20
+
+func (p *Problems) budget(name string, value int) {
+	if value != 0 && value < leastBudget {
+		p.add(name, strconv.Itoa(value), "0 to have it found out, or at least %d (bytes)", leastBudget)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+
+	"github.com/connswap/connswap/shared/peer"
 )
 
 // Bounds on handshakes that have begun at a listener and are not complete. One costs some 50 KB.
@@ -59,7 +61,7 @@ func newHandshakes() *handshakes {
 func (h *handshakes) suspicious(addr net.Addr) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.unproved.all < maxUnproved && h.unproved.of[network(addr)] < maxUnprovedPerAddress {
+	if h.unproved.all < maxUnproved && h.unproved.of[peer.Of(addr)] < maxUnprovedPerAddress {
 		return false
 	}
 	h.retries++
@@ -70,12 +72,12 @@ func (h *handshakes) suspicious(addr net.Addr) bool {
 var errCrowded = errors.New("too many unfinished handshakes")
 
 // begin counts a handshake until its context ends, or finish is called with that.
-func (h *handshakes) begin(ctx context.Context, peer *quic.ClientInfo) (context.Context, error) {
-	from := network(peer.RemoteAddr)
+func (h *handshakes) begin(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
+	from := peer.Of(client.RemoteAddr)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	at := &h.unproved
-	if peer.AddrVerified {
+	if client.AddrVerified {
 		at = &h.proved
 		// With that no number of addresses short of all places leaves nothing for one that has none yet.
 		if of := at.of[from]; of >= maxProvedPerAddress || of >= maxProved-at.all {
@@ -114,18 +116,4 @@ func (h *handshakes) Count() Handshakes {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return Handshakes{Open: h.unproved.all + h.proved.all, Retries: h.retries, Refused: h.refused}
-}
-
-// network is what counts as one address: one of IPv4, or the /64 of IPv6 in which a host can choose its own.
-func network(addr net.Addr) netip.Prefix {
-	var ip netip.Addr
-	if udp, ok := addr.(*net.UDPAddr); ok {
-		ip = udp.AddrPort().Addr().Unmap().WithZone("")
-	}
-	bits := ip.BitLen()
-	if ip.Is6() {
-		bits = 64
-	}
-	prefix, _ := ip.Prefix(bits) // fails for what is no address: all such count as one
-	return prefix
 }

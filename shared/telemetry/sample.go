@@ -12,6 +12,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/connswap/connswap/shared/peer"
 )
 
 const (
@@ -51,12 +53,7 @@ func hostOf(addr string) string {
 		}
 		return cmp.Or(addr, "unknown")
 	}
-	ip := parsed.Addr().Unmap()
-	if ip.Is4() {
-		return ip.String()
-	}
-	network, _ := ip.Prefix(64) // fails for more bits than there are
-	return network.String()
+	return peer.Name(peer.Network(parsed.Addr()))
 }
 
 // origin is what a sampleField says: who causes a line, and how many are written; without a limit if that is 0.

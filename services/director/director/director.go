@@ -23,9 +23,11 @@ import (
 	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/memory"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/migration/token"
 	"github.com/connswap/connswap/shared/quicnet"
@@ -43,6 +45,7 @@ type Deps struct {
 
 	LogCounts func() telemetry.Counts // of Log's lines; optional
 	Hurry     context.Context         // ends when Run is to wait for no stream any more; optional
+	Memory    memory.Limit            // of the process; optional
 }
 
 // Director is one director: the wiring of its parts, and what it answers on the MGMT port. It decides nothing about
@@ -57,6 +60,8 @@ type Director struct {
 	placement   *placement.Placement
 	checkpoints *checkpoints
 	sessions    *session.Manager
+	memory      memory.Limit
+	shares      *shares.Ledger
 	native      *native.Server
 	maintenance *maintenance.Service
 	swaps       *history // that are over
@@ -79,10 +84,12 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	if deps.LogCounts == nil {
 		deps.LogCounts = func() telemetry.Counts { return telemetry.Counts{} }
 	}
+	cfg.MaxCheckpointBytes = deps.Memory.Part(4, cfg.MaxCheckpointBytes) // beside what clients make it hold
 	d = &Director{
 		cfg: cfg, versions: wire.PeerVersions(deps.Version), log: deps.Log, logCounts: deps.LogCounts,
 		instance: identity.NewID(),
 		clock:    &clock.StallProof{}, swaps: newHistory(),
+		memory: deps.Memory, shares: shares.New(limits(cfg, deps.Memory)),
 	}
 	links := link.Config{
 		DirectorID: cfg.ID, Instance: d.instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
@@ -102,10 +109,9 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 		Tokens: token.NewIssuer(token.Config{Director: d.instance, TTL: cfg.TokenTTL, Rate: cfg.TokenRate}),
 	}, cfg.SessionRetention)
 	d.native = native.New(native.Config{
-		DirectorID: cfg.ID, MaxConnections: cfg.MaxConnections, MaxSessions: cfg.MaxSessions,
-		MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
+		DirectorID: cfg.ID, MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
 		ClientIdle: cfg.ClientIdleTimeout, Drain: cfg.DrainTimeout, Hurry: deps.Hurry,
-	}, d.sessions, d.clock, deps.Log)
+	}, d.shares, d.sessions, d.clock, deps.Log)
 	d.maintenance = maintenance.New(maintenance.Config{
 		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, SwapsPerSecond: cfg.RebalancePace,
 		Confirm: cfg.Confirm == "operator",
@@ -117,6 +123,15 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	}
 	d.check = d.checkup()
 	return d, nil
+}
+
+// limits is how much of everything clients may have together.
+func limits(cfg config.Director, limit memory.Limit) shares.Limits {
+	bytes := limit.Budget(cfg.MaxBytes)
+	return shares.Limits{
+		shares.Connections: int64(cfg.MaxConnections), shares.Streams: int64(cfg.MaxSessions), shares.Bytes: bytes,
+		shares.Requests: shares.HalfOpen(bytes),
+	}
 }
 
 // newPlacement returns the placement with the routing policy of the configuration.

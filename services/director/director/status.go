@@ -9,6 +9,8 @@ import (
 	"github.com/connswap/connswap/services/director/internal/door/native"
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/shares"
+	"github.com/connswap/connswap/shared/memory"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/quicnet"
@@ -72,6 +74,8 @@ type statusDocument struct {
 	Swaps      []migration.Record            `json:"swaps"`      // under way
 	Handshakes map[string]quicnet.Handshakes `json:"handshakes"` // of the ports user and mgmt
 	Log        telemetry.Counts              `json:"log"`
+	Memory     memory.Limit                  `json:"memory"`
+	Shares     shares.Status                 `json:"shares"` // of what clients may have
 }
 
 // statusDocument shows each part as it is at its own moment: there is no lock over all of them.
@@ -83,5 +87,7 @@ func (d *Director) statusDocument() statusDocument {
 		Swaps:      d.sessions.Swaps(),
 		Handshakes: map[string]quicnet.Handshakes{"user": d.user.Handshakes(), "mgmt": d.mgmt.Handshakes()},
 		Log:        d.logCounts(),
+		Memory:     d.memory,
+		Shares:     d.shares.Status(),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -43,13 +44,14 @@ func NewManager(cfg Config, deps Deps, retention time.Duration) *Manager {
 	}
 }
 
-// Create returns a new session, known from now on, with a number of its own. Its Run begins it; Retire ends it.
-func (m *Manager) Create(who Identity, request *wirepb.Request, open Open) *Session {
+// Create returns a new session, known from now on, with a number of its own. Its log takes its memory from where it is
+// told. Its Run begins it; Retire ends it.
+func (m *Manager) Create(who Identity, request *wirepb.Request, memory stream.Memory, open Open) *Session {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.given++
 	who.ID = m.given
-	s := New(who, request, open, m.cfg, m.deps)
+	s := New(who, request, memory, open, m.cfg, m.deps)
 	if m.live[who.Connection] == nil {
 		m.live[who.Connection] = map[*Session]struct{}{}
 	}

@@ -30,7 +30,7 @@ func nobody(log *stream.Log, tell func(any)) session.Leg {
 
 // create makes a session that does not run, on the first stream of its connection that is free.
 func create(m *session.Manager, connection, number uint64) *session.Session {
-	return m.Create(session.Identity{Connection: connection, ConnectionID: fmt.Sprintf("conn-%d", connection), StreamID: number}, &wirepb.Request{}, nobody)
+	return m.Create(session.Identity{Connection: connection, ConnectionID: fmt.Sprintf("conn-%d", connection), StreamID: number}, &wirepb.Request{}, nil, nobody)
 }
 
 // over has a session end, and retires it.
@@ -119,7 +119,7 @@ func TestLists(t *testing.T) {
 func TestNumbers(t *testing.T) {
 	m := newTestManager(time.Minute)
 	for n := uint64(1); n <= 3; n++ {
-		s := m.Create(session.Identity{ID: 99, Connection: 4 - n}, &wirepb.Request{Priority: 8}, nobody)
+		s := m.Create(session.Identity{ID: 99, Connection: 4 - n}, &wirepb.Request{Priority: 8}, nil, nobody)
 		if s.Who().ID != n || s.Snapshot().Priority != 8 {
 			t.Errorf("number %d is %+v", n, s.Who())
 		}

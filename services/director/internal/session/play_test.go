@@ -99,7 +99,7 @@ func newPlay(t *testing.T, sc script) *play {
 		return p.client
 	}
 	who := session.Identity{ID: 7, Connection: 1, ConnectionID: "conn-test", StreamID: 1}
-	p.s = session.New(who, &wirepb.Request{MaxTokens: cmp.Or(sc.tokens, 100)}, open, p.cfg, session.Deps{
+	p.s = session.New(who, &wirepb.Request{MaxTokens: cmp.Or(sc.tokens, 100)}, nil, open, p.cfg, session.Deps{
 		Placement: p.placement, Clock: clock, Log: zap.NewNop(), Swaps: p.swapOver, Checkpoints: p.keeper, Limiter: p.limiter,
 		Tokens: token.NewIssuer(token.Config{Director: "d", Rate: cmp.Or(sc.rate, 1000), TTL: 30 * time.Second}),
 	})

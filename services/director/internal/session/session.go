@@ -82,7 +82,8 @@ type Session struct {
 	record *stream.Log
 	leg    Leg
 
-	calm atomic.Bool // the owner sleeps until it is told something: glance looks at the time for it
+	calm  atomic.Bool // the owner sleeps until it is told something: glance looks at the time for it
+	short atomic.Bool // others need what this one has: its client gets less patience
 
 	// Owned by Run.
 	over      bool // the last frame is in the log, or nobody wants it: no worker is wanted any more
@@ -90,7 +91,7 @@ type Session struct {
 }
 
 // New returns a session that has not begun. Run begins it.
-func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps) *Session {
+func New(who Identity, request *wirepb.Request, memory stream.Memory, open Open, cfg Config, deps Deps) *Session {
 	s := &Session{
 		View: View{who: who, priority: request.GetPriority(), started: time.Now()}, cfg: cfg, inbox: newInbox(),
 		log: deps.Log.With(zap.String("connection.id", who.ConnectionID), zap.Uint64("stream.id", who.StreamID),
@@ -98,6 +99,7 @@ func New(who Identity, request *wirepb.Request, open Open, cfg Config, deps Deps
 	}
 	limits := stream.Config{
 		MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Window: cfg.Window, Progress: minProgress,
+		Memory: memory,
 	}
 	s.record = stream.New(limits, deps.Clock, func(n stream.Notice) { s.tell(n) })
 	s.View.log = s.record
@@ -148,8 +150,8 @@ func (s *Session) serve(ctx context.Context, timer *time.Timer) error {
 			}
 		case <-timer.C:
 		}
-		if s.leg.Stalled() >= s.cfg.ClientStall {
-			s.log.Warn("client read nothing for too long", zap.Duration("limit", s.cfg.ClientStall))
+		if patience := s.patience(); s.leg.Stalled() >= patience {
+			s.log.Warn("client read nothing for too long", zap.Duration("limit", patience))
 			s.end(Failed, string(wire.CodeClientStall))
 			return ErrClientStalled
 		}
@@ -169,6 +171,26 @@ func (s *Session) glance() {
 	if s.calm.Load() && (s.record.Silence(s.cfg.Tokens, 1) <= s.cfg.calm() || s.leg.Stalled() >= s.cfg.ClientStall) {
 		s.inbox.wake()
 	}
+}
+
+// Unread is how long a client reads nothing before others, who need it, are given what its stream has.
+const Unread = 2 * time.Second
+
+// Unread reports whether the stream's client has read nothing for that long.
+func (s *Session) Unread() bool { return s.leg.Stalled() >= Unread }
+
+// Yield ends the stream if it is Unread: others need what it has.
+func (s *Session) Yield() {
+	s.short.Store(true)
+	s.inbox.wake()
+}
+
+// patience is how long the client may read nothing.
+func (s *Session) patience() time.Duration {
+	if s.short.Swap(false) {
+		return min(Unread, s.cfg.ClientStall)
+	}
+	return s.cfg.ClientStall
 }
 
 // checkTime ends what took too long, and returns in how long it has to be called again at the latest.
@@ -279,6 +301,8 @@ func (s *Session) notice(n stream.Notice) {
 		s.conclude(a.lose(link.CauseProtocol, nil))
 	case stream.Full:
 		s.conclude(&ending{finish: "length"})
+	case stream.Starved:
+		s.conclude(&ending{err: wire.Errorf(wire.CodeLimit, "the director has no memory left for this stream (DIRECTOR_MAX_BYTES)")})
 	case stream.Progressed:
 		a.report(current, true)
 	case stream.First:

@@ -17,6 +17,7 @@ type Identity struct {
 	ConnectionID string
 	StreamID     uint64
 	Address      string // of the client
+	Holder       string // who the client is where places are divided; empty for nobody in particular
 }
 
 // State is where a session stands, for people and programs.

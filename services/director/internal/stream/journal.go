@@ -12,6 +12,7 @@ import (
 var (
 	errSequence = errors.New("sequence is not the next one")
 	errFull     = errors.New("journal is full")
+	errMemory   = errors.New("there is no memory for more")
 )
 
 // Sizes of blocks, in bytes. Blocks begin small, since most streams are short, and double.
@@ -31,6 +32,7 @@ type journal struct {
 	tokens uint64
 	bytes  int // of text
 	limit  int // of bytes
+	memory Memory
 
 	first  *block
 	digest session.Rolling // over the tokens before hashed
@@ -58,31 +60,47 @@ func (j *journal) append(t wire.Token) error {
 	if j.bytes+len(t.Text) > j.limit {
 		return fmt.Errorf("%w: %d bytes", errFull, j.limit)
 	}
-	b := j.room(tokenHeader + len(t.Text))
+	b, ok := j.room(tokenHeader + len(t.Text))
+	if !ok {
+		return errMemory
+	}
 	b.frames = wire.AppendToken(b.frames, t)
 	j.tokens++
 	j.bytes += len(t.Text)
 	return nil
 }
 
-// mark adds a frame that is no token.
+// mark adds a frame that is no token. It is small, and has to get to the client: there always is memory for it.
 func (j *journal) mark(m wire.Message) {
 	frame := wire.Append(nil, m)
-	b := j.room(len(frame))
+	b, ok := j.room(len(frame))
+	if !ok {
+		b = j.grow(len(frame))
+	}
 	b.frames = append(b.frames, frame...)
 }
 
-// room returns the last block, or a new one, with room for size bytes more.
-func (j *journal) room(size int) *block {
+// room returns the last block, or a new one, with room for size bytes more; false if there is no memory for that.
+func (j *journal) room(size int) (*block, bool) {
 	b := j.last
 	if b != nil && len(b.frames)+size <= cap(b.frames) {
-		return b
+		return b, true
 	}
 	capacity := smallestBlock
 	if b != nil {
 		capacity = min(2*cap(b.frames), largestBlock)
 	}
-	j.last = &block{frames: make([]byte, 0, max(capacity, size))}
+	capacity = max(capacity, size)
+	if j.memory != nil && !j.memory.Grow(capacity) {
+		return nil, false
+	}
+	return j.grow(capacity), true
+}
+
+// grow adds a block.
+func (j *journal) grow(capacity int) *block {
+	b := j.last
+	j.last = &block{frames: make([]byte, 0, capacity)}
 	if b == nil {
 		j.first = j.last
 		return j.last

@@ -16,6 +16,13 @@ type Config struct {
 	MaxTokens uint64 // that the request asks for
 	Window    int    // tokens that a worker may send ahead of what the client's connection took
 	Progress  uint64 // tokens after which an epoch has made progress
+	Memory    Memory // nil for as much as there is
+}
+
+// Memory is what a Log takes its memory from, a block at a time.
+type Memory interface {
+	// Grow takes so many bytes more, and reports whether they are there. It must not block.
+	Grow(bytes int) bool
 }
 
 // Notice is what the owner of a stream has to know of its log.
@@ -31,6 +38,7 @@ type Kind uint8
 const (
 	Broken     Kind = iota // the worker of the epoch broke the protocol; the log is fenced
 	Full                   // the worker of the epoch sent what no longer fits; the log is fenced
+	Starved                // the same, but what there is no memory for
 	First                  // the epoch that is being verified has its first token
 	Progressed             // the present epoch has made progress
 	Awaited                // the token came that the owner waits for, see Await
@@ -68,7 +76,7 @@ type Log struct {
 
 // New returns a Log without tokens, fenced.
 func New(cfg Config, clock *clock.StallProof, told func(Notice)) *Log {
-	return &Log{cfg: cfg, clock: clock, told: told, journal: journal{limit: cfg.MaxBytes}}
+	return &Log{cfg: cfg, clock: clock, told: told, journal: journal{limit: cfg.MaxBytes, memory: cfg.Memory}}
 }
 
 // Append takes one token, which came at a time, if its epoch may append. The tokens of an epoch that is being verified
@@ -98,6 +106,9 @@ func (l *Log) accept(t wire.Token, at time.Time) {
 	switch err := l.journal.append(t); {
 	case errors.Is(err, errFull):
 		l.breaks(Full, t.Epoch)
+		return
+	case errors.Is(err, errMemory):
+		l.breaks(Starved, t.Epoch)
 		return
 	case err != nil:
 		l.breaks(Broken, t.Epoch)

@@ -425,3 +425,53 @@ func BenchmarkAppend(b *testing.B) {
 		r.Taken(r.cursor)
 	}
 }
+
+// budget is so many bytes of memory.
+type budget int
+
+func (b *budget) Grow(bytes int) bool {
+	if int(*b) < bytes {
+		return false
+	}
+	*b -= budget(bytes)
+	return true
+}
+
+// TestNoMemory: a log takes what it needs block by block; where there is none the stream's worker is told nothing, the
+// owner is, and the last frame is there all the same.
+func TestNoMemory(t *testing.T) {
+	memory := budget(512 + 1024)
+	r := newRecord(stream.Config{MaxBytes: 1 << 20, MaxTokens: 1000, Window: 1000, Memory: &memory})
+	r.serve(3)
+	for sequence := uint64(2); len(r.notices) == 0; sequence++ {
+		r.Append(wire.Token{Epoch: 3, Sequence: sequence, Text: make([]byte, 50)}, time.Now())
+		if sequence == 100 {
+			t.Fatal("nothing ends it")
+		}
+	}
+	if want := []stream.Notice{{Kind: stream.Starved, Epoch: 3}}; !slices.Equal(r.notices, want) || memory != 0 {
+		t.Errorf("told %v, want %v; %d bytes are left", r.notices, want, memory)
+	}
+	length := r.Len()
+	r.Append(wire.Token{Epoch: 3, Sequence: length + 1, Text: []byte("x")}, time.Now())
+	if r.Len() != length || length < 20 {
+		t.Errorf("%d tokens, then %d", length, r.Len())
+	}
+	r.Close(&wirepb.Done{FinishReason: strings.Repeat("x", 100)})
+	var last wire.Frame
+	for cursor := (stream.Cursor{}); ; {
+		frames, next := r.Read(cursor, 1<<20)
+		if len(frames) == 0 {
+			break
+		}
+		for len(frames) > 0 {
+			var size int
+			last, size = wire.ParseFrame(frames)
+			frames = frames[size:]
+		}
+		cursor = next
+	}
+	if m, err := wire.Decode(last); err != nil || len(m.(*wirepb.Done).GetFinishReason()) != 100 {
+		t.Errorf("it ends with %v, %v", m, err)
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/shares"
 	streamlog "github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
@@ -31,6 +32,8 @@ const (
 	// loses what the client has not acknowledged, and quic-go tells nobody what that is.
 	lingerTime  = time.Second
 	maxPriority = 255
+	// unfinishedMost is how many requests of one connection may be unfinished; further ones wait until one is whole.
+	unfinishedMost = 16
 )
 
 // connection is one client's QUIC connection, from its hello to its end. Its id is drawn when the client greets, and
@@ -42,6 +45,10 @@ type connection struct {
 	number uint64
 	since  time.Time
 	watch  *quicnet.Watch // of the client, while it has streams
+	holder *shares.Holder
+	memory *shares.Account
+
+	reading chan struct{} // has an entry for each request that is not whole
 
 	mu      sync.Mutex // for snapshot, which may come before the hello
 	id      string     // conn-…; empty until the client has greeted
@@ -72,17 +79,47 @@ func (c *connection) serve(ctx context.Context) {
 	}
 	log := c.server.log.With(zap.String("connection.id", c.id), telemetry.Often(c.address()))
 	log.Debug("client connected", zap.Stringer("address", c.conn.RemoteAddr()), zap.String("client", c.client))
+	c.reading = make(chan struct{}, unfinishedMost)
 	var streams sync.WaitGroup
+	streams.Go(func() { c.dropDatagrams(ctx) })
 	for {
 		stream, err := c.conn.AcceptStream(ctx)
 		if err != nil {
 			break
+		}
+		select {
+		case c.reading <- struct{}{}:
+		case <-ctx.Done():
+			continue // it is found out at once
 		}
 		streams.Go(func() { c.serveStream(ctx, stream) })
 	}
 	streams.Wait()
 	_ = c.conn.CloseWithError(wire.QUICShutdown, shutdown)
 	log.Log(departure(context.Cause(ctx)))
+}
+
+// dropDatagrams reads the datagrams of a client, which show that it is there, and mean nothing else: quic-go would keep
+// 128 of them.
+func (c *connection) dropDatagrams(ctx context.Context) {
+	for {
+		if _, err := c.conn.ReceiveDatagram(ctx); err != nil {
+			return
+		}
+	}
+}
+
+// idle returns for how long the connection has had no stream.
+func (c *connection) idle() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.streams > 0:
+		return 0
+	case c.unused.IsZero():
+		return time.Since(c.since)
+	}
+	return time.Since(c.unused)
 }
 
 // begin counts a stream in, and reports whether it may be served. Each that may be has to end.
@@ -217,36 +254,50 @@ func turnAway(ctx context.Context, stream *quic.Stream, refusal *wire.Error) {
 // serveStream reads the request and runs a session for it, on this goroutine. Reading the request ends with the
 // connection; afterwards the session's leg is the only one to touch the stream.
 func (c *connection) serveStream(ctx context.Context, stream *quic.Stream) {
-	if !c.server.streams.acquire() {
-		c.refuse(stream, wire.Errorf(wire.CodeLimit, "the director serves as many streams as it may, %d", c.server.cfg.MaxSessions))
-		return
-	}
-	defer c.server.streams.release()
 	defer c.watch.Begin()()
-	stop := unblock(ctx, stream)
-	request, err := c.readRequest(stream)
-	stop()
-	switch {
-	case ctx.Err() != nil:
+	request, err := c.awaitRequest(ctx, stream)
+	if ctx.Err() != nil {
 		return // the connection ends, and says why
-	case err != nil:
+	}
+	if err == nil && !c.begin() {
+		err = wire.Errorf(wire.CodeShutdown, "the director is shutting down, and takes no new streams")
+	} else if err == nil {
+		defer c.ended()
+		err = c.holder.Take(shares.Streams, 1)
+	}
+	if err != nil {
 		c.refuse(stream, wire.AsError(err, wire.CodeProtocol))
 		return
-	case !c.begin():
-		c.refuse(stream, wire.Errorf(wire.CodeShutdown, "the director is shutting down, and takes no new streams"))
+	}
+	defer c.holder.Give(shares.Streams, 1)
+	memory, err := c.holder.Open(streamBytes + 2*len(request.GetPrompt())) // a worker's link has a copy
+	if err != nil {
+		c.refuse(stream, wire.AsError(err, wire.CodeLimit))
 		return
 	}
-	defer c.ended()
+	defer memory.Close()
 	s := c.server.sessions.Create(session.Identity{
 		Connection: c.number, ConnectionID: c.id, StreamID: uint64(stream.StreamID()) / 4,
-		Address: c.address(),
-	}, request, func(log *streamlog.Log, tell func(any)) session.Leg { return newLeg(stream, log, c.server.clock, tell) })
+		Address: c.address(), Holder: c.holder.Name(),
+	}, request, memory, func(log *streamlog.Log, tell func(any)) session.Leg { return newLeg(stream, log, c.server.clock, tell) })
 	defer c.server.sessions.Retire(s)
 	s.Run(ctx)
 	var stopped *quic.StreamError
 	if errors.As(context.Cause(stream.Context()), &stopped) {
 		stream.CancelWrite(stopped.ErrorCode) // before that QUIC does not count the stream as over
 	}
+}
+
+// awaitRequest reads the request, for which the connection has a place; there are as many for each client as it may have
+// unfinished ones, and no more than a few are kept for a connection.
+func (c *connection) awaitRequest(ctx context.Context, stream *quic.Stream) (*wirepb.Request, error) {
+	defer func() { <-c.reading }()
+	if err := c.holder.Take(shares.Requests, 1); err != nil {
+		return nil, err
+	}
+	defer c.holder.Give(shares.Requests, 1)
+	defer unblock(ctx, stream)()
+	return c.readRequest(stream)
 }
 
 // refuse tells the client why its stream is not served. It waits for nobody: a client that leaves no room for the

@@ -12,7 +12,7 @@ import (
 // goes on.
 func TestLostClientGivesItsPlacesBack(t *testing.T) {
 	const idle = 6 * time.Second
-	inWorld(t, func(cfg *Config) { cfg.MaxSessions, cfg.ClientIdle = maxStreams, idle }, func(w *world) {
+	inWorld(t, func(cfg *Config) { cfg.ClientIdle = idle }, func(w *world) {
 		conn := w.greeted(0)
 		for range maxStreams {
 			_, frames := w.ask(conn, &wirepb.Request{Prompt: "hello"})
@@ -24,13 +24,13 @@ func TestLostClientGivesItsPlacesBack(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		client.Rejoin()
 		time.Sleep(time.Minute)
-		if n := w.server.streams.taken.Load(); n != maxStreams {
+		if n := w.server.shares.Status()["streams"].Used; n != maxStreams {
 			t.Fatalf("%d streams, want %d", n, maxStreams)
 		}
 
 		client.Crash()
 		time.Sleep(idle * 9 / 8)
-		if n := w.server.streams.taken.Load(); n != 0 {
+		if n := w.server.shares.Status()["streams"].Used; n != 0 {
 			t.Errorf("%d places are still taken", n)
 		}
 		for _, s := range w.server.sessions.List() {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
@@ -24,8 +25,6 @@ import (
 // Config bounds what clients may ask for. What goes beyond is refused, with CodeLimit.
 type Config struct {
 	DirectorID     string
-	MaxConnections int
-	MaxSessions    int // at once, of all clients
 	MaxPromptBytes int
 	MaxTokens      int           // of one stream
 	ClientIdle     time.Duration // without a packet, while there are streams, after which a client is lost; 0 for never
@@ -42,26 +41,26 @@ const drainLook = 10 * time.Millisecond
 // each stream; when it returns, none of them runs any more. All methods may be called from any goroutine.
 type Server struct {
 	cfg      Config
+	shares   *shares.Ledger // of connections, unfinished requests, streams and bytes
 	sessions *session.Manager
 	clock    *clock.StallProof
 	log      *zap.Logger
 
 	connections atomic.Uint64 // accepted so far: the newest one's number
 	draining    atomic.Bool
-	streams     quota
 
 	mu    sync.Mutex
-	conns map[*connection]struct{} // from admit to dismiss; at most cfg.MaxConnections
+	conns map[*connection]struct{} // from admit to dismiss
 }
 
 // New returns a server that serves nobody yet.
-func New(cfg Config, sessions *session.Manager, clock *clock.StallProof, log *zap.Logger) *Server {
+func New(cfg Config, shares *shares.Ledger, sessions *session.Manager, clock *clock.StallProof, log *zap.Logger) *Server {
 	if cfg.Hurry == nil {
 		cfg.Hurry = context.Background()
 	}
 	return &Server{
-		cfg: cfg, sessions: sessions, clock: clock, log: log,
-		streams: quota{limit: int64(cfg.MaxSessions)}, conns: map[*connection]struct{}{},
+		cfg: cfg, shares: shares, sessions: sessions, clock: clock, log: log,
+		conns: map[*connection]struct{}{},
 	}
 }
 
@@ -72,6 +71,7 @@ func (s *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
 	defer l.Close() //nolint:errcheck // the process is leaving; the accept error is the one that counts
 	serving, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
+	defer s.makeRoom(serving)()
 	var running sync.WaitGroup
 	defer running.Wait()
 	drained := make(chan struct{})
@@ -106,10 +106,9 @@ func (s *Server) accept(ctx context.Context, conn *quic.Conn, running *sync.Wait
 	}
 	c := &connection{server: s, conn: conn, number: s.connections.Add(1), since: time.Now()}
 	c.watch = quicnet.NewWatch(conn, s.cfg.ClientIdle, c.lost)
-	if !s.admit(c) {
-		s.log.Warn("client refused: too many connections", zap.Int("limit", s.cfg.MaxConnections),
-			zap.Stringer("address", conn.RemoteAddr()), telemetry.From(conn.RemoteAddr().String()))
-		_ = conn.CloseWithError(wire.QUICRefused, string(wire.CodeLimit)+": the director serves as many connections as it may")
+	if err := s.admit(c); err != nil {
+		s.log.Warn("client refused", zap.Error(err), zap.Stringer("address", conn.RemoteAddr()), telemetry.From(c.address()))
+		_ = conn.CloseWithError(wire.QUICRefused, wire.Text(err.Error()))
 		return
 	}
 	running.Go(func() {
@@ -147,22 +146,32 @@ func (s *Server) drain() {
 	}
 }
 
-// admit counts a connection in, unless there are as many as there may be.
-func (s *Server) admit(c *connection) bool {
+// admit counts a connection in, or returns why it may not be served.
+func (s *Server) admit(c *connection) (err error) {
+	c.holder = s.shares.Join(holderOf(c.conn))
+	if err = c.holder.Take(shares.Connections, 1); err != nil {
+		c.holder.Leave()
+		return err
+	}
+	if c.memory, err = c.holder.Open(connectionBytes); err != nil {
+		c.holder.Give(shares.Connections, 1)
+		c.holder.Leave()
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.conns) >= s.cfg.MaxConnections {
-		return false
-	}
 	s.conns[c] = struct{}{}
-	return true
+	return nil
 }
 
 // dismiss forgets a connection that has ended.
 func (s *Server) dismiss(c *connection) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	delete(s.conns, c)
+	s.mu.Unlock()
+	c.memory.Close()
+	c.holder.Give(shares.Connections, 1)
+	c.holder.Leave()
 }
 
 // Open returns how many connections there are.

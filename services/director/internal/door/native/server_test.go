@@ -20,6 +20,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/placement/placementtest"
 	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/migration"
@@ -44,6 +45,17 @@ type world struct {
 
 func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
 	t.Helper()
+	inSmallWorld(t, plenty(shares.Streams, 100), change, test)
+}
+
+func inSmallWorld(t *testing.T, limits shares.Limits, change func(*Config), test func(w *world)) {
+	t.Helper()
+	inWorldOf(t, limits, maxStreams, change, test)
+}
+
+// inWorldOf has a director that allows so many streams on one connection.
+func inWorldOf(t *testing.T, limits shares.Limits, streams int, change func(*Config), test func(w *world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		sources, err := identity.NewDevelopment(time.Now())
 		if err != nil {
@@ -52,7 +64,7 @@ func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
 		w := &world{T: t, net: simtest.New(1, simtest.Options{Path: simtest.Path{Delay: time.Millisecond}}), sources: sources}
 		defer w.net.Close()
 		cfg := Config{
-			DirectorID: "director-1", MaxConnections: 10, MaxSessions: 10, MaxPromptBytes: 100,
+			DirectorID: "director-1", MaxPromptBytes: 100,
 			MaxTokens: 50,
 		}
 		if change != nil {
@@ -63,9 +75,9 @@ func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
 		f := fleet.New(link.Config{}, fleet.Deps{Clock: clock, Log: zap.NewNop()})
 		defer f.Close()
 		workers := placementtest.New(t, 1, f)
-		w.server = New(cfg, sessions(workers, clock), clock, zap.NewNop())
+		w.server = New(cfg, shares.New(limits), sessions(workers, clock), clock, zap.NewNop())
 		l, err := quicnet.Listen(host, ":61000", identity.ServerTLS(sources[identity.Director], []string{wire.ALPNClient}, nil),
-			quicnet.ServeClientsConfig(maxStreams))
+			quicnet.ServeClientsConfig(streams))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,12 +106,17 @@ func sessions(workers *placement.Placement, clock *clock.StallProof) *session.Ma
 // dial connects without a word; window is what it gives each stream, or 0 for what clients give.
 func (w *world) dial(window uint64) *quicnet.Conn {
 	w.Helper()
+	return w.dialFrom("client", window)
+}
+
+func (w *world) dialFrom(host string, window uint64) *quicnet.Conn {
+	w.Helper()
 	conf := quicnet.ClientConfig()
 	if window > 0 {
 		conf.InitialStreamReceiveWindow, conf.MaxStreamReceiveWindow = window, window
 	}
 	tlsConf := identity.ClientTLS(w.sources[identity.Client], wire.ALPNClient, identity.Director)
-	conn, err := quicnet.Dial(w.Context(), w.net.Host("client"), "director:61000", tlsConf, conf)
+	conn, err := quicnet.Dial(w.Context(), w.net.Host(host), "director:61000", tlsConf, conf)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -125,7 +142,12 @@ var hello = wire.Append(nil, &wirepb.ClientHello{Version: wire.Version, Client: 
 // greeted connects and greets.
 func (w *world) greeted(window uint64) *quicnet.Conn {
 	w.Helper()
-	conn := w.dial(window)
+	return w.greetedFrom("client", window)
+}
+
+func (w *world) greetedFrom(host string, window uint64) *quicnet.Conn {
+	w.Helper()
+	conn := w.dialFrom(host, window)
 	if _, err := wire.ReadMessage[*wirepb.Welcome](wire.NewReader(w.say(conn, hello), wire.MaxControl)); err != nil {
 		w.Fatal(err)
 	}
@@ -175,10 +197,18 @@ func (w *world) closed(conn *quicnet.Conn) *quic.ApplicationError {
 	return e
 }
 
+// plenty is more of everything than most tests need; but is how much there is of something.
+func plenty(but shares.Kind, n int64) shares.Limits {
+	limits := shares.Limits{shares.Connections: 100, shares.Requests: 100, shares.Streams: 100, shares.Bytes: 1 << 30}
+	limits[but] = n
+	return limits
+}
+
 func TestTooManyConnections(t *testing.T) {
-	inWorld(t, func(cfg *Config) { cfg.MaxConnections = 2 }, func(w *world) {
+	inSmallWorld(t, plenty(shares.Connections, 2), nil, func(w *world) {
 		first, _ := w.greeted(0), w.greeted(0)
-		if e := w.closed(w.dial(0)); e.ErrorCode != wire.QUICRefused || !strings.HasPrefix(e.ErrorMessage, string(wire.CodeLimit)+": ") {
+		if e := w.closed(w.dial(0)); e.ErrorCode != wire.QUICRefused ||
+			!strings.Contains(e.ErrorMessage, "no room for more connections: of 2 in all (DIRECTOR_MAX_CONNECTIONS) 2 are taken, 2 of them by ") {
 			t.Errorf("got %v", e)
 		}
 		first.CloseWithError(wire.QUICOk, "") //nolint:errcheck // always nil
@@ -208,27 +238,29 @@ func TestTooManyStreams(t *testing.T) {
 	})
 }
 
-// TestTooManySessions has one client open streams that say nothing: they count, for all clients.
+// TestTooManySessions: streams whose requests are not whole do not count.
 func TestTooManySessions(t *testing.T) {
-	inWorld(t, func(cfg *Config) { cfg.MaxSessions = 3 }, func(w *world) {
+	inSmallWorld(t, plenty(shares.Streams, 3), nil, func(w *world) {
 		one, other := w.greeted(0), w.greeted(0)
 		stream, frames := w.ask(one, &wirepb.Request{})
 		w.served(frames)
-		silent := w.say(one, []byte{5})
+		w.say(one, []byte{5})
 		w.say(other, []byte{5})
-		time.Sleep(time.Second)
-		_, frames = w.ask(other, &wirepb.Request{})
-		w.refused(frames, wire.CodeLimit, "as many streams as it may, 3")
-
-		stream.CancelRead(wire.StreamCancel)
-		silent.CancelWrite(wire.StreamCancel)
 		time.Sleep(time.Second)
 		for range 2 {
 			_, frames := w.ask(other, &wirepb.Request{})
 			w.served(frames)
 		}
+		const words = "no room for more streams: of 3 in all (DIRECTOR_MAX_SESSIONS) 3 are taken, 3 of them by "
+		_, frames = w.ask(other, &wirepb.Request{})
+		w.refused(frames, wire.CodeLimit, words)
+
+		stream.CancelRead(wire.StreamCancel)
+		time.Sleep(time.Second)
 		_, frames = w.ask(one, &wirepb.Request{})
-		w.refused(frames, wire.CodeLimit, "as many streams as it may, 3")
+		w.served(frames)
+		_, frames = w.ask(one, &wirepb.Request{})
+		w.refused(frames, wire.CodeLimit, words)
 	})
 }
 

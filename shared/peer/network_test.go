@@ -1,14 +1,16 @@
-package quicnet
+package peer_test
 
 import (
 	"net"
 	"testing"
+
+	"github.com/connswap/connswap/shared/peer"
 )
 
 // TestNetwork: what one host can choose among counts as one address.
 func TestNetwork(t *testing.T) {
 	of := func(ip string) string {
-		return network(&net.UDPAddr{IP: net.ParseIP(ip), Port: 4000, Zone: ""}).String()
+		return peer.Of(&net.UDPAddr{IP: net.ParseIP(ip), Port: 4000, Zone: ""}).String()
 	}
 	for ip, want := range map[string]string{
 		"192.0.2.7":          "192.0.2.7/32",
@@ -21,7 +23,7 @@ func TestNetwork(t *testing.T) {
 			t.Errorf("%s is of %s, want %s", ip, got, want)
 		}
 	}
-	if network(&net.UnixAddr{}).IsValid() {
+	if peer.Of(&net.UnixAddr{}).IsValid() {
 		t.Error("a Unix socket has an IP address")
 	}
 }

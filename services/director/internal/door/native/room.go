@@ -1,0 +1,108 @@
+package native
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/shares"
+	"github.com/connswap/connswap/shared/peer"
+	"github.com/connswap/connswap/shared/wire"
+)
+
+// What clients make a director hold besides prompts and text, in bytes.
+const (
+	connectionBytes = 64 << 10 // measured: 58 KB
+	streamBytes     = 16 << 10 // its goroutines, its state and what QUIC has of it
+)
+
+const (
+	// roomEvery is how often it is looked whether there is little room.
+	roomEvery = time.Second
+	// idleShort is how long a connection may have no stream while there is little room.
+	idleShort = 10 * time.Second
+	// atOnce is how many connections or streams are ended at once for that, or an eighth of those that could be.
+	atOnce = 16
+)
+
+// holderOf says who a client is where things are divided: its address, for as long as it has no name.
+func holderOf(conn *quic.Conn) string { return peer.Name(peer.Of(conn.RemoteAddr())) }
+
+// makeRoom gives the room that is taken, and not used, to others when there is little of it; until ctx ends. stop waits
+// for that.
+func (s *Server) makeRoom(ctx context.Context) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		every := time.NewTicker(roomEvery)
+		defer every.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-every.C:
+			}
+			if s.shares.Short(shares.Connections) {
+				s.endIdle()
+			}
+			for _, kind := range []shares.Kind{shares.Streams, shares.Bytes} {
+				if s.shares.Short(kind) {
+					s.endUnread(kind)
+				}
+			}
+		}
+	}()
+	return func() { <-done }
+}
+
+// endIdle ends connections that have had no stream for a while, of who has most of them.
+func (s *Server) endIdle() {
+	idle := func(c *connection) time.Duration { return c.idle() }
+	for _, c := range s.ofWhoHasMost(shares.Connections, idle, idleShort) {
+		_ = c.conn.CloseWithError(wire.QUICRefused, string(wire.CodeLimit)+
+			": there is little room for connections, and this one has had no stream for a while")
+	}
+}
+
+// endUnread ends streams that nobody reads, of who has most.
+func (s *Server) endUnread(kind shares.Kind) {
+	unread := func(c *connection) time.Duration {
+		if slices.ContainsFunc(s.sessions.Of(c.number), (*session.Session).Unread) {
+			return time.Since(c.since)
+		}
+		return 0
+	}
+	ended := 0
+	for _, c := range s.ofWhoHasMost(kind, unread, 1) {
+		for _, stream := range s.sessions.Of(c.number) {
+			if stream.Unread() && ended < s.sessions.Running()/8+atOnce {
+				stream.Yield()
+				ended++
+			}
+		}
+	}
+}
+
+// ofWhoHasMost returns some connections, among those of the first who has any, that have been something for so long at
+// least: those that have been it longest.
+func (s *Server) ofWhoHasMost(kind shares.Kind, since func(*connection) time.Duration, least time.Duration) []*connection {
+	byHolder := map[*shares.Holder][]*connection{}
+	been := map[*connection]time.Duration{}
+	for _, c := range s.all() {
+		if d := since(c); d >= least {
+			been[c] = d
+			byHolder[c.holder] = append(byHolder[c.holder], c)
+		}
+	}
+	for _, h := range s.shares.Most(kind) {
+		if some := byHolder[h]; len(some) > 0 {
+			slices.SortFunc(some, func(a, b *connection) int { return cmp.Compare(been[b], been[a]) })
+			return some[:min(len(some), len(some)/8+atOnce)]
+		}
+	}
+	return nil
+}
