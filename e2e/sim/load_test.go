@@ -157,3 +157,52 @@ func (p *process) sessions() int {
 	}
 	return 0
 }
+
+// TestUnreadStreamsGiveTheirPlacesBack: one client takes all places, and reads nothing. Others are served; and when it
+// reads on, it finds each of its streams whole.
+func TestUnreadStreamsGiveTheirPlacesBack(t *testing.T) {
+	const tokens, places = 8000, 4
+	su := setup{
+		director: func(cfg *config.Director) { cfg.WindowTokens, cfg.WorkerWait = 32, 2*time.Minute },
+		worker: func(cfg *config.Worker) {
+			cfg.TokenInterval, cfg.Engine, cfg.Capacity = 2*time.Millisecond, "markov", places/2
+		},
+	}
+	stage(t, su, func(t *testing.T, s *scenario) {
+		want := s.generate(tokens, nil)
+		hog, err := s.dial("hog")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hog.Close() //nolint:errcheck // all is read
+		var unread []*connswap.Stream
+		for range places {
+			stream, err := hog.Generate(s.ctx, connswap.Request{Prompt: "p", MaxTokens: tokens, Seed: 7})
+			if err != nil {
+				t.Fatal(err)
+			}
+			unread = append(unread, stream)
+		}
+		time.Sleep(time.Minute)
+		var others []<-chan outcome
+		for range places {
+			others = append(others, s.inBackground("p", tokens))
+		}
+		for _, other := range others {
+			if o := <-other; o.err != nil || o.tokens != tokens || len(o.swaps) > 0 {
+				t.Errorf("beside unread streams: %d tokens, %v, swaps %+v", o.tokens, o.err, o.swaps)
+			}
+		}
+		var results []<-chan outcome
+		for _, stream := range unread {
+			result := make(chan outcome, 1)
+			go func() { result <- readStream(stream, nil) }()
+			results = append(results, result)
+		}
+		for _, result := range results {
+			if o := <-result; o.err != nil || o.text != want.text || len(o.swaps) == 0 {
+				t.Errorf("what was not read: %d tokens, %v, swaps %+v", o.tokens, o.err, o.swaps)
+			}
+		}
+	})
+}

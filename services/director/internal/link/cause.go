@@ -35,6 +35,7 @@ const (
 	CauseShutdown Cause = "director shuts down"
 	CauseAttach   Cause = "worker did not take the stream in time"
 	CauseDeclined Cause = "worker declined the stream"
+	CauseUnread   Cause = "client reads nothing, and others wait"
 )
 
 // Deadly reports whether a request that is served when this happens may be what killed the worker. A worker
@@ -43,7 +44,8 @@ func (c Cause) Deadly() bool {
 	switch c {
 	case CauseTether, CauseRefused, CauseIdle, CauseProgress, CauseEngine, CauseProtocol, CauseDiverged, CauseBroken:
 		return true
-	case CauseReported, CauseClosed, CauseDelivery, CauseBacklog, CauseStalled, CauseAttach, CauseStuck, CauseReplaced, CauseShutdown, CauseDeclined:
+	case CauseReported, CauseClosed, CauseDelivery, CauseBacklog, CauseStalled, CauseAttach, CauseStuck, CauseReplaced, CauseShutdown, CauseDeclined,
+		CauseUnread:
 		return false
 	}
 	return true

@@ -37,7 +37,8 @@ type Placement struct {
 // it.
 func New(cfg Config, router *routing.Router, random rand.Source, f *fleet.Fleet, log *zap.Logger) *Placement {
 	p := &Placement{fleet: f, scheduler: scheduler{
-		cfg: cfg, router: router, queues: queues{byNeed: map[routing.Need]*queue{}}, byLink: map[*link.Link]*worker{},
+		cfg: cfg, router: router, queues: queues{holders: holders{}, byNeed: map[routing.Need]*queue{}},
+		byLink: map[*link.Link]*worker{}, unread: map[*Request]struct{}{},
 	}}
 	p.cooldowns = cooldowns{log: log, random: rand.New(random), suspects: map[string]suspect{}, over: p.cooled}
 	f.Serve(p)

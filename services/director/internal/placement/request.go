@@ -30,14 +30,17 @@ type Request struct {
 	ID       uint64 // of the session; older sessions have lower ones
 	Started  int64  // when the session began, in seconds: older ones go first,
 	Priority uint32 // of equally old ones those with the higher priority
+	Holder   string // who the stream is of: those of who has fewest places go first
 	Kind     migration.Kind
 	Need     routing.Need
 	BadTries int // attempts in a row that made no progress; placement counts, the session takes it over into its next request
 
 	state    state
-	queue    *queue // in which it waits
-	index    int    // where in the heap of that queue
-	notified bool   // and whether its session knows
+	unread   bool    // its client reads nothing: it goes last, and others get its place
+	queue    *queue  // in which it waits
+	index    int     // where in the heap of its holder there
+	of       *holder // while it waits or has a place
+	notified bool    // and whether its session knows
 	place    *worker
 	loss     *loss          // with which it lost its place
 	underWay bool           // it counts as a handover under way to its place,
@@ -67,7 +70,19 @@ func (r *Request) need() routing.Need {
 	return n
 }
 
-// compare is negative if r goes before other.
+// compare is negative if r goes before another request of the same holder.
 func (r *Request) compare(other *Request) int {
-	return cmp.Or(cmp.Compare(r.Started, other.Started), cmp.Compare(other.Priority, r.Priority), cmp.Compare(r.ID, other.ID))
+	return cmp.Or(compareBool(r.unread, other.unread), cmp.Compare(r.Started, other.Started),
+		cmp.Compare(other.Priority, r.Priority), cmp.Compare(r.ID, other.ID))
+}
+
+// compareBool orders false before true.
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }

@@ -18,8 +18,9 @@ type scheduler struct {
 	candidates []*routing.Candidate // theirs, by the same index
 	byLink     map[*link.Link]*worker
 	queues     queues
-	underWay   [3]int // handovers, by migration.Kind; placements do not count
-	changes    uint64 // of candidates so far: what was concluded from them before may be wrong
+	unread     map[*Request]struct{} // that have a place
+	underWay   [3]int                // handovers, by migration.Kind; placements do not count
+	changes    uint64                // of candidates so far: what was concluded from them before may be wrong
 	notices    notices
 	closed     bool // nothing is placed any more
 }
@@ -87,13 +88,15 @@ func (s *scheduler) endTrial(r *Request) {
 // granted, and one for each queue that is found blocked: no request is looked at whose need another of its queue has
 // too, and did not get.
 func (s *scheduler) dispatch() {
-	for q := s.next(); q != nil && !s.closed; q = s.next() {
-		i := s.router.Pick(q.need, s.candidates)
-		if i < 0 {
-			q.blocked = true
-			continue
+	for more := true; more; more = s.reclaim() {
+		for q := s.next(); q != nil && !s.closed; q = s.next() {
+			i := s.router.Pick(q.need, s.candidates)
+			if i < 0 {
+				q.blocked = true
+				continue
+			}
+			s.grant(s.queues.pop(q), s.workers[i])
 		}
-		s.grant(s.queues.pop(q), s.workers[i])
 	}
 	for _, q := range s.queues.all {
 		s.notifyWaiting(q)
@@ -163,6 +166,11 @@ func (s *scheduler) notifyWaiting(q *queue) {
 // grant gives a request a place, and has its session told.
 func (s *scheduler) grant(r *Request, w *worker) {
 	s.changes++
+	s.queues.holders.join(r)
+	r.of.count(+1)
+	if r.unread {
+		s.unread[r] = struct{}{}
+	}
 	r.state, r.place, r.onTrial = granted, w, r.Kind != migration.Planned
 	w.requests[r] = struct{}{}
 	w.Granted++
@@ -185,6 +193,9 @@ func (s *scheduler) vacate(r *Request) {
 	s.endHandover(r)
 	s.endTrial(r)
 	delete(w.requests, r)
+	delete(s.unread, r)
+	r.of.count(-1)
+	s.queues.holders.leave(r)
 	w.Granted--
 	r.place = nil
 	s.improved(w)

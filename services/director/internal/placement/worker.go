@@ -176,7 +176,7 @@ func (p *Placement) Workers() (workers []fleet.Snapshot, waiting int) {
 	}
 	for _, q := range p.queues.all {
 		if q.need.Kind != migration.Planned {
-			waiting += len(q.waiting)
+			waiting += q.length
 		}
 	}
 	return workers, waiting

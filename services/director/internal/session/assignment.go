@@ -39,6 +39,7 @@ type assignment struct {
 	reported      *attempt.Attempt   // the last one of which placement was told how it went
 	unassigned    time.Duration      // stall-proof time at which the stream was left without a worker
 	waitAnnounced bool               // the client was told that it waits, since unassigned
+	unread        bool               // the client reads nothing
 	// lateEnd is the End of a worker that had just been left when it came: the stream is complete if its log still ends
 	// there.
 	lateEnd *wirepb.End
@@ -95,9 +96,18 @@ func (a *assignment) place(avoid string) *placement.Request {
 
 // request fills in what all requests of the stream have in common.
 func (a *assignment) request(r placement.Request) *placement.Request {
-	r.Session, r.ID, r.Started = &a.depends, a.stream.ID, a.view.started.Unix()
+	r.Session, r.ID, r.Started, r.Holder = &a.depends, a.stream.ID, a.view.started.Unix(), a.view.who.Holder
 	r.Priority, r.Need.Fingerprint = a.stream.Request.GetPriority(), a.view.Fingerprint()
+	a.deps.Placement.Unread(&r, a.unread)
 	return &r
+}
+
+// read says whether the client reads what the stream has for it.
+func (a *assignment) read(reads bool) {
+	a.unread = !reads
+	if a.depends.own != nil { // the owner alone changes it
+		a.deps.Placement.Unread(a.depends.own, a.unread)
+	}
 }
 
 // granted gives the handover its place, unless the grant is out of date: placement may have taken the place back while
@@ -163,8 +173,7 @@ func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
 	case moved:
 		a.detachServing(queued)
 		a.unassigned, a.waitAnnounced = a.deps.Clock.Now(), false
-		a.log.Warn("worker failed - initiating connection migration",
-			zap.String("worker", former.Link.Worker()), zap.String("cause", reason), telemetry.Always())
+		a.left(former.Link.Worker(), cause)
 	case queued != nil:
 		reason = a.handover.Cause
 		a.handover.TargetLost(string(cause))
@@ -181,6 +190,16 @@ func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
 	}
 	a.move(queued, reason)
 	return nil
+}
+
+// left logs that the stream has lost its worker.
+func (a *assignment) left(worker string, cause link.Cause) {
+	if cause == link.CauseUnread {
+		a.log.Info("place is given to another stream", zap.String("worker", worker), zap.String("cause", string(cause)))
+		return
+	}
+	a.log.Warn("worker failed - initiating connection migration",
+		zap.String("worker", worker), zap.String("cause", string(cause)), telemetry.Always())
 }
 
 // present returns the attempt that the stream depends on, whose tokens the log takes: the serving one, or the one that

@@ -82,8 +82,9 @@ type Session struct {
 	record *stream.Log
 	leg    Leg
 
-	calm  atomic.Bool // the owner sleeps until it is told something: glance looks at the time for it
-	short atomic.Bool // others need what this one has: its client gets less patience
+	calm   atomic.Bool // the owner sleeps until it is told something: glance looks at the time for it
+	unread atomic.Bool // placement knows that the client reads nothing
+	short  atomic.Bool // others need what this one has: its client gets less patience
 
 	// Owned by Run.
 	over      bool // the last frame is in the log, or nobody wants it: no worker is wanted any more
@@ -155,6 +156,9 @@ func (s *Session) serve(ctx context.Context, timer *time.Timer) error {
 			s.end(Failed, string(wire.CodeClientStall))
 			return ErrClientStalled
 		}
+		if unread := s.Unread(); unread != s.unread.Swap(unread) {
+			s.assignment.read(!unread)
+		}
 		timer.Reset(s.checkTime())
 		calm := !s.over && s.assignment.calm()
 		if calm {
@@ -168,7 +172,11 @@ func (s *Session) serve(ctx context.Context, timer *time.Timer) error {
 // glance wakes the owner of a calm stream if its worker, or its client, may soon have been silent for too long. The
 // clock's goroutine calls it. Most streams are calm most of the time: their owners sleep, and a token wakes none.
 func (s *Session) glance() {
-	if s.calm.Load() && (s.record.Silence(s.cfg.Tokens, 1) <= s.cfg.calm() || s.leg.Stalled() >= s.cfg.ClientStall) {
+	if !s.calm.Load() {
+		return
+	}
+	stalled := s.leg.Stalled()
+	if s.record.Silence(s.cfg.Tokens, 1) <= s.cfg.calm() || stalled >= s.cfg.ClientStall || stalled >= Unread && !s.unread.Load() {
 		s.inbox.wake()
 	}
 }
