@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/connswap/connswap/services/client/connswap"
 	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/mgmt"
 )
 
 // cluster is a director and two workers, each a process of its own.
@@ -135,12 +135,7 @@ func (c *cluster) await(ctx context.Context, name string) error {
 }
 
 func (c *cluster) status(path string, into any) error {
-	resp, err := http.Get("http://" + addr(c.ports[1]) + path)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	return json.NewDecoder(resp.Body).Decode(into)
+	return mgmt.Get(context.Background(), http.DefaultTransport, "http://"+addr(c.ports[1])+path, into)
 }
 
 // swaps returns how many swaps the director has seen.

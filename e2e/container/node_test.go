@@ -3,9 +3,7 @@ package container
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"testing"
@@ -15,6 +13,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
+
+	"github.com/connswap/connswap/shared/mgmt"
 )
 
 // node is one container.
@@ -114,27 +114,11 @@ func (n *node) published(ctx context.Context, port string) (string, error) {
 	return net.JoinHostPort(bindings[0].HostIP.String(), bindings[0].HostPort), nil
 }
 
-var httpClient = &http.Client{Timeout: 10 * time.Second}
-
-// fetch reads a JSON document from an address.
+// fetch reads a JSON document from an address, all its pages.
 func fetch(ctx context.Context, addr, path string, into any) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+path, nil)
-	if err != nil {
-		return err
-	}
-	response, err := httpClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return err
-	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s: %s", path, response.Status, body)
-	}
-	return json.Unmarshal(body, into)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return mgmt.Get(ctx, http.DefaultTransport, "http://"+addr+path, into)
 }
 
 // waitTimeout bounds every wait: long enough for a machine that has other things to do.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/connswap/connswap/services/client/connswap"
 	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/services/worker/worker"
 	"github.com/connswap/connswap/shared/config"
@@ -153,7 +154,7 @@ func (c *cluster) checkDirector(t *testing.T, events transcript) error {
 	first, told := events[0], events.of("swapped")
 	seen, errs := c.witness.of(first.ConnectionID)
 	complain := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if seen.ODCID != first.ODCID || seen.Exporter != first.Exporter {
+	if seen.ODCID != first.ODCID || seen.ExporterHash != (connswap.Proof{Exporter: first.Exporter}).ExporterHash() {
 		complain("the director has %+v, the client %+v", seen.connectionStatus, first)
 	}
 	stream := events[len(events)-1].StreamID

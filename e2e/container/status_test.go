@@ -26,7 +26,8 @@ type workerStatusLine struct {
 type connectionStatus struct {
 	ConnectionID string         `json:"connection_id"`
 	ODCID        string         `json:"odcid"`
-	Exporter     string         `json:"exporter"`
+	Exporter     string         `json:"exporter"` // for operators
+	ExporterHash string         `json:"exporter_sha256"`
 	Address      string         `json:"address"`
 	Streams      []streamStatus `json:"streams"`
 }
@@ -144,7 +145,7 @@ func (w *witness) note(now connectionStatus) {
 
 // follows checks that a connection is still what it was, and that its streams only went forward.
 func follows(old, now connectionStatus) error {
-	if now.ODCID != old.ODCID || now.Exporter != old.Exporter || now.Address != old.Address {
+	if now.ODCID != old.ODCID || now.ExporterHash != old.ExporterHash || now.Address != old.Address {
 		return fmt.Errorf("it changed from %+v to %+v", old, now)
 	}
 	before := make(map[uint64]streamStatus)

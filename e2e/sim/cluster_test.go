@@ -2,7 +2,6 @@ package sim
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +22,7 @@ import (
 	"github.com/connswap/connswap/services/worker/worker"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/simtest"
 )
@@ -287,18 +287,9 @@ func lossy(err error) bool {
 // status asks the director's MGMT port, over HTTP, as a person would.
 func (c *cluster) status(path string, into any) error {
 	operator := c.net.Host("operator")
-	client := http.Client{Transport: &http.Transport{
+	transport := &http.Transport{
 		DisableKeepAlives: true,
 		DialContext:       func(ctx context.Context, _, addr string) (net.Conn, error) { return operator.DialStream(ctx, addr) },
-	}}
-	resp, err := client.Get("http://director:61001" + path)
-	if err != nil {
-		return err
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s %w", path, resp.Status, err)
-	}
-	return json.Unmarshal(body, into)
+	return mgmt.Get(context.Background(), transport, "http://director:61001"+path, into)
 }

@@ -168,7 +168,7 @@ type connections struct {
 	Connections []struct {
 		ConnectionID string `json:"connection_id"`
 		ODCID        string `json:"odcid"`
-		Exporter     string `json:"exporter"`
+		Exporter     string `json:"exporter_sha256"`
 		Streams      []struct {
 			Sequence uint64 `json:"sequence"`
 			Sent     uint64 `json:"sent"`
@@ -184,7 +184,7 @@ func (c *cluster) sameAtDirector(id string, proof connswap.Proof) error {
 	}
 	for _, conn := range all.Connections {
 		if conn.ConnectionID == id {
-			if conn.ODCID != proof.ODCID || conn.Exporter != proof.Exporter {
+			if conn.ODCID != proof.ODCID || conn.Exporter != proof.ExporterHash() {
 				return fmt.Errorf("the director sees %+v, the client %+v", conn, proof)
 			}
 			return nil

@@ -1,8 +1,8 @@
 package mgmt
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,68 +10,62 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/shared/telemetry"
 )
 
-// Bounds on one HTTP exchange. Whoever needs longer (a live page) clears its deadline by
-// http.ResponseController.
+// Bounds on one HTTP exchange. Whoever takes longer to ask (not to read the answer) clears the deadline by
+// http.ResponseController. How slowly an answer may be read is bounded for each chunk, see conn.
 const (
 	readHeaderTimeout = 2 * time.Second
-	writeTimeout      = 10 * time.Second
+	readTimeout       = 10 * time.Second
 	idleTimeout       = 30 * time.Second
 	shutdownTimeout   = time.Second
-	maxHeader         = 16 << 10
+	maxHeader         = 12 << 10 // to which net/http adds 4 KiB
+	maxBody           = 16 << 10
 )
 
-// Mux returns a mux with /livez and /readyz. Each answers 200 "ok", or 503 and the error's text.
-func Mux(live, ready func() error) *http.ServeMux {
-	mux := http.NewServeMux()
-	mux.Handle("GET /livez", probe(live))
-	mux.Handle("GET /readyz", probe(ready))
-	return mux
-}
+// HTTP serves the TCP side of a MGMT port.
+type HTTP struct {
+	Handler http.Handler
+	Log     *zap.Logger
 
-func probe(check func() error) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Cache-Control", "no-store")
-		if err := check(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		io.WriteString(w, "ok\n") //nolint:errcheck // the asker is gone; there is nobody to tell
-	}
-}
-
-// WriteJSON answers with v as indented JSON.
-func WriteJSON(w http.ResponseWriter, v any) {
-	body, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Write(append(body, '\n')) //nolint:errcheck // the asker is gone; there is nobody to tell
+	Descriptors uint64 // that the process may have; optional: what the system says
 }
 
 // Serve serves HTTP on l until ctx ends, and closes l. When it returns no connection and no goroutine of the
 // server is left. The error is nil unless l failed.
-func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+//
+// Connections and what is asked on them are bounded. Where there are too many connections the idle ones are closed first,
+// so that a question for health, which costs next to nothing, is always answered.
+func (h *HTTP) Serve(ctx context.Context, l net.Listener) error {
 	var open sync.WaitGroup
+	table := newConnections(cmp.Or(h.Descriptors, descriptors()))
+	errorLog, err := zap.NewStdLogAt(h.Log.With(telemetry.From("")), zap.WarnLevel)
+	if err != nil {
+		return err
+	}
 	server := &http.Server{
-		Handler:           h,
+		Handler:           http.MaxBytesHandler(h.Handler, maxBody),
 		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       writeTimeout,
-		WriteTimeout:      writeTimeout,
+		ReadTimeout:       readTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ConnState: func(_ net.Conn, state http.ConnState) {
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, tracked(c))
+		},
+		ErrorLog: errorLog,
+		ConnState: func(c net.Conn, state http.ConnState) {
 			switch state { //nolint:exhaustive // only the first and the last states count
 			case http.StateNew:
 				open.Add(1)
 			case http.StateHijacked, http.StateClosed:
 				open.Done()
 			}
+			table.changed(tracked(c), state)
 		},
 	}
 	stopped := make(chan struct{})
@@ -79,7 +73,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		defer close(stopped)
 		shutDown(ctx, server)
 	})
-	err := server.Serve(l)
+	err = server.Serve(&boundedListener{Listener: l, ctx: ctx, table: table, log: h.Log})
 	if stop() { // Serve failed by itself
 		shutDown(ctx, server)
 	} else {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/zap"
+
 	"github.com/connswap/connswap/shared/mgmt"
 )
 
@@ -18,13 +20,11 @@ func TestServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	var unready error
-	mux := mgmt.Mux(func() error { return nil }, func() error { return unready })
-	mux.HandleFunc("GET /v1/thing", func(w http.ResponseWriter, _ *http.Request) {
-		mgmt.WriteJSON(w, map[string]int{"answer": 42})
-	})
+	mux := mgmt.NewMux(func() error { return nil }, func() error { return unready })
+	mux.Document("/v1/thing", func(*http.Request) (any, error) { return map[string]int{"answer": 42}, nil })
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- mgmt.Serve(ctx, l, mux) }()
+	go func() { served <- (&mgmt.HTTP{Handler: mux, Log: zap.NewNop()}).Serve(ctx, l) }()
 
 	if err := mgmt.Healthz(ctx, l.Addr().String()); err != nil {
 		t.Errorf("ready: %v", err)
@@ -66,7 +66,7 @@ func TestServeReportsAFailedListener(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := mgmt.Serve(t.Context(), l, http.NewServeMux()); err == nil {
+	if err := (&mgmt.HTTP{Handler: http.NewServeMux(), Log: zap.NewNop()}).Serve(t.Context(), l); err == nil {
 		t.Error("no error")
 	}
 }

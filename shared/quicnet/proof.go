@@ -2,6 +2,7 @@ package quicnet
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"sync/atomic"
@@ -19,6 +20,17 @@ type Proof struct {
 }
 
 const exporterLabel = "EXPORTER-connswap-same-connection"
+
+// ExporterHash is the SHA-256 of the exporter's bytes, hex. It may be shown to anybody: who knows the exporter recognizes
+// the connection, and who does not learns nothing of it.
+func (p Proof) ExporterHash() string {
+	material, err := hex.DecodeString(p.Exporter)
+	if err != nil || len(material) == 0 {
+		return ""
+	}
+	hash := sha256.Sum256(material)
+	return hex.EncodeToString(hash[:])
+}
 
 // ReadProof reads both values from the connection as it is now. The connection must come from Listen or Dial
 // with ClientConfig or ServeClientsConfig.

@@ -200,7 +200,10 @@ func (d *Director) unbind() error {
 func (d *Director) Run(ctx context.Context) error {
 	d.log.Info("director serves", zap.String("director", d.cfg.ID), zap.Stringer("user", d.user.Addr()), zap.Stringer("mgmt", d.mgmt.Addr()))
 	var g run.Group
-	g.Add("mgmt http", func(ctx context.Context) error { return mgmt.Serve(ctx, d.mgmtHTTP, d.routes()) })
+	g.Add("mgmt http", func(ctx context.Context) error {
+		server := mgmt.HTTP{Handler: d.routes(), Log: d.log}
+		return server.Serve(ctx, d.mgmtHTTP)
+	})
 	g.Add("clock", func(ctx context.Context) error { return d.clock.Run(ctx, d.fleet.Watch) })
 	g.Add("checkpoints", func(ctx context.Context) error {
 		<-ctx.Done()

@@ -29,13 +29,15 @@ func (h *history) add(r migration.Record) {
 	h.total++
 }
 
-// list returns the swaps kept, the oldest first, and how many there were in all.
-func (h *history) list() ([]migration.Record, int) {
+// list returns the swaps kept that follow the one with the number after (the first of all is 1), the oldest first, and no
+// more than limit; the number of the first one returned; and how many swaps there were in all.
+func (h *history) list(after uint64, limit int) (swaps []migration.Record, first uint64, total int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.total <= historySize {
-		return append([]migration.Record{}, h.swaps...), h.total
+	first = max(after, uint64(h.total-len(h.swaps))) + 1
+	swaps = []migration.Record{}
+	for n := first; n <= uint64(h.total) && len(swaps) < limit; n++ {
+		swaps = append(swaps, h.swaps[(n-1)%historySize])
 	}
-	first := h.total % historySize
-	return append(append([]migration.Record{}, h.swaps[first:]...), h.swaps[:first]...), h.total
+	return swaps, first, h.total
 }

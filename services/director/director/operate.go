@@ -41,7 +41,7 @@ func (d *Director) operate(ctx context.Context, s mgmt.Stream, m *wirepb.Operate
 func (d *Director) execute(ctx context.Context, s mgmt.Stream, m *wirepb.Operate) (*wirepb.Operated, error) {
 	switch r := m.GetRequest().(type) {
 	case *wirepb.Operate_Status:
-		document, err := json.Marshal(d.statusDocument())
+		document, err := json.Marshal(d.statusDocument(true))
 		return &wirepb.Operated{Status: document}, err
 	case *wirepb.Operate_Swap:
 		record, err := d.maintenance.Swap(ctx, r.Swap.GetConnectionId(), r.Swap.GetStreamId(), r.Swap.GetToWorker())

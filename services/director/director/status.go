@@ -1,9 +1,8 @@
 package director
 
 import (
-	"fmt"
+	"math"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/door/native"
@@ -20,57 +19,26 @@ import (
 
 // routes is what the MGMT port serves over HTTP. It only shows; it changes nothing, and asks for no certificate.
 func (d *Director) routes() http.Handler {
-	mux := mgmt.Mux(d.live, d.ready)
-	mux.HandleFunc("GET /v1/workers", func(w http.ResponseWriter, _ *http.Request) {
-		workers, waiting := d.placement.Workers()
-		mgmt.WriteJSON(w, workersDocument{workers, waiting})
-	})
-	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, _ *http.Request) {
-		mgmt.WriteJSON(w, connectionsDocument{d.native.Connections(), d.sessions.Count()})
-	})
-	mux.HandleFunc("GET /v1/sessions", func(w http.ResponseWriter, r *http.Request) {
-		var states []session.State
-		for _, state := range r.URL.Query()["state"] {
-			if !slices.Contains(session.States, session.State(state)) {
-				http.Error(w, fmt.Sprintf("unknown state %.80q; give one of %v", state, session.States), http.StatusBadRequest)
-				return
-			}
-			states = append(states, session.State(state))
-		}
-		mgmt.WriteJSON(w, struct {
-			Sessions []session.Listed `json:"sessions"`
-		}{d.sessions.List(states...)})
-	})
-	mux.HandleFunc("GET /v1/swaps", func(w http.ResponseWriter, _ *http.Request) {
-		swaps, total := d.swaps.list()
-		mgmt.WriteJSON(w, struct {
-			Total int                `json:"total"` // since the director started; the newest are listed
-			Swaps []migration.Record `json:"swaps"`
-		}{total, swaps})
-	})
-	mux.HandleFunc("GET /v1/checkpoints", func(w http.ResponseWriter, _ *http.Request) { mgmt.WriteJSON(w, d.checkpoints.status()) })
+	mux := mgmt.NewMux(d.live, d.ready)
+	mux.Document("/v1/workers", d.listWorkers)
+	mux.Document("/v1/connections", d.listConnections)
+	mux.Document("/v1/sessions", d.listSessions)
+	mux.Document("/v1/swaps", d.listSwaps)
+	mux.Document("/v1/checkpoints", func(*http.Request) (any, error) { return d.checkpoints.status(), nil })
+	mux.Document("/v1/status", func(*http.Request) (any, error) { return d.statusDocument(false), nil })
 	return mux
-}
-
-// workersDocument is what /v1/workers shows.
-type workersDocument struct {
-	Workers []fleet.Snapshot `json:"workers"`
-	Waiting int              `json:"waiting_streams"`
-}
-
-// connectionsDocument is what /v1/connections shows.
-type connectionsDocument struct {
-	Connections []native.Snapshot     `json:"connections"`
-	Sessions    map[session.State]int `json:"sessions"` // how many in each state, of all connections
 }
 
 // statusDocument is what client status shows.
 type statusDocument struct {
-	Director string    `json:"director"`
-	Build    string    `json:"build"`
-	Time     time.Time `json:"time"`
-	workersDocument
-	connectionsDocument
+	Director    string                `json:"director"`
+	Build       string                `json:"build"`
+	Time        time.Time             `json:"time"`
+	Workers     []fleet.Snapshot      `json:"workers"`
+	Waiting     int                   `json:"waiting_streams"`
+	Connections []native.Snapshot     `json:"connections"`
+	Sessions    map[session.State]int `json:"sessions"`
+
 	Swaps      []migration.Record            `json:"swaps"`      // under way
 	Handshakes map[string]quicnet.Handshakes `json:"handshakes"` // of the ports user and mgmt
 	Log        telemetry.Counts              `json:"log"`
@@ -78,12 +46,14 @@ type statusDocument struct {
 	Shares     shares.Status                 `json:"shares"` // of what clients may have
 }
 
-// statusDocument shows each part as it is at its own moment: there is no lock over all of them.
-func (d *Director) statusDocument() statusDocument {
+// statusDocument shows each part as it is at its own moment: there is no lock over all of them. What is secret is for
+// operators only.
+func (d *Director) statusDocument(operator bool) statusDocument {
 	workers, waiting := d.placement.Workers()
 	return statusDocument{
 		Director: d.cfg.ID, Build: wire.Build, Time: time.Now(),
-		workersDocument: workersDocument{workers, waiting}, connectionsDocument: connectionsDocument{d.native.Connections(), d.sessions.Count()},
+		Workers: workers, Waiting: waiting,
+		Connections: d.connections(0, math.MaxInt, operator), Sessions: d.sessions.Count(),
 		Swaps:      d.sessions.Swaps(),
 		Handshakes: map[string]quicnet.Handshakes{"user": d.user.Handshakes(), "mgmt": d.mgmt.Handshakes()},
 		Log:        d.logCounts(),

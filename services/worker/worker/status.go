@@ -36,9 +36,9 @@ type Status struct {
 	Log        telemetry.Counts              `json:"log"`
 }
 
-func (w *Worker) mux() *http.ServeMux {
-	mux := mgmt.Mux(w.live, w.ready)
-	mux.HandleFunc("GET /v1/status", func(rw http.ResponseWriter, _ *http.Request) { mgmt.WriteJSON(rw, w.status()) })
+func (w *Worker) routes() http.Handler {
+	mux := mgmt.NewMux(w.live, w.ready)
+	mux.Document("/v1/status", func(*http.Request) (any, error) { return w.status(), nil })
 	return mux
 }
 

@@ -3,6 +3,7 @@ package session
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -24,11 +25,12 @@ type Manager struct {
 	given uint64                           // numbers given out
 	live  map[uint64]map[*Session]struct{} // by connection
 	byID  map[uint64]*Session              // live ones
-	ended []Listed                         // the oldest end first
+	ended []*Listed                        // the oldest end first; they do not change
 }
 
 // Listed is a session in a list.
 type Listed struct {
+	ID           uint64 `json:"-"` // rising with age
 	ConnectionID string `json:"connection_id"`
 	Snapshot
 }
@@ -62,7 +64,7 @@ func (m *Manager) Create(who Identity, request *wirepb.Request, memory stream.Me
 
 // Retire removes a session that has ended from those that run; how it ended stays listed for the retention.
 func (m *Manager) Retire(s *Session) {
-	last := Listed{s.who.ConnectionID, s.Snapshot()}
+	last := s.listed()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, ok := m.live[s.who.Connection][s]; !ok {
@@ -150,26 +152,36 @@ func (m *Manager) Find(connectionID string, stream uint64) (*Session, error) {
 	return nil, wire.Errorf(wire.CodeNotFound, "no stream runs on a connection %q", connectionID)
 }
 
-// List returns the sessions in the given states, or all: the running ones by age, then those that have ended.
-func (m *Manager) List(states ...State) []Listed {
-	wanted := func(l Listed) bool { return len(states) == 0 || slices.Contains(states, l.State) }
+// List returns the sessions in the given states, or all, by age: those that run, and those that have ended.
+func (m *Manager) List(states ...State) []Listed { return m.Page(0, math.MaxInt, states...) }
+
+// Page returns the part of List that follows the session with the number after, and no more than limit of it.
+func (m *Manager) Page(after uint64, limit int, states ...State) []Listed {
 	m.mu.Lock()
 	m.forget()
 	running, ended := m.running(), slices.Clone(m.ended)
 	m.mu.Unlock()
-	list := make([]Listed, 0, len(running)+len(ended))
-	for _, s := range running {
-		if l := (Listed{s.who.ConnectionID, s.Snapshot()}); wanted(l) {
-			list = append(list, l)
+	slices.SortFunc(ended, func(a, b *Listed) int { return cmp.Compare(a.ID, b.ID) })
+	list := make([]Listed, 0, min(len(running)+len(ended), limit))
+	for len(list) < limit && len(running)+len(ended) > 0 {
+		var next *Listed
+		if len(ended) == 0 || len(running) > 0 && running[0].who.ID < ended[0].ID {
+			if running[0].who.ID > after {
+				next = running[0].listed()
+			}
+			running = running[1:]
+		} else {
+			next, ended = ended[0], ended[1:]
 		}
-	}
-	for _, l := range ended {
-		if wanted(l) {
-			list = append(list, l)
+		if next != nil && next.ID > after && (len(states) == 0 || slices.Contains(states, next.State)) {
+			list = append(list, *next)
 		}
 	}
 	return list
 }
+
+// listed is the session as it is now.
+func (s *Session) listed() *Listed { return &Listed{s.who.ID, s.who.ConnectionID, s.Snapshot()} }
 
 // Swaps returns the swaps under way, the oldest first.
 func (m *Manager) Swaps() []migration.Record {

@@ -3,11 +3,13 @@ package session_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/clock"
@@ -215,4 +217,43 @@ func TestListsWhileSessionsEnd(t *testing.T) {
 	if n := len(m.List(session.Done)); n != connections*streams || m.Running() != 0 {
 		t.Errorf("%d have ended, %d run", n, m.Running())
 	}
+}
+
+// TestPages follows the list of sessions while some begin and others end: none is listed twice, and none is missing that was
+// there all the time.
+func TestPages(t *testing.T) {
+	m := newTestManager(time.Hour)
+	random := rand.New(rand.NewPCG(1, 2))
+	var running []*session.Session
+	for n := range uint64(500) {
+		running = append(running, create(m, n%7, n))
+	}
+	seen := map[uint64]int{}
+	for after, pages := uint64(0), 0; ; pages++ {
+		page := m.Page(after, 20)
+		for _, l := range page {
+			seen[l.ID]++
+			require.Greater(t, l.ID, after)
+			after = l.ID
+		}
+		if len(page) < 20 {
+			require.GreaterOrEqual(t, pages, 25)
+			break
+		}
+		for range 50 {
+			i := random.IntN(len(running))
+			if one := running[i]; one != nil {
+				over(m, one, session.Done)
+				running[i] = nil
+			}
+		}
+		if pages < 10 {
+			running = append(running, create(m, 8, uint64(pages)))
+		}
+	}
+	for id := range uint64(510) {
+		require.Equal(t, 1, seen[id+1], "session %d", id+1)
+	}
+	require.Len(t, m.Page(500, 3), 3)
+	require.Len(t, m.Page(0, 1000, session.Done), len(m.List(session.Done)))
 }

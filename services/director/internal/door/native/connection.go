@@ -368,8 +368,8 @@ func (c *connection) snapshot() (Snapshot, bool) {
 	}
 	sessions := c.server.sessions.Of(c.number)
 	all := Snapshot{
-		ConnectionID: id, ODCID: proof.ODCID, Exporter: proof.Exporter, Client: client,
-		Address: c.conn.RemoteAddr().String(), Since: c.since, Streams: make([]session.Snapshot, len(sessions)),
+		Number: c.number, ConnectionID: id, ODCID: proof.ODCID, Exporter: proof.Exporter, ExporterHash: proof.ExporterHash(),
+		Client: client, Address: c.conn.RemoteAddr().String(), Since: c.since, Streams: make([]session.Snapshot, len(sessions)),
 	}
 	for i, s := range sessions {
 		all.Streams[i] = s.Snapshot()

@@ -55,7 +55,7 @@ func TestNamesAreShownSafely(t *testing.T) {
 		if _, err := wire.ReadMessage[*wirepb.Welcome](frames); err != nil {
 			t.Fatal(err)
 		}
-		shown := w.server.Connections()[0].Client
+		shown := w.server.Connections(0, 1)[0].Client
 		if !strings.HasPrefix(shown, "\ufffdgnp.exe\ufffd [2J x") || len(shown) > 128 {
 			t.Errorf("shown as %q", shown)
 		}

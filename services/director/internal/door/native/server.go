@@ -183,9 +183,11 @@ func (s *Server) Open() int {
 
 // Snapshot is a connection as it is shown to people and programs.
 type Snapshot struct {
+	Number       uint64             `json:"-"` // of all connections that the director has accepted; rising
 	ConnectionID string             `json:"connection_id"`
 	ODCID        string             `json:"odcid"`
-	Exporter     string             `json:"exporter"`
+	Exporter     string             `json:"exporter,omitempty"` // for operators only: a secret of both ends
+	ExporterHash string             `json:"exporter_sha256"`
 	Client       string             `json:"client"`
 	Address      string             `json:"address"`
 	Since        time.Time          `json:"since"`
@@ -199,12 +201,18 @@ func (s *Server) all() []*connection {
 	return slices.SortedFunc(maps.Keys(s.conns), func(a, b *connection) int { return cmp.Compare(a.number, b.number) })
 }
 
-// Connections returns what is connected now, the oldest first. ODCID and exporter are read anew from each connection:
-// so they prove that it is still the very same one.
-func (s *Server) Connections() []Snapshot {
+// Connections returns what is connected now, the oldest first: those with a higher number than after, and no more than
+// limit. ODCID and exporter are read anew from each connection: so they prove that it is still the very same one.
+func (s *Server) Connections(after uint64, limit int) []Snapshot {
 	conns := s.all()
-	all := make([]Snapshot, 0, len(conns))
+	all := make([]Snapshot, 0, min(len(conns), limit))
 	for _, c := range conns {
+		if len(all) == limit {
+			break
+		}
+		if c.number <= after {
+			continue
+		}
 		if snapshot, ok := c.snapshot(); ok {
 			all = append(all, snapshot)
 		}

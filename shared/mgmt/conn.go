@@ -1,0 +1,105 @@
+package mgmt
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// conn is one TCP connection. It notes when it last got on, and gives a peer that reads slowly a limited time. One
+// goroutine at a time writes to it, as the HTTP server does.
+type conn struct {
+	net.Conn
+
+	table   *connections
+	from    netip.Prefix
+	idle    bool         // between two requests; guarded by table.mu
+	last    atomic.Int64 // when something was last read or written, in ns
+	written atomic.Int64 // bytes, in all
+
+	taken   int           // of the present chunk, in bytes
+	waiting time.Duration // for the peer to take the present chunk
+}
+
+// lessUseful says which of two connections goes first. table.mu is held.
+func (c *conn) lessUseful(other *conn) bool {
+	if c.idle != other.idle {
+		return c.idle
+	}
+	return c.last.Load() < other.last.Load()
+}
+
+func (c *conn) progressed() { c.last.Store(time.Now().UnixNano()) }
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.progressed()
+	}
+	return n, err
+}
+
+// Write implements net.Conn. It fails where the peer needs longer than chunkTimeout for a chunk; the time between two
+// writes does not count.
+func (c *conn) Write(p []byte) (written int, err error) {
+	for len(p) > 0 && err == nil {
+		var n int
+		n, err = c.writeSome(p[:min(len(p), chunk-c.taken)])
+		written, p = written+n, p[n:]
+	}
+	return written, err
+}
+
+// writeSome writes what belongs to the present chunk.
+func (c *conn) writeSome(p []byte) (int, error) {
+	start := time.Now()
+	if err := c.SetWriteDeadline(start.Add(chunkTimeout - c.waiting)); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Write(p)
+	if n > 0 {
+		c.progressed()
+		c.written.Add(int64(n))
+	}
+	c.taken += n
+	c.waiting += time.Since(start)
+	if c.taken == chunk {
+		c.taken, c.waiting = 0, 0
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	c.table.remove(c)
+	return c.Conn.Close()
+}
+
+// CloseWrite ends what the peer reads, while what it still sends is taken.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// tracked returns what is known of a connection that the HTTP server has.
+func tracked(inner net.Conn) *conn {
+	if secure, ok := inner.(*tls.Conn); ok {
+		inner = secure.NetConn()
+	}
+	c, _ := inner.(*conn)
+	return c
+}
+
+type connKey struct{}
+
+// connOf returns the connection of a request; nil where it did not come through Serve.
+func connOf(ctx context.Context) *conn {
+	c, _ := ctx.Value(connKey{}).(*conn)
+	return c
+}
