@@ -48,7 +48,7 @@ func service(ctx context.Context, name string) (*node, error) {
 // services are those of the Compose file.
 var services = []string{"certs", "director", "worker-a", "worker-b", "worker-c", "client"}
 
-// isConfined checks what a service's container may do and fill: its log is rotated.
+// isConfined checks what a service's container may do and fill: its memory, its processes, its log.
 func isConfined(ctx context.Context, t *testing.T, name string) {
 	t.Helper()
 	n, err := service(ctx, name)
@@ -63,6 +63,9 @@ func isConfined(ctx context.Context, t *testing.T, name string) {
 	if !host.ReadonlyRootfs || !slices.Equal(host.CapDrop, []string{"ALL"}) || len(host.SecurityOpt) == 0 ||
 		host.PidsLimit == nil || *host.PidsLimit <= 0 {
 		t.Errorf("%s: read-only %v, without %v, %v, processes %v", name, host.ReadonlyRootfs, host.CapDrop, host.SecurityOpt, host.PidsLimit)
+	}
+	if host.Memory <= 0 {
+		t.Errorf("%s: its memory has no limit", name)
 	}
 	if logs := host.LogConfig; logs.Type != "json-file" || logs.Config["max-size"] == "" || logs.Config["max-file"] == "" {
 		t.Errorf("%s: its log grows without a bound: %+v", name, logs)

@@ -9,6 +9,7 @@ import (
 	"github.com/connswap/connswap/services/worker/worker"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/memory"
 	"github.com/connswap/connswap/shared/role"
 	"github.com/connswap/connswap/shared/run"
 	"github.com/connswap/connswap/shared/telemetry"
@@ -34,7 +35,7 @@ func serve(out *telemetry.Output) error {
 	if err != nil {
 		return err
 	}
-	w, err := worker.New(cfg, worker.Deps{TLS: source, Log: log, LogCounts: out.Counts})
+	w, err := worker.New(cfg, worker.Deps{TLS: source, Log: log, LogCounts: out.Counts, Memory: memory.Detect()})
 	if err != nil {
 		return err
 	}

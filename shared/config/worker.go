@@ -14,13 +14,14 @@ type Worker struct {
 	Directors         []string `envconfig:"DIRECTOR_MGMT_ADDR" default:"localhost:61001" desc:"directors to register at: a comma-separated list of host:port; every address of a name counts"`
 
 	Label         string        `envconfig:"WORKER_LABEL" default:"" desc:"name of this worker, unique in the pool; the host name if empty"`
+	MaxBytes      int           `envconfig:"WORKER_MAX_BYTES" default:"0" desc:"memory that directors may make the worker hold (prompts, text), in bytes; 0 for half of what the process may have, by GOMEMLIMIT or its container, or a quarter of the machine's; beyond it streams are declined"`
 	Capacity      int           `envconfig:"WORKER_CAPACITY" default:"1024" desc:"streams at once"`
 	Engine        string        `envconfig:"WORKER_ENGINE" default:"markov" desc:"markov (text that reads like language), counter (token-1, token-2 …) or stateful (each token depends on a state that has to move with the stream)"`
 	StateBytes    int           `envconfig:"WORKER_STATE_BYTES" default:"1048576" desc:"size of a stream's state with the stateful engine, in bytes: 1024 to 67108864; the same on all workers"`
 	TokenInterval time.Duration `envconfig:"WORKER_TOKEN_INTERVAL" default:"500ms" desc:"time from one token to the next; 0 as fast as it goes"`
 
 	DrainTimeout     time.Duration `envconfig:"WORKER_DRAIN_TIMEOUT" default:"30s" desc:"how long a worker that is asked to stop (SIGTERM) waits for its streams to be moved; a second signal ends it at once"`
-	MaxSnapshotBytes int           `envconfig:"WORKER_MAX_SNAPSHOT_BYTES" default:"1073741824" desc:"snapshots and checkpoints of engine state held at once, compressed, in bytes"`
+	MaxSnapshotBytes int           `envconfig:"WORKER_MAX_SNAPSHOT_BYTES" default:"1073741824" desc:"snapshots and checkpoints of engine state held at once, compressed, in bytes, but at most a quarter of what the process may have"`
 
 	FailureMode     string        `envconfig:"WORKER_FAILURE_MODE" default:"none" desc:"simulated failure: none, error (says so), exit (the process dies), hang (alive, produces nothing), drop (its packets vanish) or slow (20 times slower)"`
 	FailureMin      time.Duration `envconfig:"WORKER_FAILURE_MIN" default:"10s" desc:"earliest simulated failure after start or recovery"`

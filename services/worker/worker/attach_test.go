@@ -113,6 +113,59 @@ func TestRefusesBeyondCapacity(t *testing.T) {
 	})
 }
 
+// TestMemoryHasAnEnd: what directors send has to fit; what ends gives its memory back.
+func TestMemoryHasAnEnd(t *testing.T) {
+	cfg := settings()
+	cfg.MaxBytes, cfg.TokenInterval = 1<<20, time.Second
+	run(t, cfg, worker.Deps{}, func(t *testing.T, b *bench) {
+		l, _ := b.Open(t, b.from, userAddr)
+		large := func(session uint64) *wirepb.Attach {
+			m := attach(session, 1, 0)
+			m.Request.Prompt = strings.Repeat("x", 300_000)
+			return m
+		}
+		l.Send(t, large(1), large(2), large(3), large(4))
+		refusals := only[*wirepb.Refused](l.Remaining(100 * time.Millisecond))
+		if len(refusals) != 1 || refusals[0].GetSession() != 4 || refusals[0].GetCode() != string(wire.CodeCapacity) ||
+			!strings.Contains(refusals[0].GetMessage(), "of 1048576 in all (CONNECTION_SWAP_WORKER_MAX_BYTES)") {
+			t.Errorf("got %v", refusals)
+		}
+		l.Send(t, attach(5, 1, 0)) // a small one fits
+		if refusals := only[*wirepb.Refused](l.Remaining(100 * time.Millisecond)); len(refusals) > 0 {
+			t.Errorf("got %v", refusals)
+		}
+		for session := range uint64(5) {
+			l.Send(t, &wirepb.Cancel{Session: session + 1, Epoch: 1})
+		}
+		time.Sleep(100 * time.Millisecond)
+		if status := b.status(t); status.Bytes.Used != 0 || status.Bytes.Limit != 1<<20 {
+			t.Errorf("got %+v", status.Bytes)
+		}
+		l.Close()
+	})
+}
+
+// TestStandbysTakeMemory: what one is fed counts as well.
+func TestStandbysTakeMemory(t *testing.T) {
+	cfg := settings()
+	cfg.MaxBytes = 100_000
+	run(t, cfg, worker.Deps{}, func(t *testing.T, b *bench) {
+		l := b.standby(t, fakedirector.NewPlanner("one"), nil, 30)
+		feed := &wirepb.Feed{Session: 1, Epoch: 2, FirstSequence: 1}
+		for range 25 {
+			feed.Text, feed.Lengths = append(feed.Text, make([]byte, wire.MaxToken)...), append(feed.Lengths, wire.MaxToken)
+		}
+		l.Send(t, feed)
+		if fail := fakedirector.Next[*wirepb.Fail](t, l); fail.GetCode() != string(wire.CodeCapacity) {
+			t.Errorf("got %v", fail)
+		}
+		if held := b.status(t).Bytes.Used; held != 0 {
+			t.Errorf("%d bytes are held", held)
+		}
+		l.Close()
+	})
+}
+
 func TestCreditIsRespected(t *testing.T) {
 	run(t, settings(), worker.Deps{}, func(t *testing.T, b *bench) {
 		l, _ := b.Open(t, b.from, userAddr)

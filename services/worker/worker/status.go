@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/connswap/connswap/services/worker/internal/server"
+	"github.com/connswap/connswap/shared/memory"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/migration/token"
 	"github.com/connswap/connswap/shared/quicnet"
@@ -34,6 +35,14 @@ type Status struct {
 
 	Handshakes map[string]quicnet.Handshakes `json:"handshakes"` // of the ports user and mgmt
 	Log        telemetry.Counts              `json:"log"`
+	Memory     memory.Limit                  `json:"memory"`
+	Bytes      bytesHeld                     `json:"bytes"`
+}
+
+// bytesHeld is how much memory the prompts and tokens that directors have sent take, and may take.
+type bytesHeld struct {
+	Limit int64 `json:"limit"`
+	Used  int64 `json:"used"`
 }
 
 func (w *Worker) routes() http.Handler {
@@ -52,6 +61,7 @@ func (w *Worker) status() Status {
 		Capacity: w.cfg.Capacity, Sessions: append([]server.Session{}, w.server.Sessions()...),
 		Counters: w.server.Counters(), MigrationTokens: w.states.Tokens(), SnapshotBytes: w.states.Bytes(),
 		Build: wire.Build, Version: w.versions.Newest, Log: w.deps.LogCounts(),
+		Memory: w.deps.Memory, Bytes: bytesHeld{w.deps.Memory.Budget(w.cfg.MaxBytes), load.Bytes},
 		Handshakes: map[string]quicnet.Handshakes{"user": w.ports.user.Handshakes(), "mgmt": w.ports.mgmt.Handshakes()},
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/connswap/connswap/services/worker/internal/stepclock"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/memory"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/run"
@@ -36,7 +37,8 @@ type Deps struct {
 	Engine    engine.Engine // optional: the configured one
 	Version   uint32        // of the protocol to claim towards directors, and no other; optional: what the build speaks
 	// Die ends the process at once, without a goodbye; it may return. Optional: SIGKILL to this process.
-	Die func()
+	Die    func()
+	Memory memory.Limit // of the process; optional: none
 }
 
 // Worker is one worker: the wiring of its parts, and what it answers on the MGMT port. Run owns all goroutines.
@@ -92,10 +94,13 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 	}
 	w.versions = wire.PeerVersions(deps.Version)
 	w.states = server.NewStates(server.StatesConfig{
-		Label: cfg.Label, MaxState: cfg.MaxStateBytes, MaxSnapshots: cfg.MaxSnapshotBytes, TransferRate: cfg.TransferRate,
+		Label: cfg.Label, MaxState: cfg.MaxStateBytes, MaxSnapshots: deps.Memory.Part(4, cfg.MaxSnapshotBytes), TransferRate: cfg.TransferRate,
 	}, w.deps.Network, deps.TLS, deps.Log)
 	w.server = server.New(
-		server.Config{Label: cfg.Label, Instance: w.instance, Capacity: cfg.Capacity, Versions: w.versions},
+		server.Config{
+			Label: cfg.Label, Instance: w.instance, Capacity: cfg.Capacity, Versions: w.versions,
+			MaxBytes: deps.Memory.Budget(cfg.MaxBytes),
+		},
 		server.Deps{
 			Engine: w.engine, Clock: w.clock, Gate: w.gate, States: w.states, Log: deps.Log,
 			LinkEnded: func(instance string) { w.registrar.LinkEnded(instance) },

@@ -43,6 +43,7 @@ type attempt struct {
 	position uint64        // tokens that capturer has made; whoever has the turn may use it
 
 	mu       sync.Mutex
+	bytes    int             // that it has of the server's
 	over     bool            // nothing more is put out, and the place is given back
 	capturer engine.Capturer // once it generates; nil if it has no state to capture
 	captures uint64          // number of the newest request for that
@@ -59,6 +60,7 @@ func newAttempt(l *link, m *wirepb.Attach) *attempt {
 		prefix:     m.GetPrefix(),
 		checkpoint: m.GetCheckpoint(),
 		standby:    m.GetStandby(),
+		bytes:      sessionBytes + len(m.GetRequest().GetPrompt()) + tokenBytes(m.GetPrefix()),
 		raised:     make(chan struct{}, 1),
 		turn:       make(chan struct{}, 1),
 		request: engine.Request{
@@ -74,6 +76,26 @@ func newAttempt(l *link, m *wirepb.Attach) *attempt {
 	a.log = l.log.With(zap.String("connection.id", a.connection), zap.Uint64("stream.id", a.stream),
 		zap.Uint64("session", a.session), zap.Uint64("epoch", a.epoch))
 	return a
+}
+
+// sessionBytes is what a session costs beside its prompt and tokens: goroutine, buffers, and what is on its way.
+const sessionBytes = 16 << 10
+
+// tokenBytes is what tokens cost that a director has sent: their text, and the slices of it.
+func tokenBytes(p *wirepb.Prefix) int { return len(p.GetText()) + 24*len(p.GetLengths()) }
+
+// grow counts what the attempt holds more, or returns why it may not.
+func (a *attempt) grow(bytes int) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over {
+		return context.Canceled
+	}
+	if refusal := a.link.server.grow(bytes); refusal != nil {
+		return refusal
+	}
+	a.bytes += bytes
+	return nil
 }
 
 // run generates until the text is complete, the attempt cannot go on, or it is stopped.
@@ -283,7 +305,7 @@ func (a *attempt) leave(last func()) bool {
 		return false
 	}
 	a.over = true
-	a.link.server.release()
+	a.link.server.release(a.bytes)
 	last()
 	return true
 }
@@ -295,7 +317,7 @@ func (a *attempt) stop() {
 	defer a.mu.Unlock()
 	if !a.over {
 		a.over = true
-		a.link.server.release()
+		a.link.server.release(a.bytes)
 	}
 	a.cancel()
 }

@@ -103,7 +103,7 @@ func (l *link) add(ctx context.Context, a *attempt) *wire.Error {
 		older.stop()
 		l.forget(older)
 	}
-	if refusal := l.server.reserve(); refusal != nil {
+	if refusal := l.server.reserve(a.bytes); refusal != nil {
 		return refusal
 	}
 	ctx, a.cancel = context.WithCancel(ctx)

@@ -123,6 +123,9 @@ func (f *follower) feed(m *wirepb.Feed) error {
 	if m.GetFirstSequence() != f.length()+1 {
 		return wire.Errorf(wire.CodeDiverged, "fed from token %d on, after %d", m.GetFirstSequence(), f.length())
 	}
+	if err := f.grow(len(m.GetText()) + 24*len(m.GetLengths())); err != nil {
+		return err
+	}
 	more, _, err := session.Split(m.GetText(), m.GetLengths(), wire.MaxToken)
 	if err != nil {
 		return wire.Errorf(wire.CodeInvalid, "%v", err)

@@ -30,7 +30,8 @@ import (
 type Config struct {
 	Label    string
 	Instance string
-	Capacity int // sessions at once, over all links
+	Capacity int   // sessions at once, over all links
+	MaxBytes int64 // of prompts and tokens that directors have sent, over all links
 	Versions wire.Versions
 }
 
@@ -58,6 +59,7 @@ type Server struct {
 	reason   string        // why no session is taken now; empty if they are
 	stopping chan struct{} // not nil once the worker is to stop; closed when it has no session left
 	sessions int
+	bytes    int64 // that they hold
 	links    map[*link]struct{}
 	drained  string // id of the director whose operator has taken this worker out of use; empty if none has
 }
@@ -72,6 +74,7 @@ type Load struct {
 	Available bool
 	Reason    string // why not
 	Sessions  int
+	Bytes     int64 // that they hold
 }
 
 // Load returns the load of this moment.
@@ -79,7 +82,7 @@ func (s *Server) Load() Load {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	reason := s.unavailable()
-	return Load{Available: reason == "", Reason: reason, Sessions: s.sessions}
+	return Load{Available: reason == "", Reason: reason, Sessions: s.sessions, Bytes: s.bytes}
 }
 
 // unavailable says why no session is taken now, or nothing. s.mu is held.
@@ -279,8 +282,8 @@ func (s *Server) bindTether(id string) *link {
 	return nil
 }
 
-// reserve takes a place for a session, or says why there is none.
-func (s *Server) reserve() *wire.Error {
+// reserve takes a place for a session, and the memory for what it begins with, or says why there is none.
+func (s *Server) reserve(bytes int) *wire.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch reason := s.unavailable(); {
@@ -289,15 +292,36 @@ func (s *Server) reserve() *wire.Error {
 	case s.sessions >= s.cfg.Capacity:
 		return wire.Errorf(wire.CodeCapacity, "all %d places are taken", s.cfg.Capacity)
 	}
+	if refusal := s.take(bytes); refusal != nil {
+		return refusal
+	}
 	s.sessions++
 	return nil
 }
 
-// release gives a place back.
-func (s *Server) release() {
+// grow takes memory for a session that has its place, or says why there is none.
+func (s *Server) grow(bytes int) *wire.Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.take(bytes)
+}
+
+// take takes memory. s.mu is held.
+func (s *Server) take(bytes int) *wire.Error {
+	if s.bytes+int64(bytes) > s.cfg.MaxBytes {
+		return wire.Errorf(wire.CodeCapacity, "no room for %d bytes more: of %d in all (CONNECTION_SWAP_WORKER_MAX_BYTES) %d are taken",
+			bytes, s.cfg.MaxBytes, s.bytes)
+	}
+	s.bytes += int64(bytes)
+	return nil
+}
+
+// release gives a place back, and the memory of its session.
+func (s *Server) release(bytes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sessions--
+	s.bytes -= int64(bytes)
 	if s.sessions == 0 && s.stopping != nil {
 		close(s.stopping) // once: no session begins any more
 	}
