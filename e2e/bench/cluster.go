@@ -51,7 +51,8 @@ func start(bin string, env ...string) (c *cluster, err error) {
 	if c.ports, err = freePorts(6); err != nil {
 		return nil, err
 	}
-	c.env = append(append(os.Environ(), "CONNECTION_SWAP_TLS_DIR="+certs, "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING=true"), env...)
+	c.env = append(append(os.Environ(), "CONNECTION_SWAP_TLS_DIR="+certs, "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING=true",
+		"CONNECTION_SWAP_MGMT_PLAIN_STATUS=true"), env...)
 	c.director, err = c.launch("director", "director", []string{
 		"CONNECTION_SWAP_DIRECTOR_USER_ADDR=" + addr(c.ports[0]), "CONNECTION_SWAP_DIRECTOR_MGMT_ADDR=" + addr(c.ports[1]),
 	})

@@ -97,7 +97,7 @@ func empty(t *testing.T) *cluster {
 func (c *cluster) startRoles(t *testing.T) {
 	t.Helper()
 	director := spec{image: directorImage, name: "director", env: env{
-		"LOG_FORMAT": "json", "DIRECTOR_ID": "director", "HEARTBEAT_INTERVAL": "1s",
+		"LOG_FORMAT": "json", "DIRECTOR_ID": "director", "HEARTBEAT_INTERVAL": "1s", "MGMT_PLAIN_STATUS": "true",
 	}, ports: []string{directorStatus, directorMgmt, directorUser}}
 	maps.Copy(director.env, c.setup.director)
 	specs := []spec{director}
@@ -123,7 +123,7 @@ func (c *cluster) startRoles(t *testing.T) {
 func (c *cluster) worker(name, image string) spec {
 	s := spec{image: image, name: name, ports: []string{workerStatus, workerUser}, host: c.setup.host, env: env{
 		"LOG_FORMAT": "json", "WORKER_LABEL": name, "DIRECTOR_MGMT_ADDR": "director:61001", "HEARTBEAT_INTERVAL": "1s",
-		"WORKER_TOKEN_INTERVAL": "60ms",
+		"WORKER_TOKEN_INTERVAL": "60ms", "MGMT_PLAIN_STATUS": "true",
 	}}
 	maps.Copy(s.env, c.setup.workers)
 	return s

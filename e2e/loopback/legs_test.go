@@ -44,7 +44,7 @@ func startNarrow(t *testing.T, path *narrow, labels ...string) *narrowCluster {
 	}
 	c := &narrowCluster{T: t, path: path, sources: sources}
 	cfg := config.DefaultDirector()
-	cfg.ID, cfg.CheckpointInterval = "director", 50*time.Millisecond
+	cfg.ID, cfg.CheckpointInterval, cfg.PlainStatus = "director", 50*time.Millisecond, true
 	cfg.UserAddr, cfg.MgmtAddr = "127.0.0.1:0", freeAddr(t)
 	c.director, err = director.New(cfg, director.Deps{Network: path, TLS: sources[identity.Director], Log: zap.NewNop()})
 	if err != nil {

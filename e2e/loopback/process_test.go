@@ -133,7 +133,7 @@ func up(t *testing.T, env ...string) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env = append(env, "CONNECTION_SWAP_TLS_DIR="+certs, "CONNECTION_SWAP_DIRECTOR_ID=director",
+	env = append(env, "CONNECTION_SWAP_TLS_DIR="+certs, "CONNECTION_SWAP_DIRECTOR_ID=director", "CONNECTION_SWAP_MGMT_PLAIN_STATUS=true",
 		"CONNECTION_SWAP_DIRECTOR_USER_ADDR=127.0.0.1:0", "CONNECTION_SWAP_DIRECTOR_MGMT_ADDR="+freePort(t))
 	c := &cluster{workers: map[string]*process{}, http: map[string]string{}, tls: tls, certs: certs}
 	c.director = start(t, "director", env...)

@@ -136,7 +136,7 @@ func (f writerFunc) Write(p []byte) (int, error) {
 // direct starts the director.
 func (c *cluster) direct(change func(*config.Director)) {
 	cfg := config.DefaultDirector()
-	cfg.ID = "director"
+	cfg.ID, cfg.PlainStatus = "director", true
 	if change != nil {
 		change(&cfg)
 	}

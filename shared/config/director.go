@@ -9,6 +9,7 @@ type Director struct {
 
 	UserAddr string `envconfig:"DIRECTOR_USER_ADDR" default:":61000" desc:"address to serve clients on (UDP)"`
 	MgmtAddr string `envconfig:"DIRECTOR_MGMT_ADDR" default:":61001" desc:"address to serve workers (UDP) and operators (TCP, HTTP) on"`
+	Tokens   string `envconfig:"DIRECTOR_OPERATOR_TOKENS_FILE" default:"" desc:"file with operators' bearer tokens for HTTPS, one a line, 16 characters or more; read again when it changes; empty: certificates only"`
 	ID       string `envconfig:"DIRECTOR_ID" default:"" desc:"name of this director in logs and replies; the host name if empty"`
 
 	MaxConnections     int           `envconfig:"DIRECTOR_MAX_CONNECTIONS" default:"10000" desc:"client connections at once; the last eighth is for who has few, the rest for anybody; further ones are refused"`

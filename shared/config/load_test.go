@@ -123,6 +123,7 @@ func TestProblems(t *testing.T) {
 		{"number too big", worker, env{"WORKER_CAPACITY": "99999999999999999999"}, []string{`WORKER_CAPACITY="99999999999999999999": not a whole number; give one such as 1024`}},
 		{"below 0", client, env{"CLIENT_SEED": "-1"}, []string{`CLIENT_SEED="-1": not a whole number from 0 to 18446744073709551615; give one such as 1`}},
 		{"not a fraction", worker, env{"PACKET_LOSS": "20%"}, []string{`PACKET_LOSS="20%": not a number; give one such as 0`}},
+		{"not a switch", director, env{"MGMT_PLAIN_STATUS": "yes"}, []string{`MGMT_PLAIN_STATUS="yes": give true or false; false if it is left out`}},
 		{"value of two lines", client, env{"LOG_LEVEL": "a\nb"}, []string{`LOG_LEVEL="a\nb": unknown; give debug, info, warn or error`}},
 
 		{"octal to some", worker, env{"WORKER_CAPACITY": "010"}, []string{`WORKER_CAPACITY="010": a number that begins with 0 is decimal to some and octal to others; write 10, or 8 if octal was meant`}},

@@ -75,4 +75,10 @@ func CannotBind(name, addr string, err error) error {
 	return Problem{Variable: full(name), Value: addr, Want: fmt.Sprintf("cannot be bound: %v; give a free port of an address of this machine", reason)}
 }
 
+// CannotUse is the problem with a file that is named as the configuration wants it, but cannot be used. name is as for
+// CannotBind; err says what is wrong, and what to do.
+func CannotUse(name, path string, err error) error {
+	return Problem{Variable: full(name), Value: path, Want: fmt.Sprintf("cannot be used: %v", err)}
+}
+
 func full(name string) string { return Prefix + "_" + name }

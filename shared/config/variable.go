@@ -27,6 +27,7 @@ const (
 	Natural  Type = "unsigned integer"
 	Fraction Type = "number"
 	Duration Type = "duration"
+	Switch   Type = "true or false"
 )
 
 // want says what a value of the type looks like.
@@ -40,6 +41,8 @@ func (t Type) want(example string) string {
 		return fmt.Sprintf("not a whole number from 0 to 18446744073709551615; give one such as %s", example)
 	case Fraction:
 		return fmt.Sprintf("not a number; give one such as %s", example)
+	case Switch:
+		return fmt.Sprintf("give true or false; %s if it is left out", example)
 	case Text, List:
 	}
 	return fmt.Sprintf("not understood; give one such as %q", example)
@@ -52,7 +55,7 @@ func (t Type) hint(value string) string {
 		return decimal(value)
 	case Fraction:
 		return decimalFraction(value)
-	case Text, List, Duration:
+	case Text, List, Duration, Switch:
 	}
 	return ""
 }
@@ -96,6 +99,8 @@ func typeOf(t reflect.Type) Type {
 		return Natural
 	case reflect.Float64:
 		return Fraction
+	case reflect.Bool:
+		return Switch
 	default:
 		return Text
 	}

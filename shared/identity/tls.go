@@ -156,3 +156,26 @@ func verifyServer(src Source, state tls.ConnectionState, peer Role) error {
 	}
 	return nil
 }
+
+// HTTPServerTLS returns the configuration of a port that speaks HTTP/1.1, to everybody. A peer that shows a certificate has
+// to have a good one; PeerRole says of which role. Peers without are served too.
+func HTTPServerTLS(src Source) *tls.Config {
+	s := &server{src: src}
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS13,
+		GetCertificate: s.certificate,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			roots, err := src.Roots()
+			if roots == nil {
+				roots = x509.NewCertPool() // without any, crypto/tls would take the system's
+			}
+			return &tls.Config{
+				MinVersion: tls.VersionTLS13, NextProtos: []string{HTTP}, GetCertificate: s.certificate,
+				ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: roots,
+			}, err
+		},
+	}
+}
+
+// HTTP is the protocol of HTTPServerTLS, for ClientTLS.
+const HTTP = "http/1.1"

@@ -45,7 +45,7 @@ func servePort(t *testing.T, descriptors uint64, document any, wrap func(net.Lis
 		if wrap != nil {
 			l = wrap(l)
 		}
-		mux := mgmt.NewMux(fine, fine)
+		mux := mgmt.NewMux(fine, fine, anybody())
 		mux.Document("/v1/thing", func(*http.Request) (any, error) { return document, nil })
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error, 1)
@@ -124,6 +124,7 @@ func TestFloodOfConnections(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			servePort(t, few, nil, nil, func(p *port) {
+				t := p.T
 				var conns []net.Conn
 				for i := range 100 {
 					conn := p.dial(fmt.Sprint("attacker-", i%c.hosts), c.request)
@@ -148,6 +149,7 @@ func TestFloodOfConnections(t *testing.T) {
 // TestIdleConnectionsGoFirst closes the connection that was idle longest, not one that is in use.
 func TestIdleConnectionsGoFirst(t *testing.T) {
 	servePort(t, few, nil, nil, func(p *port) {
+		t := p.T
 		conns := []net.Conn{p.dial("a", "GET /livez HT")} // in use
 		for range 11 {
 			conn := p.dial("a", get("/livez"))
@@ -224,6 +226,7 @@ func TestNoDescriptorLeft(t *testing.T) {
 		return l
 	}
 	servePort(t, few, nil, wrap, func(p *port) {
+		t := p.T
 		var conns []net.Conn
 		for i := range 30 {
 			conn := p.dial(fmt.Sprint("attacker-", i), get("/livez"))
@@ -261,6 +264,7 @@ func megabyte() []string {
 // bounded amount of memory, health is answered, and who reads gets its document.
 func TestSlowReaders(t *testing.T) {
 	servePort(t, 1024, megabyte(), nil, func(p *port) {
+		t := p.T
 		var before, with runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
@@ -314,6 +318,7 @@ func stuck(conns []net.Conn) (left []int) {
 // TestReadersOnSlowNetworks: 64 KiB in five seconds are enough, for as long as it takes.
 func TestReadersOnSlowNetworks(t *testing.T) {
 	servePort(t, few, megabyte(), nil, func(p *port) {
+		t := p.T
 		conn := p.dial("reader", get("/v1/thing"))
 		start := time.Now()
 		for range 62 {
@@ -328,6 +333,7 @@ func TestReadersOnSlowNetworks(t *testing.T) {
 // TestRequestsAreBounded sends headers and bodies that are too large.
 func TestRequestsAreBounded(t *testing.T) {
 	servePort(t, few, 1, nil, func(p *port) {
+		t := p.T
 		status, _ := p.answer(p.dial("a", "GET /livez HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("x", 20<<10)+"\r\n\r\n"))
 		require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, status)
 		status, _ = p.answer(p.dial("a", "GET /livez HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("x", 8<<10)+"\r\n\r\n"))

@@ -39,7 +39,7 @@ func TestCheckupOfWhatIsStuck(t *testing.T) {
 		check.Add("sessions", fine)
 		check.Add("placement", func() error { calls++; <-free; return nil })
 		check.Add("clock", func() error { return errors.New("has not moved") })
-		server := mgmt.NewMux(check.Ask, check.Ask)
+		server := mgmt.NewMux(check.Ask, check.Ask, anybody())
 		before := runtime.NumGoroutine()
 		for range 3 {
 			start := time.Now()

@@ -3,6 +3,7 @@ package mgmt
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -17,9 +18,11 @@ type conn struct {
 	table   *connections
 	from    netip.Prefix
 	idle    bool         // between two requests; guarded by table.mu
+	trusted bool         // an operator's; guarded by table.mu
 	last    atomic.Int64 // when something was last read or written, in ns
 	written atomic.Int64 // bytes, in all
 
+	peeked  []byte        // was read to see what it is, and is still to be read; one goroutine reads at a time
 	taken   int           // of the present chunk, in bytes
 	waiting time.Duration // for the peer to take the present chunk
 }
@@ -29,13 +32,34 @@ func (c *conn) lessUseful(other *conn) bool {
 	if c.idle != other.idle {
 		return c.idle
 	}
+	if c.trusted != other.trusted {
+		return other.trusted
+	}
 	return c.last.Load() < other.last.Load()
 }
 
 func (c *conn) progressed() { c.last.Store(time.Now().UnixNano()) }
 
+// speaksTLS waits for the first byte. One of TLS (RFC 8446 §5.1: a handshake record) begins no HTTP request.
+func (c *conn) speaksTLS() (bool, error) {
+	if err := c.SetReadDeadline(time.Now().Add(firstByteTimeout)); err != nil {
+		return false, err
+	}
+	var first [1]byte
+	if _, err := io.ReadFull(c, first[:]); err != nil {
+		return false, err
+	}
+	c.peeked = first[:]
+	return first[0] == 0x16, c.SetReadDeadline(time.Time{})
+}
+
 // Read implements net.Conn.
 func (c *conn) Read(p []byte) (int, error) {
+	if len(c.peeked) > 0 {
+		n := copy(p, c.peeked)
+		c.peeked = c.peeked[n:]
+		return n, nil
+	}
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.progressed()

@@ -49,7 +49,7 @@ func (t *connections) makeRoom() {
 }
 
 // evict closes the least useful connection among some: an idle one, the longest idle first, else the one whose last
-// progress is the longest ago. t.mu is held.
+// progress is the longest ago, those of operators last. t.mu is held.
 func (t *connections) evict(among func(*conn) bool) {
 	var least *conn
 	for c := range t.open {
@@ -79,6 +79,13 @@ func (t *connections) changed(c *conn, state http.ConnState) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c.idle = state == http.StateIdle
+}
+
+// trust notes that a connection is an operator's.
+func (t *connections) trust(c *conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c.trusted = true
 }
 
 // remove forgets a connection that is closed.

@@ -3,6 +3,7 @@ package mgmt
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +31,7 @@ const (
 // HTTP serves the TCP side of a MGMT port.
 type HTTP struct {
 	Handler http.Handler
+	TLS     *tls.Config // for those who speak it, see identity.HTTPServerTLS; nil for nobody
 	Log     *zap.Logger
 
 	Descriptors uint64 // that the process may have; optional: what the system says
@@ -73,12 +75,18 @@ func (h *HTTP) Serve(ctx context.Context, l net.Listener) error {
 		defer close(stopped)
 		shutDown(ctx, server)
 	})
-	err = server.Serve(&boundedListener{Listener: l, ctx: ctx, table: table, log: h.Log})
+	accepting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	bounded := &listener{Listener: l, ctx: accepting, table: table, tls: h.TLS, log: h.Log}
+	bounded.start()
+	err = server.Serve(bounded)
+	cancel()
 	if stop() { // Serve failed by itself
 		shutDown(ctx, server)
 	} else {
 		<-stopped
 	}
+	bounded.wait()
 	open.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil

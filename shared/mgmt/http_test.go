@@ -20,7 +20,7 @@ func TestServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	var unready error
-	mux := mgmt.NewMux(func() error { return nil }, func() error { return unready })
+	mux := mgmt.NewMux(func() error { return nil }, func() error { return unready }, anybody())
 	mux.Document("/v1/thing", func(*http.Request) (any, error) { return map[string]int{"answer": 42}, nil })
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)

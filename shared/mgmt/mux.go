@@ -3,23 +3,53 @@ package mgmt
 import (
 	"io"
 	"net/http"
+
+	"github.com/connswap/connswap/shared/wire"
 )
 
-// Mux answers HTTP requests: for health, and with the documents of the role.
+// Mux answers HTTP requests: for health, with the documents of the role, and with what operators may do. What is refused
+// gets a Problem.
 type Mux struct {
+	access  Access
 	mux     *http.ServeMux
 	answers *answers
 }
 
-// NewMux returns a mux with /livez and /readyz. Each answers 200 "ok", or 503 and the error's text.
-func NewMux(live, ready func() error) *Mux {
-	m := &Mux{mux: http.NewServeMux(), answers: newAnswers()}
+// NewMux returns a mux with /livez and /readyz, and /healthz, which is /readyz. Each answers 200 "ok", or 503 and the
+// error's text.
+func NewMux(live, ready func() error, access Access) *Mux {
+	m := &Mux{access: access, mux: http.NewServeMux(), answers: newAnswers()}
 	m.mux.Handle("GET /livez", probe(live))
 	m.mux.Handle("GET /readyz", probe(ready))
+	m.mux.Handle("GET /healthz", probe(ready))
 	return m
 }
 
-func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) { m.mux.ServeHTTP(w, r) }
+// ServeHTTP implements http.Handler.
+func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	handler, pattern := m.mux.Handler(r)
+	if pattern != "" {
+		m.mux.ServeHTTP(w, r)
+		return
+	}
+	verdict := &verdict{header: http.Header{}}
+	handler.ServeHTTP(verdict, r)
+	switch allow := verdict.header.Get("Allow"); {
+	case allow != "":
+		w.Header().Set("Allow", allow)
+		refuse(w, http.StatusMethodNotAllowed, wire.Errorf(wire.CodeInvalid, "%s cannot be asked for with %s; use %s",
+			wire.Text(r.URL.Path), wire.Text(r.Method), allow))
+	default:
+		refuse(w, http.StatusNotFound, wire.Errorf(wire.CodeNotFound, "there is no %s here", wire.Text(r.URL.Path)))
+	}
+}
+
+// verdict takes what http.ServeMux says of a request for which it has no handler.
+type verdict struct{ header http.Header }
+
+func (v *verdict) Header() http.Header         { return v.header }
+func (v *verdict) Write(p []byte) (int, error) { return len(p), nil }
+func (v *verdict) WriteHeader(int)             {}
 
 func probe(check func() error) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
@@ -32,8 +62,13 @@ func probe(check func() error) http.HandlerFunc {
 	}
 }
 
-// Document answers GET requests for path with what build returns, as indented JSON. An error of build is the answer too,
-// see Refuse.
+// Document answers GET requests for path with what build returns, as indented JSON, if whoever asks may read it. An error
+// of build is the answer too, see Refuse.
 func (m *Mux) Document(path string, build func(r *http.Request) (any, error)) {
-	m.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) { m.answers.serve(w, r, build) })
+	m.mux.HandleFunc("GET "+path, m.access.readers(func(w http.ResponseWriter, r *http.Request) { m.answers.serve(w, r, build) }))
+}
+
+// Operate answers requests of operators. The pattern has a method and a path.
+func (m *Mux) Operate(pattern string, handler http.HandlerFunc) {
+	m.mux.HandleFunc(pattern, m.access.operators(handler))
 }

@@ -73,6 +73,7 @@ type Director struct {
 	user     *quicnet.Listener
 	mgmt     *quicnet.Listener
 	mgmtHTTP net.Listener
+	http     mgmt.HTTP // what is served on mgmtHTTP
 }
 
 // New binds the ports. The error names the variable of an address that cannot be bound.
@@ -116,13 +117,32 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, SwapsPerSecond: cfg.RebalancePace,
 		Confirm: cfg.Confirm == "operator",
 	}, d.sessions, d.placement, d.fleet, deps.Log)
-	if err := d.bind(nw, deps.TLS); err != nil {
+	access, err := d.access()
+	if err == nil {
+		err = d.bind(nw, deps.TLS)
+	}
+	if err != nil {
 		d.checkpoints.Close()
 		d.placement.Close()
 		return nil, errors.Join(err, d.unbind())
 	}
 	d.check = d.checkup()
+	d.http = mgmt.HTTP{Handler: d.routes(access), TLS: identity.HTTPServerTLS(deps.TLS), Log: deps.Log}
 	return d, nil
+}
+
+// access is who may do what over HTTP.
+func (d *Director) access() (mgmt.Access, error) {
+	access := mgmt.Access{PlainStatus: d.cfg.PlainStatus, Log: d.log}
+	if d.cfg.Tokens == "" {
+		return access, nil
+	}
+	tokens, err := mgmt.ReadTokens(d.cfg.Tokens, d.log)
+	if err != nil {
+		return access, config.CannotUse("DIRECTOR_OPERATOR_TOKENS_FILE", d.cfg.Tokens, err)
+	}
+	access.Tokens = tokens
+	return access, nil
 }
 
 // limits is how much of everything clients may have together.
@@ -200,10 +220,7 @@ func (d *Director) unbind() error {
 func (d *Director) Run(ctx context.Context) error {
 	d.log.Info("director serves", zap.String("director", d.cfg.ID), zap.Stringer("user", d.user.Addr()), zap.Stringer("mgmt", d.mgmt.Addr()))
 	var g run.Group
-	g.Add("mgmt http", func(ctx context.Context) error {
-		server := mgmt.HTTP{Handler: d.routes(), Log: d.log}
-		return server.Serve(ctx, d.mgmtHTTP)
-	})
+	g.Add("mgmt http", func(ctx context.Context) error { return d.http.Serve(ctx, d.mgmtHTTP) })
 	g.Add("clock", func(ctx context.Context) error { return d.clock.Run(ctx, d.fleet.Watch) })
 	g.Add("checkpoints", func(ctx context.Context) error {
 		<-ctx.Done()

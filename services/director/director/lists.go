@@ -55,7 +55,7 @@ func (d *Director) listConnections(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	connections := d.connections(after, page.Limit+1, false)
+	connections := d.connections(after, page.Limit+1, mgmt.IsOperator(r))
 	connections, next := mgmt.Cut(page, connections, func(c native.Snapshot) string { return mgmt.NumberKey(c.Number) })
 	return connectionsDocument{connections, d.sessions.Count(), next}, nil
 }

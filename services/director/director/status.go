@@ -17,15 +17,15 @@ import (
 	"github.com/connswap/connswap/shared/wire"
 )
 
-// routes is what the MGMT port serves over HTTP. It only shows; it changes nothing, and asks for no certificate.
-func (d *Director) routes() http.Handler {
-	mux := mgmt.NewMux(d.live, d.ready)
+// routes is what the MGMT port serves over HTTP.
+func (d *Director) routes(access mgmt.Access) http.Handler {
+	mux := mgmt.NewMux(d.live, d.ready, access)
 	mux.Document("/v1/workers", d.listWorkers)
 	mux.Document("/v1/connections", d.listConnections)
 	mux.Document("/v1/sessions", d.listSessions)
 	mux.Document("/v1/swaps", d.listSwaps)
 	mux.Document("/v1/checkpoints", func(*http.Request) (any, error) { return d.checkpoints.status(), nil })
-	mux.Document("/v1/status", func(*http.Request) (any, error) { return d.statusDocument(false), nil })
+	mux.Document("/v1/status", func(r *http.Request) (any, error) { return d.statusDocument(mgmt.IsOperator(r)), nil })
 	return mux
 }
 

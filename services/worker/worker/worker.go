@@ -139,7 +139,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	// worker; sessions go to others; and only then nobody can ask any more how it is.
 	var actors run.Group
 	actors.Add("mgmt http", func(ctx context.Context) error {
-		server := mgmt.HTTP{Handler: w.routes(), Log: w.deps.Log}
+		server := mgmt.HTTP{Handler: w.routes(), TLS: identity.HTTPServerTLS(w.deps.TLS), Log: w.deps.Log}
 		return server.Serve(ctx, ports.http)
 	})
 	actors.Add("mgmt quic", func(ctx context.Context) error {

@@ -49,7 +49,7 @@ func settings() config.Worker {
 	cfg := config.DefaultWorker()
 	cfg.Label = "worker-a"
 	cfg.Directors = []string{"director:61001"}
-	cfg.TokenInterval = 0
+	cfg.TokenInterval, cfg.PlainStatus = 0, true
 	return cfg
 }
 
