@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/connswap/connswap/e2e/bench/part"
+	"github.com/connswap/connswap/e2e/internal/cluster"
 	"github.com/connswap/connswap/shared/identity"
 )
 
@@ -178,20 +179,20 @@ func (s *system) assembleOwn(ctx context.Context, bin string, load part.Load) er
 	if err != nil {
 		return err
 	}
-	s.ends, s.director = append(s.ends, c.stop), c.director
+	s.ends, s.director = append(s.ends, c.Stop), c.Director
 	setup := part.Setup{
-		Load: load, Certs: filepath.Join(c.dir, "certs"),
-		Listen: []string{addr(c.ports[2]), addr(c.ports[3])}, Target: addr(c.ports[1]),
+		Load: load, Certs: filepath.Join(c.Dir, "certs"),
+		Listen: []string{cluster.Addr(c.Ports[2]), cluster.Addr(c.Ports[3])}, Target: cluster.Addr(c.Ports[1]),
 	}
 	if s.worker, err = s.start(ctx, "connswap/worker", setup); err != nil {
 		return err
 	}
-	if err := c.await(ctx, "a"); err != nil {
+	if err := c.Await(ctx, "a"); err != nil {
 		return err
 	}
-	setup.Listen, setup.Target = nil, addr(c.ports[0])
+	setup.Listen, setup.Target = nil, cluster.Addr(c.Ports[0])
 	if s.client, err = s.start(ctx, "connswap/client", setup); err != nil {
-		return fmt.Errorf("%w\n%s", err, c.logs())
+		return fmt.Errorf("%w\n%s", err, c.Logs())
 	}
 	return nil
 }
@@ -206,21 +207,21 @@ func (s *system) assembleRelay(ctx context.Context, name string, load part.Load)
 	if _, err := identity.EnsureDevelopment(setup.Certs, time.Now()); err != nil {
 		return err
 	}
-	ports, err := freePorts(2)
+	ports, err := cluster.FreePorts(2)
 	if err != nil {
 		return err
 	}
-	setup.Listen = []string{addr(ports[0])}
+	setup.Listen = []string{cluster.Addr(ports[0])}
 	if s.worker, err = s.start(ctx, name+"/worker", setup); err != nil {
 		return err
 	}
-	setup.Listen, setup.Target = []string{addr(ports[1])}, addr(ports[0])
+	setup.Listen, setup.Target = []string{cluster.Addr(ports[1])}, cluster.Addr(ports[0])
 	relay, err := s.start(ctx, name+"/relay", setup)
 	if err != nil {
 		return err
 	}
 	s.director = relay.Cmd
-	setup.Listen, setup.Target = nil, addr(ports[1])
+	setup.Listen, setup.Target = nil, cluster.Addr(ports[1])
 	s.client, err = s.start(ctx, name+"/client", setup)
 	return err
 }

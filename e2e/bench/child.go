@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/connswap/connswap/e2e/bench/part"
+	"github.com/connswap/connswap/e2e/internal/cluster"
 )
 
 // child is a process that the bench starts of itself: this same binary, run with -part.
@@ -73,7 +74,7 @@ func (p *child) ask(command string) (string, error) {
 }
 
 func (p *child) end() error {
-	return errors.Join(kill(p.Cmd), p.log.Close())
+	return errors.Join(cluster.Kill(p.Cmd), p.log.Close())
 }
 
 // runPart is the other side of startChild.

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+
+	"github.com/connswap/connswap/e2e/internal/cluster"
 )
 
 // class is a way for a worker to fail.
@@ -15,30 +17,30 @@ type class struct {
 	mode string // CONNECTION_SWAP_WORKER_FAILURE_MODE
 	// fail lets the worker fail now; mend, where there is one, makes it whole again. Workers that fail by
 	// themselves recover by themselves.
-	fail func(c *cluster, worker string) error
-	mend func(ctx context.Context, c *cluster, worker string) error
+	fail func(c *outside, worker string) error
+	mend func(ctx context.Context, c *outside, worker string) error
 }
 
-func signalled(sig os.Signal) func(*cluster, string) error {
-	return func(c *cluster, worker string) error { return c.workers[worker].Process.Signal(sig) }
+func signalled(sig os.Signal) func(*outside, string) error {
+	return func(c *outside, worker string) error { return c.Workers[worker].Process.Signal(sig) }
 }
 
 var classes = []class{
 	{name: "error", mode: "error", fail: signalled(syscall.SIGUSR1)},
 	{
 		name: "exit", mode: "none",
-		fail: func(c *cluster, worker string) error { return c.workers[worker].Process.Kill() },
-		mend: func(ctx context.Context, c *cluster, worker string) error {
-			_ = c.workers[worker].Wait() // it says that the process was killed
-			return c.work(ctx, worker)
+		fail: func(c *outside, worker string) error { return c.Workers[worker].Process.Kill() },
+		mend: func(ctx context.Context, c *outside, worker string) error {
+			_ = c.Workers[worker].Wait() // it says that the process was killed
+			return c.Work(ctx, worker)
 		},
 	},
 	{name: "hang", mode: "hang", fail: signalled(syscall.SIGUSR1)},
 	{name: "drop", mode: "drop", fail: signalled(syscall.SIGUSR1)},
 	{
 		name: "stop", mode: "none", fail: signalled(syscall.SIGSTOP),
-		mend: func(ctx context.Context, c *cluster, worker string) error {
-			return c.workers[worker].Process.Signal(syscall.SIGCONT)
+		mend: func(ctx context.Context, c *outside, worker string) error {
+			return c.Workers[worker].Process.Signal(syscall.SIGCONT)
 		},
 	},
 }
@@ -78,7 +80,7 @@ func (o options) class(ctx context.Context, name string, streams int) (result, e
 	if err != nil {
 		return result{}, err
 	}
-	defer c.stop()
+	defer c.Stop()
 	l, err := begin(ctx, c, streams)
 	if err != nil {
 		return result{}, err
@@ -96,7 +98,7 @@ func (o options) class(ctx context.Context, name string, streams int) (result, e
 		}
 		at, err := l.fault(ctx, c, cl, serving)
 		if err != nil {
-			return r, fmt.Errorf("fault %d: %w\n%s", r.Faults+1, err, c.logs())
+			return r, fmt.Errorf("fault %d: %w\n%s", r.Faults+1, err, c.Logs())
 		}
 		for _, s := range l.streams {
 			swap := s.takeSwap()
@@ -114,7 +116,7 @@ func (o options) class(ctx context.Context, name string, streams int) (result, e
 		}
 		serving, spare = spare, serving
 	}
-	total, err := c.swaps()
+	total, err := c.Swaps()
 	r.Samples, r.Gap, r.Outage, r.False = len(gaps), summarize(gaps), summarize(outages), total-len(gaps)
 	return r, err
 }
@@ -127,7 +129,7 @@ func settings(interval time.Duration, streams int) []string {
 	}
 }
 
-func (o options) cluster(mode string, interval time.Duration, streams int) (*cluster, error) {
+func (o options) cluster(mode string, interval time.Duration, streams int) (*outside, error) {
 	return start(o.bin, append(append(settings(interval, streams), engine(o.state<<10, streams)...),
 		"CONNECTION_SWAP_WORKER_FAILURE_MODE="+mode, "CONNECTION_SWAP_WORKER_RECOVERY="+recovery.String(),
 		"CONNECTION_SWAP_WORKER_FAILURE_MIN=24h", "CONNECTION_SWAP_WORKER_FAILURE_MAX=24h", // only when told to
@@ -142,7 +144,7 @@ func (o options) starved(ctx context.Context) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	defer c.stop()
+	defer c.Stop()
 	l, err := begin(ctx, c, streams)
 	if err != nil {
 		return result{}, err
@@ -157,19 +159,19 @@ func (o options) starved(ctx context.Context) (result, error) {
 		if err := burner.Start(); err != nil {
 			return result{}, err
 		}
-		defer kill(burner) //nolint:errcheck // it burns until it is killed
+		defer cluster.Kill(burner) //nolint:errcheck // it burns until it is killed
 	}
 	select {
 	case <-ctx.Done():
 		return result{}, ctx.Err()
 	case <-time.After(o.starve):
 	}
-	total, err := c.swaps()
+	total, err := c.Swaps()
 	return result{Class: "starvation", Streams: streams, Interval: milliseconds(interval), False: total, Machine: machine()}, err
 }
 
 // fault lets the serving worker fail, and waits until all streams have gone on. It returns when it failed.
-func (l *load) fault(ctx context.Context, c *cluster, cl class, serving string) (time.Time, error) {
+func (l *load) fault(ctx context.Context, c *outside, cl class, serving string) (time.Time, error) {
 	at := time.Now()
 	if err := cl.fail(c, serving); err != nil {
 		return at, err

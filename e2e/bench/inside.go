@@ -72,8 +72,8 @@ func (c *inside) end() {
 	c.running.Wait()
 }
 
-// work starts a worker and waits until it is available.
-func (c *inside) work(ctx context.Context, name string) error {
+// Work starts a worker and waits until it is available.
+func (c *inside) Work(ctx context.Context, name string) error {
 	cfg := config.DefaultWorker()
 	cfg.Label, cfg.Directors, cfg.UserAddr, cfg.MgmtAddr = name, []string{c.mgmt}, "127.0.0.1:0", "127.0.0.1:0"
 	cfg.DrainTimeout = time.Millisecond // at the end nobody waits for the streams
@@ -99,9 +99,9 @@ func (c *inside) work(ctx context.Context, name string) error {
 	}
 }
 
-func (c *inside) dial(ctx context.Context) (*connswap.Conn, error) {
+func (c *inside) Dial(ctx context.Context) (*connswap.Conn, error) {
 	return connswap.Dial(ctx, c.user, connswap.Options{TLS: c.ids[identity.Client], Name: "bench"})
 }
 
-// logs returns none: what goes wrong here does so in the other classes too.
-func (c *inside) logs() string { return "" }
+// Logs returns none: what goes wrong here does so in the other classes too.
+func (c *inside) Logs() string { return "" }

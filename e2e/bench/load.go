@@ -22,21 +22,21 @@ const perConn = 100
 
 // site is where a load runs.
 type site interface {
-	work(ctx context.Context, worker string) error
-	dial(ctx context.Context) (*connswap.Conn, error)
-	logs() string
+	Work(ctx context.Context, worker string) error
+	Dial(ctx context.Context) (*connswap.Conn, error)
+	Logs() string
 }
 
 // begin starts worker a, all streams on it, and then worker b.
 func begin(ctx context.Context, c site, streams int) (*load, error) {
-	if err := c.work(ctx, "a"); err != nil {
+	if err := c.Work(ctx, "a"); err != nil {
 		return nil, err
 	}
 	running, stop := context.WithCancel(ctx)
 	l := &load{stop: stop}
 	for i := range streams {
 		if i%perConn == 0 {
-			conn, err := c.dial(ctx)
+			conn, err := c.Dial(ctx)
 			if err != nil {
 				l.end()
 				return nil, err
@@ -54,9 +54,9 @@ func begin(ctx context.Context, c site, streams int) (*load, error) {
 	}
 	if err := l.flow(ctx); err != nil {
 		l.end()
-		return nil, fmt.Errorf("%w\n%s", err, c.logs())
+		return nil, fmt.Errorf("%w\n%s", err, c.Logs())
 	}
-	return l, c.work(ctx, "b")
+	return l, c.Work(ctx, "b")
 }
 
 // flow waits until every stream has had three tokens more.
@@ -91,11 +91,11 @@ func (l *load) end() {
 }
 
 // awaitRhythm waits until a worker that the streams have left could take them back, and all tokens come in rhythm again.
-func (l *load) awaitRhythm(ctx context.Context, c *cluster, worker string, interval time.Duration) error {
+func (l *load) awaitRhythm(ctx context.Context, c *outside, worker string, interval time.Duration) error {
 	if err := l.flow(ctx); err != nil {
 		return err
 	}
-	if err := c.await(ctx, worker); err != nil {
+	if err := c.Await(ctx, worker); err != nil {
 		return err
 	}
 	// What follows shall not always hit the same point between two tokens.

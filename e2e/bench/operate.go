@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/connswap/connswap/e2e/internal/cluster"
 	"github.com/connswap/connswap/services/client/operator"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/migration"
@@ -14,17 +15,17 @@ import (
 )
 
 // operate connects to the director as an operator.
-func (c *cluster) operate(ctx context.Context) (*operator.Client, error) {
-	tls, err := identity.FromDir(filepath.Join(c.dir, "certs"), identity.Operator)
+func (c *outside) operate(ctx context.Context) (*operator.Client, error) {
+	tls, err := identity.FromDir(filepath.Join(c.Dir, "certs"), identity.Operator)
 	if err != nil {
 		return nil, err
 	}
-	return operator.Dial(ctx, addr(c.ports[1]), operator.Options{TLS: tls})
+	return operator.Dial(ctx, cluster.Addr(c.Ports[1]), operator.Options{TLS: tls})
 }
 
 // history reads the director's swaps.
 type history struct {
-	cluster *cluster
+	cluster *outside
 	seen    int
 }
 
@@ -34,7 +35,7 @@ func (h *history) news() ([]migration.Record, error) {
 		Total int
 		Swaps []migration.Record
 	}
-	if err := h.cluster.status("/v1/swaps", &status); err != nil {
+	if err := h.cluster.Status("/v1/swaps", &status); err != nil {
 		return nil, err
 	}
 	fresh := status.Total - h.seen

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/connswap/connswap/e2e/bench/part"
+	"github.com/connswap/connswap/e2e/internal/cluster"
 	"github.com/connswap/connswap/services/client/connswap"
 )
 
@@ -98,36 +99,36 @@ func (o options) route(ctx context.Context, line *routed, devices []part.Device,
 	if err != nil {
 		return err
 	}
-	defer c.stop()
-	ports, err := freePorts(2 * len(devices))
+	defer c.Stop()
+	ports, err := cluster.FreePorts(2 * len(devices))
 	if err != nil {
 		return err
 	}
 	for i, device := range devices {
-		p, err := startChild(ctx, c.dir, "device", part.Setup{
-			Certs: filepath.Join(c.dir, "certs"), Target: addr(c.ports[1]), Device: device,
-			Listen: []string{addr(ports[2*i]), addr(ports[2*i+1])},
+		p, err := startChild(ctx, c.Dir, "device", part.Setup{
+			Certs: filepath.Join(c.Dir, "certs"), Target: cluster.Addr(c.Ports[1]), Device: device,
+			Listen: []string{cluster.Addr(ports[2*i]), cluster.Addr(ports[2*i+1])},
 		})
 		if err != nil {
 			return err
 		}
 		defer p.end() //nolint:errcheck // what matters was measured
-		if err := c.await(ctx, device.Label); err != nil {
+		if err := c.Await(ctx, device.Label); err != nil {
 			return err
 		}
 	}
 	if err := o.request(ctx, c, line, rand.New(rand.NewPCG(seed, 0))); err != nil {
-		return fmt.Errorf("%w\n%s", err, c.logs())
+		return fmt.Errorf("%w\n%s", err, c.Logs())
 	}
 	return nil
 }
 
 // request makes requests at random times, whatever became of those before, and waits for all of them.
-func (o options) request(ctx context.Context, c *cluster, line *routed, random *rand.Rand) error {
+func (o options) request(ctx context.Context, c *outside, line *routed, random *rand.Rand) error {
 	conns := make([]*connswap.Conn, routedConns)
 	for i := range conns {
 		var err error
-		if conns[i], err = c.dial(ctx); err != nil {
+		if conns[i], err = c.Dial(ctx); err != nil {
 			return err
 		}
 		defer conns[i].Close() //nolint:errcheck // all has been read

@@ -11,7 +11,7 @@ import (
 
 // shuttle moves all streams of one case back and forth, and collects what that took.
 type shuttle struct {
-	*cluster
+	*outside
 	*load
 	client  *operator.Client
 	history history
@@ -27,7 +27,7 @@ func (o options) shuttle(ctx context.Context, p *planned) error {
 	if err != nil {
 		return err
 	}
-	defer c.stop()
+	defer c.Stop()
 	l, err := begin(ctx, c, p.Streams)
 	if err != nil {
 		return err
@@ -39,11 +39,11 @@ func (o options) shuttle(ctx context.Context, p *planned) error {
 	}
 	defer client.Close() //nolint:errcheck // all has been asked
 	s := &shuttle{
-		cluster: c, load: l, client: client, history: history{cluster: c}, result: p,
+		outside: c, load: l, client: client, history: history{cluster: c}, result: p,
 		times: map[string][]time.Duration{},
 	}
 	if err := s.run(ctx, interval); err != nil {
-		return fmt.Errorf("%w\n%s", err, c.logs())
+		return fmt.Errorf("%w\n%s", err, c.Logs())
 	}
 	return s.sum()
 }
@@ -51,7 +51,7 @@ func (o options) shuttle(ctx context.Context, p *planned) error {
 func (s *shuttle) run(ctx context.Context, interval time.Duration) error {
 	from, to := "a", "b"
 	for i := range s.result.Moves {
-		if err := s.awaitRhythm(ctx, s.cluster, to, interval); err != nil {
+		if err := s.awaitRhythm(ctx, s.outside, to, interval); err != nil {
 			return err
 		}
 		if err := s.once(ctx, from, interval); err != nil {
@@ -122,10 +122,10 @@ func (s *shuttle) sum() (err error) {
 	for state, times := range s.times {
 		p.Times[state] = summarize(times)
 	}
-	if p.Director, err = peakMemory(s.director); err != nil {
+	if p.Director, err = peakMemory(s.Director); err != nil {
 		return err
 	}
-	for _, w := range s.workers {
+	for _, w := range s.Workers {
 		peak, err := peakMemory(w)
 		if err != nil {
 			return err

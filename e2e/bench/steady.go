@@ -37,7 +37,7 @@ func (o options) undisturbed(ctx context.Context) (steady, error) {
 	if err != nil {
 		return s, err
 	}
-	defer c.stop()
+	defer c.Stop()
 	l, err := begin(ctx, c, streams)
 	if err != nil {
 		return s, err
@@ -46,7 +46,7 @@ func (o options) undisturbed(ctx context.Context) (steady, error) {
 	if err := sleep(ctx, max(2*time.Second, o.calm)); err != nil { // let it get warm
 		return s, err
 	}
-	both := []*exec.Cmd{c.director, c.workers["a"]}
+	both := []*exec.Cmd{c.Director, c.Workers["a"]}
 	tokens := -l.tokens()
 	made, err := c.checkpoints()
 	if err != nil {
@@ -72,8 +72,8 @@ func (o options) undisturbed(ctx context.Context) (steady, error) {
 }
 
 // checkpoints returns how many were made so far.
-func (c *cluster) checkpoints() (int, error) {
+func (c *outside) checkpoints() (int, error) {
 	var status struct{ Made int }
-	err := c.status("/v1/checkpoints", &status)
+	err := c.Status("/v1/checkpoints", &status)
 	return status.Made, err
 }
