@@ -33,8 +33,8 @@ down: ## remove what `make up` started, its network and its volume
 
 # Proof
 
-.PHONY: test ready check sim e2e bench
-test: ready check sim e2e ## everything: check, sim, e2e
+.PHONY: test ready check sim soak e2e bench
+test: ready check sim soak e2e ## everything: check, sim, soak, e2e
 
 ready: # before the first minutes are spent
 	@$(need) go modules cc docker compose
@@ -45,6 +45,9 @@ check: $(TOOLS) ## format, vet, lint, tidy, drift of generated files, tests with
 sim: ## the simulated cluster: SEEDS=2000 for many seeds, SEED=17 for one again with its trace
 	@$(need) go modules
 	@scripts/sim.sh $(if $(SEED),-seed=$(SEED),-seeds=$(SEEDS))
+
+soak: build ## real processes with faults, for SOAK=1m: every stream whole, and nothing grows
+	go run ./e2e/soak -for $(or $(SOAK),1m)
 
 e2e: images ## black-box tests of the real images
 	@$(need) compose

@@ -73,7 +73,7 @@ func (c *inside) end() {
 }
 
 // Work starts a worker and waits until it is available.
-func (c *inside) Work(ctx context.Context, name string) error {
+func (c *inside) Work(ctx context.Context, name string, _ ...string) error {
 	cfg := config.DefaultWorker()
 	cfg.Label, cfg.Directors, cfg.UserAddr, cfg.MgmtAddr = name, []string{c.mgmt}, "127.0.0.1:0", "127.0.0.1:0"
 	cfg.DrainTimeout = time.Millisecond // at the end nobody waits for the streams

@@ -22,7 +22,7 @@ const perConn = 100
 
 // site is where a load runs.
 type site interface {
-	Work(ctx context.Context, worker string) error
+	Work(ctx context.Context, worker string, env ...string) error
 	Dial(ctx context.Context) (*connswap.Conn, error)
 	Logs() string
 }

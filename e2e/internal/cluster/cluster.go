@@ -99,13 +99,13 @@ func (c *Cluster) launch(binary, name string, env []string) (*exec.Cmd, error) {
 	return cmd, cmd.Start()
 }
 
-// Work starts the worker of that name, a, b …, and waits until it is available.
-func (c *Cluster) Work(ctx context.Context, name string) error {
+// Work starts the worker of that name, a, b …, with variables of its own, and waits until it is available.
+func (c *Cluster) Work(ctx context.Context, name string, env ...string) error {
 	i := 2 + 2*int(name[0]-'a')
-	cmd, err := c.launch("worker", "worker-"+name, []string{
-		"CONNECTION_SWAP_WORKER_LABEL=" + name, "CONNECTION_SWAP_DIRECTOR_MGMT_ADDR=" + Addr(c.Ports[1]),
-		"CONNECTION_SWAP_WORKER_USER_ADDR=" + Addr(c.Ports[i]), "CONNECTION_SWAP_WORKER_MGMT_ADDR=" + Addr(c.Ports[i+1]),
-	})
+	cmd, err := c.launch("worker", "worker-"+name, append(env,
+		"CONNECTION_SWAP_WORKER_LABEL="+name, "CONNECTION_SWAP_DIRECTOR_MGMT_ADDR="+Addr(c.Ports[1]),
+		"CONNECTION_SWAP_WORKER_USER_ADDR="+Addr(c.Ports[i]), "CONNECTION_SWAP_WORKER_MGMT_ADDR="+Addr(c.Ports[i+1]),
+	))
 	if err != nil {
 		return err
 	}
@@ -140,8 +140,23 @@ func (c *Cluster) Await(ctx context.Context, name string) error {
 }
 
 // Status gets a document from the director's MGMT port.
-func (c *Cluster) Status(path string, into any) error {
-	return mgmt.Get(context.Background(), http.DefaultTransport, "http://"+Addr(c.Ports[1])+path, into)
+func (c *Cluster) Status(path string, into any) error { return c.get(1, path, into) }
+
+// WorkerStatus gets a document from a worker's MGMT port.
+func (c *Cluster) WorkerStatus(name, path string, into any) error {
+	return c.get(3+2*int(name[0]-'a'), path, into)
+}
+
+func (c *Cluster) get(port int, path string, into any) error {
+	return mgmt.Get(context.Background(), http.DefaultTransport, "http://"+Addr(c.Ports[port])+path, into)
+}
+
+// Binary returns the command of one of the binaries, with the variables that all have.
+func (c *Cluster) Binary(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, name), args...)
+	cmd.Env = append(append([]string(nil), c.env...), "CONNECTION_SWAP_DIRECTOR_TARGET="+Addr(c.Ports[0]),
+		"CONNECTION_SWAP_DIRECTOR_MGMT_ADDR="+Addr(c.Ports[1]))
+	return cmd
 }
 
 // Swaps returns how many swaps the director has seen.

@@ -42,6 +42,7 @@ type statusDocument struct {
 	Swaps      []migration.Record            `json:"swaps"`      // under way
 	Handshakes map[string]quicnet.Handshakes `json:"handshakes"` // of the ports user and mgmt
 	Log        telemetry.Counts              `json:"log"`
+	Process    telemetry.Process             `json:"process"`
 	Memory     memory.Limit                  `json:"memory"`
 	Shares     shares.Status                 `json:"shares"` // of what clients may have
 }
@@ -57,6 +58,7 @@ func (d *Director) statusDocument(operator bool) statusDocument {
 		Swaps:      d.sessions.Swaps(),
 		Handshakes: map[string]quicnet.Handshakes{"user": d.user.Handshakes(), "mgmt": d.mgmt.Handshakes()},
 		Log:        d.logCounts(),
+		Process:    telemetry.ReadProcess(),
 		Memory:     d.memory,
 		Shares:     d.shares.Status(),
 	}

@@ -35,6 +35,7 @@ type Status struct {
 
 	Handshakes map[string]quicnet.Handshakes `json:"handshakes"` // of the ports user and mgmt
 	Log        telemetry.Counts              `json:"log"`
+	Process    telemetry.Process             `json:"process"`
 	Memory     memory.Limit                  `json:"memory"`
 	Bytes      bytesHeld                     `json:"bytes"`
 }
@@ -61,7 +62,7 @@ func (w *Worker) status() Status {
 		Capacity: w.cfg.Capacity, Sessions: append([]server.Session{}, w.server.Sessions()...),
 		Counters: w.server.Counters(), MigrationTokens: w.states.Tokens(), SnapshotBytes: w.states.Bytes(),
 		Build: wire.Build, Version: w.versions.Newest, Log: w.deps.LogCounts(),
-		Memory: w.deps.Memory, Bytes: bytesHeld{w.deps.Memory.Budget(w.cfg.MaxBytes), load.Bytes},
+		Process: telemetry.ReadProcess(), Memory: w.deps.Memory, Bytes: bytesHeld{w.deps.Memory.Budget(w.cfg.MaxBytes), load.Bytes},
 		Handshakes: map[string]quicnet.Handshakes{"user": w.ports.user.Handshakes(), "mgmt": w.ports.mgmt.Handshakes()},
 	}
 }
