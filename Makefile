@@ -33,7 +33,7 @@ down: ## remove what `make up` started, its network and its volume
 
 # Proof
 
-.PHONY: test ready check sim soak e2e bench
+.PHONY: test ready check sim soak e2e bench attack
 test: ready check sim soak e2e ## everything: check, sim, soak, e2e
 
 ready: # before the first minutes are spent
@@ -52,6 +52,9 @@ soak: build ## real processes with faults, for SOAK=1m: every stream whole, and 
 e2e: images ## black-box tests of the real images
 	@$(need) compose
 	go test ./e2e/container/... -count=1 -timeout=20m -parallel=3 -v
+
+attack: build ## a minute: what strangers can do to a director, and how honest clients fare; loopback only
+	go run ./e2e/attack
 
 bench: build ## 45 minutes: gaps of failovers and planned swaps, cost beside bare relays, routing; tables and JSON lines
 	go run ./e2e/bench -json .dev/bench.jsonl

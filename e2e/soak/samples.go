@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/connswap/connswap/e2e/internal/cluster"
@@ -70,24 +68,9 @@ func (s *samples) read(name string) ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	memory, err := anonymous(pid)
+	memory, err := cluster.Memory(pid)
 	p := status.Process
 	return []float64{float64(p.HeapBytes) / (1 << 20), memory, float64(p.Goroutines), float64(p.Descriptors)}, err
-}
-
-// anonymous returns the memory of a process that is in no file, in MiB.
-func anonymous(pid int) (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, "RssAnon:"); ok {
-			kib, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
-			return float64(kib) / 1024, err
-		}
-	}
-	return 0, fmt.Errorf("the system does not say how much memory process %d has", pid)
 }
 
 // report shows what the values say, and reports whether nothing grows.

@@ -182,7 +182,7 @@ func (s *Session) glance() {
 }
 
 // Unread is how long a client reads nothing before others, who need it, are given what its stream has.
-const Unread = 2 * time.Second
+const Unread = time.Second
 
 // Unread reports whether the stream's client has read nothing for that long.
 func (s *Session) Unread() bool { return s.leg.Stalled() >= Unread }
