@@ -45,13 +45,9 @@ func (a *answers) serve(w http.ResponseWriter, r *http.Request, build func(*http
 	if err == nil {
 		err = a.write(w, r, body)
 	}
-	if err == nil {
-		return
+	if err != nil {
+		Refuse(w, err)
 	}
-	if wire.AsError(err, "").Code == wire.CodeLimit {
-		w.Header().Set("Retry-After", "1")
-	}
-	Refuse(w, err)
 }
 
 // build builds a document when it is its turn.

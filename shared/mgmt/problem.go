@@ -21,11 +21,28 @@ type ProblemError struct {
 // Refuse answers with an error: the *wire.Error in its chain, or its text as CodeInternal.
 func Refuse(w http.ResponseWriter, err error) {
 	refusal := wire.AsError(err, wire.CodeInternal)
+	if refusal.Code == wire.CodeLimit {
+		w.Header().Set("Retry-After", "1")
+	}
 	refuse(w, statusOf(refusal.Code), refusal)
 }
 
+// RefuseWith is Refuse with another status than the code stands for.
+func RefuseWith(w http.ResponseWriter, status int, err error) {
+	refuse(w, status, wire.AsError(err, wire.CodeInternal))
+}
+
 func refuse(w http.ResponseWriter, status int, refusal *wire.Error) {
-	body, _ := json.Marshal(Problem{ProblemError{refusal.Code, refusal.Message}}) // of texts: cannot fail
+	WriteJSON(w, status, Problem{ProblemError{refusal.Code, refusal.Message}})
+}
+
+// WriteJSON answers with a small document.
+func WriteJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)

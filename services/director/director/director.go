@@ -20,6 +20,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/maintenance"
+	"github.com/connswap/connswap/services/director/internal/operations"
 	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/session"
@@ -64,7 +65,8 @@ type Director struct {
 	shares      *shares.Ledger
 	native      *native.Server
 	maintenance *maintenance.Service
-	swaps       *history // that are over
+	operations  *operations.Table // operators', over HTTP
+	swaps       *history          // that are over
 
 	check    *mgmt.Checkup
 	serving  atomic.Bool // clients, between the start and the end of Run: readyz says so
@@ -89,7 +91,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	d = &Director{
 		cfg: cfg, versions: wire.PeerVersions(deps.Version), log: deps.Log, logCounts: deps.LogCounts,
 		instance: identity.NewID(),
-		clock:    &clock.StallProof{}, swaps: newHistory(),
+		clock:    &clock.StallProof{}, swaps: newHistory(), operations: operations.NewTable(deps.Log),
 		memory: deps.Memory, shares: shares.New(limits(cfg, deps.Memory)),
 	}
 	links := link.Config{
@@ -239,6 +241,7 @@ func (d *Director) Run(ctx context.Context) error {
 	})
 	g.Add("swaps", func(ctx context.Context) error {
 		<-ctx.Done()
+		d.operations.Close()
 		d.maintenance.Close()
 		return nil
 	})

@@ -65,9 +65,6 @@ func (d *Director) execute(ctx context.Context, s mgmt.Stream, m *wirepb.Operate
 	return nil, wire.Errorf(wire.CodeInvalid, "nothing that this director can do; is the client newer?")
 }
 
-// maxTimeout keeps an operator's timeout within what a time.Duration can say, in milliseconds.
-const maxTimeout = uint64(365 * 24 * time.Hour / time.Millisecond)
-
 // reported is a swap as operators get it: the document is that of /v1/swaps.
 func reported(record migration.Record) (*wirepb.Operated, error) {
 	document, err := json.Marshal(record)
