@@ -3,6 +3,7 @@ package mgmt
 import (
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -10,19 +11,29 @@ import (
 // Mux answers HTTP requests: for health, with the documents of the role, and with what operators may do. What is refused
 // gets a Problem.
 type Mux struct {
-	access  Access
-	mux     *http.ServeMux
-	answers *answers
+	access   Access
+	mux      *http.ServeMux
+	patterns []string
+	answers  *answers
 }
 
 // NewMux returns a mux with /livez and /readyz, and /healthz, which is /readyz. Each answers 200 "ok", or 503 and the
 // error's text.
 func NewMux(live, ready func() error, access Access) *Mux {
 	m := &Mux{access: access, mux: http.NewServeMux(), answers: newAnswers()}
-	m.mux.Handle("GET /livez", probe(live))
-	m.mux.Handle("GET /readyz", probe(ready))
-	m.mux.Handle("GET /healthz", probe(ready))
+	m.Open("GET /livez", probe(live))
+	m.Open("GET /readyz", probe(ready))
+	m.Open("GET /healthz", probe(ready))
 	return m
+}
+
+// Patterns returns what is answered, each a method and a path.
+func (m *Mux) Patterns() []string { return slices.Clone(m.patterns) }
+
+// handle answers requests for a pattern.
+func (m *Mux) handle(pattern string, handler http.HandlerFunc) {
+	m.patterns = append(m.patterns, pattern)
+	m.mux.HandleFunc(pattern, handler)
 }
 
 // ServeHTTP implements http.Handler.
@@ -65,10 +76,13 @@ func probe(check func() error) http.HandlerFunc {
 // Document answers GET requests for path with what build returns, as indented JSON, if whoever asks may read it. An error
 // of build is the answer too, see Refuse.
 func (m *Mux) Document(path string, build func(r *http.Request) (any, error)) {
-	m.mux.HandleFunc("GET "+path, m.access.readers(func(w http.ResponseWriter, r *http.Request) { m.answers.serve(w, r, build) }))
+	m.handle("GET "+path, m.access.readers(func(w http.ResponseWriter, r *http.Request) { m.answers.serve(w, r, build) }))
 }
 
 // Operate answers requests of operators. The pattern has a method and a path.
 func (m *Mux) Operate(pattern string, handler http.HandlerFunc) {
-	m.mux.HandleFunc(pattern, m.access.operators(handler))
+	m.handle(pattern, m.access.operators(handler))
 }
+
+// Open answers requests of everybody. The pattern has a method and a path; the handler costs next to nothing.
+func (m *Mux) Open(pattern string, handler http.HandlerFunc) { m.handle(pattern, handler) }
