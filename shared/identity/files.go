@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -58,7 +59,7 @@ func (r *reader) remedy() string {
 
 // file reads one file; nil if that was a problem.
 func (r *reader) file(name string) []byte {
-	data, err := os.ReadFile(filepath.Join(r.dir, name))
+	data, err := readFile(filepath.Join(r.dir, name))
 	switch {
 	case err == nil:
 		return data
@@ -70,6 +71,28 @@ func (r *reader) file(name string) []byte {
 		r.refuse("%s cannot be read (%v); %s", name, err, r.remedy())
 	}
 	return nil
+}
+
+// maxFile is more than any certificate or key has, in bytes.
+const maxFile = 1 << 20
+
+// readFile reads a file of ordinary size; nothing else, which might not end.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is not a file")
+	case info.Size() > maxFile:
+		return nil, fmt.Errorf("it has %d bytes, more than a certificate needs", info.Size())
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	return io.ReadAll(io.LimitReader(file, maxFile))
 }
 
 func (r *reader) roots() *x509.CertPool {
