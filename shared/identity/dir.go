@@ -92,8 +92,11 @@ func (d *Dir) fresh() *material {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		d.reload(time.Now())
+		news, err := d.reload(time.Now())
 		<-d.looking
+		if news { // afterwards, so that whoever is told may ask for the material
+			d.reloaded(err)
+		}
 	}()
 	select {
 	case <-done:
@@ -102,25 +105,23 @@ func (d *Dir) fresh() *material {
 	return d.current.Load()
 }
 
-// reload reads the files if they are not the ones of current. d.looking is held.
-func (d *Dir) reload(now time.Time) {
+// reload reads the files if they are not the ones of current. It reports whether there is something to tell: that they were
+// taken up, or why not. d.looking is held.
+func (d *Dir) reload(now time.Time) (news bool, err error) {
 	found := d.look() // before reading: a change while we read is seen at the next look
 	if found.same(d.seen) || !d.failed.none() && found.same(d.failed) && now.Sub(d.tried) < retryEvery {
-		return
+		return false, nil
 	}
 	d.tried = now
 	next, err := read(d.dir, d.role, now)
 	if err != nil {
-		d.failed = found
-		if err.Error() != d.failure {
-			d.failure = err.Error()
-			d.reloaded(err)
-		}
-		return
+		news = err.Error() != d.failure
+		d.failed, d.failure = found, err.Error()
+		return news, err
 	}
 	d.seen, d.failed, d.failure = found, stamps{}, ""
 	d.current.Store(next)
-	d.reloaded(nil)
+	return true, nil
 }
 
 // stamps tell a file from its successor; nil for a file that is not there.

@@ -25,6 +25,7 @@ type reader struct {
 	dir      string
 	role     Role
 	now      time.Time
+	expire   time.Time // of the roots, once they are read
 	problems config.Problems
 }
 
@@ -43,7 +44,7 @@ func read(dir string, role Role, now time.Time) (*material, error) {
 	if len(r.problems.List) > 0 {
 		return nil, &r.problems
 	}
-	return &material{cert: cert, roots: roots}, nil
+	return &material{cert: cert, roots: roots, rootsExpire: r.expire}, nil
 }
 
 func (r *reader) refuse(format string, args ...any) {
@@ -120,6 +121,7 @@ func (r *reader) roots() *x509.CertPool {
 	if !r.inTime(caFile, newest) {
 		return nil
 	}
+	r.expire = newest.NotAfter
 	return pool
 }
 
