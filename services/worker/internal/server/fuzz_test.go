@@ -21,8 +21,11 @@ func FuzzPrefix(f *testing.F) {
 	}
 	sum := digest.Digest()
 	for _, p := range []*wirepb.Prefix{
-		nil, {}, {Text: []byte("The river"), Lengths: []uint32{3, 6}, Digest: sum[:]},
-		{Text: []byte("The river"), Lengths: []uint32{3, 6}}, {Lengths: []uint32{1<<32 - 1}},
+		nil,
+		{},
+		{Text: []byte("The river"), Lengths: []uint32{3, 6}, Digest: sum[:]},
+		{Text: []byte("The river"), Lengths: []uint32{3, 6}},
+		{Lengths: []uint32{1<<32 - 1}},
 	} {
 		b, err := proto.Marshal(p)
 		if err != nil {
