@@ -86,7 +86,7 @@ func (c *cluster) status(t *testing.T) answer {
 // operator connects this process to the director's MGMT port, with the certificate of a role.
 func (c *cluster) operator(t *testing.T, role identity.Role) *operator.Client {
 	t.Helper()
-	addr, err := c.director.published(t.Context(), directorMgmt)
+	addr, err := c.director.published(t.Context(), directorStatus)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,6 @@
 //	connswap-mgmt/1  worker → director, and anyone → anyone for health, MGMT port
 //	    Register → / ← Registered; Heartbeat → / ← HeartbeatAck …
 //	    HealthRequest → / ← HealthReply
-//	    Operate → / ← Operated …                      operator → director
 //	    Pull → / ← Snapshot, Chunk …; PullDone →      whoever needs a state → whoever has it
 package wire
 

@@ -69,8 +69,6 @@ const (
 	TypeSnapshot      Type = 0x37
 	TypeChunk         Type = 0x38
 	TypePullDone      Type = 0x39
-	TypeOperate       Type = 0x3a
-	TypeOperated      Type = 0x3b
 )
 
 var messages = map[Type]Message{
@@ -116,8 +114,6 @@ var messages = map[Type]Message{
 	TypeChunk:         (*wirepb.Chunk)(nil),
 	TypePullDone:      (*wirepb.PullDone)(nil),
 	TypeDrainMark:     (*wirepb.DrainMark)(nil),
-	TypeOperate:       (*wirepb.Operate)(nil),
-	TypeOperated:      (*wirepb.Operated)(nil),
 }
 
 var types = func() map[reflect.Type]Type {

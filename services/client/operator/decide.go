@@ -2,39 +2,48 @@ package operator
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/connswap/connswap/shared/wire"
-	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // Undrain puts a worker back into use.
 func (c *Client) Undrain(ctx context.Context, worker string) error {
-	return c.do(ctx, &wirepb.Operate{Request: &wirepb.Operate_Undrain{Undrain: &wirepb.UndrainRequest{
-		Worker: wire.Text(worker),
-	}}})
+	return c.now(ctx, "undrain", struct {
+		Worker string `json:"worker"`
+	}{wire.Text(worker)})
 }
 
 // Confirm lets a swap go on that waits for an operator. stream 0 is the only one of its connection.
 func (c *Client) Confirm(ctx context.Context, connection string, stream uint64) error {
-	return c.decide(ctx, &wirepb.DecideRequest{ConnectionId: wire.Text(connection), StreamId: stream, Confirm: true})
+	return c.now(ctx, "confirm", streamOf{wire.Text(connection), stream})
 }
 
 // Veto ends a swap that waits for an operator; the stream stays where it is. The reason is for the director's log
 // and for whoever asked for the swap; it may be empty.
 func (c *Client) Veto(ctx context.Context, connection string, stream uint64, reason string) error {
-	return c.decide(ctx, &wirepb.DecideRequest{
-		ConnectionId: wire.Text(connection), StreamId: stream, Reason: wire.Text(reason),
-	})
+	return c.now(ctx, "veto", struct {
+		streamOf
+		Reason string `json:"reason"`
+	}{streamOf{wire.Text(connection), stream}, wire.Text(reason)})
 }
 
-func (c *Client) decide(ctx context.Context, decision *wirepb.DecideRequest) error {
-	return c.do(ctx, &wirepb.Operate{Request: &wirepb.Operate_Decide{Decide: decision}})
+// streamOf names a stream in a request.
+type streamOf struct {
+	ConnectionID string `json:"connection_id"`
+	StreamID     uint64 `json:"stream_id"`
 }
 
-// do asks for what is done at once.
-func (c *Client) do(ctx context.Context, request *wirepb.Operate) error {
+// now asks for what is done at once.
+func (c *Client) now(ctx context.Context, kind string, body any) error {
 	ctx, cancel := within(ctx, answerTimeout)
 	defer cancel()
-	_, err := c.ask(ctx, request, unheard)
-	return err
+	result, err := c.do(ctx, kind, body, func(json.RawMessage) {})
+	if err != nil {
+		return err
+	}
+	var done struct {
+		Message string `json:"message"`
+	}
+	return decode(result, "result", &done)
 }

@@ -10,10 +10,9 @@ import (
 	"github.com/connswap/connswap/services/client/operator"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/wire"
-	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-func content(o *fakedirector.Operation) error { return o.Result(&wirepb.Operated{}) }
+func content(o *fakedirector.Operation) error { return o.Result(`{"message": "done"}`) }
 
 // Nobody but an operator gets an answer.
 func TestOnlyOperatorsAreServed(t *testing.T) {
@@ -59,10 +58,13 @@ func TestDialWhereNobodyIs(t *testing.T) {
 				t.Errorf("%s: got %v", target, err)
 			}
 		}
-		other := fakedirector.Mgmt{Network: t.director, Addr: ":61000", TLS: t.ids[identity.Director], ALPN: wire.ALPNClient}
-		other.Start(t)
-		if _, err := operator.Dial(t.Context(), "director:61000", t.options()); !errors.Is(err, &wire.Error{Code: wire.CodeVersion}) {
-			t.Errorf("another port: got %v", err)
+		for addr, greeting := range map[string]string{
+			":61000": "220 mail.example ESMTP\r\n", ":61002": "HTTP/1.1 400 Bad Request\r\n\r\n",
+		} {
+			t.listen(addr, greeting)
+			if _, err := operator.Dial(t.Context(), "director"+addr, t.options()); !errors.Is(err, &wire.Error{Code: wire.CodeVersion}) {
+				t.Errorf("another port, which says %q: got %v", greeting, err)
+			}
 		}
 		t.director.Crash()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -3,31 +3,39 @@ package operator
 import (
 	"context"
 	"errors"
-
-	"github.com/quic-go/quic-go"
+	"strings"
 
 	"github.com/connswap/connswap/services/client/internal/fault"
+	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/wire"
 )
 
-// explain gives an error of QUIC, or of a frame, its Code. If ctx has ended, that is the error.
+// explain gives an error of a connection, or of an answer, its Code. If ctx has ended, that is the error.
 func explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return fault.Ended(ctx)
+		err = fault.Ended(ctx)
 	}
 	var known *wire.Error
-	var reset *quic.StreamError
 	switch {
 	case errors.As(err, &known):
 		return err
-	case fault.Frame(err):
-		return fault.Wrap(wire.CodeProtocol, "the director's answer", err)
-	case errors.As(err, &reset): // unlike on the USER port, its number means nothing here
-		return fault.Wrap(wire.CodeInternal, "the director broke its answer off", err)
-	}
-	err = fault.Connection(err, wire.ALPNMgmt)
-	if errors.Is(err, fault.ErrClosed) {
+	case errors.Is(err, fault.ErrClosed):
 		return fault.New(wire.CodeCancelled, err, "%v", err)
+	case ctx.Err() != nil:
+		return err
+	case strings.Contains(err.Error(), "malformed HTTP"): // net/http keeps the type to itself
+		return fault.New(wire.CodeProtocol, err, "what answers does not speak HTTP: %v", err)
+	}
+	return fault.Connection(err, identity.HTTP)
+}
+
+// duringRequest is explain for a request that may have had an effect.
+func duringRequest(ctx context.Context, err error) error {
+	err = explain(ctx, err)
+	var known *wire.Error
+	if ctx.Err() == nil && errors.As(err, &known) && known.Code == wire.CodeLost {
+		return fault.New(wire.CodeLost, err,
+			"%s; what was asked for may have been done in part: see the status once the director is there again", known.Message)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package operator_test
 
 import (
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,28 @@ type world struct {
 	net      *simtest.Net
 	desk     *simtest.Host
 	director *simtest.Host
+	mgmt     *fakedirector.Mgmt // after serve
 	ids      map[identity.Role]identity.Source
+}
+
+// listen has a port at the director that says a word to everybody, and hangs up.
+func (w *world) listen(addr, greeting string) {
+	w.Helper()
+	l, err := w.director.ListenStream(addr)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { l.Close() }) //nolint:errcheck // the test is over
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(conn, greeting) // nobody minds
+			_ = conn.Close()
+		}
+	}()
 }
 
 // inWorld runs a test in a bubble. What is left running at its end fails the test.
@@ -41,7 +63,7 @@ func (w *world) options() operator.Options {
 func (w *world) serve(operate func(*fakedirector.Operation) error) {
 	w.Helper()
 	m := fakedirector.Mgmt{Network: w.director, Addr: ":61001", TLS: w.ids[identity.Director], Operate: operate}
-	m.Start(w)
+	w.mgmt = m.Start(w)
 }
 
 // dial connects to a director that answers with operate, until the test ends.

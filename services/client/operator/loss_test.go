@@ -3,22 +3,20 @@ package operator_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/quic-go/quic-go"
-
 	"github.com/connswap/connswap/services/client/internal/fakedirector"
 	"github.com/connswap/connswap/services/client/operator"
 	"github.com/connswap/connswap/shared/wire"
-	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // stuck begins and never ends, until the operator does not want it any more; then it says why on ended.
 func stuck(ended chan<- error) func(*fakedirector.Operation) error {
 	return func(o *fakedirector.Operation) error {
-		o.Progress(&wirepb.MoveReport{Remaining: 3, Moved: 1})
+		o.Progress(`{"remaining":3,"moved":1}`)
 		<-o.Context().Done()
 		ended <- context.Cause(o.Context())
 		return errors.New("given up")
@@ -34,7 +32,7 @@ func TestCancelReachesTheDirector(t *testing.T) {
 				first := true
 				client := t.dial(func(o *fakedirector.Operation) error {
 					if !first {
-						return o.Result(&wirepb.Operated{})
+						return o.Result(`{"message":"done"}`)
 					}
 					first = false
 					return stuck(ended)(o)
@@ -45,8 +43,7 @@ func TestCancelReachesTheDirector(t *testing.T) {
 				if _, err := call(ctx, client); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "interrupt") {
 					t.Errorf("got %v", err)
 				}
-				var reset *quic.StreamError
-				if err := <-ended; !errors.As(err, &reset) || reset.ErrorCode != wire.StreamCancel || !reset.Remote {
+				if err := <-ended; !errors.Is(err, fakedirector.ErrGivenUp) && (name != "status" || !errors.Is(err, fakedirector.ErrLeft)) {
 					t.Errorf("the director learned of it by %v", err)
 				}
 				if after := time.Since(start); after > 1010*time.Millisecond {
@@ -60,25 +57,73 @@ func TestCancelReachesTheDirector(t *testing.T) {
 	}
 }
 
+// A connection that breaks, or falls silent for a while, costs nothing: the request is followed on another one.
+func TestConnectionBreaks(t *testing.T) {
+	for name, lose := range map[string]func(w *world){
+		"broken off":  func(w *world) { w.mgmt.Break() },
+		"several":     func(w *world) { w.mgmt.Break(); time.AfterFunc(100*time.Millisecond, w.mgmt.Break) },
+		"silent":      func(w *world) { w.director.Isolate(); time.AfterFunc(8*time.Second, w.director.Rejoin) },
+		"for a while": func(w *world) { w.director.Isolate(); time.AfterFunc(3*time.Second, w.director.Rejoin) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *world) {
+				runs := 0
+				client := t.dial(func(o *fakedirector.Operation) error {
+					runs++
+					o.Progress(`{"remaining":3,"moved":1}`)
+					time.Sleep(time.Second)
+					lose(t)
+					time.Sleep(10 * time.Second)
+					o.Progress(`{"remaining":1,"moved":3}`)
+					return o.Result(`{"remaining":0,"moved":4}`)
+				})
+				var seen []operator.Moves
+				moves, err := client.Drain(t.Context(), "worker-a", time.Minute, false, func(m operator.Moves) { seen = append(seen, m) })
+				if err != nil || runs != 1 || moves.Moved != 4 {
+					t.Errorf("ran %d times: %+v, %v", runs, moves, err)
+				}
+				if want := []operator.Moves{{Remaining: 3, Moved: 1}, {Remaining: 1, Moved: 3}}; !slices.EqualFunc(seen, want, func(a, b operator.Moves) bool {
+					return a.Moved == b.Moved && a.Remaining == b.Remaining
+				}) {
+					t.Errorf("saw %+v", seen)
+				}
+			})
+		})
+	}
+}
+
+// A request whose connection breaks before the director has said anything is sent again, and done once.
+func TestRequestIsSentAgain(t *testing.T) {
+	inWorld(t, func(t *world) {
+		runs := 0
+		client := t.dial(func(o *fakedirector.Operation) error {
+			runs++
+			return o.Result(`{"message":"done"}`)
+		})
+		t.net.Cut(t.director, t.desk) // the request arrives, the answer does not
+		time.AfterFunc(6*time.Second, func() { t.net.Heal(t.director, t.desk) })
+		if err := client.Undrain(t.Context(), "worker-a"); err != nil || runs != 1 {
+			t.Errorf("ran %d times: %v", runs, err)
+		}
+	})
+}
+
 // Whatever becomes of the director in the middle of a drain, the caller hears of it, and how far it had come.
 func TestDirectorIsLost(t *testing.T) {
 	for name, test := range map[string]struct {
-		lose func(w *world, o *fakedirector.Operation)
+		lose func(w *world)
 		want wire.Code
 	}{
-		"machine":    {func(w *world, _ *fakedirector.Operation) { w.director.Crash() }, wire.CodeLost},
-		"process":    {func(w *world, _ *fakedirector.Operation) { w.director.Kill() }, wire.CodeLost},
-		"network":    {func(w *world, _ *fakedirector.Operation) { w.director.Isolate() }, wire.CodeLost},
-		"shut down":  {func(_ *world, o *fakedirector.Operation) { _ = o.Conn.CloseWithError(wire.QUICShutdown, "shutdown") }, wire.CodeShutdown},
-		"closed":     {func(_ *world, o *fakedirector.Operation) { _ = o.Conn.CloseWithError(wire.QUICLost, "") }, wire.CodeLost},
-		"turned out": {func(_ *world, o *fakedirector.Operation) { _ = o.Conn.CloseWithError(wire.QUICRefused, "No.") }, wire.CodeUnavailable},
-		"corrected":  {func(_ *world, o *fakedirector.Operation) { _ = o.Conn.CloseWithError(wire.QUICProtocol, "") }, wire.CodeProtocol},
+		"machine":   {func(w *world) { w.director.Crash() }, wire.CodeLost},
+		"process":   {func(w *world) { w.director.Kill() }, wire.CodeLost},
+		"network":   {func(w *world) { w.director.Isolate() }, wire.CodeLost},
+		"new start": {func(w *world) { w.mgmt.Forget(); w.mgmt.Break() }, wire.CodeLost},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *world) {
 				ended := make(chan error, 1)
 				client := t.dial(func(o *fakedirector.Operation) error {
-					time.AfterFunc(time.Second, func() { test.lose(t, o) })
+					time.AfterFunc(time.Second, func() { test.lose(t) })
 					return stuck(ended)(o)
 				})
 				start := time.Now()
@@ -133,8 +178,7 @@ func TestCloseEndsWhatIsAsked(t *testing.T) {
 		if _, err := client.Rebalance(t.Context(), func(operator.Moves) {}); !errors.Is(err, &wire.Error{Code: wire.CodeCancelled}) {
 			t.Errorf("got %v", err)
 		}
-		var closed *quic.ApplicationError
-		if err := <-ended; !errors.As(err, &closed) || !closed.Remote {
+		if err := <-ended; !errors.Is(err, fakedirector.ErrGivenUp) {
 			t.Errorf("the director learned of it by %v", err)
 		}
 		if _, err := client.Status(t.Context()); !errors.Is(err, &wire.Error{Code: wire.CodeCancelled}) {

@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/connswap/connswap/services/client/internal/fault"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
-	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // Moves counts streams that are being moved.
@@ -25,17 +23,15 @@ type Moves struct {
 // A swap that began and was given up is an error of CodeCancelled; the record tells of it even then.
 func (c *Client) Swap(ctx context.Context, connection string, stream uint64, to string) (migration.Record, error) {
 	var record migration.Record
-	result, err := c.ask(ctx, &wirepb.Operate{Request: &wirepb.Operate_Swap{Swap: &wirepb.SwapRequest{
-		ConnectionId: wire.Text(connection), StreamId: stream, ToWorker: wire.Text(to),
-	}}}, unheard)
+	result, err := c.do(ctx, "swap", struct {
+		streamOf
+		ToWorker string `json:"to_worker"`
+	}{streamOf{wire.Text(connection), stream}, wire.Text(to)}, func(json.RawMessage) {})
 	if err != nil {
 		return record, err
 	}
-	if result.GetSwap() == nil {
-		return record, missing("swap")
-	}
-	if err := json.Unmarshal(result.GetSwap().GetRecord(), &record); err != nil {
-		return record, fault.Wrap(wire.CodeProtocol, "the director's record of the swap", err)
+	if err := decode(result, "record of the swap", &record); err != nil {
+		return record, err
 	}
 	return record, completed(record)
 }
@@ -65,46 +61,62 @@ func (c *Client) Drain(
 	if timeout <= 0 {
 		return Moves{}, wire.Errorf(wire.CodeInvalid, "the timeout is %v, it has to be above 0", timeout)
 	}
-	request := &wirepb.Operate{Request: &wirepb.Operate_Drain{Drain: &wirepb.DrainRequest{
-		Worker: wire.Text(worker), TimeoutMs: uint64(max(1, timeout.Milliseconds())), Force: force,
-	}}}
 	ctx, cancel := within(ctx, timeout+answerTimeout)
 	defer cancel()
-	return c.move(ctx, request, progress)
+	return c.move(ctx, "drain", struct {
+		Worker    string `json:"worker"`
+		TimeoutMS uint64 `json:"timeout_ms"`
+		Force     bool   `json:"force"`
+	}{wire.Text(worker), uint64(max(1, timeout.Milliseconds())), force}, progress)
 }
 
 // Rebalance moves streams from the fullest to the emptiest workers until they are even. It is like Drain in
 // everything else, but takes as long as it takes.
 func (c *Client) Rebalance(ctx context.Context, progress func(Moves)) (Moves, error) {
-	return c.move(ctx, &wirepb.Operate{Request: &wirepb.Operate_Rebalance{Rebalance: &wirepb.RebalanceRequest{}}}, progress)
+	return c.move(ctx, "rebalance", struct{}{}, progress)
 }
 
-func (c *Client) move(ctx context.Context, request *wirepb.Operate, progress func(Moves)) (Moves, error) {
+func (c *Client) move(ctx context.Context, kind string, body any, progress func(Moves)) (Moves, error) {
 	var last Moves
-	result, err := c.ask(ctx, request, func(operated *wirepb.Operated) {
-		if operated.GetMoves() == nil {
-			return
+	result, err := c.do(ctx, kind, body, func(text json.RawMessage) {
+		next, err := movesOf(text)
+		if err != nil {
+			return // the result will tell
 		}
-		last = movesOf(operated.GetMoves())
+		last = next
 		if progress != nil {
 			progress(last)
 		}
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return last, err
-	case result.GetMoves() == nil:
-		return last, missing("count of what was moved")
 	}
-	last = movesOf(result.GetMoves())
-	if last.Remaining > 0 {
-		return last, wire.Errorf(wire.CodeNoWorker, "not all could be moved, %d remain", last.Remaining)
+	over, err := movesOf(result)
+	if err != nil {
+		return last, err
 	}
-	return last, nil
+	if over.Remaining > 0 {
+		return over, wire.Errorf(wire.CodeNoWorker, "not all could be moved, %d remain", over.Remaining)
+	}
+	return over, nil
 }
 
-func movesOf(m *wirepb.MoveReport) Moves {
-	return Moves{
-		Remaining: int(m.GetRemaining()), Moved: int(m.GetMoved()), Failed: int(m.GetFailed()), InTheWay: m.GetInTheWay(),
+// movesOf reads a count of what was moved.
+func movesOf(text json.RawMessage) (Moves, error) {
+	counts := struct {
+		Remaining *int `json:"remaining"` // is always there
+		*Moves
+	}{Moves: &Moves{}}
+	if err := decode(text, "count of what was moved", &counts); err != nil {
+		return Moves{}, err
 	}
+	if counts.Remaining == nil {
+		return Moves{}, missing("count of what was moved")
+	}
+	moves := *counts.Moves
+	moves.Remaining = *counts.Remaining
+	for i, what := range moves.InTheWay {
+		moves.InTheWay[i] = wire.Text(what)
+	}
+	return moves, nil
 }

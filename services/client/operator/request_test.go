@@ -13,7 +13,6 @@ import (
 	"github.com/connswap/connswap/services/client/operator"
 	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/wire"
-	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // call is one of the requests with everything set; it returns what it got.
@@ -35,58 +34,35 @@ var calls = map[string]call{
 
 func TestRequestsAndResults(t *testing.T) {
 	for name, test := range map[string]struct {
-		asked  *wirepb.Operate
-		answer *wirepb.Operated
-		want   any
+		asked, answer string
+		want          any
 	}{
 		"status": {
-			&wirepb.Operate{Request: &wirepb.Operate_Status{Status: &wirepb.StatusRequest{}}},
-			&wirepb.Operated{Status: []byte(`{"director":"director-1"}`)},
+			`status`, `{"director":"director-1"}`,
 			operator.Status{Director: "director-1", Raw: []byte(`{"director":"director-1"}`)},
 		},
 		"swap": {
-			&wirepb.Operate{Request: &wirepb.Operate_Swap{Swap: &wirepb.SwapRequest{
-				ConnectionId: "conn-1", StreamId: 2, ToWorker: "worker-b",
-			}}},
-			&wirepb.Operated{Swap: &wirepb.SwapReport{Record: []byte(`{"cut_sequence":7,"gap_ms":1.5,"state":"Completed","new":0}`)}},
+			`swap {"connection_id":"conn-1","stream_id":2,"to_worker":"worker-b"}`,
+			`{"cut_sequence":7,"gap_ms":1.5,"state":"Completed","new":0}`,
 			migration.Record{Cut: 7, GapMS: 1.5, State: "Completed"},
 		},
 		"drain": {
-			&wirepb.Operate{Request: &wirepb.Operate_Drain{Drain: &wirepb.DrainRequest{
-				Worker: "worker-a", TimeoutMs: 60_000, Force: true,
-			}}},
-			&wirepb.Operated{Moves: &wirepb.MoveReport{Moved: 3, Failed: 1}},
+			`drain {"worker":"worker-a","timeout_ms":60000,"force":true}`,
+			`{"remaining":0,"moved":3,"failed":1}`,
 			operator.Moves{Moved: 3, Failed: 1},
 		},
-		"undrain": {
-			&wirepb.Operate{Request: &wirepb.Operate_Undrain{Undrain: &wirepb.UndrainRequest{Worker: "worker-a"}}},
-			&wirepb.Operated{}, nil,
-		},
-		"rebalance": {
-			&wirepb.Operate{Request: &wirepb.Operate_Rebalance{Rebalance: &wirepb.RebalanceRequest{}}},
-			&wirepb.Operated{Moves: &wirepb.MoveReport{Moved: 4}},
-			operator.Moves{Moved: 4},
-		},
-		"confirm": {
-			&wirepb.Operate{Request: &wirepb.Operate_Decide{Decide: &wirepb.DecideRequest{
-				ConnectionId: "conn-1", StreamId: 2, Confirm: true,
-			}}},
-			&wirepb.Operated{}, nil,
-		},
-		"veto": {
-			&wirepb.Operate{Request: &wirepb.Operate_Decide{Decide: &wirepb.DecideRequest{
-				ConnectionId: "conn-1", StreamId: 2, Reason: "no",
-			}}},
-			&wirepb.Operated{}, nil,
-		},
+		"undrain":   {`undrain {"worker":"worker-a"}`, `{"message":"done"}`, nil},
+		"rebalance": {`rebalance {}`, `{"remaining":0,"moved":4,"failed":0}`, operator.Moves{Moved: 4}},
+		"confirm":   {`confirm {"connection_id":"conn-1","stream_id":2}`, `{"message":"confirmed"}`, nil},
+		"veto":      {`veto {"connection_id":"conn-1","stream_id":2,"reason":"no"}`, `{"message":"vetoed"}`, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *world) {
 				client := t.dial(func(o *fakedirector.Operation) error {
-					if o.Request.String() != test.asked.String() {
+					if o.Request != test.asked {
 						t.Errorf("asked for %v, want %v", o.Request, test.asked)
 					}
-					o.Progress(&wirepb.MoveReport{Remaining: 9}) // where nobody expects one, too
+					o.Progress(`{"remaining":9}`) // where nobody expects one, too
 					return o.Result(test.answer)
 				})
 				for range 20 { // the director allows 8 at once
@@ -114,43 +90,41 @@ func TestEveryRequestTellsWhyItIsRefused(t *testing.T) {
 
 // An answer that is not what was asked for is never taken for one.
 func TestBrokenAnswers(t *testing.T) {
-	answer := func(m *wirepb.Operated) func(*fakedirector.Operation) error {
-		return func(o *fakedirector.Operation) error { return o.Result(m) }
+	answer := func(text string) func(*fakedirector.Operation) error {
+		return func(o *fakedirector.Operation) error { return o.Result(text) }
 	}
-	say := func(bytes ...byte) func(*fakedirector.Operation) error {
+	say := func(event string) func(*fakedirector.Operation) error {
 		return func(o *fakedirector.Operation) error {
-			_, err := o.Write(bytes)
-			return err
+			o.Say(event)
+			return nil
 		}
-	}
-	swapped := func(record string) func(*fakedirector.Operation) error {
-		return answer(&wirepb.Operated{Swap: &wirepb.SwapReport{Record: []byte(record)}})
 	}
 	for name, test := range map[string]struct {
 		call    string
 		operate func(*fakedirector.Operation) error
 		want    wire.Code
 	}{
-		"nothing":            {"undrain", say(), wire.CodeProtocol},
-		"progress only":      {"drain", func(o *fakedirector.Operation) error { o.Progress(&wirepb.MoveReport{}); return nil }, wire.CodeProtocol},
-		"half a frame":       {"undrain", say(9, 0x3b), wire.CodeProtocol},
-		"malformed":          {"undrain", say(3, 0x3b, 0xff, 0xff), wire.CodeProtocol},
-		"unknown frame":      {"undrain", say(1, 0x3f), wire.CodeProtocol},
-		"another frame":      {"undrain", say(wire.Append(nil, &wirepb.HealthReply{})...), wire.CodeProtocol},
-		"a frame of 1 GiB":   {"status", say(0x80|0x40, 0, 0, 0, 0x40, 0, 0, 0), wire.CodeProtocol},
-		"reset":              {"undrain", func(*fakedirector.Operation) error { return errors.New("defect") }, wire.CodeInternal},
-		"no status":          {"status", answer(&wirepb.Operated{}), wire.CodeProtocol},
-		"an empty status":    {"status", answer(&wirepb.Operated{Status: []byte("null")}), wire.CodeProtocol},
-		"no status either":   {"status", answer(&wirepb.Operated{Status: []byte("<html>")}), wire.CodeProtocol},
-		"no swap":            {"swap", answer(&wirepb.Operated{}), wire.CodeProtocol},
-		"no record":          {"swap", swapped(""), wire.CodeProtocol},
-		"no state":           {"swap", swapped("{}"), wire.CodeProtocol},
-		"a failed swap":      {"swap", swapped(`{"state":"Failed"}`), wire.CodeCancelled},
-		"an aborted swap":    {"swap", swapped(`{"state":"Aborted","reason":"vetoed"}`), wire.CodeCancelled},
-		"no moves":           {"drain", answer(&wirepb.Operated{}), wire.CodeProtocol},
-		"streams remain":     {"drain", answer(&wirepb.Operated{Moves: &wirepb.MoveReport{Remaining: 1}}), wire.CodeNoWorker},
-		"not balanced":       {"rebalance", answer(&wirepb.Operated{Moves: &wirepb.MoveReport{Remaining: 1}}), wire.CodeNoWorker},
-		"no progress at all": {"drain", func(o *fakedirector.Operation) error { o.Send(&wirepb.Operated{}); return nil }, wire.CodeProtocol},
+		"nothing":           {"undrain", say(""), wire.CodeProtocol},
+		"progress only":     {"drain", say("event: progress\ndata: {}\n\n"), wire.CodeProtocol},
+		"half an event":     {"undrain", say("event: result\ndata: {}\n"), wire.CodeProtocol},
+		"no data":           {"undrain", say("event: result\n\n"), wire.CodeProtocol},
+		"no JSON":           {"undrain", answer("<html>"), wire.CodeProtocol},
+		"another event":     {"undrain", say("event: news\ndata: {}\n\n"), wire.CodeProtocol},
+		"an error of none":  {"undrain", say("event: error\ndata: {}\n\n"), wire.CodeProtocol},
+		"an endless line":   {"undrain", say("data: " + strings.Repeat("x", 2<<20)), wire.CodeProtocol},
+		"broken off":        {"undrain", func(*fakedirector.Operation) error { return errors.New("defect") }, wire.CodeLost},
+		"status broken off": {"status", func(*fakedirector.Operation) error { return errors.New("defect") }, wire.CodeLost},
+		"no status":         {"status", answer(""), wire.CodeProtocol},
+		"an empty status":   {"status", answer("null"), wire.CodeProtocol},
+		"no status either":  {"status", answer("<html>"), wire.CodeProtocol},
+		"of nobody":         {"status", answer("{}"), wire.CodeProtocol},
+		"no swap":           {"swap", answer("null"), wire.CodeProtocol},
+		"no state":          {"swap", answer("{}"), wire.CodeProtocol},
+		"a failed swap":     {"swap", answer(`{"state":"Failed"}`), wire.CodeCancelled},
+		"an aborted swap":   {"swap", answer(`{"state":"Aborted","reason":"vetoed"}`), wire.CodeCancelled},
+		"no moves":          {"drain", answer(`{}`), wire.CodeProtocol},
+		"streams remain":    {"drain", answer(`{"remaining":1}`), wire.CodeNoWorker},
+		"not balanced":      {"rebalance", answer(`{"remaining":1}`), wire.CodeNoWorker},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *world) {
@@ -172,7 +146,7 @@ func TestLargeStatus(t *testing.T) {
 			fmt.Fprintf(&doc, `{"connection_id":"conn-%016d","streams":[{"stream_id":1,"worker":"worker-a"}]},`, i)
 		}
 		document := strings.TrimSuffix(doc.String(), ",") + "]}"
-		client := t.dial(func(o *fakedirector.Operation) error { return o.Result(&wirepb.Operated{Status: []byte(document)}) })
+		client := t.dial(func(o *fakedirector.Operation) error { return o.Result(document) })
 		status, err := client.Status(t.Context())
 		if err != nil || len(status.Connections) != n || string(status.Raw) != document {
 			t.Errorf("got %d connections, %v", len(status.Connections), err)
@@ -183,13 +157,13 @@ func TestLargeStatus(t *testing.T) {
 func TestProgress(t *testing.T) {
 	inWorld(t, func(t *world) {
 		client := t.dial(func(o *fakedirector.Operation) error {
-			o.Progress(&wirepb.MoveReport{Remaining: 2})
-			o.Progress(&wirepb.MoveReport{Remaining: 1, Moved: 1, Failed: 1, InTheWay: []string{"conn-1 waits"}})
+			o.Progress(`{"remaining":2}`)
+			o.Progress(`{"remaining":1,"moved":1,"failed":1,"in_the_way":["conn-1 waits\u001b[2J"]}`)
 			return wire.Errorf(wire.CodeNoWorker, "time is over")
 		})
 		var seen []operator.Moves
 		last, err := client.Drain(t.Context(), "worker-a", time.Nanosecond, false, func(m operator.Moves) { seen = append(seen, m) })
-		want := []operator.Moves{{Remaining: 2}, {Remaining: 1, Moved: 1, Failed: 1, InTheWay: []string{"conn-1 waits"}}}
+		want := []operator.Moves{{Remaining: 2}, {Remaining: 1, Moved: 1, Failed: 1, InTheWay: []string{"conn-1 waits [2J"}}}
 		if !reflect.DeepEqual(seen, want) || !reflect.DeepEqual(last, want[1]) {
 			t.Errorf("saw %+v, at last %+v", seen, last)
 		}

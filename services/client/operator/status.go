@@ -5,11 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/connswap/connswap/services/client/internal/fault"
-	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/migration"
-	"github.com/connswap/connswap/shared/wire"
-	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // Status is how things stand at one director.
@@ -21,8 +17,7 @@ type Status struct {
 	Waiting     int                `json:"waiting_streams"` // streams that wait for a worker
 	Connections []Connection       `json:"connections"`
 	Sessions    Sessions           `json:"sessions"`
-	Swaps       []migration.Record `json:"swaps"`                 // under way
-	Certificate *identity.Expiry   `json:"certificate,omitempty"` // the director's
+	Swaps       []migration.Record `json:"swaps"` // under way
 
 	Raw json.RawMessage `json:"-"` // the whole document, as the director sent it
 }
@@ -82,13 +77,13 @@ type Sessions struct {
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	ctx, cancel := within(ctx, answerTimeout)
 	defer cancel()
-	result, err := c.ask(ctx, &wirepb.Operate{Request: &wirepb.Operate_Status{Status: &wirepb.StatusRequest{}}}, unheard)
+	text, err := c.get(ctx, "/v1/status")
 	if err != nil {
 		return Status{}, err
 	}
-	status := Status{Raw: result.GetStatus()}
-	if err := json.Unmarshal(status.Raw, &status); err != nil {
-		return Status{}, fault.Wrap(wire.CodeProtocol, "the director's status", err)
+	status := Status{Raw: text}
+	if err := decode(text, "status", &status); err != nil {
+		return Status{}, err
 	}
 	if status.Director == "" {
 		return Status{}, missing("status")

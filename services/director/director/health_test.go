@@ -54,7 +54,7 @@ func TestStuckPartIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.serving.Store(true)
-	if _, err := d.ready(); err != nil {
+	if err := d.ready(); err != nil {
 		t.Fatal(err)
 	}
 	registered := make(chan struct{})
@@ -63,8 +63,7 @@ func TestStuckPartIsNamed(t *testing.T) {
 		_, _ = d.fleet.Register(link.Peer{Label: "worker-a", UserAddr: "127.0.0.1:1"}) // never connected
 	}()
 	<-log.reached
-	_, unready := d.ready()
-	for name, err := range map[string]error{"live": d.live(), "ready": unready} {
+	for name, err := range map[string]error{"live": d.live(), "ready": d.ready()} {
 		if err == nil || !strings.HasPrefix(err.Error(), "fleet: stuck, no answer for ") {
 			t.Errorf("%s: %v", name, err)
 		}

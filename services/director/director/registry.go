@@ -23,8 +23,8 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// serveMgmt serves one stream of the MGMT port: a worker registers, or pulls a checkpoint, or an operator acts. Which
-// of these a peer may do follows from the role in its certificate, whatever it says of itself.
+// serveMgmt serves one stream of the MGMT port: a worker registers, or pulls a checkpoint. What a peer may do follows from
+// the role in its certificate, whatever it says of itself.
 func (d *Director) serveMgmt(ctx context.Context, s mgmt.Stream, first wire.Message) error {
 	role, _ := identity.PeerRole(s.Conn.ConnectionState().TLS)
 	switch m := first.(type) {
@@ -38,13 +38,8 @@ func (d *Director) serveMgmt(ctx context.Context, s mgmt.Stream, first wire.Mess
 			return d.checkpoints.server.Serve(ctx, s, m)
 		}
 		return d.turnAway(s, role, "pull a checkpoint")
-	case *wirepb.Operate:
-		if role == identity.Operator {
-			return d.operate(ctx, s, m)
-		}
-		return d.turnAway(s, role, "operate this cluster")
 	}
-	return wire.Errorf(wire.CodeProtocol, "expected Register, Pull or Operate")
+	return wire.Errorf(wire.CodeProtocol, "expected Register or Pull")
 }
 
 // turnAway refuses a peer whose certificate is of another role than the request needs.

@@ -331,7 +331,7 @@ func (b *bench) ask(t *testing.T, role identity.Role, m wire.Message) error {
 
 func TestMgmtPortTakesNothingElse(t *testing.T) {
 	run(t, settings(), worker.Deps{}, func(t *testing.T, b *bench) {
-		for _, m := range []wire.Message{&wirepb.Register{}, &wirepb.Attach{}, &wirepb.Operate{}, &wirepb.PullDone{}} {
+		for _, m := range []wire.Message{&wirepb.Register{}, &wirepb.Attach{}, &wirepb.Heartbeat{}, &wirepb.PullDone{}} {
 			hasCode(t, b.ask(t, identity.Operator, m), wire.CodeProtocol)
 			hasCode(t, b.ask(t, identity.Worker, m), wire.CodeProtocol)
 		}

@@ -21,7 +21,7 @@ import (
 func TestControlStreamTakesNothingElse(t *testing.T) {
 	for _, m := range []wire.Message{
 		&wirepb.Prepared{}, &wirepb.Captured{}, &wirepb.Held{}, &wirepb.Pull{}, &wirepb.Snapshot{}, &wirepb.Chunk{},
-		&wirepb.PullDone{}, &wirepb.Operate{}, fakedirector.NewPlanner("one").Hello(),
+		&wirepb.PullDone{}, &wirepb.Heartbeat{}, fakedirector.NewPlanner("one").Hello(),
 	} {
 		name := string(m.ProtoReflect().Descriptor().Name())
 		t.Run(name, func(t *testing.T) {

@@ -10,12 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quic-go/quic-go"
-
 	"github.com/connswap/connswap/services/client/internal/fakedirector"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/wire"
-	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 func TestNoDirector(t *testing.T) {
@@ -46,8 +43,8 @@ func TestNoDirector(t *testing.T) {
 				t.serve(nil)
 				t.Setenv("CONNECTION_SWAP_DIRECTOR_MGMT_ADDR", "director:61000, other:61001")
 			},
-			[]string{`CONNECTION_SWAP_DIRECTOR_MGMT_ADDR="director:61000"`, "give a director's MGMT port"},
-			"version",
+			[]string{`CONNECTION_SWAP_DIRECTOR_MGMT_ADDR="director:61000"`, "nothing listens there", "set the variable to where it is"},
+			"connection_lost",
 		},
 		"an older director": {
 			func(t *terminal) { t.operate(refuse(wire.CodeProtocol, "expected Register")) },
@@ -55,7 +52,7 @@ func TestNoDirector(t *testing.T) {
 			"protocol_error",
 		},
 		"a defect": {
-			func(t *terminal) { t.operate(func(*fakedirector.Operation) error { return errors.New("defect") }) },
+			func(t *terminal) { t.operate(refuse(wire.CodeInternal, "a map was nil")) },
 			[]string{"that is a defect"},
 			"internal",
 		},
@@ -67,14 +64,12 @@ func TestNoDirector(t *testing.T) {
 					return nil
 				})
 			},
-			[]string{`lost the director at CONNECTION_SWAP_DIRECTOR_MGMT_ADDR="director:61001"`, "no connection", "see the status"},
+			[]string{`lost the director at CONNECTION_SWAP_DIRECTOR_MGMT_ADDR="director:61001"`, "has not answered for 15s", "ask again"},
 			"connection_lost",
 		},
 		"shut down on the way": {
 			func(t *terminal) {
-				t.operate(func(o *fakedirector.Operation) error {
-					return o.Conn.CloseWithError(wire.QUICShutdown, "shutdown: good night")
-				})
+				t.operate(refuse(wire.CodeShutdown, "good night"))
 			},
 			[]string{"shutdown: good night; ask again once the director is back"},
 			"shutdown",
@@ -103,7 +98,7 @@ func TestNoDirector(t *testing.T) {
 // endless begins a drain, and never ends it by itself; it says on ended why the operator's stream did.
 func endless(ended chan<- error, then func()) answer {
 	return func(o *fakedirector.Operation) error {
-		o.Progress(&wirepb.MoveReport{Remaining: 2, Moved: 1, InTheWay: []string{"conn-1 stream 1: waits for a place"}})
+		o.Progress(`{"remaining":2,"moved":1,"in_the_way":["conn-1 stream 1: waits for a place"]}`)
 		time.AfterFunc(time.Second, then)
 		<-o.Context().Done()
 		ended <- context.Cause(o.Context())
@@ -142,10 +137,7 @@ func TestInterruptedOperation(t *testing.T) {
 				t.operate(endless(ended, func() { cancel(errors.New("interrupt")) }))
 				code, stdout, stderr := t.runIn(ctx, "drain", "worker-a", "--output", output)
 				golden(t, filepath.Join("operation", "drain-interrupted-"+output+".golden"), transcript(code, stdout, stderr))
-				err := <-ended
-				var reset *quic.StreamError
-				var closed *quic.ApplicationError
-				if !(errors.As(err, &reset) && reset.Remote) && !(errors.As(err, &closed) && closed.Remote) {
+				if err := <-ended; !errors.Is(err, fakedirector.ErrGivenUp) {
 					t.Errorf("the director learned of it by %v", err)
 				}
 			})
@@ -185,7 +177,7 @@ func TestProgressCannotBeWritten(t *testing.T) {
 func TestResultCannotBeWritten(t *testing.T) {
 	atTerminal(t, func(t *terminal) {
 		t.stdout = failing{syscall.ENOSPC}
-		t.operate(result(&wirepb.Operated{Status: []byte(cluster)}))
+		t.operate(result(cluster))
 		if code, _, stderr := t.run("status"); code != 1 || !strings.Contains(stderr, "no space left") {
 			t.Errorf("exit code %d: %s", code, stderr)
 		}

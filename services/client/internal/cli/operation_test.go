@@ -10,15 +10,17 @@ import (
 
 	"github.com/connswap/connswap/services/client/internal/fakedirector"
 	"github.com/connswap/connswap/shared/wire"
-	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 type answer = func(*fakedirector.Operation) error
 
-// result answers with m.
-func result(m *wirepb.Operated) answer {
-	return func(o *fakedirector.Operation) error { return o.Result(m) }
+// result answers with a JSON text.
+func result(text string) answer {
+	return func(o *fakedirector.Operation) error { return o.Result(text) }
 }
+
+// done is the result of what is done at once.
+var done = result(`{"message":"done"}`)
 
 func refuse(code wire.Code, message string) answer {
 	return func(*fakedirector.Operation) error { return wire.Errorf(code, "%s", message) }
@@ -47,29 +49,27 @@ const record = `{"connection_id":"conn-1","stream_id":1,"kind":"planned","cause"
 const aborted = `{"connection_id":"conn-1","stream_id":1,"kind":"planned","cause":"operator","from_worker":"worker-a","to_worker":"worker-b",
  "state":"Aborted","reason":"vetoed: not now","total_ms":35.25,"gap_ms":0,"state_ms":{}}`
 
-func swapped(record string) answer {
-	return result(&wirepb.Operated{Swap: &wirepb.SwapReport{Record: []byte(record)}})
-}
-
 // moving tells of progress, some of it twice, and then answers with the last report.
-func moving(last *wirepb.MoveReport) answer {
+func moving(last string) answer {
 	return func(o *fakedirector.Operation) error {
-		for _, m := range []*wirepb.MoveReport{
-			{Remaining: 2}, {Remaining: 2}, {Remaining: 1, Moved: 1, Failed: 1},
+		for _, moves := range []string{
+			`{"remaining":2}`, `{"remaining":2}`, `{"remaining":1,"moved":1,"failed":1}`,
 		} {
-			o.Progress(m)
+			o.Progress(moves)
 			time.Sleep(time.Second)
 		}
-		return o.Result(&wirepb.Operated{Moves: last})
+		return o.Result(last)
 	}
 }
 
 var (
-	drained  = moving(&wirepb.MoveReport{Moved: 2, Failed: 1})
-	hindered = moving(&wirepb.MoveReport{Remaining: 1, Moved: 1, Failed: 1, InTheWay: []string{
-		"conn-1 stream 1: no other worker \x1b[2Jhas the engine", "conn-2 stream 4: waits for client confirm",
-	}})
+	drained  = moving(`{"remaining":0,"moved":2,"failed":1}`)
+	hindered = moving(oneLine(`{"remaining":1,"moved":1,"failed":1,"in_the_way":[
+		"conn-1 stream 1: no other worker \u001b[2Jhas the engine", "conn-2 stream 4: waits for client confirm"]}`))
 )
+
+// oneLine is a JSON text as an event carries it.
+func oneLine(text string) string { return strings.ReplaceAll(text, "\n", " ") }
 
 func TestOperations(t *testing.T) {
 	for _, test := range []struct {
@@ -78,20 +78,18 @@ func TestOperations(t *testing.T) {
 		answer answer
 		code   int
 	}{
-		{"status", []string{"status"}, result(&wirepb.Operated{Status: []byte(cluster)}), 0},
-		{"status-expiring", []string{"status"}, result(&wirepb.Operated{Status: []byte(`{"director":"director-1",
- "time":"2026-01-02T03:04:05Z","certificate":{"not_after":"2026-01-05T03:04:05Z","names":["director.connswap"]}}`)}), 0},
-		{"status-empty", []string{"status"}, result(&wirepb.Operated{Status: []byte(`{"director":"director-1"}`)}), 0},
-		{"swap", []string{"swap", "--connection", "conn-1", "--stream", "1", "--to=worker-b"}, swapped(record), 0},
-		{"swap-aborted", []string{"swap", "--connection", "conn-1"}, swapped(aborted), 1},
+		{"status", []string{"status"}, result(cluster), 0},
+		{"status-empty", []string{"status"}, result(`{"director":"director-1"}`), 0},
+		{"swap", []string{"swap", "--connection", "conn-1", "--stream", "1", "--to=worker-b"}, result(oneLine(record)), 0},
+		{"swap-aborted", []string{"swap", "--connection", "conn-1"}, result(oneLine(aborted)), 1},
 		{"swap-refused", []string{"swap", "--connection", "conn-9"}, refuse(wire.CodeInvalid, "there is no connection conn-9"), 1},
 		{"drain", []string{"drain", "worker-a", "--timeout", "10s", "--force"}, drained, 0},
 		{"drain-hindered", []string{"drain", "worker-a"}, hindered, 1},
 		{"drain-refused", []string{"drain", "worker-x"}, refuse(wire.CodeInvalid, "there is no worker worker-x\x1b[2J\nclient: all is well"), 1},
-		{"undrain", []string{"undrain", "worker-a"}, result(&wirepb.Operated{}), 0},
+		{"undrain", []string{"undrain", "worker-a"}, done, 0},
 		{"rebalance", []string{"rebalance"}, drained, 0},
-		{"confirm", []string{"confirm", "--connection", "conn-1", "--stream", "2"}, result(&wirepb.Operated{}), 0},
-		{"veto", []string{"veto", "--connection", "conn-1", "--reason", "not now"}, result(&wirepb.Operated{}), 0},
+		{"confirm", []string{"confirm", "--connection", "conn-1", "--stream", "2"}, done, 0},
+		{"veto", []string{"veto", "--connection", "conn-1", "--reason", "not now"}, done, 0},
 		{"unauthorized", []string{"undrain", "worker-a"}, refuse(wire.CodeUnauthorized, `a certificate of role "client" may not do this`), 1},
 	} {
 		for _, output := range []string{"text", "json"} {
@@ -129,22 +127,22 @@ func TestOperationsAskForWhatWasGiven(t *testing.T) {
 	t.Setenv("CONNECTION_SWAP_OPERATOR_OUTPUT", "json")
 	for name, test := range map[string]struct {
 		args []string
-		want string // as the message prints
+		want string
 	}{
-		"status":    {[]string{"status"}, `status:{}`},
-		"swap":      {[]string{"swap", "--connection=conn-1", "--stream=2", "--to=worker-b"}, `swap:{connection_id:"conn-1" stream_id:2 to_worker:"worker-b"}`},
-		"drain":     {[]string{"drain", "--force", "worker-a", "--timeout=90s"}, `drain:{worker:"worker-a" timeout_ms:90000 force:true}`},
-		"defaults":  {[]string{"drain", "worker-a"}, `drain:{worker:"worker-a" timeout_ms:60000}`},
-		"undrain":   {[]string{"undrain", "worker-a"}, `undrain:{worker:"worker-a"}`},
-		"rebalance": {[]string{"rebalance"}, `rebalance:{}`},
-		"confirm":   {[]string{"confirm", "--connection=conn-1"}, `decide:{connection_id:"conn-1" confirm:true}`},
-		"veto":      {[]string{"veto", "--connection=conn-1", "--stream=3", "--reason=no"}, `decide:{connection_id:"conn-1" stream_id:3 reason:"no"}`},
+		"status":    {[]string{"status"}, `status`},
+		"swap":      {[]string{"swap", "--connection=conn-1", "--stream=2", "--to=worker-b"}, `swap {"connection_id":"conn-1","stream_id":2,"to_worker":"worker-b"}`},
+		"drain":     {[]string{"drain", "--force", "worker-a", "--timeout=90s"}, `drain {"worker":"worker-a","timeout_ms":90000,"force":true}`},
+		"defaults":  {[]string{"drain", "worker-a"}, `drain {"worker":"worker-a","timeout_ms":60000,"force":false}`},
+		"undrain":   {[]string{"undrain", "worker-a"}, `undrain {"worker":"worker-a"}`},
+		"rebalance": {[]string{"rebalance"}, `rebalance {}`},
+		"confirm":   {[]string{"confirm", "--connection=conn-1"}, `confirm {"connection_id":"conn-1","stream_id":0}`},
+		"veto":      {[]string{"veto", "--connection=conn-1", "--stream=3", "--reason=no"}, `veto {"connection_id":"conn-1","stream_id":3,"reason":"no"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			atTerminal(t, func(t *terminal) {
 				var got string
 				t.operate(func(o *fakedirector.Operation) error {
-					got = strings.ReplaceAll(o.Request.String(), "  ", " ") // protobuf spaces at random, on purpose
+					got = o.Request
 					return wire.Errorf(wire.CodeInvalid, "enough")
 				})
 				code, stdout, _ := t.run(test.args...)
