@@ -32,7 +32,7 @@ var binaries = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	const module = "github.com/connswap/connswap/services/"
-	out, err := exec.Command("go", "build", "-o", dir+"/", module+"director", module+"worker").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", dir+"/", module+"director", module+"worker", module+"client").CombinedOutput()
 	if err != nil {
 		return "", errors.Join(err, errors.New(string(out)))
 	}
@@ -76,6 +76,23 @@ func start(t *testing.T, role string, env ...string) *process {
 	}
 	go func() { p.exited <- p.Wait() }()
 	t.Cleanup(func() { _ = p.Process.Kill() }) // it has ended, unless the test failed
+	return p
+}
+
+// client starts the client program, behind another command if there is one.
+func (c *cluster) client(t *testing.T, before []string, args ...string) *process {
+	t.Helper()
+	dir, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args = append(append(before, filepath.Join(dir, "client")), args...)
+	p := &process{Cmd: exec.CommandContext(t.Context(), args[0], args[1:]...), exited: make(chan error, 1)}
+	p.Env = append(os.Environ(), "CONNECTION_SWAP_TLS_DIR="+c.certs, "CONNECTION_SWAP_DIRECTOR_TARGET="+c.user)
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { p.exited <- p.Wait() }()
 	return p
 }
 

@@ -29,11 +29,16 @@ func main() {
 	os.Exit(code)
 }
 
-// signalContext returns a context that ends at the first SIGINT or SIGTERM. A second one ends the process as it
+// signalContext returns a context that ends at the first SIGINT or SIGTERM, or SIGHUP, which a terminal sends that is closed,
+// unless whoever started the client wants that ignored (nohup). A second one ends the process as it
 // usually does, but not right away: make, timeout and the like pass on what the terminal has sent already, and
 // that must not keep the goodbye from reaching the director.
 func signalContext() (ctx context.Context, stop context.CancelFunc) {
-	ctx, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop = signal.NotifyContext(context.Background(), signals...)
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
 	return ctx, stop
 }

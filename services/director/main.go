@@ -42,6 +42,7 @@ func serve(out *telemetry.Output) error {
 	defer stop()
 	hurry, stopHurry := run.Hurry(ctx)
 	defer stopHurry()
+	defer role.Signals(source, log, nil)()
 	d, err := director.New(cfg, director.Deps{
 		Network: quicnet.OS{}, TLS: source, Log: log, LogCounts: out.Counts, Hurry: hurry,
 		Memory: memory.Detect(),

@@ -3,7 +3,6 @@ package main
 
 import (
 	"os"
-	"os/signal"
 	"syscall"
 
 	"github.com/connswap/connswap/services/worker/worker"
@@ -41,24 +40,6 @@ func serve(out *telemetry.Output) error {
 	}
 	ctx, stop := run.SignalContext()
 	defer stop()
-	defer failOnSignal(w)()
+	defer role.Signals(source, log, map[os.Signal]func(){syscall.SIGUSR1: w.FailNow})()
 	return w.Run(ctx)
-}
-
-// failOnSignal makes SIGUSR1 a simulated failure. The function that it returns ends that.
-func failOnSignal(w *worker.Worker) (stop func()) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGUSR1)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for range signals {
-			w.FailNow()
-		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		close(signals)
-		<-done
-	}
 }

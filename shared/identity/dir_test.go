@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -244,11 +245,9 @@ func TestReload(t *testing.T) {
 		time.Sleep(time.Hour)
 		require.Same(t, first, certificate(t, director), "nothing has changed")
 
-		// Within the same second nobody looks again; after it the new certificate is served.
+		// The new certificate is served from the next handshake on.
 		remove(t, dir, "director.pem")
 		require.True(t, ensure(t, dir))
-		require.Same(t, first, certificate(t, director))
-		time.Sleep(time.Second)
 		second := certificate(t, director)
 		require.NotEqual(t, first.Leaf.SerialNumber, second.Leaf.SerialNumber)
 		require.Equal(t, []error{nil}, reports)
@@ -284,6 +283,104 @@ func TestReload(t *testing.T) {
 		_, err = first.Leaf.Verify(x509.VerifyOptions{Roots: roots})
 		require.Error(t, err)
 	})
+}
+
+// TestRenewalWithManyHandshakes: none that begins after a renewal gets what was there before, however many begin at once.
+func TestRenewalWithManyHandshakes(t *testing.T) {
+	dir := t.TempDir()
+	ensure(t, dir)
+	src, err := identity.FromDir(dir, identity.Worker)
+	require.NoError(t, err)
+	for range 20 {
+		old := certificate(t, src)
+		remove(t, dir, "worker.pem")
+		ensure(t, dir)
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				if cert, err := src.Certificate(); err != nil || cert == old {
+					t.Error("the old one", err)
+				}
+			})
+		}
+		all.Wait()
+	}
+}
+
+// TestRenewalKeepsTheTime: a copy that keeps times and sizes is another file.
+func TestRenewalKeepsTheTime(t *testing.T) {
+	dir := t.TempDir()
+	ensure(t, dir)
+	src, err := identity.FromDir(dir, identity.Worker)
+	require.NoError(t, err)
+	old := certificate(t, src)
+	other := t.TempDir()
+	for name := range map[string]bool{"ca.pem": true, "ca-key.pem": true} {
+		put(t, get(t, dir, name), other, name)
+	}
+	ensure(t, other)
+	for _, name := range []string{"worker-key.pem", "worker.pem"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		require.NoError(t, err)
+		put(t, get(t, other, name), dir, name) // in place
+		require.NoError(t, os.Chtimes(filepath.Join(dir, name), info.ModTime(), info.ModTime()))
+	}
+	require.NotEqual(t, old.Leaf.SerialNumber, certificate(t, src).Leaf.SerialNumber)
+}
+
+// TestRenewalByLink: Kubernetes puts new files into a new directory, to which it then turns a link.
+func TestRenewalByLink(t *testing.T) {
+	dir := t.TempDir()
+	version := func(name string) {
+		ensure(t, filepath.Join(dir, name))
+		require.NoError(t, os.Symlink(name, filepath.Join(dir, "..new")))
+		require.NoError(t, os.Rename(filepath.Join(dir, "..new"), filepath.Join(dir, "..data")))
+	}
+	version("..1")
+	for _, name := range []string{"ca.pem", "worker.pem", "worker-key.pem"} {
+		require.NoError(t, os.Symlink("..data/"+name, filepath.Join(dir, name)))
+	}
+	src, err := identity.FromDir(dir, identity.Worker)
+	require.NoError(t, err)
+	old := certificate(t, src)
+	version("..2")
+	require.NotEqual(t, old.Leaf.SerialNumber, certificate(t, src).Leaf.SerialNumber)
+}
+
+// TestReloadNow: who asks for it is told what became of it.
+func TestReloadNow(t *testing.T) {
+	dir := t.TempDir()
+	ensure(t, dir)
+	src, err := identity.FromDir(dir, identity.Worker)
+	require.NoError(t, err)
+	changed, err := src.Reload()
+	require.NoError(t, err)
+	require.False(t, changed)
+	remove(t, dir, "worker.pem")
+	_, err = src.Reload()
+	require.ErrorContains(t, err, "worker.pem is missing")
+	ensure(t, dir)
+	changed, err = src.Reload()
+	require.NoError(t, err)
+	require.True(t, changed)
+}
+
+// TestNoFile: what might never end is not read.
+func TestNoFile(t *testing.T) {
+	dir := t.TempDir()
+	ensure(t, dir)
+	src, err := identity.FromDir(dir, identity.Worker)
+	require.NoError(t, err)
+	old := certificate(t, src)
+	remove(t, dir, "worker.pem")
+	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "worker.pem"), 0o600))
+	require.Same(t, old, certificate(t, src))
+	_, err = src.Reload()
+	require.ErrorContains(t, err, "worker.pem cannot be read (it is not a file)")
+	remove(t, dir, "worker.pem")
+	put(t, strings.Repeat("x", 2<<20), dir, "worker.pem")
+	_, err = src.Reload()
+	require.ErrorContains(t, err, "it has 2097152 bytes")
 }
 
 // What is not valid yet is taken up when it is, without a further change of the files.

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ type reader struct {
 	dir      string
 	role     Role
 	now      time.Time
+	expire   time.Time // of the roots, once they are read
 	problems config.Problems
 }
 
@@ -42,7 +44,7 @@ func read(dir string, role Role, now time.Time) (*material, error) {
 	if len(r.problems.List) > 0 {
 		return nil, &r.problems
 	}
-	return &material{cert: cert, roots: roots}, nil
+	return &material{cert: cert, roots: roots, rootsExpire: r.expire}, nil
 }
 
 func (r *reader) refuse(format string, args ...any) {
@@ -58,7 +60,7 @@ func (r *reader) remedy() string {
 
 // file reads one file; nil if that was a problem.
 func (r *reader) file(name string) []byte {
-	data, err := os.ReadFile(filepath.Join(r.dir, name))
+	data, err := readFile(filepath.Join(r.dir, name))
 	switch {
 	case err == nil:
 		return data
@@ -70,6 +72,28 @@ func (r *reader) file(name string) []byte {
 		r.refuse("%s cannot be read (%v); %s", name, err, r.remedy())
 	}
 	return nil
+}
+
+// maxFile is more than any certificate or key has, in bytes.
+const maxFile = 1 << 20
+
+// readFile reads a file of ordinary size; nothing else, which might not end.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is not a file")
+	case info.Size() > maxFile:
+		return nil, fmt.Errorf("it has %d bytes, more than a certificate needs", info.Size())
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	return io.ReadAll(io.LimitReader(file, maxFile))
 }
 
 func (r *reader) roots() *x509.CertPool {
@@ -97,6 +121,7 @@ func (r *reader) roots() *x509.CertPool {
 	if !r.inTime(caFile, newest) {
 		return nil
 	}
+	r.expire = newest.NotAfter
 	return pool
 }
 

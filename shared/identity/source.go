@@ -3,6 +3,7 @@ package identity
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"time"
 )
 
 // Source is where handshakes get their material from, each time anew. Its methods may be called from several
@@ -21,8 +22,9 @@ func Static(cert *tls.Certificate, roots *x509.CertPool) Source {
 
 // material is one consistent set.
 type material struct {
-	cert  *tls.Certificate
-	roots *x509.CertPool
+	cert        *tls.Certificate
+	roots       *x509.CertPool
+	rootsExpire time.Time // the last of them; zero if that is not known
 }
 
 func (m *material) Certificate() (*tls.Certificate, error) { return m.cert, nil }

@@ -55,7 +55,7 @@ func serveSecured(t *testing.T, plainStatus bool, test func(s *secured)) {
 		l, err := s.net.Host("server").ListenStream(":61001")
 		require.NoError(t, err)
 
-		mux := mgmt.NewMux(fine, fine, mgmt.Access{PlainStatus: plainStatus, Tokens: tokens, Log: zap.New(core)})
+		mux := mgmt.NewMux(fine, noted(fine), mgmt.Access{PlainStatus: plainStatus, Tokens: tokens, Log: zap.New(core)})
 		mux.Document("/v1/thing", func(r *http.Request) (any, error) { return map[string]bool{"operator": mgmt.IsOperator(r)}, nil })
 		mux.Operate("POST /v1/act", func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, mgmt.Caller(r))
@@ -178,7 +178,7 @@ func TestTokenOnTheSameMachine(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte(goodToken), 0o600))
 	tokens, err := mgmt.ReadTokens(path, zap.NewNop())
 	require.NoError(t, err)
-	mux := mgmt.NewMux(fine, fine, mgmt.Access{Tokens: tokens, Log: zap.NewNop()})
+	mux := mgmt.NewMux(fine, noted(fine), mgmt.Access{Tokens: tokens, Log: zap.NewNop()})
 	mux.Operate("POST /v1/act", func(http.ResponseWriter, *http.Request) {})
 	for addr, want := range map[string]int{"127.0.0.1:5": 200, "[::1]:5": 200, "192.0.2.1:5": 401, "": 401} {
 		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/act", nil)

@@ -45,7 +45,7 @@ func servePort(t *testing.T, descriptors uint64, document any, wrap func(net.Lis
 		if wrap != nil {
 			l = wrap(l)
 		}
-		mux := mgmt.NewMux(fine, fine, anybody())
+		mux := mgmt.NewMux(fine, noted(fine), anybody())
 		mux.Document("/v1/thing", func(*http.Request) (any, error) { return document, nil })
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error, 1)

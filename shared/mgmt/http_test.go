@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -20,7 +21,8 @@ func TestServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	var unready error
-	mux := mgmt.NewMux(func() error { return nil }, func() error { return unready }, anybody())
+	var note string
+	mux := mgmt.NewMux(func() error { return nil }, func() (string, error) { return note, unready }, anybody())
 	mux.Document("/v1/thing", func(*http.Request) (any, error) { return map[string]int{"answer": 42}, nil })
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
@@ -33,7 +35,13 @@ func TestServe(t *testing.T) {
 	if err := mgmt.Healthz(ctx, l.Addr().String()); err == nil || !strings.Contains(err.Error(), unready.Error()) {
 		t.Errorf("not ready: got %v", err)
 	}
-	unready = nil
+	unready, note = nil, "the certificate expires in 3 days"
+	if err := mgmt.Healthz(ctx, l.Addr().String()); err != nil {
+		t.Errorf("ready, with a note: %v", err)
+	}
+	if body := getText(t, "http://"+l.Addr().String()+"/readyz"); body != "ok; the certificate expires in 3 days\n" {
+		t.Errorf("got %q", body)
+	}
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -81,4 +89,18 @@ func getJSON(t *testing.T, url string, v any) {
 	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func getText(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v", url, resp.Status, err)
+	}
+	return string(text)
 }

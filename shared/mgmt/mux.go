@@ -17,11 +17,11 @@ type Mux struct {
 	answers  *answers
 }
 
-// NewMux returns a mux with /livez and /readyz, and /healthz, which is /readyz. Each answers 200 "ok", or 503 and the
-// error's text.
-func NewMux(live, ready func() error, access Access) *Mux {
+// NewMux returns a mux with /livez and /readyz, and /healthz, which is /readyz. Each answers 200 "ok", with a note if there
+// is one, or 503 and the error's text.
+func NewMux(live func() error, ready func() (note string, err error), access Access) *Mux {
 	m := &Mux{access: access, mux: http.NewServeMux(), answers: newAnswers()}
-	m.Open("GET /livez", probe(live))
+	m.Open("GET /livez", probe(func() (string, error) { return "", live() }))
 	m.Open("GET /readyz", probe(ready))
 	m.Open("GET /healthz", probe(ready))
 	return m
@@ -62,14 +62,18 @@ func (v *verdict) Header() http.Header         { return v.header }
 func (v *verdict) Write(p []byte) (int, error) { return len(p), nil }
 func (v *verdict) WriteHeader(int)             {}
 
-func probe(check func() error) http.HandlerFunc {
+func probe(check func() (note string, err error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
-		if err := check(); err != nil {
+		note, err := check()
+		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		io.WriteString(w, "ok\n") //nolint:errcheck // the asker is gone; there is nobody to tell
+		if note != "" {
+			note = "; " + note
+		}
+		io.WriteString(w, "ok"+note+"\n") //nolint:errcheck // the asker is gone; there is nobody to tell
 	}
 }
 

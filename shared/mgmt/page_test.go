@@ -59,7 +59,7 @@ func TestPages(t *testing.T) {
 	}
 	grow(5000)
 	stayed := slices.Clone(numbers)
-	mux := mgmt.NewMux(fine, fine, anybody())
+	mux := mgmt.NewMux(fine, noted(fine), anybody())
 	mux.Document("/v1/numbers", numbers.page)
 	pages := 0
 	transport := handlerTransport{mux, func() {
@@ -85,7 +85,7 @@ func TestPages(t *testing.T) {
 // TestPagesThatAreNone gives limits and cursors that are wrong. Each answer says what to do.
 func TestPagesThatAreNone(t *testing.T) {
 	numbers := list{1, 2, 3}
-	mux := mgmt.NewMux(fine, fine, anybody())
+	mux := mgmt.NewMux(fine, noted(fine), anybody())
 	mux.Document("/v1/numbers", numbers.page)
 	ask := func(query url.Values) (int, string) {
 		recorder := httptest.NewRecorder()

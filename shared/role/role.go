@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
+	"github.com/connswap/connswap/shared/run"
 	"github.com/connswap/connswap/shared/telemetry"
 )
 
@@ -85,14 +87,15 @@ func report(to io.Writer, err error) int {
 
 // Prepare returns the role's certificates, which follow their files, and its logger, which writes to out; so do
 // libraries from now on. loadErr is what was wrong with the configuration; all that is wrong is told together.
-func Prepare(cfg config.Common, role identity.Role, out *telemetry.Output, loadErr error) (identity.Source, *zap.Logger, error) {
+func Prepare(cfg config.Common, role identity.Role, out *telemetry.Output, loadErr error) (*identity.Dir, *zap.Logger, error) {
 	var log *zap.Logger // set before the certificates can be asked for, and so before they can change
+	var source *identity.Dir
 	source, err := identity.FromDir(cfg.TLSDir, role, identity.OnReload(func(err error) {
 		if err != nil {
 			log.Warn("changed certificates cannot be used; the old ones stay", zap.Error(err))
 			return
 		}
-		log.Info("certificates reloaded")
+		log.Info("certificates reloaded", validUntil(source))
 	}))
 	if err := errors.Join(loadErr, err); err != nil {
 		return nil, nil, err
@@ -105,4 +108,34 @@ func Prepare(cfg config.Common, role identity.Role, out *telemetry.Output, loadE
 		log.Debug("environment variables of Kubernetes or Docker are ignored", zap.Strings("variables", names))
 	}
 	return source, log, nil
+}
+
+// validUntil says when certificates expire.
+func validUntil(source identity.Source) zap.Field {
+	if e := identity.ExpiryOf(source); e != nil {
+		return zap.Time("not_after", e.NotAfter)
+	}
+	return zap.Skip()
+}
+
+// Signals has SIGHUP, which a terminal that is closed sends, and who has changed files, reload these at once and say so. Further
+// signals, which end a process that does not know them, do what it has for them, or are only logged. It lasts until stop is
+// called.
+func Signals(source *identity.Dir, log *zap.Logger, more map[os.Signal]func()) (stop func()) {
+	handlers := map[os.Signal]func(){syscall.SIGHUP: func() { reload(source, log) }}
+	for _, sig := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2} {
+		handlers[sig] = func() { log.Info("signal without a meaning here: ignored", zap.Stringer("signal", sig)) }
+	}
+	maps.Copy(handlers, more)
+	return run.Catch(handlers)
+}
+
+// reload reads the files of certificates now, and says what became of it.
+func reload(source *identity.Dir, log *zap.Logger) {
+	switch changed, err := source.Reload(); {
+	case err != nil:
+		log.Warn("hangup signal: the certificates cannot be used; the old ones stay", zap.Error(err))
+	case !changed: // else it was said
+		log.Info("hangup signal: the certificates are those in use", validUntil(source))
+	}
 }

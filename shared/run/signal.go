@@ -45,3 +45,24 @@ func Hurry(ctx context.Context) (hurry context.Context, stop context.CancelFunc)
 	})
 	return hurry, stop
 }
+
+// Catch has a function called for each signal that comes and has one, in the order in which they come, until stop is called.
+// It returns when none runs any more.
+func Catch(handlers map[os.Signal]func()) (stop func()) {
+	signals := make(chan os.Signal, 1)
+	for sig := range handlers {
+		signal.Notify(signals, sig)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for sig := range signals {
+			handlers[sig]()
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+		<-done
+	}
+}

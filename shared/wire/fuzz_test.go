@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 
@@ -121,4 +123,21 @@ func fuzzToken(t *testing.T, body []byte, typ Type, parse func([]byte) (Token, e
 	if len(shortest) > len(body) {
 		t.Fatalf("%d bytes parsed, %d bytes framed", len(body), len(shortest))
 	}
+}
+
+// FuzzText: whatever comes from outside can be shown, and is not changed a second time.
+func FuzzText(f *testing.F) {
+	for _, s := range []string{"", "plain", "\x1b[2J\u202e", strings.Repeat("é", 1000), strings.Repeat("\xff", 3000), "a\nb\x00"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for what, shown := range map[int]string{1 << 10: Text(s), 128: Name(s)} {
+			if len(shown) > what || !utf8.ValidString(shown) || strings.ContainsFunc(shown, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				t.Errorf("%q is shown as %q", s, shown)
+			}
+		}
+		if once := Text(s); Text(once) != once {
+			t.Errorf("%q becomes %q, and then %q", s, once, Text(once))
+		}
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/migration"
 )
 
@@ -17,7 +18,8 @@ type Status struct {
 	Waiting     int                `json:"waiting_streams"` // streams that wait for a worker
 	Connections []Connection       `json:"connections"`
 	Sessions    Sessions           `json:"sessions"`
-	Swaps       []migration.Record `json:"swaps"` // under way
+	Swaps       []migration.Record `json:"swaps"`                 // under way
+	Certificate *identity.Expiry   `json:"certificate,omitempty"` // the director's
 
 	Raw json.RawMessage `json:"-"` // the whole document, as the director sent it
 }

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -55,6 +56,7 @@ type Director struct {
 	cfg         config.Director
 	versions    wire.Versions
 	log         *zap.Logger
+	tls         identity.Source
 	logCounts   func() telemetry.Counts
 	clock       *clock.StallProof
 	fleet       *fleet.Fleet
@@ -89,7 +91,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	}
 	cfg.MaxCheckpointBytes = deps.Memory.Part(4, cfg.MaxCheckpointBytes) // beside what clients make it hold
 	d = &Director{
-		cfg: cfg, versions: wire.PeerVersions(deps.Version), log: deps.Log, logCounts: deps.LogCounts,
+		cfg: cfg, versions: wire.PeerVersions(deps.Version), log: deps.Log, tls: deps.TLS, logCounts: deps.LogCounts,
 		instance: identity.NewID(),
 		clock:    &clock.StallProof{}, swaps: newHistory(), operations: operations.NewTable(deps.Log),
 		memory: deps.Memory, shares: shares.New(limits(cfg, deps.Memory)),
@@ -223,6 +225,10 @@ func (d *Director) Run(ctx context.Context) error {
 	d.log.Info("director serves", zap.String("director", d.cfg.ID), zap.Stringer("user", d.user.Addr()), zap.Stringer("mgmt", d.mgmt.Addr()))
 	var g run.Group
 	g.Add("mgmt http", func(ctx context.Context) error { return d.http.Serve(ctx, d.mgmtHTTP) })
+	g.Add("certificates", func(ctx context.Context) error {
+		identity.WatchExpiry(ctx, d.tls, func(text string, at time.Time) { d.log.Warn(text, zap.Time("not_after", at)) })
+		return nil
+	})
 	g.Add("clock", func(ctx context.Context) error { return d.clock.Run(ctx, d.fleet.Watch) })
 	g.Add("checkpoints", func(ctx context.Context) error {
 		<-ctx.Done()

@@ -42,17 +42,22 @@ func (d *Director) clockMoves() error {
 // live says which part is stuck: only a new start helps then.
 func (d *Director) live() error { return d.check.Ask() }
 
-// ready says whether clients are served. A director without workers is ready too: its streams wait.
-func (d *Director) ready() error {
+// ready says whether clients are served, or what will soon keep them from that. A director without workers is ready too: its
+// streams wait.
+func (d *Director) ready() (note string, err error) {
 	if !d.serving.Load() {
-		return errors.New("not serving clients: starting, or shutting down")
+		return "", errors.New("not serving clients: starting, or shutting down")
 	}
-	return d.live()
+	if note, err = identity.ExpiryOf(d.tls).Check(time.Now()); err != nil {
+		return "", err
+	}
+	return note, d.live()
 }
 
 // health answers a HealthRequest on the MGMT port, in time even if a part is stuck.
 func (d *Director) health() *wirepb.HealthReply {
-	reply := &wirepb.HealthReply{Role: string(identity.Director), Name: d.cfg.ID, Ready: d.ready() == nil, Instance: d.instance}
+	_, err := d.ready()
+	reply := &wirepb.HealthReply{Role: string(identity.Director), Name: d.cfg.ID, Ready: err == nil, Instance: d.instance}
 	if d.live() != nil {
 		return reply // what is stuck cannot be counted
 	}

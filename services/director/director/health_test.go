@@ -54,7 +54,7 @@ func TestStuckPartIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.serving.Store(true)
-	if err := d.ready(); err != nil {
+	if _, err := d.ready(); err != nil {
 		t.Fatal(err)
 	}
 	registered := make(chan struct{})
@@ -63,7 +63,8 @@ func TestStuckPartIsNamed(t *testing.T) {
 		_, _ = d.fleet.Register(link.Peer{Label: "worker-a", UserAddr: "127.0.0.1:1"}) // never connected
 	}()
 	<-log.reached
-	for name, err := range map[string]error{"live": d.live(), "ready": d.ready()} {
+	_, unready := d.ready()
+	for name, err := range map[string]error{"live": d.live(), "ready": unready} {
 		if err == nil || !strings.HasPrefix(err.Error(), "fleet: stuck, no answer for ") {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/shares"
+	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/memory"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/migration"
@@ -41,12 +42,13 @@ type statusDocument struct {
 	Connections []native.Snapshot     `json:"connections"`
 	Sessions    map[session.State]int `json:"sessions"`
 
-	Swaps      []migration.Record            `json:"swaps"`      // under way
-	Handshakes map[string]quicnet.Handshakes `json:"handshakes"` // of the ports user and mgmt
-	Log        telemetry.Counts              `json:"log"`
-	Process    telemetry.Process             `json:"process"`
-	Memory     memory.Limit                  `json:"memory"`
-	Shares     shares.Status                 `json:"shares"` // of what clients may have
+	Swaps       []migration.Record            `json:"swaps"`      // under way
+	Handshakes  map[string]quicnet.Handshakes `json:"handshakes"` // of the ports user and mgmt
+	Log         telemetry.Counts              `json:"log"`
+	Certificate *identity.Expiry              `json:"certificate,omitempty"`
+	Process     telemetry.Process             `json:"process"`
+	Memory      memory.Limit                  `json:"memory"`
+	Shares      shares.Status                 `json:"shares"` // of what clients may have
 }
 
 // statusDocument shows each part as it is at its own moment: there is no lock over all of them. What is secret is for
@@ -57,11 +59,12 @@ func (d *Director) statusDocument(operator bool) statusDocument {
 		Director: d.cfg.ID, Build: wire.Build, Time: time.Now(),
 		Workers: workers, Waiting: waiting,
 		Connections: d.connections(0, math.MaxInt, operator), Sessions: d.sessions.Count(),
-		Swaps:      d.sessions.Swaps(),
-		Handshakes: map[string]quicnet.Handshakes{"user": d.user.Handshakes(), "mgmt": d.mgmt.Handshakes()},
-		Log:        d.logCounts(),
-		Process:    telemetry.ReadProcess(),
-		Memory:     d.memory,
-		Shares:     d.shares.Status(),
+		Swaps:       d.sessions.Swaps(),
+		Handshakes:  map[string]quicnet.Handshakes{"user": d.user.Handshakes(), "mgmt": d.mgmt.Handshakes()},
+		Log:         d.logCounts(),
+		Certificate: identity.ExpiryOf(d.tls),
+		Process:     telemetry.ReadProcess(),
+		Memory:      d.memory,
+		Shares:      d.shares.Status(),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -42,11 +43,19 @@ func (w *Worker) linksWork() (err error) {
 // live says which part is stuck: only a new start helps then.
 func (w *Worker) live() error { return w.check.Ask() }
 
-// ready says why the worker serves nobody new.
-func (w *Worker) ready() error {
+// ready says why the worker serves nobody new; or what will soon be the reason.
+func (w *Worker) ready() (note string, err error) {
 	if err := w.live(); err != nil {
-		return err
+		return "", err
 	}
+	if note, err = identity.ExpiryOf(w.deps.TLS).Check(time.Now()); err != nil {
+		return "", err
+	}
+	return note, w.placed()
+}
+
+// placed says why no director has anything for the worker.
+func (w *Worker) placed() error {
 	if load := w.server.Load(); !load.Available {
 		return errors.New(load.Reason)
 	}
@@ -61,8 +70,9 @@ func (w *Worker) ready() error {
 
 // health answers a HealthRequest on the MGMT port, in time even if a part is stuck.
 func (w *Worker) health() *wirepb.HealthReply {
+	_, err := w.ready()
 	reply := &wirepb.HealthReply{
-		Role: "worker", Name: w.cfg.Label, Ready: w.ready() == nil, Capacity: uint32(w.cfg.Capacity),
+		Role: "worker", Name: w.cfg.Label, Ready: err == nil, Capacity: uint32(w.cfg.Capacity),
 	}
 	if w.live() == nil { // what is stuck cannot be counted
 		reply.Sessions = uint32(w.server.Load().Sessions)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/connswap/connswap/services/worker/internal/server"
+	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/memory"
 	"github.com/connswap/connswap/shared/mgmt"
 	"github.com/connswap/connswap/shared/migration/token"
@@ -33,11 +34,12 @@ type Status struct {
 	Build           string       `json:"build"`
 	Version         uint32       `json:"version"` // highest that it speaks with directors
 
-	Handshakes map[string]quicnet.Handshakes `json:"handshakes"` // of the ports user and mgmt
-	Log        telemetry.Counts              `json:"log"`
-	Process    telemetry.Process             `json:"process"`
-	Memory     memory.Limit                  `json:"memory"`
-	Bytes      bytesHeld                     `json:"bytes"`
+	Handshakes  map[string]quicnet.Handshakes `json:"handshakes"` // of the ports user and mgmt
+	Log         telemetry.Counts              `json:"log"`
+	Certificate *identity.Expiry              `json:"certificate,omitempty"`
+	Process     telemetry.Process             `json:"process"`
+	Memory      memory.Limit                  `json:"memory"`
+	Bytes       bytesHeld                     `json:"bytes"`
 }
 
 // bytesHeld is how much memory the prompts and tokens that directors have sent take, and may take.
@@ -62,7 +64,7 @@ func (w *Worker) status() Status {
 		Capacity: w.cfg.Capacity, Sessions: append([]server.Session{}, w.server.Sessions()...),
 		Counters: w.server.Counters(), MigrationTokens: w.states.Tokens(), SnapshotBytes: w.states.Bytes(),
 		Build: wire.Build, Version: w.versions.Newest, Log: w.deps.LogCounts(),
-		Process: telemetry.ReadProcess(), Memory: w.deps.Memory, Bytes: bytesHeld{w.deps.Memory.Budget(w.cfg.MaxBytes), load.Bytes},
+		Certificate: identity.ExpiryOf(w.deps.TLS), Process: telemetry.ReadProcess(), Memory: w.deps.Memory, Bytes: bytesHeld{w.deps.Memory.Budget(w.cfg.MaxBytes), load.Bytes},
 		Handshakes: map[string]quicnet.Handshakes{"user": w.ports.user.Handshakes(), "mgmt": w.ports.mgmt.Handshakes()},
 	}
 }

@@ -142,6 +142,10 @@ func (w *Worker) Run(ctx context.Context) error {
 		server := mgmt.HTTP{Handler: w.routes(), TLS: identity.HTTPServerTLS(w.deps.TLS), Log: w.deps.Log}
 		return server.Serve(ctx, ports.http)
 	})
+	actors.Add("certificates", func(ctx context.Context) error {
+		identity.WatchExpiry(ctx, w.deps.TLS, func(text string, at time.Time) { w.deps.Log.Warn(text, zap.Time("not_after", at)) })
+		return nil
+	})
 	actors.Add("mgmt quic", func(ctx context.Context) error {
 		defer w.states.Close()
 		server := mgmt.Server{Health: w.health, Stream: w.serveMgmt}

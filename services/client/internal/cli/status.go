@@ -52,6 +52,11 @@ func (r *statusResult) text(w io.Writer) {
 	fmt.Fprintf(w, "%s: %s, streams: %d streaming, %d moving, %d waiting, %d done, %d failed, %d cancelled\n",
 		clean(r.found.Director), counted(uint64(len(r.found.Workers)), "worker"),
 		s.Streaming, s.Moving, s.Waiting, s.Done, s.Failed, s.Cancelled)
+	if note, err := r.found.Certificate.Check(r.found.Time); err != nil {
+		fmt.Fprintln(w, err)
+	} else if note != "" {
+		fmt.Fprintln(w, note+"; renew the files in its CONNECTION_SWAP_TLS_DIR")
+	}
 	for _, table := range [][][]any{r.workers(), r.streams(), r.swaps()} {
 		if len(table) > 1 {
 			fmt.Fprintln(w)

@@ -52,8 +52,7 @@ func (m *Mgmt) Start(t testing.TB) *Mgmt {
 		t.Fatal(err)
 	}
 	access := mgmt.Access{Log: zap.NewNop()}
-	fine := func() error { return nil }
-	mux := mgmt.NewMux(fine, fine, access)
+	mux := mgmt.NewMux(func() error { return nil }, func() (string, error) { return "", nil }, access)
 	mux.Operate("GET /v1/status", m.status)
 	mux.Operate("POST /v1/{kind}", m.post)
 	mux.Operate("GET /v1/operations/{id}", m.follow)
