@@ -33,6 +33,7 @@ type cluster struct {
 	trace    func(format string, args ...any)
 	net      *simtest.Net
 	sources  map[identity.Role]identity.Source
+	named    func(role identity.Role, names ...string) (identity.Source, error) // another certificate
 	director *simtest.Host
 	workers  []*process
 	network  func(quicnet.Network) quicnet.Network // of the director; nil for its host's own
@@ -52,6 +53,7 @@ type cluster struct {
 // process is a worker and the host that it runs on.
 type process struct {
 	cluster *cluster
+	tls     identity.Source
 	host    *simtest.Host
 	cfg     config.Worker
 
@@ -62,12 +64,12 @@ type process struct {
 }
 
 func newCluster(t *testing.T, seed uint64, opts simtest.Options, trace func(string, ...any)) *cluster {
-	sources, err := identity.NewDevelopment(time.Now())
+	named, sources, err := identity.NewNamed(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	opts.Trace = trace
-	c := &cluster{t: t, trace: trace, net: simtest.New(seed, opts), sources: sources}
+	c := &cluster{t: t, trace: trace, net: simtest.New(seed, opts), sources: sources, named: named}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.director = c.net.Host("director")
 	return c
@@ -179,7 +181,12 @@ func (c *cluster) work(change func(*config.Worker)) *process {
 	if change != nil {
 		change(&cfg)
 	}
-	p := &process{cluster: c, host: c.net.Host(cfg.Label), cfg: cfg}
+	return c.workAs(c.sources[identity.Worker], cfg.Label, cfg)
+}
+
+// workAs starts a worker with a certificate on a host.
+func (c *cluster) workAs(tls identity.Source, host string, cfg config.Worker) *process {
+	p := &process{cluster: c, tls: tls, host: c.net.Host(host), cfg: cfg}
 	c.workers = append(c.workers, p)
 	p.start()
 	return p
@@ -193,7 +200,7 @@ func (p *process) start() {
 		return
 	}
 	w, err := worker.New(p.cfg, worker.Deps{
-		Network: p.host, TLS: c.sources[identity.Worker], Log: c.logger(p.cfg.Label), Engine: c.engine,
+		Network: p.host, TLS: p.tls, Log: c.logger(p.cfg.Label), Engine: c.engine,
 		Die: func() { c.wg.Go(p.dieAndRestart) },
 	})
 	if err != nil {

@@ -39,6 +39,12 @@ type setup struct {
 // stage runs play in a bubble, with the cluster up and the client connected.
 func stage(t *testing.T, s setup, play func(t *testing.T, s *scenario)) {
 	t.Helper()
+	stageAs(t, s, func(*testing.T, *scenario) {}, play)
+}
+
+// stageAs is stage with something to be done before anything starts.
+func stageAs(t *testing.T, s setup, before, play func(t *testing.T, s *scenario)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		if s.net.Path.Delay == 0 {
 			s.net.Path.Delay = time.Millisecond
@@ -46,6 +52,7 @@ func stage(t *testing.T, s setup, play func(t *testing.T, s *scenario)) {
 		c := newCluster(t, 1, s.net, t.Logf)
 		defer c.close()
 		c.network, c.engine = s.network, s.engine
+		before(t, &scenario{cluster: c})
 		c.direct(s.director)
 		for range 2 {
 			c.work(func(cfg *config.Worker) {

@@ -13,6 +13,9 @@ type Director struct {
 	ID       string `envconfig:"DIRECTOR_ID" default:"" desc:"name of this director in logs and replies; the host name if empty"`
 
 	MaxConnections     int           `envconfig:"DIRECTOR_MAX_CONNECTIONS" default:"10000" desc:"client connections at once; the last eighth is for who has few, the rest for anybody; further ones are refused"`
+	ClientAuth         string        `envconfig:"DIRECTOR_CLIENT_AUTH" default:"none" desc:"what clients have to prove: none, or certificate for one of role client"`
+	ClientNames        []string      `envconfig:"DIRECTOR_CLIENT_NAMES" default:"" desc:"clients that may come, by the name in their certificates (alice for alice.client.connswap), comma-separated; empty for all that have a certificate"`
+	MaxLabels          int           `envconfig:"DIRECTOR_MAX_LABELS_PER_CERTIFICATE" default:"1024" desc:"workers registered with one certificate that names none of them; one that does (worker-a.worker.connswap) is good for that label only"`
 	MaxStreams         int           `envconfig:"DIRECTOR_MAX_STREAMS" default:"1000" desc:"streams at once on one client connection"`
 	MaxSessions        int           `envconfig:"DIRECTOR_MAX_SESSIONS" default:"10000" desc:"streams at once, of all clients together; divided as DIRECTOR_MAX_CONNECTIONS are"`
 	MaxBytes           int           `envconfig:"DIRECTOR_MAX_BYTES" default:"0" desc:"memory that clients may make the director hold (connections, prompts, text), in bytes; 0 for half of what the process may have, by GOMEMLIMIT or its container, or a quarter of the machine's"`

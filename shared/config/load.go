@@ -18,6 +18,9 @@ func LoadDirector() (Director, error) {
 	var cfg Director
 	problems := read(&cfg)
 	cfg.ID = orHostName(cfg.ID, "DIRECTOR_ID", problems)
+	for i, name := range cfg.ClientNames {
+		cfg.ClientNames[i] = strings.TrimSpace(name)
+	}
 	cfg.validate(problems)
 	return cfg, problems.err()
 }

@@ -52,6 +52,13 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, config.DefaultClient(), client)
 }
 
+func TestClientNames(t *testing.T) {
+	setenv(t, map[string]string{"DIRECTOR_CLIENT_AUTH": "certificate", "DIRECTOR_CLIENT_NAMES": "alice, bob"})
+	director, err := config.LoadDirector()
+	require.NoError(t, err)
+	require.Equal(t, []string{"alice", "bob"}, director.ClientNames)
+}
+
 func TestDefaultsAreOnesOwn(t *testing.T) {
 	first := config.DefaultWorker()
 	first.Directors[0] = "elsewhere:1"
@@ -125,6 +132,11 @@ func TestProblems(t *testing.T) {
 		{"not a fraction", worker, env{"PACKET_LOSS": "20%"}, []string{`PACKET_LOSS="20%": not a number; give one such as 0`}},
 		{"not a switch", director, env{"MGMT_PLAIN_STATUS": "yes"}, []string{`MGMT_PLAIN_STATUS="yes": give true or false; false if it is left out`}},
 		{"value of two lines", client, env{"LOG_LEVEL": "a\nb"}, []string{`LOG_LEVEL="a\nb": unknown; give debug, info, warn or error`}},
+
+		{"names without certificates", director, env{"DIRECTOR_CLIENT_NAMES": "alice"}, []string{`DIRECTOR_CLIENT_NAMES="alice": only with CONNECTION_SWAP_DIRECTOR_CLIENT_AUTH=certificate`}},
+		{"no name", director, env{"DIRECTOR_CLIENT_AUTH": "certificate", "DIRECTOR_CLIENT_NAMES": "alice,b b"}, []string{`DIRECTOR_CLIENT_NAMES="b b": not a name; give 1 to 253 letters, digits, dashes, dots and underscores, such as worker-a`}},
+		{"another proof", director, env{"DIRECTOR_CLIENT_AUTH": "password"}, []string{`DIRECTOR_CLIENT_AUTH="password": unknown; give none or certificate`}},
+		{"too little memory", director, env{"DIRECTOR_MAX_BYTES": "1000"}, []string{`DIRECTOR_MAX_BYTES="1000": 0 to have it found out, or at least 16777216 (bytes)`}},
 
 		{"octal to some", worker, env{"WORKER_CAPACITY": "010"}, []string{`WORKER_CAPACITY="010": a number that begins with 0 is decimal to some and octal to others; write 10, or 8 if octal was meant`}},
 		{"octal to nobody", client, env{"CLIENT_SEED": "089"}, []string{`CLIENT_SEED="089": a number must not begin with 0; write 89`}},

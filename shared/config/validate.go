@@ -43,6 +43,14 @@ func (d *Director) validate(p *Problems) {
 
 func (d *Director) validateLimits(p *Problems) {
 	p.count("DIRECTOR_MAX_CONNECTIONS", d.MaxConnections)
+	p.oneOf("DIRECTOR_CLIENT_AUTH", d.ClientAuth, "none", "certificate")
+	for _, name := range d.ClientNames {
+		p.label("DIRECTOR_CLIENT_NAMES", name)
+	}
+	if len(d.ClientNames) > 0 && d.ClientAuth == "none" {
+		p.add("DIRECTOR_CLIENT_NAMES", strings.Join(d.ClientNames, ","), "only with %s=certificate", full("DIRECTOR_CLIENT_AUTH"))
+	}
+	p.count("DIRECTOR_MAX_LABELS_PER_CERTIFICATE", d.MaxLabels)
 	p.count("DIRECTOR_MAX_STREAMS", d.MaxStreams)
 	p.count("DIRECTOR_MAX_SESSIONS", d.MaxSessions)
 	p.budget("DIRECTOR_MAX_BYTES", d.MaxBytes)

@@ -19,7 +19,7 @@ func TestVariablesAreDescribed(t *testing.T) {
 			require.NotEqual(t, config.Prefix+"_", v.Name)
 			require.NotEmpty(t, v.Desc, v.Name)
 			require.NotContains(t, v.Desc, "\n", v.Name)
-			if v.Type != config.Text {
+			if v.Type != config.Text && v.Type != config.List {
 				require.NotEmpty(t, v.Default, v.Name)
 			}
 		}

@@ -58,8 +58,8 @@ func newAuthority(now time.Time) (*authority, error) {
 	return &authority{cert: cert, key: private}, nil
 }
 
-// issue makes a certificate and a key for a role.
-func (a *authority) issue(role Role, now time.Time) (pair, error) {
+// issue makes a certificate and a key for a role, and for names in it; without names it is good for anybody of the role.
+func (a *authority) issue(role Role, now time.Time, names ...string) (pair, error) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return pair{}, err
@@ -71,6 +71,9 @@ func (a *authority) issue(role Role, now time.Time) (pair, error) {
 		NotAfter:    now.Add(certificateLife),
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	for _, name := range names {
+		template.DNSNames = append(template.DNSNames, role.NameOf(name))
 	}
 	if role == Director || role == Worker {
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)

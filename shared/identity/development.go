@@ -16,13 +16,18 @@ const caKeyFile = "ca-key.pem"
 // NewDevelopment makes an authority and a certificate for each role, in memory and valid from now on, for
 // tests and simulations.
 func NewDevelopment(now time.Time) (map[Role]Source, error) {
+	_, sources, err := NewNamed(now)
+	return sources, err
+}
+
+// NewNamed is NewDevelopment whose authority makes further certificates, which name somebody.
+func NewNamed(now time.Time) (name func(role Role, names ...string) (Source, error), sources map[Role]Source, err error) {
 	ca, err := newAuthority(now)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	sources := make(map[Role]Source, len(roles))
-	for _, role := range roles {
-		issued, err := ca.issue(role, now)
+	name = func(role Role, names ...string) (Source, error) {
+		issued, err := ca.issue(role, now, names...)
 		if err != nil {
 			return nil, err
 		}
@@ -30,9 +35,15 @@ func NewDevelopment(now time.Time) (map[Role]Source, error) {
 		if err != nil {
 			return nil, err
 		}
-		sources[role] = Static(&cert, ca.pool())
+		return Static(&cert, ca.pool()), nil
 	}
-	return sources, nil
+	sources = make(map[Role]Source, len(roles))
+	for _, role := range roles {
+		if sources[role], err = name(role); err != nil {
+			return nil, nil, err
+		}
+	}
+	return name, sources, nil
 }
 
 // EnsureDevelopment makes sure that dir has an authority (ca.pem, ca-key.pem) and a certificate for each role

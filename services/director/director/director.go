@@ -102,7 +102,8 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	}
 	d.fleet = fleet.New(links, fleet.Deps{
 		Dialer: link.QUIC{Network: nw, TLS: deps.TLS, KeepAlive: links.Ping()}, Clock: d.clock, Log: deps.Log,
-		Draining: func(label, instance string) { d.maintenance.Leaving(label, instance) },
+		Draining:             func(label, instance string) { d.maintenance.Leaving(label, instance) },
+		LabelsPerCertificate: cfg.MaxLabels,
 	})
 	if d.placement, err = newPlacement(cfg, d.fleet, deps.Log); err != nil {
 		return nil, err
@@ -116,6 +117,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	d.native = native.New(native.Config{
 		DirectorID: cfg.ID, MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
 		ClientIdle: cfg.ClientIdleTimeout, Drain: cfg.DrainTimeout, Hurry: deps.Hurry,
+		Names: cfg.ClientNames,
 	}, d.shares, d.sessions, d.clock, deps.Log)
 	d.maintenance = maintenance.New(maintenance.Config{
 		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, SwapsPerSecond: cfg.RebalancePace,
@@ -192,7 +194,7 @@ func sessionConfig(cfg config.Director) session.Config {
 // bind listens on all ports, before anything runs: a port that is taken ends the start.
 func (d *Director) bind(nw quicnet.Network, tls identity.Source) (err error) {
 	serveClients := quicnet.ServeClientsConfig(d.cfg.MaxStreams)
-	d.user, err = quicnet.Listen(nw, d.cfg.UserAddr, identity.ServerTLS(tls, []string{wire.ALPNClient}, nil), serveClients)
+	d.user, err = quicnet.Listen(nw, d.cfg.UserAddr, identity.ServerTLS(tls, []string{wire.ALPNClient}, d.clientRoles()), serveClients)
 	if err != nil {
 		return config.CannotBind("DIRECTOR_USER_ADDR", d.cfg.UserAddr, err)
 	}
@@ -205,6 +207,14 @@ func (d *Director) bind(nw quicnet.Network, tls identity.Source) (err error) {
 		return config.CannotBind("DIRECTOR_MGMT_ADDR", d.cfg.MgmtAddr, err)
 	}
 	return nil
+}
+
+// clientRoles says who has to prove what on the USER port.
+func (d *Director) clientRoles() map[string][]identity.Role {
+	if d.cfg.ClientAuth != "certificate" {
+		return nil
+	}
+	return map[string][]identity.Role{wire.ALPNClient: {identity.Client}}
 }
 
 // unbind releases what bind got before it failed.

@@ -3,10 +3,12 @@ package director
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"math"
 	"net"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -52,6 +54,9 @@ func (d *Director) turnAway(s mgmt.Stream, role identity.Role, what string) erro
 // serveWorker registers a worker and takes its heartbeats until one is overdue or its connection ends.
 func (d *Director) serveWorker(ctx context.Context, s mgmt.Stream, register *wirepb.Register) error {
 	info, err := described(register, s.Conn.RemoteAddr(), d.versions)
+	if err == nil {
+		err = identified(&info, s.Conn.ConnectionState().TLS)
+	}
 	var registration *fleet.Registration
 	if err == nil {
 		registration, err = d.fleet.Register(info)
@@ -131,6 +136,17 @@ func described(r *wirepb.Register, from net.Addr, own wire.Versions) (link.Peer,
 		Stateful: r.GetStateful(), Version: version, Build: r.GetBuild(),
 		Drained: r.GetDrained(), DrainedBy: r.GetDrainedBy(),
 	}, nil
+}
+
+// identified takes note of a worker's certificate, which has to name it if it names anybody.
+func identified(peer *link.Peer, state tls.ConnectionState) error {
+	names := identity.PeerNames(state)
+	if len(names) > 0 && !slices.Contains(names, peer.Label) {
+		return wire.Errorf(wire.CodeUnauthorized,
+			"CONNECTION_SWAP_WORKER_LABEL=%s: the certificate is for %q", peer.Label, names)
+	}
+	peer.Certificate, peer.Named = identity.PeerCertificate(state), len(names) > 0
+	return nil
 }
 
 // longestText is a host name of full length with a port, in bytes.

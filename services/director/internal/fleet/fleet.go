@@ -39,6 +39,9 @@ type Deps struct {
 	Clock    *clock.StallProof
 	Log      *zap.Logger
 	Draining func(label, instance string) // called when a worker asks to be emptied; must not block. Optional
+
+	// LabelsPerCertificate bounds the workers that are registered with one certificate which names nobody; 0 for no bound.
+	LabelsPerCertificate int
 }
 
 // Fleet is safe for concurrent use. It owns one goroutine for each worker, its supervisor, which owns the worker's

@@ -28,6 +28,10 @@ func (f *Fleet) Register(peer link.Peer) (*Registration, error) {
 			return nil, wire.Errorf(wire.CodeShutdown, "the director is shutting down")
 		}
 		old := f.workers[peer.Label]
+		if err := f.mayHave(peer, old); err != nil {
+			f.mu.Unlock()
+			return nil, err
+		}
 		switch {
 		case old == nil:
 			w := f.add(peer)
@@ -43,7 +47,7 @@ func (f *Fleet) Register(peer link.Peer) (*Registration, error) {
 			f.sendDrainMark(old)
 			f.mu.Unlock()
 			return &Registration{fleet: f, worker: old}, nil
-		case old.link != nil && old.registrations > 0:
+		case old.link != nil && old.registrations > 0 && (old.Named || !peer.Named):
 			f.mu.Unlock()
 			return nil, wire.Errorf(wire.CodeLabelInUse,
 				"another worker at %s is registered as %q; choose another CONNECTION_SWAP_WORKER_LABEL", old.UserAddr, peer.Label)
@@ -53,6 +57,30 @@ func (f *Fleet) Register(peer link.Peer) (*Registration, error) {
 		f.mu.Unlock()
 		<-old.done // its streams are on their way elsewhere
 	}
+}
+
+// mayHave returns why a worker may not have a label, which another one may have that lives: nobody takes it from a worker whose
+// certificate names it, but with such a certificate; and of certificates that name nobody each is good for so many labels. f.mu
+// is held.
+func (f *Fleet) mayHave(peer link.Peer, old *worker) error {
+	if peer.Named {
+		return nil
+	}
+	if old != nil && old.Named && !old.leaving {
+		return wire.Errorf(wire.CodeLabelInUse,
+			"worker %q has a certificate that names it, and lives; this one's names nobody", peer.Label)
+	}
+	labels := 0
+	for _, w := range f.workers {
+		if w.Label != peer.Label && !w.Named && w.Certificate == peer.Certificate {
+			labels++
+		}
+	}
+	if most := f.deps.LabelsPerCertificate; most > 0 && labels >= most {
+		return wire.Errorf(wire.CodeLimit, "%d workers are registered with this certificate, which names nobody"+
+			" (CONNECTION_SWAP_DIRECTOR_MAX_LABELS_PER_CERTIFICATE); give each one that names it", labels)
+	}
+	return nil
 }
 
 // add starts a worker's supervisor. f.mu is held.

@@ -12,6 +12,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/shared/wire"
 )
 
 // slow takes its time to find out that it reaches nobody, whatever the context says.
@@ -75,5 +76,35 @@ func TestReplacedInstanceIsTold(t *testing.T) {
 		if workers := f.Workers(); len(workers) != 1 || workers[0].Instance != "2" {
 			t.Errorf("the fleet has %+v", workers)
 		}
+	})
+}
+
+// TestLabelsOfOneCertificate: one that names nobody is good for so many labels, those of a worker that registers again not
+// counted twice; one that names a worker is not counted, and keeps the label from all others.
+func TestLabelsOfOneCertificate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := fleet.New(link.Config{ProgressTimeout: time.Second}, fleet.Deps{
+			Dialer: slow{}, Log: zap.NewNop(), Clock: &clock.StallProof{}, LabelsPerCertificate: 2,
+		})
+		defer f.Close()
+		try := func(label, instance, certificate string, named bool, want wire.Code) {
+			t.Helper()
+			_, err := f.Register(link.Peer{Label: label, Instance: instance, Certificate: certificate, Named: named})
+			refused := new(wire.Error)
+			if errors.As(err, &refused); (err == nil) != (want == "") || refused.Code != want {
+				t.Errorf("%s: %v, want %q", label, err, want)
+			}
+		}
+		try("a", "1", "x", false, "")
+		try("b", "1", "x", false, "")
+		try("a", "1", "x", false, "") // again
+		try("c", "1", "x", false, wire.CodeLimit)
+		try("c", "1", "y", false, "") // another certificate
+		try("d", "1", "x", true, "")
+		try("d", "2", "x", false, wire.CodeLabelInUse)
+		try("d", "2", "y", false, wire.CodeLabelInUse)
+		try("d", "1", "y", false, wire.CodeLabelInUse) // the instance is no secret
+		try("a", "2", "z", true, "")                   // whom the certificate names gets the label
+		try("e", "1", "x", false, "")                  // and leaves one of the others'
 	})
 }

@@ -2,8 +2,10 @@ package link
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -52,7 +54,19 @@ func (d QUIC) Dial(ctx context.Context, peer Peer) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := entitled(identity.PeerNames(conn.ConnectionState().TLS), peer); err != nil {
+		return nil, errors.Join(err, conn.Close(wire.QUICRefused, wire.Text(err.Error())))
+	}
 	return quicConn{Conn: conn, network: d.Network, addr: peer.UserAddr}, nil
+}
+
+// entitled returns an error unless whoever has a certificate with such names may be a worker: one that registered with a
+// certificate which names it has to show such a one again, and nobody may be called what his certificate does not say.
+func entitled(names []string, peer Peer) error {
+	if slices.Contains(names, peer.Label) || len(names) == 0 && !peer.Named {
+		return nil
+	}
+	return wire.Errorf(wire.CodeUnauthorized, "the certificate at %s names %q, not worker %q", peer.UserAddr, names, peer.Label)
 }
 
 // quicConn is a Conn over QUIC, with a tether to the same address.

@@ -32,6 +32,8 @@ type Peer struct {
 	Build       string
 	Drained     bool   // it said at registration that an operator had taken it out of use
 	DrainedBy   string // id of the director that told it so
+	Certificate string // with which it registered; see identity.PeerCertificate
+	Named       bool   // that names Label
 }
 
 // Config is what all links of a director have in common.

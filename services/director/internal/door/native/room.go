@@ -10,6 +10,7 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/shares"
+	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/peer"
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -29,8 +30,13 @@ const (
 	atOnce = 16
 )
 
-// holderOf says who a client is where things are divided: its address, for as long as it has no name.
-func holderOf(conn *quic.Conn) string { return peer.Name(peer.Of(conn.RemoteAddr())) }
+// holderOf says who a client is where things are divided: the name in its certificate, else its address.
+func holderOf(conn *quic.Conn) string {
+	if name := identity.PeerName(conn.ConnectionState().TLS); name != "" {
+		return "certificate " + name
+	}
+	return peer.Name(peer.Of(conn.RemoteAddr()))
+}
 
 // makeRoom gives the room that is taken, and not used, to others when there is little of it; until ctx ends. stop waits
 // for that.

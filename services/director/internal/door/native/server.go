@@ -5,6 +5,7 @@ package native
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/shares"
+	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
@@ -29,6 +31,9 @@ type Config struct {
 	MaxTokens      int           // of one stream
 	ClientIdle     time.Duration // without a packet, while there are streams, after which a client is lost; 0 for never
 	Drain          time.Duration // that streams have to end by themselves when the director stops
+
+	// Names are those of the clients that may come, by their certificates; none for all.
+	Names []string
 
 	// Hurry ends a drain early: what streams are left then are told at once. Optional.
 	Hurry context.Context
@@ -148,6 +153,9 @@ func (s *Server) drain() {
 
 // admit counts a connection in, or returns why it may not be served.
 func (s *Server) admit(c *connection) (err error) {
+	if err := s.mayCome(c.conn); err != nil {
+		return err
+	}
 	c.holder = s.shares.Join(holderOf(c.conn))
 	if err = c.holder.Take(shares.Connections, 1); err != nil {
 		c.holder.Leave()
@@ -162,6 +170,22 @@ func (s *Server) admit(c *connection) (err error) {
 	defer s.mu.Unlock()
 	s.conns[c] = struct{}{}
 	return nil
+}
+
+// mayCome returns an error unless a client is one of those that may come.
+func (s *Server) mayCome(conn *quic.Conn) error {
+	if len(s.cfg.Names) == 0 {
+		return nil
+	}
+	names := identity.PeerNames(conn.ConnectionState().TLS)
+	if slices.ContainsFunc(names, func(name string) bool { return slices.Contains(s.cfg.Names, name) }) {
+		return nil
+	}
+	who := "this certificate names nobody"
+	if len(names) > 0 {
+		who = fmt.Sprintf("%q is not one of them", names[0])
+	}
+	return wire.Errorf(wire.CodeUnauthorized, "the director serves clients that it knows by name (CONNECTION_SWAP_DIRECTOR_CLIENT_NAMES); %s", who)
 }
 
 // dismiss forgets a connection that has ended.
