@@ -126,7 +126,9 @@ func TestClientsNeedACertificate(t *testing.T) {
 		})
 	})
 	t.Run("names", func(t *testing.T) {
-		source := func(t *testing.T, s *scenario) { s.sources[identity.Client] = s.certificate(t, identity.Client, "alice") }
+		source := func(t *testing.T, s *scenario) {
+			s.sources[identity.Client] = s.certificate(t, identity.Client, "alice")
+		}
 		stageAs(t, ask("alice", "carol"), source, func(t *testing.T, s *scenario) {
 			try(t, s, s.certificate(t, identity.Client, "alice"), "")
 			try(t, s, s.certificate(t, identity.Client, "bob"), `(CONNECTION_SWAP_DIRECTOR_CLIENT_NAMES); "bob" is not one of them`)
