@@ -171,6 +171,41 @@ func TestIdleConnectionsGoFirst(t *testing.T) {
 	})
 }
 
+// TestHealthDuringAFlood has strangers open connections as fast as they can, from a few addresses, with and without a
+// request. Whoever asks for health meanwhile gets its answer, from the same addresses too.
+func TestHealthDuringAFlood(t *testing.T) {
+	for name, request := range map[string]string{"silent": "", "asking": get("/v1/thing")} {
+		t.Run(name, func(t *testing.T) {
+			servePort(t, few, strings.Repeat("x", 4<<10), nil, func(p *port) {
+				t := p.T
+				ctx, stop := context.WithCancel(t.Context())
+				var flood sync.WaitGroup
+				for i := range 60 {
+					host := p.net.Host(fmt.Sprint("attacker-", i%3))
+					flood.Go(func() {
+						for ctx.Err() == nil {
+							conn, err := host.DialStream(ctx, "server:61001")
+							if err != nil {
+								continue
+							}
+							_, _ = io.WriteString(conn, request)
+							time.Sleep(50 * time.Millisecond)
+							_ = conn.Close()
+						}
+					})
+				}
+				time.Sleep(time.Second)
+				for i := range 50 {
+					p.healthy("probe", time.Second)
+					p.healthy(fmt.Sprint("attacker-", i%3), time.Second)
+				}
+				stop()
+				flood.Wait()
+			})
+		})
+	}
+}
+
 // scarce is a listener in a process that may have so many connections open.
 type scarce struct {
 	net.Listener
@@ -270,7 +305,7 @@ func TestSlowReaders(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		var conns []net.Conn
 		refused := 0
-		for i := range 100 {
+		for i := range 60 {
 			conn := p.dial(fmt.Sprint("attacker-", i), "GET /v1/thing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 			conns = append(conns, conn)
 			time.Sleep(5 * time.Millisecond)
@@ -280,12 +315,16 @@ func TestSlowReaders(t *testing.T) {
 		runtime.GC() // pools give up what they have with the second
 		runtime.ReadMemStats(&with)
 		held := int64(with.HeapAlloc) - int64(before.HeapAlloc)
-		require.LessOrEqual(t, held, int64(20<<20), "8 MiB of answers, and the buffers of 100 connections")
+		require.LessOrEqual(t, held, int64(20<<20), "8 MiB of answers, and the buffers of 60 connections")
 
 		for ; refused < 4; refused++ { // as whoever is told to come back does
 			conn := p.dial("operator", get("/v1/thing"))
-			status, body := p.answer(conn)
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // closed with the connection
+			require.NoError(t, err)
+			text, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
 			require.NoError(t, conn.Close())
+			status, body := resp.StatusCode, string(text)
 			if status == http.StatusOK {
 				var document []string
 				require.NoError(t, json.Unmarshal([]byte(body), &document))
@@ -293,6 +332,7 @@ func TestSlowReaders(t *testing.T) {
 				break
 			}
 			require.Equal(t, http.StatusServiceUnavailable, status)
+			require.Equal(t, "1", resp.Header.Get("Retry-After"))
 			require.Contains(t, body, "ask again in a second")
 			time.Sleep(time.Second)
 		}

@@ -38,6 +38,9 @@ func (c *conn) lessUseful(other *conn) bool {
 	return c.last.Load() < other.last.Load()
 }
 
+// quiet is how long ago the connection last got on.
+func (c *conn) quiet() time.Duration { return time.Since(time.Unix(0, c.last.Load())) }
+
 func (c *conn) progressed() { c.last.Store(time.Now().UnixNano()) }
 
 // speaksTLS waits for the first byte. One of TLS (RFC 8446 §5.1: a handshake record) begins no HTTP request.

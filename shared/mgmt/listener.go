@@ -83,7 +83,7 @@ func (l *listener) next() (*conn, error) {
 			if tcp, ok := inner.(*net.TCPConn); ok {
 				_ = tcp.SetWriteBuffer(sendBuffer) // with the system's own it works too, and takes more memory
 			}
-			return l.table.admit(inner), nil
+			return l.table.admit(l.ctx, inner), nil
 		}
 		if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) || l.ctx.Err() != nil {
 			return nil, err
