@@ -35,7 +35,7 @@ func (h *history) news() ([]migration.Record, error) {
 		Total int
 		Swaps []migration.Record
 	}
-	if err := h.cluster.Status("/v1/swaps", &status); err != nil {
+	if err := h.cluster.Status("/v1/swaps?limit=1000", &status); err != nil {
 		return nil, err
 	}
 	fresh := status.Total - h.seen

@@ -14,9 +14,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/connswap/connswap/services/client/connswap"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/wire"
 )
 
 // api is an operator who speaks HTTP by hand.
@@ -268,5 +270,44 @@ func TestAPIAtTheEnd(t *testing.T) {
 		require.Contains(t, []string{"error", "result"}, last.event) // its streams end first, and with them the drain
 		require.Error(t, (<-first).err)
 		require.Error(t, (<-second).err)
+	})
+}
+
+// TestLists follows the lists with the Go package, over several pages.
+func TestLists(t *testing.T) {
+	stage(t, setup{}, func(t *testing.T, s *scenario) {
+		const streams = 250
+		for range streams {
+			_, err := s.conn.Generate(s.ctx, connswap.Request{Prompt: "p", MaxTokens: 1})
+			require.NoError(t, err)
+		}
+		time.Sleep(time.Second)
+		op, seen := s.operate(), map[uint64]bool{}
+		for one, err := range op.Sessions(s.ctx, "done", "streaming") {
+			require.NoError(t, err)
+			require.Equal(t, s.conn.ID(), one.ConnectionID)
+			seen[one.StreamID] = true
+		}
+		require.Len(t, seen, streams)
+		n := 0
+		for _, err := range op.Swaps(s.ctx) { // of placements
+			require.NoError(t, err)
+			if n++; n == 120 {
+				break
+			}
+		}
+		var labels []string
+		for one, err := range op.Workers(s.ctx) {
+			require.NoError(t, err)
+			labels = append(labels, one.Worker)
+		}
+		require.Equal(t, []string{"worker-0", "worker-1"}, labels)
+		for one, err := range op.Connections(s.ctx) {
+			require.NoError(t, err)
+			require.Equal(t, s.conn.ID(), one.ConnectionID)
+		}
+		for _, err := range op.Sessions(s.ctx, "nonsense") {
+			require.ErrorIs(t, err, &wire.Error{Code: wire.CodeInvalid})
+		}
 	})
 }

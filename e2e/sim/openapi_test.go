@@ -110,6 +110,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 		exchange(http.MethodGet, "/v1/sessions?state=done&state=streaming", "", 200)
 		exchange(http.MethodGet, "/v1/sessions?state=x", "", 400)
+		exchange(http.MethodGet, "/v1/status?limit=1", "", 400)
 
 		resp := d.send(s.ctx, http.MethodPost, "/v1/rebalance", `{}`, eventStream...)
 		all, _ := events(resp.Body, nil)

@@ -7,13 +7,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 )
 
 // maxPage is what one page of a document may have, in bytes.
 const maxPage = 64 << 20
 
-// Get asks for the document at a URL, and decodes it into v. Of a list it gets all pages, and puts them together.
+// Get asks for the document at a URL, and decodes it into v. Of a list it gets all pages, of the
+// size that the URL says, and puts them together.
 func Get(ctx context.Context, transport http.RoundTripper, address string, v any) error {
 	whole, err := getPages(ctx, transport, address)
 	if err != nil {
@@ -64,12 +64,11 @@ func getPage(ctx context.Context, transport http.RoundTripper, address, cursor s
 	if err != nil {
 		return nil, err
 	}
-	query := target.Query()
-	query.Set("limit", strconv.Itoa(MaxLimit))
 	if cursor != "" {
+		query := target.Query()
 		query.Set("cursor", cursor)
+		target.RawQuery = query.Encode()
 	}
-	target.RawQuery = query.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
 	if err != nil {
 		return nil, err

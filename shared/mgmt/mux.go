@@ -3,7 +3,9 @@ package mgmt
 import (
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -78,9 +80,33 @@ func probe(check func() (note string, err error)) http.HandlerFunc {
 }
 
 // Document answers GET requests for path with what build returns, as indented JSON, if whoever asks may read it. An error
-// of build is the answer too, see Refuse.
-func (m *Mux) Document(path string, build func(r *http.Request) (any, error)) {
-	m.handle("GET "+path, m.access.readers(func(w http.ResponseWriter, r *http.Request) { m.answers.serve(w, r, build) }))
+// of build is the answer too, see Refuse; so is a parameter in the query that is not one of those given.
+func (m *Mux) Document(path string, build func(r *http.Request) (any, error), parameters ...string) {
+	checked := func(r *http.Request) (any, error) {
+		if err := checkQuery(r, parameters); err != nil {
+			return nil, err
+		}
+		return build(r)
+	}
+	m.handle("GET "+path, m.access.readers(func(w http.ResponseWriter, r *http.Request) { m.answers.serve(w, r, checked) }))
+}
+
+// checkQuery refuses parameters that are not known: whoever misspells one would get the wrong answer.
+func checkQuery(r *http.Request, known []string) error {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return wire.Errorf(wire.CodeInvalid, "the query cannot be read: %s", wire.Text(err.Error()))
+	}
+	for name := range query {
+		switch {
+		case slices.Contains(known, name):
+		case len(known) == 0:
+			return wire.Errorf(wire.CodeInvalid, "%.80q is not known here; %s has no parameters", name, r.URL.Path)
+		default:
+			return wire.Errorf(wire.CodeInvalid, "%.80q is not known here; %s has %s", name, r.URL.Path, strings.Join(known, ", "))
+		}
+	}
+	return nil
 }
 
 // Operate answers requests of operators. The pattern has a method and a path.

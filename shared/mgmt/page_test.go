@@ -60,7 +60,7 @@ func TestPages(t *testing.T) {
 	grow(5000)
 	stayed := slices.Clone(numbers)
 	mux := mgmt.NewMux(fine, noted(fine), anybody())
-	mux.Document("/v1/numbers", numbers.page)
+	mux.Document("/v1/numbers", numbers.page, "limit", "cursor")
 	pages := 0
 	transport := handlerTransport{mux, func() {
 		pages++
@@ -73,7 +73,7 @@ func TestPages(t *testing.T) {
 		Total   int
 		Next    *string
 	}
-	require.NoError(t, mgmt.Get(t.Context(), transport, "http://x/v1/numbers", &whole))
+	require.NoError(t, mgmt.Get(t.Context(), transport, "http://x/v1/numbers?limit=1000", &whole))
 	require.Greater(t, pages, 4)
 	require.Len(t, numbers, whole.Total)
 	require.Nil(t, whole.Next)
@@ -86,7 +86,7 @@ func TestPages(t *testing.T) {
 func TestPagesThatAreNone(t *testing.T) {
 	numbers := list{1, 2, 3}
 	mux := mgmt.NewMux(fine, noted(fine), anybody())
-	mux.Document("/v1/numbers", numbers.page)
+	mux.Document("/v1/numbers", numbers.page, "limit", "cursor")
 	ask := func(query url.Values) (int, string) {
 		recorder := httptest.NewRecorder()
 		mux.ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/numbers?"+query.Encode(), nil))
@@ -101,6 +101,9 @@ func TestPagesThatAreNone(t *testing.T) {
 	code, body := ask(url.Values{"cursor": {cursorOf("numbers", "instance-1")}, "limit": {"1"}})
 	require.Equal(t, http.StatusOK, code)
 	require.Regexp(t, `"numbers": \[\s*2\s*\]`, body)
+	code, body = ask(url.Values{"limt": {"1"}})
+	require.Equal(t, http.StatusBadRequest, code)
+	require.Contains(t, body, `\"limt\" is not known here; /v1/numbers has limit, cursor`)
 	for name, c := range map[string]struct {
 		limit, cursor, words string
 	}{

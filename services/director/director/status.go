@@ -21,10 +21,10 @@ import (
 // routes is what the MGMT port serves over HTTP.
 func (d *Director) routes(access mgmt.Access) http.Handler {
 	mux := mgmt.NewMux(d.live, d.ready, access)
-	mux.Document("/v1/workers", d.listWorkers)
-	mux.Document("/v1/connections", d.listConnections)
-	mux.Document("/v1/sessions", d.listSessions)
-	mux.Document("/v1/swaps", d.listSwaps)
+	mux.Document("/v1/workers", d.listWorkers, "limit", "cursor")
+	mux.Document("/v1/connections", d.listConnections, "limit", "cursor")
+	mux.Document("/v1/sessions", d.listSessions, "state", "limit", "cursor")
+	mux.Document("/v1/swaps", d.listSwaps, "limit", "cursor")
 	mux.Document("/v1/checkpoints", func(*http.Request) (any, error) { return d.checkpoints.status(), nil })
 	mux.Document("/v1/status", func(r *http.Request) (any, error) { return d.statusDocument(mgmt.IsOperator(r)), nil })
 	mux.Open("GET /openapi.json", serveOpenAPI)
