@@ -30,7 +30,7 @@ func TestManual(t *testing.T) {
 	require.NoError(t, os.WriteFile(tokens, []byte("0123456789abcdef0123456789abcdef\n"), 0o600))
 	c := up(t, "CONNECTION_SWAP_DIRECTOR_OPERATOR_TOKENS_FILE="+tokens)
 	require.NoError(t, os.Symlink(tokens, filepath.Join(c.certs, "token")))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	for range c.workers {
 		c.director.line(t, "worker connected")

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -81,10 +82,14 @@ func challenge(w http.ResponseWriter, refusal *wire.Error) {
 func (a Access) identify(r *http.Request) (string, *wire.Error) {
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
 		role, _ := identity.PeerRole(*r.TLS)
-		if role != identity.Operator {
+		cert := r.TLS.PeerCertificates[0]
+		switch {
+		case role != identity.Operator:
 			return "", wire.Errorf(wire.CodeUnauthorized, "a certificate of role %q is not an operator's; use operator.pem", role)
+		case time.Now().After(cert.NotAfter): // since the handshake
+			return "", wire.Errorf(wire.CodeUnauthorized, "the operator's certificate has expired; renew it, and connect again")
 		}
-		sum := sha256.Sum256(r.TLS.PeerCertificates[0].Raw)
+		sum := sha256.Sum256(cert.Raw)
 		return "certificate " + hex.EncodeToString(sum[:]), nil
 	}
 	header := r.Header.Get("Authorization")

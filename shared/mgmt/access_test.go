@@ -3,6 +3,7 @@ package mgmt_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"io"
 	"net"
@@ -170,6 +171,37 @@ func TestAccess(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestCertificateExpires keeps a connection for longer than the certificate is good with which it was made.
+func TestCertificateExpires(t *testing.T) {
+	serveSecured(t, false, func(s *secured) {
+		t := s.T
+		transport := s.as("operator")
+		transport.DisableKeepAlives = false
+		defer transport.CloseIdleConnections()
+		source, err := s.sources[identity.Operator].Certificate()
+		require.NoError(t, err)
+		leaf, err := x509.ParseCertificate(source.Certificate[0])
+		require.NoError(t, err)
+		time.Sleep(time.Until(leaf.NotAfter) - time.Minute)
+		status := 0
+		for range 6 {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://server:61001/v1/thing", nil)
+			require.NoError(t, err)
+			resp, err := transport.RoundTrip(req)
+			require.NoError(t, err)
+			body, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			if status = resp.StatusCode; status != http.StatusOK {
+				require.Contains(t, string(body), "has expired; renew it")
+				break
+			}
+			time.Sleep(20 * time.Second)
+		}
+		require.Equal(t, http.StatusForbidden, status)
+	})
 }
 
 // TestTokenOnTheSameMachine: what a token passes in clear text has to stay on the machine.
