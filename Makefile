@@ -65,7 +65,9 @@ bench: build ## 45 minutes: gaps of failovers and planned swaps, cost beside bar
 .PHONY: build images certs generate fmt lint tidy fuzz yardstick clean
 build: ## bin/director, bin/worker, bin/client: static
 	@$(need) go modules
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/ ./services/director ./services/worker ./services/client
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false \
+		-ldflags="-X github.com/connswap/connswap/shared/wire.Build=$$(scripts/build-name.sh)" \
+		-o bin/ ./services/director ./services/worker ./services/client
 
 images: ## connswap/director:dev, …/worker:dev, …/client:dev, and :other, which claim another version of the protocol
 	@scripts/images.sh

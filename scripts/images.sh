@@ -9,7 +9,7 @@ scripts/base-image.sh
 
 # The build reaches modules the way this machine does. What is at its default is not handed on: it would be an
 # argument more, and other layers than those of a plain `docker compose up`.
-args=()
+args=(--build-arg "BUILD=$(scripts/build-name.sh)")
 for name in HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy GO_IMAGE; do
 	if [[ -n ${!name:-} ]]; then args+=(--build-arg "$name"); fi
 done

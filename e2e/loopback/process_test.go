@@ -82,18 +82,39 @@ func start(t *testing.T, role string, env ...string) *process {
 // client starts the client program, behind another command if there is one.
 func (c *cluster) client(t *testing.T, before []string, args ...string) *process {
 	t.Helper()
+	p := c.command(t, before, args...)
+	p.run(t)
+	return p
+}
+
+// command is a client that has not been started.
+func (c *cluster) command(t *testing.T, before []string, args ...string) *process {
+	t.Helper()
 	dir, err := binaries()
 	if err != nil {
 		t.Fatal(err)
 	}
 	args = append(append(before, filepath.Join(dir, "client")), args...)
 	p := &process{Cmd: exec.CommandContext(t.Context(), args[0], args[1:]...), exited: make(chan error, 1)}
-	p.Env = append(os.Environ(), "CONNECTION_SWAP_TLS_DIR="+c.certs, "CONNECTION_SWAP_DIRECTOR_TARGET="+c.user)
+	p.Env = append(os.Environ(), "CONNECTION_SWAP_TLS_DIR="+c.certs, "CONNECTION_SWAP_DIRECTOR_TARGET="+c.user,
+		"CONNECTION_SWAP_DIRECTOR_MGMT_ADDR="+c.http["director"])
+	return p
+}
+
+// run starts what command returned.
+func (p *process) run(t *testing.T) {
+	t.Helper()
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() { p.exited <- p.Wait() }()
-	return p
+}
+
+// wait waits for the end of what run started, whose exit code says how it went.
+func (p *process) wait() {
+	for range p.exited {
+		return
+	}
 }
 
 // line reads until a line has the message, and returns it.

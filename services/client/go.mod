@@ -4,11 +4,16 @@ go 1.26.0
 
 require (
 	github.com/connswap/connswap/shared v0.0.0
+	github.com/mattn/go-isatty v0.0.24
 	github.com/quic-go/quic-go v0.65.0
+	github.com/spf13/cobra v1.10.2
 	go.uber.org/zap v1.28.0
 )
 
-require go.uber.org/multierr v1.10.0 // indirect
+require (
+	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	go.uber.org/multierr v1.10.0 // indirect
+)
 
 require (
 	github.com/agext/levenshtein v1.2.3 // indirect

@@ -10,7 +10,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mattn/go-isatty" // what the field uses to tell a terminal; /dev/null is a character device too
+
 	"github.com/connswap/connswap/services/client/internal/cli"
+	"github.com/connswap/connswap/shared/config"
 )
 
 func main() {
@@ -23,7 +26,10 @@ func main() {
 		Args:     os.Args[1:],
 		Stdout:   os.Stdout,
 		Stderr:   os.Stderr,
-		Terminal: isTerminal(os.Stdout),
+		Stdin:    os.Stdin,
+		Piped:    isPiped(os.Stdin),
+		Terminal: isatty.IsTerminal(os.Stdout.Fd()),
+		Plain:    config.PlainTerminal(),
 	})
 	stop()
 	os.Exit(code)
@@ -43,7 +49,9 @@ func signalContext() (ctx context.Context, stop context.CancelFunc) {
 	return ctx, stop
 }
 
-func isTerminal(f *os.File) bool {
+// isPiped reports whether somebody may have put something into a file: it is a pipe, or a file that is not empty. A service
+// manager gives /dev/null, and others a terminal.
+func isPiped(f *os.File) bool {
 	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return err == nil && (info.Mode()&os.ModeNamedPipe != 0 || info.Mode().IsRegular() && info.Size() > 0)
 }

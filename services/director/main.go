@@ -2,9 +2,9 @@
 package main
 
 import (
-	"fmt"
 	"os"
-	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/connswap/connswap/services/director/director"
 	"github.com/connswap/connswap/shared/config"
@@ -16,19 +16,13 @@ import (
 	"github.com/connswap/connswap/shared/telemetry"
 )
 
-const usage = `director serves clients and keeps their streams going across workers.
-
-  director              serve
-  director certs DIR    make development certificates in DIR, unless good ones are there
-  director healthz      exit 0 if the director on this machine is ready, 1 if not
-`
-
 func main() {
 	os.Exit(role.Command{
-		Name: "director", Usage: usage, Config: config.Director{},
+		Name: "director", Summary: "serves clients and keeps their streams going across workers", Config: config.Director{},
+		Serves:   "SIGHUP reloads certificates",
 		Serve:    serve,
 		MgmtAddr: func() (string, error) { cfg, err := config.LoadDirector(); return cfg.MgmtAddr, err },
-		Others:   map[string]func(string) error{"certs": certs},
+		Others:   []*cobra.Command{certsCommand()},
 	}.Run(os.Args[1:]))
 }
 
@@ -38,10 +32,8 @@ func serve(out *telemetry.Output) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := run.SignalContext()
+	ctx, hurry, stop := run.HurryContext()
 	defer stop()
-	hurry, stopHurry := run.Hurry(ctx)
-	defer stopHurry()
 	defer role.Signals(source, log, nil)()
 	d, err := director.New(cfg, director.Deps{
 		Network: quicnet.OS{}, TLS: source, Log: log, LogCounts: out.Counts, Hurry: hurry,
@@ -51,12 +43,4 @@ func serve(out *telemetry.Output) error {
 		return err
 	}
 	return d.Run(ctx)
-}
-
-func certs(dir string) error {
-	made, err := identity.EnsureDevelopment(dir, time.Now())
-	if err == nil {
-		fmt.Printf("%s: development certificates %s\n", dir, map[bool]string{true: "made", false: "are good, kept"}[made])
-	}
-	return err
 }

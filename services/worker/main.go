@@ -14,15 +14,10 @@ import (
 	"github.com/connswap/connswap/shared/telemetry"
 )
 
-const usage = `worker produces tokens for directors.
-
-  worker            serve; SIGUSR1 makes the configured simulated failure happen now
-  worker healthz    exit 0 if the worker on this machine is ready, 1 if not
-`
-
 func main() {
 	os.Exit(role.Command{
-		Name: "worker", Usage: usage, Config: config.Worker{},
+		Name: "worker", Summary: "produces tokens for directors", Config: config.Worker{},
+		Serves:   "SIGUSR1 makes the configured simulated failure happen now, SIGHUP reloads certificates",
 		Serve:    serve,
 		MgmtAddr: func() (string, error) { cfg, err := config.LoadWorker(); return cfg.MgmtAddr, err },
 	}.Run(os.Args[1:]))

@@ -59,6 +59,17 @@ func TestClientNames(t *testing.T) {
 	require.Equal(t, []string{"alice", "bob"}, director.ClientNames)
 }
 
+func TestPlainTerminal(t *testing.T) {
+	for _, test := range []struct {
+		noColor, term string
+		want          bool
+	}{{"", "xterm", false}, {"1", "xterm", true}, {"0", "xterm", true}, {"", "dumb", true}, {"", "", false}} {
+		t.Setenv("NO_COLOR", test.noColor)
+		t.Setenv("TERM", test.term)
+		require.Equal(t, test.want, config.PlainTerminal(), test)
+	}
+}
+
 func TestDefaultsAreOnesOwn(t *testing.T) {
 	first := config.DefaultWorker()
 	first.Directors[0] = "elsewhere:1"

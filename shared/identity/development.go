@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -72,6 +73,51 @@ func EnsureDevelopment(dir string, now time.Time) (changed bool, err error) {
 		return d.changed, fmt.Errorf("development certificates: %w", err)
 	}
 	return d.changed, nil
+}
+
+// EnsureSplit is EnsureDevelopment for directories of their own: dir/authority has the authority, and dir/director, dir/worker
+// and dir/client what each of these roles needs, the client's the operator's too. So none finds another one's key.
+func EnsureSplit(dir string, now time.Time) (changed bool, err error) {
+	if changed, err = EnsureDevelopment(filepath.Join(dir, "authority"), now); err != nil {
+		return changed, err
+	}
+	for _, owner := range []Role{Director, Worker, Client} {
+		files := []string{caFile, keyFile(owner), certFile(owner)}
+		if owner == Client {
+			files = append(files, keyFile(Operator), certFile(Operator))
+		}
+		for _, name := range files {
+			copied, err := copyFile(filepath.Join(dir, "authority", name), filepath.Join(dir, string(owner), name))
+			if err != nil {
+				return changed, fmt.Errorf("development certificates: %w", err)
+			}
+			changed = changed || copied
+		}
+	}
+	return changed, nil
+}
+
+// copyFile copies a file with its mode, in one step, unless it is there.
+func copyFile(from, to string) (copied bool, err error) {
+	info, err := os.Stat(from)
+	if err != nil {
+		return false, err
+	}
+	content, err := os.ReadFile(from)
+	if err != nil {
+		return false, err
+	}
+	if there, err := os.ReadFile(to); err == nil && bytes.Equal(there, content) {
+		return false, nil
+	}
+	mode := fs.FileMode(0o700)
+	if os.Geteuid() == 0 {
+		mode = 0o755 // as EnsureDevelopment
+	}
+	if err := os.MkdirAll(filepath.Dir(to), mode); err != nil {
+		return false, err
+	}
+	return true, replace(to, content, info.Mode().Perm())
 }
 
 // development is a directory that is to have good certificates of all roles.

@@ -161,3 +161,39 @@ func TestEnsureAtOnce(t *testing.T) {
 	}
 	require.Equal(t, 1, makers)
 }
+
+// TestSplit: each role finds what it needs, and nobody else's key; what is renewed is handed on.
+func TestSplit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		for _, want := range []bool{true, false} {
+			changed, err := identity.EnsureSplit(dir, time.Now())
+			require.NoError(t, err)
+			require.Equal(t, want, changed)
+		}
+		files := map[string][]string{}
+		for _, owner := range []string{"director", "worker", "client"} {
+			entries, err := os.ReadDir(filepath.Join(dir, owner))
+			require.NoError(t, err)
+			for _, e := range entries {
+				files[owner] = append(files[owner], e.Name())
+			}
+		}
+		require.Equal(t, map[string][]string{
+			"director": {"ca.pem", "director-key.pem", "director.pem"},
+			"worker":   {"ca.pem", "worker-key.pem", "worker.pem"},
+			"client":   {"ca.pem", "client-key.pem", "client.pem", "operator-key.pem", "operator.pem"},
+		}, files)
+		worker, err := identity.FromDir(filepath.Join(dir, "worker"), identity.Worker)
+		require.NoError(t, err)
+		director, err := identity.FromDir(filepath.Join(dir, "director"), identity.Director)
+		require.NoError(t, err)
+		require.NoError(t, handshake(t, identity.ClientTLS(worker, mgmt, identity.Director), port(director)).client)
+		old := certificate(t, worker)
+		time.Sleep(340 * day)
+		changed, err := identity.EnsureSplit(dir, time.Now())
+		require.NoError(t, err)
+		require.True(t, changed)
+		require.NotEqual(t, old.Leaf.SerialNumber, certificate(t, worker).Leaf.SerialNumber)
+	})
+}

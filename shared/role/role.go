@@ -10,11 +10,15 @@ import (
 	"maps"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/shared/command"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
@@ -24,33 +28,75 @@ import (
 
 // Command is the command line of a role.
 type Command struct {
-	Name   string
-	Usage  string // what --help prints above the table of variables
-	Config any    // of which --help prints that table
+	Name    string
+	Summary string // half a sentence
+	Serves  string // what else there is to know about serving; optional
+	Config  any    // of which --help prints the table
 
 	Serve    func(out *telemetry.Output) error
-	MgmtAddr func() (string, error)            // where a role that serves here has its MGMT port
-	Others   map[string]func(arg string) error // subcommands with one argument
+	MgmtAddr func() (string, error) // where a role that serves here has its MGMT port
+	Others   []*cobra.Command       // further commands
 }
 
 const healthTimeout = 3 * time.Second
 
-// Run does what args say, and returns the exit status: 0 done, 1 failed, 2 not understood. What went wrong is on
-// standard error, a line for each problem.
+// Run does what args say, and returns the exit code: 0 done, 1 failed, 2 not understood. What went wrong is on standard
+// error, a line for each problem.
 func (c Command) Run(args []string) int {
-	switch {
-	case len(args) == 0:
-		return c.serve()
-	case len(args) == 1 && args[0] == "healthz":
-		return report(os.Stderr, c.healthz())
-	case len(args) == 1 && (args[0] == "--help" || args[0] == "-h" || args[0] == "help"):
-		fmt.Printf("%s\nIt is configured by environment variables:\n\n", c.Usage)
-		return report(os.Stderr, config.Usage(os.Stdout, c.Config))
-	case len(args) == 2 && c.Others[args[0]] != nil:
-		return report(os.Stderr, c.Others[args[0]](args[1]))
+	return command.Run(context.Background(), c.root(), args, os.Stdout, os.Stderr)
+}
+
+// root is the program: without a command it serves.
+func (c Command) root() *cobra.Command {
+	root := command.Root(c.Name, c.Summary)
+	root.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return command.Unknown(cmd, args[0])
+		}
+		return nil
 	}
-	fmt.Fprintf(os.Stderr, "%s: not understood: %q; see %s --help\n", c.Name, args, c.Name)
-	return 2
+	root.RunE = func(*cobra.Command, []string) error { return exit(c.serve()) }
+	root.AddCommand(&cobra.Command{
+		Use: "healthz", Short: "exit 0 if the " + c.Name + " on this machine is ready, 1 if not", Args: command.None,
+		RunE: func(cmd *cobra.Command, _ []string) error { return exit(report(cmd.ErrOrStderr(), c.healthz())) },
+	})
+	root.AddCommand(c.Others...)
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if cmd.HasParent() {
+			help(cmd, args)
+			return
+		}
+		c.writeHelp(cmd.OutOrStdout(), cmd)
+	})
+	return root
+}
+
+// exit is the error of a command that ended with a code, and has said why.
+func exit(code int) error {
+	if code == 0 {
+		return nil
+	}
+	return command.Exit(code)
+}
+
+// writeHelp writes what there is to know of the program. What fails the writer remembers.
+func (c Command) writeHelp(w io.Writer, root *cobra.Command) {
+	fmt.Fprintf(w, "%s %s.\n\n", c.Name, c.Summary)
+	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	serves := "serve"
+	if c.Serves != "" {
+		serves += "; " + c.Serves
+	}
+	fmt.Fprintf(table, "  %s\t%s\n", c.Name, serves)
+	for _, other := range root.Commands() {
+		if other.IsAvailableCommand() {
+			fmt.Fprintf(table, "  %s\t%s\n", strings.TrimSuffix(other.UseLine(), " [flags]"), other.Short)
+		}
+	}
+	_ = table.Flush() // see above
+	fmt.Fprintf(w, "\nIt is configured by environment variables:\n\n")
+	_ = config.Usage(w, c.Config) // see above
 }
 
 // serve serves. Nobody has to read standard error for that, neither while it lasts nor at its end.

@@ -12,38 +12,49 @@ import (
 // then on signals have their usual effect again: a second one ends the process at once, with the status that
 // says so (130 or 143 in a shell). stop ends the context too, and releases what it holds.
 func SignalContext() (ctx context.Context, stop context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		select {
-		case received := <-signals:
-			signal.Stop(signals) // before anybody can know of the first signal and send a second
-			cancel(fmt.Errorf("%v signal received", received))
-		case <-ctx.Done():
-			signal.Stop(signals)
-		}
-	}()
-	return ctx, func() {
-		cancel(context.Canceled)
-		<-done
-	}
+	ctxs, stop := signalContexts(1)
+	return ctxs[0], stop
 }
 
-// Hurry returns a context that ends at the next SIGINT or SIGTERM after ctx has ended, for whoever takes its time then.
-// One more has its usual effect. stop releases what it holds.
-func Hurry(ctx context.Context) (hurry context.Context, stop context.CancelFunc) {
-	hurry, stop = context.WithCancel(context.Background())
-	context.AfterFunc(ctx, func() {
-		next, release := signal.NotifyContext(hurry, os.Interrupt, syscall.SIGTERM)
-		context.AfterFunc(next, func() {
-			release()
-			stop()
-		})
-	})
-	return hurry, stop
+// HurryContext is SignalContext for who takes its time then: hurry ends at the second signal, and only the third has its usual
+// effect.
+func HurryContext() (ctx, hurry context.Context, stop context.CancelFunc) {
+	ctxs, stop := signalContexts(2)
+	return ctxs[0], ctxs[1], stop
+}
+
+// signalContexts returns contexts of which one ends at each signal.
+func signalContexts(n int) (ctxs []context.Context, stop context.CancelFunc) {
+	cancels := make([]context.CancelCauseFunc, n)
+	for i := range n {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		ctxs, cancels[i] = append(ctxs, ctx), cancel
+	}
+	signals := make(chan os.Signal, n)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	stopping, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		defer signal.Stop(signals)
+		for i, cancel := range cancels {
+			select {
+			case received := <-signals:
+				if i == n-1 {
+					signal.Stop(signals) // before anybody can know of this signal and send another
+				}
+				cancel(fmt.Errorf("%v signal received", received))
+			case <-stopping:
+				return
+			}
+		}
+	}()
+	return ctxs, func() {
+		close(stopping)
+		<-done
+		for _, cancel := range cancels {
+			cancel(context.Canceled)
+		}
+	}
 }
 
 // Catch has a function called for each signal that comes and has one, in the order in which they come, until stop is called.

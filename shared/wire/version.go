@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"runtime"
 	"strconv"
 )
 
@@ -52,4 +53,9 @@ func (v Versions) String() string {
 		return fmt.Sprint(v.Newest)
 	}
 	return fmt.Sprintf("%d to %d", v.Oldest, v.Newest)
+}
+
+// Describe says what a program is: its build, the protocol, and the Go that it was built with.
+func Describe(program string) string {
+	return fmt.Sprintf("connswap %s %s (protocol: clients %d, workers %v; %s)", program, Build, Version, PeerVersions(0), runtime.Version())
 }

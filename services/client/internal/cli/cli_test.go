@@ -3,8 +3,10 @@ package cli_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -65,7 +67,7 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-const choices = "the commands are generate, status, swap, drain, undrain, rebalance, confirm and veto"
+const choices = "the commands are generate, status, swap, drain, undrain, rebalance, confirm, veto, version and completion"
 
 // What is wrong is said in one line each, all at once, and nothing is tried.
 func TestMisuse(t *testing.T) {
@@ -75,7 +77,9 @@ func TestMisuse(t *testing.T) {
 		want    []string // a line each
 	}{
 		"no command":      {nil, nil, []string{"client: no command; " + choices + " (see client --help)"}},
-		"unknown command": {nil, []string{"generat"}, []string{`client: unknown command "generat"; ` + choices + " (see client --help)"}},
+		"unknown command": {nil, []string{"generat"}, []string{`client: unknown command "generat"; did you mean generate? (see client --help)`}},
+		"quite unknown":   {nil, []string{"make-tea"}, []string{`client: unknown command "make-tea"; ` + choices + " (see client --help)"}},
+		"octal":           {nil, []string{"generate", "--seed", "010"}, []string{`write 10, or 8 if octal was meant (see client generate --help)`}},
 		"unknown flag":    {nil, []string{"generate", "--seeds=1"}, []string{"client: unknown flag: --seeds (see client generate --help)"}},
 		"two prompts": {
 			nil,
@@ -126,6 +130,36 @@ func TestMisuse(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestVersion(t *testing.T) {
+	atTerminal(t, func(t *terminal) {
+		for _, args := range [][]string{{"--version"}, {"version"}} {
+			code, stdout, stderr := t.run(args...)
+			want := fmt.Sprintf("connswap client %s (protocol: clients %d, workers %d; %s)\n", wire.Build, wire.Version, wire.NewestPeerVersion, runtime.Version())
+			if code != 0 || stdout != want || stderr != "" {
+				t.Errorf("%s: exit code %d, %q, %q, want %q", args, code, stdout, stderr, want)
+			}
+		}
+	})
+}
+
+// TestCompletion: shells get scripts, and what these ask for.
+func TestCompletion(t *testing.T) {
+	atTerminal(t, func(t *terminal) {
+		for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+			if code, stdout, stderr := t.run("completion", shell); code != 0 || len(stdout) < 1000 || stderr != "" {
+				t.Errorf("%s: exit code %d, %d bytes, %s", shell, code, len(stdout), stderr)
+			}
+		}
+		for want, args := range map[string][]string{
+			"undrain": {"und"}, "--timeout": {"drain", "--ti"}, "log": {"generate", "--output", "l"}, "json": {"status", "--output", ""},
+		} {
+			if _, stdout, _ := t.run(append([]string{"__complete"}, args...)...); !strings.HasPrefix(stdout, want) && !strings.Contains(stdout, "\n"+want) {
+				t.Errorf("%s: %q, want %s", args, stdout, want)
+			}
+		}
+	})
 }
 
 func TestHelp(t *testing.T) {
@@ -250,10 +284,18 @@ func TestInterruptWhileDialling(t *testing.T) {
 	})
 }
 
-// When nobody reads the output any more, the client stops without a word, and the director hears of it.
+// When nobody reads the output any more, a command stops without a word, and always with the same code; the director hears
+// of it.
 func TestReaderLeaves(t *testing.T) {
-	for _, output := range []string{"text", "log", "json"} {
-		t.Run(output, func(t *testing.T) {
+	for name, args := range map[string][]string{
+		"text": {"generate"}, "log": {"generate", "--output", "log"}, "json": {"generate", "--output", "json"},
+		"help": {"--help"}, "help of a command": {"swap", "--help"}, "version": {"--version"}, "completion": {"completion", "bash"},
+		"status": {"status"}, "status in json": {"status", "--output", "json"},
+		"drain in json": {"drain", "worker-a", "--output", "json"}, "swap": {"swap", "--connection", "conn-1"},
+		"undrain": {"undrain", "worker-a"}, "rebalance in json": {"rebalance", "--output", "json"},
+		"confirm": {"confirm", "--connection", "conn-1"}, "veto": {"veto", "--connection", "conn-1"},
+	} {
+		t.Run(name, func(t *testing.T) {
 			atTerminal(t, func(t *terminal) {
 				t.stdout = failing{&os.PathError{Op: "write", Path: "stdout", Err: syscall.EPIPE}}
 				t.serve(func(s *fakedirector.Stream) {
@@ -261,7 +303,11 @@ func TestReaderLeaves(t *testing.T) {
 					s.Say(1, "Once")
 					<-s.Conn.Context().Done()
 				})
-				code, _, stderr := t.run("generate", "--output", output)
+				t.operate(map[string]answer{
+					"status": result(cluster), "swap": result(oneLine(record)), "drain": drained, "rebalance": drained,
+					"undrain": done, "confirm": done, "veto": done,
+				}[args[0]])
+				code, _, stderr := t.run(args...)
 				if code != 130 || stderr != "" {
 					t.Errorf("exit code %d: %s", code, stderr)
 				}

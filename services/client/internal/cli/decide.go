@@ -5,23 +5,24 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/connswap/connswap/services/client/operator"
 )
 
-func confirmCommand() command {
-	return command{
-		name: "confirm", summary: "lets a swap go on that waits for an operator",
-		about: "client status shows those that wait, in the state WaitingConfirmation.",
-	}.asking(func() operation { return &confirm{} })
+func (p Process) confirmCommand() *cobra.Command {
+	return p.asking(&confirm{}, &cobra.Command{
+		Use: "confirm", Short: "lets a swap go on that waits for an operator",
+		Long: "client status shows those that wait, in the state WaitingConfirmation.",
+	})
 }
 
-func vetoCommand() command {
-	return command{
-		name: "veto", summary: "ends a swap that waits for an operator",
-		about: "The stream stays where it is. client status shows the swaps that wait, in the state WaitingConfirmation.",
-	}.asking(func() operation { return &veto{} })
+func (p Process) vetoCommand() *cobra.Command {
+	return p.asking(&veto{}, &cobra.Command{
+		Use: "veto", Short: "ends a swap that waits for an operator",
+		Long: "The stream stays where it is. client status shows the swaps that wait, in the state WaitingConfirmation.",
+	})
 }
 
 type confirm struct{ onStream }

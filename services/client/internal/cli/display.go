@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/connswap/connswap/shared/command"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -55,7 +56,7 @@ func newDisplay(cfg config.Operator, p Process) display {
 		encoder.SetEscapeHTML(false)
 		return &jsonDisplay{sink: stdout, encoder: encoder}
 	}
-	return &textDisplay{sink: stdout, notes: p.Stderr, terminal: p.Terminal}
+	return &textDisplay{sink: stdout, notes: p.Stderr, terminal: p.Terminal && !p.Plain}
 }
 
 // jsonDisplay writes one object per line.
@@ -99,7 +100,7 @@ func (d *textDisplay) progress(m *moves) {
 	case d.terminal:
 		d.print(clearLine, line)
 	default:
-		writeLines(d.notes, line)
+		command.Complain(d.notes, "client", line)
 	}
 	d.last = line
 }
@@ -113,6 +114,6 @@ func (d *textDisplay) ended(r result, err error) {
 		return
 	}
 	for _, line := range r.blockers() {
-		writeLines(d.notes, line)
+		command.Complain(d.notes, "client", line)
 	}
 }

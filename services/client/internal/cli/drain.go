@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/connswap/connswap/services/client/operator"
@@ -12,12 +13,12 @@ import (
 
 const defaultDrainTimeout = time.Minute
 
-func drainCommand() command {
-	return command{
-		name: "drain", args: "WORKER", summary: "takes a worker out of use and moves its streams to others",
-		about: `It ends when the worker is empty, so that it can be stopped. If that takes too long, it says what is in the way.
+func (p Process) drainCommand() *cobra.Command {
+	return p.asking(&drain{}, &cobra.Command{
+		Use: "drain WORKER", Short: "takes a worker out of use and moves its streams to others",
+		Long: `It ends when the worker is empty, so that it can be stopped. If that takes too long, it says what is in the way.
 client undrain puts the worker back into use.`,
-	}.asking(func() operation { return &drain{} })
+	})
 }
 
 type drain struct {

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	// pflag, because flags may follow an argument, which package flag does not allow, and because a table of
-	// commands does not need the framework that cobra puts around it.
 	"github.com/spf13/pflag"
 
 	"github.com/connswap/connswap/shared/config"
@@ -28,11 +26,14 @@ func (p problems) Error() string {
 	return (&config.Problems{List: p}).Error()
 }
 
-func newFlagSet(name string) *pflag.FlagSet {
-	flags := pflag.NewFlagSet(name, pflag.ContinueOnError)
-	flags.Usage = func() {}
-	flags.SortFlags = false
-	return flags
+// enter gives flags that write elsewhere the values of those that were given.
+func enter(given, into *pflag.FlagSet) {
+	given.Visit(func(f *pflag.Flag) {
+		if flag := into.Lookup(f.Name); flag != nil {
+			_ = flag.Value.Set(f.Value.String()) // it was understood before
+			flag.Changed = true
+		}
+	})
 }
 
 // describeFlags takes over what the variables of cfg, a struct of package config, say of themselves: the help

@@ -2,39 +2,52 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/connswap/connswap/shared/command"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 )
 
 const defaultPrompt = "Once upon a time"
 
-func generateCommand() command {
-	c := command{
-		name: "generate", args: "[PROMPT]", summary: "has text generated and prints it as it comes",
-		about:  "PROMPT is one argument: quote it. Flags may stand before and after it.",
-		config: config.Client{},
-		flags:  func() *pflag.FlagSet { return newFlags(&config.Client{}) },
+func (p Process) generateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "generate [PROMPT]", Short: "has text generated and prints it as it comes",
+		Long: `PROMPT is one argument: quote it. Flags may stand before and after it. With - it is read from standard input, as it is
+where there is none and something comes through a pipe.`,
+		Annotations: reads("client"),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return command.Misused(cmd, "%d arguments, at most one is allowed: quote a prompt of several words", len(args))
+			}
+			return nil
+		},
 	}
-	c.run = func(ctx context.Context, p Process, args []string) int { return p.generate(ctx, c, args) }
-	return c
+	addFlags(cmd.Flags(), &config.Client{})
+	choose(cmd, "output", "text", "log", "json")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return p.generate(cmd.Context(), cmd.Flags(), args) }
+	return cmd
 }
 
-func (p Process) generate(ctx context.Context, c command, args []string) int {
-	s, err := parse(args)
-	if err != nil {
-		return p.unusable(c, err)
+func (p Process) generate(ctx context.Context, flags *pflag.FlagSet, args []string) error {
+	s, wrong := enteredSettings(flags)
+	if len(wrong) > 0 {
+		return p.wrong(wrong)
+	}
+	var err error
+	if s.cfg.Prompt, err = p.prompt(ctx, s.cfg.Prompt, args); err != nil {
+		return ended(p.exit(ctx, err, err.Error))
 	}
 	out, err := newOutput(s.cfg, p)
 	if err != nil {
 		p.complain("%v", err)
-		return exitUsage
+		return command.Exit(exitUsage)
 	}
 	g := &generation{settings: s, process: p, out: out}
-	return g.run(ctx)
+	return ended(g.run(ctx))
 }
 
 // settings are what environment and command line together ask for.
@@ -43,41 +56,30 @@ type settings struct {
 	tls identity.Source
 }
 
-// parse reads the environment and the arguments of generate. The error is pflag.ErrHelp, problems, or a
-// misuse of the command line.
-func parse(args []string) (settings, error) {
+// enteredSettings reads the environment, and enters the flags that were given.
+func enteredSettings(given *pflag.FlagSet) (settings, problems) {
 	cfg, loadErr := config.LoadClient()
-	flags := newFlags(&cfg)
-	if err := flags.Parse(args); err != nil {
-		return settings{}, err
-	}
-	switch flags.NArg() {
-	case 0:
-		if cfg.Prompt == "" {
-			cfg.Prompt = defaultPrompt
-		}
-	case 1:
-		cfg.Prompt = flags.Arg(0)
-	default:
-		return settings{}, fmt.Errorf("%d arguments, at most one is allowed: quote a prompt of several words", flags.NArg())
-	}
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	addFlags(flags, &cfg)
+	enter(given, flags)
 	wrong := ofVariables(loadErr, flags)
 	wrong = append(wrong, ofFlags(cfg.Validate(), flags)...)
 	tls, err := identity.FromDir(cfg.TLSDir, identity.Client)
 	wrong = append(wrong, listed(err)...)
-	if len(wrong) > 0 {
-		return settings{}, wrong
-	}
-	return settings{cfg: cfg, tls: tls}, nil
+	return settings{cfg: cfg, tls: tls}, wrong
 }
 
-// newFlags returns the flags of generate. They have the values of cfg as defaults, and write into it.
-func newFlags(cfg *config.Client) *pflag.FlagSet {
-	flags := newFlagSet("generate")
-	flags.IntVar(&cfg.MaxTokens, "max-tokens", cfg.MaxTokens, "")
-	flags.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "")
-	flags.IntVar(&cfg.Priority, "priority", cfg.Priority, "")
+// addFlags adds the flags of generate. They have the values of cfg as defaults, and write into it.
+func addFlags(flags *pflag.FlagSet, cfg *config.Client) {
+	flags.SortFlags = false
+	flags.Var((*config.Int)(&cfg.MaxTokens), "max-tokens", "")
+	flags.Var((*config.Uint)(&cfg.Seed), "seed", "")
+	flags.Var((*config.Int)(&cfg.Priority), "priority", "")
 	flags.StringVar(&cfg.Output, "output", cfg.Output, "")
 	describeFlags(flags, cfg)
-	return flags
+}
+
+// choose has shells complete the values of a flag.
+func choose(cmd *cobra.Command, flag string, values ...string) {
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // there is such a flag
 }

@@ -44,6 +44,8 @@ type terminal struct {
 	client   *simtest.Host
 	director *simtest.Host
 	tty      bool
+	plain    bool      // in its environment
+	stdin    io.Reader // a pipe, if there is one
 	stdout   io.Writer // instead of the buffer that run returns
 }
 
@@ -93,7 +95,7 @@ func (t *terminal) run(args ...string) (code int, stdout, stderr string) {
 
 func (t *terminal) runIn(ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	var out, notes bytes.Buffer
-	p := cli.Process{Args: args, Stdout: &out, Stderr: &notes, Terminal: t.tty, Network: t.client}
+	p := cli.Process{Args: args, Stdout: &out, Stderr: &notes, Terminal: t.tty, Plain: t.plain, Stdin: t.stdin, Piped: t.stdin != nil, Network: t.client}
 	if t.stdout != nil {
 		p.Stdout = t.stdout
 	}

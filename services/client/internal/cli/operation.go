@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/connswap/connswap/services/client/operator"
+	"github.com/connswap/connswap/shared/command"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 )
@@ -25,50 +27,47 @@ type operation interface {
 	run(ctx context.Context, client *operator.Client, progress func(*moves)) (result, error)
 }
 
-// asking makes c a command that runs the operation which begin returns.
-func (c command) asking(begin func() operation) command {
-	c.config = config.Operator{}
-	c.flags = func() *pflag.FlagSet { return newOperationFlags(c.name, &config.Operator{}, begin()) }
-	c.run = func(ctx context.Context, p Process, args []string) int {
-		op := begin()
-		cfg, tls, err := parseOperation(c.name, op, args)
-		if err != nil {
-			return p.unusable(c, err)
+// asking makes cmd a command that runs an operation.
+func (p Process) asking(op operation, cmd *cobra.Command) *cobra.Command {
+	cmd.Annotations = reads("operator")
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if err := op.parse(args); err != nil {
+			return command.Misused(cmd, "%w", err)
 		}
-		return p.operate(ctx, cfg, tls, op)
+		return nil
 	}
-	return c
+	op.register(cmd.Flags())
+	addOperatorFlags(cmd.Flags(), &config.Operator{})
+	choose(cmd, "output", "text", "json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, tls, wrong := enteredOperator(cmd.Flags(), op)
+		if len(wrong) > 0 {
+			return p.wrong(wrong)
+		}
+		return ended(p.operate(cmd.Context(), cfg, tls, op))
+	}
+	return cmd
 }
 
-// parseOperation reads the environment and the arguments of an operation. The error is pflag.ErrHelp, problems,
-// or a misuse of the command line.
-func parseOperation(name string, op operation, args []string) (config.Operator, identity.Source, error) {
+// enteredOperator reads the environment, and enters the flags that were given.
+func enteredOperator(given *pflag.FlagSet, op operation) (config.Operator, identity.Source, problems) {
 	cfg, loadErr := config.LoadOperator()
-	flags := newOperationFlags(name, &cfg, op)
-	if err := flags.Parse(args); err != nil {
-		return cfg, nil, err
-	}
-	if err := op.parse(flags.Args()); err != nil {
-		return cfg, nil, err
-	}
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	addOperatorFlags(flags, &cfg)
+	enter(given, flags)
 	wrong := ofVariables(loadErr, flags)
 	wrong = append(wrong, ofFlags(cfg.Validate(), flags)...)
 	wrong = append(wrong, op.check()...)
 	tls, err := identity.FromDir(cfg.TLSDir, identity.Operator)
 	wrong = append(wrong, listed(err)...)
-	if len(wrong) > 0 {
-		return cfg, nil, wrong
-	}
-	return cfg, tls, nil
+	return cfg, tls, wrong
 }
 
-// newOperationFlags returns the flags of an operation. They write into it and into cfg.
-func newOperationFlags(name string, cfg *config.Operator, op operation) *pflag.FlagSet {
-	flags := newFlagSet(name)
-	op.register(flags)
+// addOperatorFlags adds the flags that all operations have. They write into cfg.
+func addOperatorFlags(flags *pflag.FlagSet, cfg *config.Operator) {
+	flags.SortFlags = false
 	flags.StringVar(&cfg.Output, "output", cfg.Output, "")
 	describeFlags(flags, cfg)
-	return flags
 }
 
 // operate does all of it and returns the exit code.

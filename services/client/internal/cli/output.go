@@ -4,10 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
-	"syscall"
 
 	"github.com/connswap/connswap/services/client/connswap"
+	"github.com/connswap/connswap/shared/command"
 	"github.com/connswap/connswap/shared/config"
 )
 
@@ -29,7 +28,7 @@ func newOutput(cfg config.Client, p Process) (output, error) {
 	case "json":
 		return newJSONOutput(stdout), nil
 	default:
-		return &textOutput{sink: stdout, notes: p.Stderr, terminal: p.Terminal}, nil
+		return &textOutput{sink: stdout, notes: p.Stderr, terminal: p.Terminal, plain: p.Plain}, nil
 	}
 }
 
@@ -64,23 +63,11 @@ var errNoReader = errors.New("the output was closed")
 // written is an error if an output is broken.
 func written(out interface{ broken() error }) error {
 	err := out.broken()
-	if err != nil && readerLeft(err) {
+	if err != nil && command.ReaderLeft(err) {
 		return errNoReader
 	}
 	if err != nil {
 		return fmt.Errorf("writing the output: %w", err)
 	}
 	return nil
-}
-
-// readerLeft reports whether an output broke because its reader wants no more, such as head(1).
-func readerLeft(err error) bool {
-	return errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe)
-}
-
-// writeLines writes each line of text to stderr as one of the client's. There is nobody to tell if it fails.
-func writeLines(w io.Writer, text string) {
-	for line := range strings.Lines(text) {
-		io.WriteString(w, "client: "+strings.TrimRight(line, "\n")+"\n") //nolint:errcheck // see above
-	}
 }

@@ -3,16 +3,17 @@ package cli
 import (
 	"context"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/connswap/connswap/services/client/operator"
 )
 
-func rebalanceCommand() command {
-	return command{
-		name: "rebalance", summary: "moves streams from the fullest to the emptiest workers until they are even",
-		about: "It is meant for after a worker was added or came back: nothing moves by itself only because there is more room.",
-	}.asking(func() operation { return &rebalance{} })
+func (p Process) rebalanceCommand() *cobra.Command {
+	return p.asking(&rebalance{}, &cobra.Command{
+		Use: "rebalance", Short: "moves streams from the fullest to the emptiest workers until they are even",
+		Long: "It is meant for after a worker was added or came back: nothing moves by itself only because there is more room.",
+	})
 }
 
 type rebalance struct{ noArguments }

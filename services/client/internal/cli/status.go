@@ -7,16 +7,17 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/connswap/connswap/services/client/operator"
 )
 
-func statusCommand() command {
-	return command{
-		name: "status", summary: "shows a director's workers, streams and swaps",
-		about: "With --output json it is the director's own document, with all that it has.",
-	}.asking(func() operation { return &status{} })
+func (p Process) statusCommand() *cobra.Command {
+	return p.asking(&status{}, &cobra.Command{
+		Use: "status", Short: "shows a director's workers, streams and swaps",
+		Long: "With --output json it is the director's own document, with all that it has.",
+	})
 }
 
 type status struct{ noArguments }

@@ -7,18 +7,19 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/connswap/connswap/services/client/operator"
 	"github.com/connswap/connswap/shared/migration"
 )
 
-func swapCommand() command {
-	return command{
-		name: "swap", summary: "moves one stream to another worker, and waits for it",
-		about: `It shows after which token the stream was cut, the gap (how much longer than usual the pause between two tokens
+func (p Process) swapCommand() *cobra.Command {
+	return p.asking(&swap{}, &cobra.Command{
+		Use: "swap", Short: "moves one stream to another worker, and waits for it",
+		Long: `It shows after which token the stream was cut, the gap (how much longer than usual the pause between two tokens
 was, at the director), and how long the swap spent in each state.`,
-	}.asking(func() operation { return &swap{} })
+	})
 }
 
 type swap struct {

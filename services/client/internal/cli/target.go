@@ -40,7 +40,7 @@ type onStream struct {
 
 func (o *onStream) register(flags *pflag.FlagSet) {
 	flags.StringVar(&o.connection, "connection", "", "`id` of the stream's connection (conn-…), as client status shows it")
-	flags.Uint64Var(&o.stream, "stream", 0, "`number` of the stream, if it is not the only one of its connection")
+	flags.Var((*config.Uint)(&o.stream), "stream", "`number` of the stream, if it is not the only one of its connection")
 }
 
 func (o *onStream) check() problems {

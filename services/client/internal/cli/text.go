@@ -9,14 +9,16 @@ import (
 	"unicode/utf8"
 
 	"github.com/connswap/connswap/services/client/connswap"
+	"github.com/connswap/connswap/shared/command"
 )
 
-// textOutput is for people: the text itself as it comes, in whole characters, with a mark where another worker took over.
-// What is not the text goes to notes.
+// textOutput is for people: the text itself as it comes, in whole characters; on a terminal with a mark where another worker
+// took over. What is not the text goes to notes.
 type textOutput struct {
 	*sink
 	notes    io.Writer // stderr
 	terminal bool
+	plain    bool // without escapes
 	midLine  bool // the text does not end with a newline so far
 	chars    characters
 	reason   string
@@ -46,14 +48,19 @@ func (o *textOutput) text(text string) {
 	o.print(o.harmless(text))
 }
 
-// writeSwap says which worker went on, and by how much the pause was longer than that between any two tokens.
+// writeSwap says which worker went on, and by how much the pause was longer than that between any two tokens: on a terminal
+// within the text, elsewhere the text stays alone.
 func (o *textOutput) writeSwap(e connswap.Swapped) {
-	mark := fmt.Sprintf(" ⟨%s → %s", e.From, e.To)
+	mark := fmt.Sprintf("%s → %s", e.From, e.To)
 	if e.Gap > 0 {
 		mark += ", +" + rounded(max(0, e.Gap-e.Interval))
 	}
-	mark = o.harmless(mark + "⟩")
-	if o.terminal {
+	if !o.terminal {
+		o.writeNote("%s", mark)
+		return
+	}
+	mark = o.harmless(" ⟨" + mark + "⟩")
+	if !o.plain {
 		mark = "\x1b[2m" + mark + "\x1b[22m" // faint, and normal again (ECMA-48 §8.3.117)
 	}
 	o.midLine = true
@@ -66,7 +73,7 @@ func (o *textOutput) writeNote(format string, args ...any) {
 		o.print("\n")
 		o.midLine = false
 	}
-	writeLines(o.notes, o.harmless(fmt.Sprintf(format, args...)))
+	command.Complain(o.notes, "client", o.harmless(fmt.Sprintf(format, args...)))
 }
 
 func (o *textOutput) ended(r *report, err error) {

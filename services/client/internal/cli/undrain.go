@@ -5,16 +5,17 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/connswap/connswap/services/client/operator"
 )
 
-func undrainCommand() command {
-	return command{
-		name: "undrain", args: "WORKER", summary: "puts a worker back into use",
-		about: "It takes new streams again. Those that were moved away do not come back by themselves; see client rebalance.",
-	}.asking(func() operation { return &undrain{} })
+func (p Process) undrainCommand() *cobra.Command {
+	return p.asking(&undrain{}, &cobra.Command{
+		Use: "undrain WORKER", Short: "puts a worker back into use",
+		Long: "It takes new streams again. Those that were moved away do not come back by themselves; see client rebalance.",
+	})
 }
 
 type undrain struct{ onWorker }

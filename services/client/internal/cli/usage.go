@@ -3,67 +3,77 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
+
+	"github.com/spf13/cobra"
 
 	"github.com/connswap/connswap/shared/config"
 )
 
 const exitCodes = `
 Exit codes: 0 done, 1 it failed or was refused, or there was no connection, 2 wrong command line or
-configuration, 130 cancelled.
+configuration, 130 cancelled, or nobody reads the output any more.
 `
 
-// show writes a help text to stdout.
-func (p Process) show(write func(w io.Writer) error) int {
-	if err := write(p.Stdout); err != nil {
-		return exitFailed
+// configOf is the name of the annotation with which configuration a command reads: client or operator.
+const configOf = "configuration"
+
+func reads(of string) map[string]string { return map[string]string{configOf: of} }
+
+// variablesOf returns the struct of package config that a command reads.
+func variablesOf(cmd *cobra.Command) any {
+	switch cmd.Annotations[configOf] {
+	case "client":
+		return config.Client{}
+	case "operator":
+		return config.Operator{}
 	}
-	return exitDone
+	return nil
+}
+
+// writeHelp writes the help on a command, or the overview of all. What fails the writer remembers.
+func writeHelp(w io.Writer, cmd *cobra.Command) {
+	if !cmd.HasParent() {
+		writeOverview(w, cmd)
+		return
+	}
+	fmt.Fprintf(w, "%s %s.\n\nUsage:\n  %s\n", cmd.CommandPath(), strings.TrimSuffix(cmd.Short, "."), cmd.UseLine())
+	if cmd.Long != "" {
+		fmt.Fprintf(w, "\n%s\n", cmd.Long)
+	}
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintln(w)
+		writeCommands(w, cmd.Commands())
+	}
+	if cfg := variablesOf(cmd); cfg != nil {
+		fmt.Fprintf(w, "\nFlags, which win over the variables of the same name:\n%s", cmd.LocalFlags().FlagUsages())
+		writeVariables(w, "Variables", cfg)
+	}
+	io.WriteString(w, exitCodes) //nolint:errcheck // see above
 }
 
 // writeOverview is the help on all commands.
-func writeOverview(w io.Writer) error {
-	if _, err := io.WriteString(w, `client asks a connswap director for text and prints it as it comes; and it has a director move streams
-from one worker to another.
+func writeOverview(w io.Writer, root *cobra.Command) {
+	fmt.Fprintf(w, "client %s\n\nUsage:\n\n", root.Short)
+	writeCommands(w, root.Commands())
+	fmt.Fprintf(w, "\nclient COMMAND --help has more, client --version says what this is.\n")
+	writeVariables(w, "Variables of client generate", config.Client{})
+	writeVariables(w, "Variables of the other commands", config.Operator{})
+	io.WriteString(w, exitCodes) //nolint:errcheck // see above
+}
 
-Usage:
-`); err != nil {
-		return err
-	}
+func writeCommands(w io.Writer, commands []*cobra.Command) {
 	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	for _, c := range commands() {
-		fmt.Fprintf(table, "  %s\t%s\n", c.usage(), c.summary)
+	for _, c := range commands {
+		if c.IsAvailableCommand() || c.Name() == "help" {
+			fmt.Fprintf(table, "  %s\t%s\n", c.UseLine(), c.Short)
+		}
 	}
-	fmt.Fprintf(table, "  client help\tthis text; client COMMAND --help has more\n")
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	if err := writeVariables(w, "Variables of client generate", config.Client{}); err != nil {
-		return err
-	}
-	if err := writeVariables(w, "Variables of the other commands", config.Operator{}); err != nil {
-		return err
-	}
-	_, err := io.WriteString(w, exitCodes)
-	return err
+	_ = table.Flush() // see above
 }
 
-// writeHelp is the help on one command.
-func (c command) writeHelp(w io.Writer) error {
-	if _, err := fmt.Fprintf(w, "client %s %s.\n\nUsage:\n  %s\n\n%s\n\nFlags, which win over the variables of the same name:\n%s",
-		c.name, c.summary, c.usage(), c.about, c.flags().FlagUsages()); err != nil {
-		return err
-	}
-	if err := writeVariables(w, "Variables", c.config); err != nil {
-		return err
-	}
-	_, err := io.WriteString(w, exitCodes)
-	return err
-}
-
-func writeVariables(w io.Writer, title string, cfg any) error {
-	if _, err := fmt.Fprintf(w, "\n%s:\n\n", title); err != nil {
-		return err
-	}
-	return config.Usage(w, cfg)
+func writeVariables(w io.Writer, title string, cfg any) {
+	fmt.Fprintf(w, "\n%s:\n\n", title)
+	_ = config.Usage(w, cfg) // see above
 }
