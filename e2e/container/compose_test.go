@@ -1,12 +1,14 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/moby/moby/client"
@@ -48,7 +50,7 @@ func service(ctx context.Context, name string) (*node, error) {
 // services are those of the Compose file.
 var services = []string{"certs", "director", "worker-a", "worker-b", "worker-c", "client"}
 
-// isConfined checks what a service's container may do and fill: its memory, its processes, its log.
+// isConfined checks what a service's container may do, find and fill: keys, memory, processes, log.
 func isConfined(ctx context.Context, t *testing.T, name string) {
 	t.Helper()
 	n, err := service(ctx, name)
@@ -63,6 +65,12 @@ func isConfined(ctx context.Context, t *testing.T, name string) {
 	if !host.ReadonlyRootfs || !slices.Equal(host.CapDrop, []string{"ALL"}) || len(host.SecurityOpt) == 0 ||
 		host.PidsLimit == nil || *host.PidsLimit <= 0 {
 		t.Errorf("%s: read-only %v, without %v, %v, processes %v", name, host.ReadonlyRootfs, host.CapDrop, host.SecurityOpt, host.PidsLimit)
+	}
+	keys := map[string]string{"director": "director-certs", "client": "client-certs"}
+	if key := cmp.Or(keys[name], "worker-certs"); name != "certs" {
+		if mounts := shown.Container.Mounts; len(mounts) != 1 || mounts[0].RW || !strings.HasSuffix(mounts[0].Name, "_"+key) {
+			t.Errorf("%s: it finds more than its own key, or may write: %+v", name, mounts)
+		}
 	}
 	if host.Memory <= 0 {
 		t.Errorf("%s: its memory has no limit", name)
