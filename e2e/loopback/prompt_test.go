@@ -3,6 +3,8 @@ package loopback
 import (
 	"bytes"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -62,5 +64,28 @@ func TestReaderIsGone(t *testing.T) {
 	c.director.terminate(t)
 	for _, w := range c.workers {
 		w.terminate(t)
+	}
+}
+
+// TestReaderOfARoleIsGone: what director and worker print for people ends in the same way.
+func TestReaderOfARoleIsGone(t *testing.T) {
+	dir, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"director", "--help"}, {"worker", "--version"}, {"director", "completion", "bash"}, {"director", "certs", t.TempDir()}} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = r.Close()
+		var notes bytes.Buffer
+		cmd := exec.CommandContext(t.Context(), filepath.Join(dir, args[0]), args[1:]...)
+		cmd.Stdout, cmd.Stderr = w, &notes
+		_ = cmd.Run() // its code is what is asked for
+		_ = w.Close()
+		if code := cmd.ProcessState.ExitCode(); code != 130 || notes.Len() > 0 {
+			t.Errorf("%s: exit code %d: %s", args, code, notes.String())
+		}
 	}
 }

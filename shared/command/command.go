@@ -109,7 +109,11 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr
 			c.Short = "writes what a shell needs to complete command lines: bash, zsh, fish, powershell"
 		}
 	}
+	misused := strict(root)
 	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = misused()
+	}
 	var exit Exit
 	var misuse *Misuse
 	switch {
@@ -121,6 +125,9 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr
 	case err != nil && out.err == nil:
 		Complain(stderr, root.Name(), err.Error())
 		return Failed
+	}
+	if out.err != nil && !ReaderLeft(out.err) {
+		Complain(stderr, root.Name(), fmt.Sprintf("writing the output: %v", out.err))
 	}
 	return out.code()
 }

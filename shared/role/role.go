@@ -43,6 +43,7 @@ const healthTimeout = 3 * time.Second
 // Run does what args say, and returns the exit code: 0 done, 1 failed, 2 not understood. What went wrong is on standard
 // error, a line for each problem.
 func (c Command) Run(args []string) int {
+	signal.Ignore(syscall.SIGPIPE) // a reader that goes away makes a write fail then, and does not end the process
 	return command.Run(context.Background(), c.root(), args, os.Stdout, os.Stderr)
 }
 
@@ -101,7 +102,6 @@ func (c Command) writeHelp(w io.Writer, root *cobra.Command) {
 
 // serve serves. Nobody has to read standard error for that, neither while it lasts nor at its end.
 func (c Command) serve() int {
-	signal.Ignore(syscall.SIGPIPE) // a reader that goes away makes a write fail then, and does not end the process
 	out := telemetry.NewOutput(os.Stderr)
 	defer out.Close()
 	return report(out, c.Serve(out))

@@ -76,11 +76,17 @@ func TestMisuse(t *testing.T) {
 		args    []string
 		want    []string // a line each
 	}{
-		"no command":      {nil, nil, []string{"client: no command; " + choices + " (see client --help)"}},
-		"unknown command": {nil, []string{"generat"}, []string{`client: unknown command "generat"; did you mean generate? (see client --help)`}},
-		"quite unknown":   {nil, []string{"make-tea"}, []string{`client: unknown command "make-tea"; ` + choices + " (see client --help)"}},
-		"octal":           {nil, []string{"generate", "--seed", "010"}, []string{`write 10, or 8 if octal was meant (see client generate --help)`}},
-		"unknown flag":    {nil, []string{"generate", "--seeds=1"}, []string{"client: unknown flag: --seeds (see client generate --help)"}},
+		"no command":          {nil, nil, []string{"client: no command; " + choices + " (see client --help)"}},
+		"unknown command":     {nil, []string{"generat"}, []string{`client: unknown command "generat"; did you mean generate? (see client --help)`}},
+		"quite unknown":       {nil, []string{"make-tea"}, []string{`client: unknown command "make-tea"; ` + choices + " (see client --help)"}},
+		"octal":               {nil, []string{"generate", "--seed", "010"}, []string{`write 10, or 8 if octal was meant (see client generate --help)`}},
+		"unknown flag":        {nil, []string{"generate", "--seeds=1"}, []string{"client: unknown flag: --seeds (see client generate --help)"}},
+		"help on what is not": {nil, []string{"help", "drian"}, []string{`client: unknown command "drian"; did you mean drain? (see client --help)`}},
+		"help on too much":    {nil, []string{"help", "drain", "a"}, []string{`client: unexpected argument "a", there is none (see client drain --help)`}},
+		"unknown, and help":   {nil, []string{"generat", "--help"}, []string{`client: unknown command "generat"; did you mean generate?`}},
+		"no shell":            {nil, []string{"completion"}, []string{"client: no shell; the commands are bash, zsh, fish and powershell (see client completion --help)"}},
+		"unknown shell":       {nil, []string{"completion", "elvish"}, []string{`client: unknown command "elvish"; the commands are bash`}},
+		"two shells":          {nil, []string{"completion", "bash", "zsh"}, []string{`client: unexpected argument "zsh", there is none`}},
 		"two prompts": {
 			nil,
 			[]string{"generate", "Once", "upon"},
@@ -324,8 +330,8 @@ func TestFullDisk(t *testing.T) {
 		if code != 1 || !strings.Contains(stderr, "no space left") {
 			t.Errorf("exit code %d: %s", code, stderr)
 		}
-		if code, _, _ := t.run("--help"); code != 1 {
-			t.Errorf("help that nobody can read exits with %d", code)
+		if code, _, stderr := t.run("--help"); code != 1 || stderr != "client: writing the output: no space left on device\n" {
+			t.Errorf("help that nobody can read exits with %d: %s", code, stderr)
 		}
 	})
 }
