@@ -51,8 +51,7 @@ func (a Access) gate(next http.HandlerFunc, everybody bool, why string) http.Han
 		caller, refusal := a.identify(r)
 		switch {
 		case refusal != nil && !everybody:
-			a.Log.Warn("refused on the MGMT port", zap.String("address", r.RemoteAddr), zap.String("wanted", r.Method+" "+wire.Text(r.URL.Path)),
-				zap.String("reason", refusal.Message), telemetry.From(r.RemoteAddr))
+			a.refused(r, refusal)
 			if r.Header.Get("Authorization") != "" {
 				challenge(w, refusal)
 			} else {
@@ -66,10 +65,18 @@ func (a Access) gate(next http.HandlerFunc, everybody bool, why string) http.Han
 		case everybody:
 			next(w, r)
 		default:
-			challenge(w, wire.Errorf(wire.CodeUnauthorized,
-				"%s; come over https, with an operator's certificate (operator.pem) or a bearer token", why))
+			refusal = wire.Errorf(wire.CodeUnauthorized,
+				"%s; come over https, with an operator's certificate (operator.pem) or a bearer token", why)
+			a.refused(r, refusal)
+			challenge(w, refusal)
 		}
 	}
+}
+
+// refused logs a request that is not let through.
+func (a Access) refused(r *http.Request, why *wire.Error) {
+	a.Log.Warn("refused on the MGMT port", zap.String("address", r.RemoteAddr), zap.String("wanted", r.Method+" "+wire.Text(r.URL.Path)),
+		zap.String("reason", why.Message), telemetry.From(r.RemoteAddr))
 }
 
 // challenge asks for another proof.
