@@ -79,6 +79,7 @@ func (h *honest) work(ctx context.Context, attack string, last time.Duration) (o
 
 // stream reads one stream on a connection of its own.
 func (h *honest) stream(ctx context.Context, nw quicnet.Network) error {
+	start := time.Now()
 	conn, err := connswap.Dial(ctx, cluster.Addr(h.cluster.Ports[0]), connswap.Options{TLS: h.cluster.TLS, Network: nw})
 	if err != nil {
 		return fmt.Errorf("dialing: %w", err)
@@ -94,18 +95,21 @@ func (h *honest) stream(ctx context.Context, nw quicnet.Network) error {
 			return err
 		}
 		now := time.Now()
-		if !before.IsZero() {
-			h.gap(now.Sub(before))
-		}
+		h.token(start, before, now)
 		before = now
 	}
 	return nil
 }
 
-func (h *honest) gap(d time.Duration) {
+// token takes note of a token, before which there was another one, or the start.
+func (h *honest) token(start, before, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.o.gaps = append(h.o.gaps, d)
+	if before.IsZero() {
+		h.o.firsts = append(h.o.firsts, now.Sub(start))
+		return
+	}
+	h.o.gaps = append(h.o.gaps, now.Sub(before))
 }
 
 // count counts a stream that ended so.
