@@ -75,12 +75,21 @@ func (srv *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
 
 // accept serves connections until ctx ends or the listener fails.
 func (srv *Server) accept(ctx context.Context, l *quicnet.Listener, conns *sync.WaitGroup) error {
+	var crowd crowd
 	for {
 		conn, err := l.Accept(ctx)
 		if err != nil {
 			return err
 		}
-		conns.Go(func() { srv.serveConn(ctx, conn) })
+		leave, ok := crowd.enter(conn.RemoteAddr())
+		if !ok {
+			_ = conn.CloseWithError(wire.QUICRefused, string(wire.CodeLimit)+": too many connections, all in all or from this address")
+			continue
+		}
+		conns.Go(func() {
+			defer leave()
+			srv.serveConn(ctx, conn)
+		})
 	}
 }
 
