@@ -85,6 +85,9 @@ func run(ctx context.Context, bin string, last time.Duration, only []string) (ok
 			return false, fmt.Errorf("%s: %w\n%s", name, err, c.Logs())
 		}
 		fmt.Println(o)
+		if name == nobody && len(o.harm()) > 0 {
+			fmt.Println("nobody attacks yet: this machine is too busy with something else for a verdict on what follows")
+		}
 		ok = ok && len(o.harm()) == 0
 	}
 	return ok, nil
