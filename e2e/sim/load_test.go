@@ -206,3 +206,41 @@ func TestUnreadStreamsGiveTheirPlacesBack(t *testing.T) {
 		}
 	})
 }
+
+// TestUnreadStreamsEndWhereThereIsLittleRoom: they end long before their client's patience would, and are told why; a stream
+// that is read goes on, and others find room.
+func TestUnreadStreamsEndWhereThereIsLittleRoom(t *testing.T) {
+	const most = 16
+	su := setup{
+		director: func(cfg *config.Director) { cfg.MaxSessions, cfg.WindowTokens = most, 32 },
+		worker:   func(cfg *config.Worker) { cfg.TokenInterval, cfg.Engine = 2*time.Millisecond, "markov" },
+	}
+	stage(t, su, func(t *testing.T, s *scenario) {
+		honest := s.inBackground("p", 20_000)
+		hog, err := s.dial("hog")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hog.Close() //nolint:errcheck // its streams have ended
+		var unread []*connswap.Stream
+		for range most*7/8 - 1 {
+			stream, err := hog.Generate(s.ctx, connswap.Request{Prompt: "unread", MaxTokens: 50_000})
+			if err != nil {
+				t.Fatal(err)
+			}
+			unread = append(unread, stream)
+		}
+		time.Sleep(time.Minute) // in the bubble; of five that its client has
+		for _, stream := range unread {
+			if o := readStream(stream, nil); !errors.Is(o.err, &connswap.Error{Code: connswap.CodeClientStall}) {
+				t.Errorf("an unread stream: %d tokens, %v", o.tokens, o.err)
+			}
+		}
+		if o := <-honest; o.err != nil || o.tokens != 20_000 {
+			t.Errorf("a stream that is read: %d tokens, %v", o.tokens, o.err)
+		}
+		if o := s.generate(10, nil); o.err != nil {
+			t.Errorf("a new one: %v", o.err)
+		}
+	})
+}
