@@ -363,7 +363,6 @@ func TestLibrariesLog(t *testing.T) {
 
 func TestServicesConsoleHasDateAndZone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		time.Local = time.FixedZone("", 3600)
 		r := &reader{}
 		out := telemetry.NewOutput(r)
 		logger, err := out.Logger("info", "console")
