@@ -29,6 +29,7 @@ import (
 
 // cluster is one director and its workers, in a synctest bubble.
 type cluster struct {
+	resumed  atomic.Uint64 // streams that went on over another QUIC connection
 	t        *testing.T
 	trace    func(format string, args ...any)
 	net      *simtest.Net

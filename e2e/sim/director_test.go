@@ -81,34 +81,42 @@ func (s *scenario) expectWorkers(t *testing.T, client string, want ...string) {
 	}
 }
 
-// TestKilledClientGivesItsPlacesBack: nobody says goodbye for it, and its idle time frees what it had.
+// TestKilledClientGivesItsPlacesBack: nobody says goodbye for it. Its idle time, and that for which a director waits for a
+// client to come back, free what it had.
 func TestKilledClientGivesItsPlacesBack(t *testing.T) {
 	const streams = 300
-	stage(t, setup{}, func(t *testing.T, s *scenario) {
-		for range streams {
-			if _, err := s.conn.Generate(s.ctx, connswap.Request{Prompt: "p", MaxTokens: 0, Seed: 7}); err != nil {
-				t.Fatal(err)
+	for _, wait := range []time.Duration{0, 20 * time.Second} {
+		waits := setup{director: func(cfg *config.Director) { cfg.ResumeWait = wait }}
+		stage(t, waits, func(t *testing.T, s *scenario) {
+			for range streams {
+				if _, err := s.conn.Generate(s.ctx, connswap.Request{Prompt: "p", MaxTokens: 0, Seed: 7}); err != nil {
+					t.Fatal(err)
+				}
 			}
-		}
-		taken := func() (n int) {
-			for _, w := range s.registered() {
-				n += w.Sessions
+			taken := func() (n int) {
+				for _, w := range s.registered() {
+					n += w.Sessions
+				}
+				return n
 			}
-			return n
-		}
-		time.Sleep(time.Second)
-		if n := taken(); n != streams {
-			t.Fatalf("%d places are taken, want %d", n, streams)
-		}
-		s.net.Host("client").Kill()
-		time.Sleep(7 * time.Second)
-		if n := taken(); n != 0 {
-			t.Errorf("%d places are taken seven seconds after the client was killed", n)
-		}
-		if s.logged.count("client lost") == 0 || s.logged.count("cancelled by the client") > 0 {
-			t.Error("the director does not say that the client is lost")
-		}
-	})
+			time.Sleep(time.Second)
+			if n := taken(); n != streams {
+				t.Fatalf("%d places are taken, want %d", n, streams)
+			}
+			s.net.Host("client").Kill()
+			time.Sleep(7 * time.Second)
+			if n := taken(); (n != 0) != (wait > 0) {
+				t.Errorf("%d places are taken seven seconds after the client was killed, and it is waited for %v", n, wait)
+			}
+			time.Sleep(wait)
+			if n := taken(); n != 0 {
+				t.Errorf("%d places are taken %v later", n, wait)
+			}
+			if s.logged.count("client lost") == 0 || s.logged.count("cancelled by the client") > 0 {
+				t.Error("the director does not say that the client is lost")
+			}
+		})
+	}
 }
 
 // TestDirectorDrains: what runs when a director is asked to stop ends as it should, also if its worker dies meanwhile;

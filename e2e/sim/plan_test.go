@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ type plan struct {
 	workers  int
 	clients  []clientPlan
 	faults   []fault
+	absences []absence
 
 	// What operators do, in every second run.
 	actions     []action
@@ -111,6 +113,32 @@ func (f fault) String() string {
 	return fmt.Sprintf("%v until %v: %v%s worker-%d", f.at, f.mend, f.kind, both, f.worker)
 }
 
+// absence is a time in which a client cannot be reached, or a change of its network. It comes back.
+type absence struct {
+	at, mend time.Duration
+	kind     absenceKind
+	client   int
+}
+
+type absenceKind int
+
+const (
+	cutOff       absenceKind = iota // nothing gets through, in either direction
+	cutToClient                     // nothing gets to the client
+	cutOfClient                     // nothing comes from it
+	asleep                          // its machine sleeps
+	rebound                         // a NAT gives it another address, now and at the end
+	absenceKinds                    // how many there are
+)
+
+func (k absenceKind) String() string {
+	return [...]string{"cut off", "cut to", "cut from", "asleep", "rebound"}[k]
+}
+
+func (a absence) String() string {
+	return fmt.Sprintf("%v until %v: %v client-%d", a.at, a.mend, a.kind, a.client)
+}
+
 func (p plan) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d: %d workers of %d (%s, a token each %v), window %d, %d swaps at once, path %v, silent %v\n",
@@ -120,6 +148,9 @@ func (p plan) String() string {
 	}
 	for _, f := range p.faults {
 		fmt.Fprintf(&b, "  %v\n", f)
+	}
+	for _, a := range p.absences {
+		fmt.Fprintf(&b, "  %v\n", a)
 	}
 	for _, a := range p.actions {
 		fmt.Fprintf(&b, "  %v\n", a)
@@ -191,7 +222,27 @@ func newPlan(seed uint64) plan {
 	if n := seed % 4; n == 1 || n == 2 { // so that two processes that deal the seeds out have the same work
 		p.plan(r, upTo)
 	}
+	if seed%3 == 0 {
+		p.leave(r, upTo)
+	}
 	return p
+}
+
+// leave has clients go away, for a moment or for longer than anybody takes for one.
+func (p *plan) leave(r *rand.Rand, upTo func(time.Duration) time.Duration) {
+	for range 1 + r.IntN(3) {
+		a := absence{
+			at: 50*time.Millisecond + upTo(3*time.Second), kind: absenceKind(r.IntN(int(absenceKinds))),
+			client: r.IntN(len(p.clients)),
+		}
+		a.mend = a.at + 50*time.Millisecond + upTo([]time.Duration{3 * time.Second, 25 * time.Second}[r.IntN(2)])
+		p.absences = append(p.absences, a)
+	}
+}
+
+// leaves reports whether the client of a number goes away.
+func (p plan) leaves(client int) bool {
+	return slices.ContainsFunc(p.absences, func(a absence) bool { return a.client == client })
 }
 
 // plan adds what operators do.

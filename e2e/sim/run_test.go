@@ -43,6 +43,9 @@ func (p plan) run(c *cluster) (violations []error) {
 	for _, f := range p.faults {
 		c.wg.Go(func() { c.play(f) })
 	}
+	for _, a := range p.absences {
+		c.wg.Go(func() { c.leave(a) })
+	}
 	ids := make([]chan string, len(p.clients)) // connection ids, for the operators
 	for i := range ids {
 		ids[i] = make(chan string, 1)
@@ -58,7 +61,7 @@ func (p plan) run(c *cluster) (violations []error) {
 	watch.Go(func() { report.add(c.watch(watching, p)) })
 	var clients sync.WaitGroup
 	for i, cl := range p.clients {
-		clients.Go(func() { report.add(c.client(ctx, p, fmt.Sprintf("client-%d", i), cl, ids[i])) })
+		clients.Go(func() { report.add(c.client(ctx, p, i, cl, ids[i])) })
 	}
 	clients.Wait()
 	unwatch()
@@ -128,8 +131,33 @@ func (c *cluster) play(f fault) {
 	mend()
 }
 
-// client runs all streams of one client and checks that its connection stays what it was, at both ends.
-func (c *cluster) client(ctx context.Context, p plan, host string, plan clientPlan, tell chan<- string) error {
+// leave has a client go away, and come back.
+func (c *cluster) leave(a absence) {
+	c.sleep(a.at)
+	client := c.net.Host(fmt.Sprintf("client-%d", a.client))
+	mend := func() { heal(c.net, client, c.director) }
+	switch a.kind {
+	case cutToClient:
+		c.net.Cut(c.director, client)
+	case cutOfClient:
+		c.net.Cut(client, c.director)
+	case asleep:
+		client.Freeze()
+		mend = client.Thaw
+	case rebound:
+		client.Rebind()
+		mend = client.Rebind
+	default:
+		cut(c.net, client, c.director)
+	}
+	c.sleep(a.mend - a.at)
+	mend()
+}
+
+// client runs all streams of one client and checks that its connection stays what it was, at both ends; of one that goes away
+// the id stays.
+func (c *cluster) client(ctx context.Context, p plan, number int, plan clientPlan, tell chan<- string) error {
+	host := fmt.Sprintf("client-%d", number)
 	conn, err := c.dial(host)
 	if err != nil {
 		return fmt.Errorf("%s: %w", host, err)
@@ -156,10 +184,12 @@ func (c *cluster) client(ctx context.Context, p plan, host string, plan clientPl
 	switch {
 	case err != nil:
 		report.add(err)
-	case id != conn.ID() || before != after || before.ODCID == "":
+	case id != conn.ID() || before != after && !p.leaves(number) || before.ODCID == "":
 		report.add(fmt.Errorf("%s: connection changed from %s %v to %s %v", host, id, before, conn.ID(), after))
 	}
-	report.add(c.sameAtDirector(id, after))
+	if !p.leaves(number) { // else it may be away now, without a stream
+		report.add(c.sameAtDirector(id, after))
+	}
 	return errors.Join(report.errs...)
 }
 
@@ -255,6 +285,11 @@ func (c *cluster) stream(ctx context.Context, p plan, conn *connswap.Conn, plan 
 				return fmt.Errorf("after token %d of epoch %d: %+v", last, given, e)
 			}
 			given = e.Epoch
+		case connswap.Resumed:
+			if e.Sequence != last || len(p.absences) == 0 {
+				return fmt.Errorf("after token %d: %+v", last, e)
+			}
+			c.resumed.Add(1)
 		case connswap.Done:
 			done = true
 			if e.Tokens != uint64(plan.tokens) || e.FinishReason != "length" {

@@ -81,6 +81,7 @@ type outcome struct {
 	workers []string
 	swaps   []connswap.Swapped
 	waiting []connswap.Waiting
+	resumes []connswap.Resumed
 	err     error
 }
 
@@ -104,6 +105,8 @@ func (s *scenario) generate(tokens int, at func(sequence uint64, worker string))
 			o.workers = append(o.workers, e.To)
 		case connswap.Waiting:
 			o.waiting = append(o.waiting, e)
+		case connswap.Resumed:
+			o.resumes = append(o.resumes, e)
 		case connswap.Token:
 			o.tokens, o.text = e.Sequence, o.text+e.Text
 			if at != nil {

@@ -62,11 +62,12 @@ func (n tally) String() string {
 
 // check fails if runs of that many seeds have missed something that they should have had plenty of.
 func (n tally) check(t *testing.T, runs uint64) {
-	for what, each := range map[string]uint64{ // a swap of the kind in so many runs at least
+	for what, each := range map[string]uint64{ // in so many runs one at least
 		"failover Completed": 5, "failover Failed": 50, "planned Completed": 5, "planned Aborted": 20, "planned Failed": 100,
+		"resumed": 10,
 	} {
 		if runs >= 10*each && uint64(n[what]) < runs/each {
-			t.Errorf("%d swaps were %s in %d runs, want one in %d runs at least", n[what], what, runs, each)
+			t.Errorf("%d were %s in %d runs, want one in %d runs at least", n[what], what, runs, each)
 		}
 	}
 }
@@ -89,6 +90,7 @@ func simulate(t *testing.T, seed uint64, trace func(string, ...any), seen tally)
 			t.Error(err)
 		}
 		seen.add(over.Swaps)
+		seen["resumed"] += int(c.resumed.Load())
 		if trace != nil {
 			trace("fingerprint %s", c.net.Fingerprint())
 		}

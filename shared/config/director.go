@@ -26,6 +26,7 @@ type Director struct {
 	WorkerWait         time.Duration `envconfig:"DIRECTOR_WORKER_WAIT" default:"60s" desc:"how long a stream waits for an available worker before it ends in an error"`
 	ClientStall        time.Duration `envconfig:"DIRECTOR_CLIENT_STALL" default:"5m" desc:"how long a client may read nothing from a stream that has tokens for it"`
 	ClientIdleTimeout  time.Duration `envconfig:"DIRECTOR_CLIENT_IDLE_TIMEOUT" default:"6s" desc:"a client from which no packet came for this long, while it has a stream, is lost; well above its CLIENT_KEEP_ALIVE"`
+	ResumeWait         time.Duration `envconfig:"DIRECTOR_RESUME_WAIT" default:"60s" desc:"how long the streams of a client that is lost wait for it to come back, and go on as far as DIRECTOR_WINDOW_TOKENS allows; 0 for not at all"`
 	DrainTimeout       time.Duration `envconfig:"DIRECTOR_DRAIN_TIMEOUT" default:"30s" desc:"how long a director that is asked to stop (SIGTERM) lets its streams run on; those that are left are told, as all are by a second signal"`
 	MaxSwapsPerMinute  int           `envconfig:"DIRECTOR_MAX_SWAPS_PER_MINUTE" default:"30" desc:"swaps of one stream within a minute; beyond it the stream ends in an error"`
 	MaxConcurrentSwaps int           `envconfig:"DIRECTOR_MAX_CONCURRENT_SWAPS" default:"256" desc:"failovers under way at once, and as many planned swaps; the rest wait in order of their age"`

@@ -61,6 +61,7 @@ func (d *Director) validateLimits(p *Problems) {
 	p.positive("DIRECTOR_WORKER_WAIT", d.WorkerWait)
 	p.positive("DIRECTOR_CLIENT_STALL", d.ClientStall)
 	p.positive("DIRECTOR_CLIENT_IDLE_TIMEOUT", d.ClientIdleTimeout)
+	p.notNegative("DIRECTOR_RESUME_WAIT", d.ResumeWait)
 	p.notNegative("DIRECTOR_DRAIN_TIMEOUT", d.DrainTimeout)
 	p.count("DIRECTOR_MAX_SWAPS_PER_MINUTE", d.MaxSwapsPerMinute)
 	p.count("DIRECTOR_MAX_CONCURRENT_SWAPS", d.MaxConcurrentSwaps)

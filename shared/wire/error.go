@@ -39,6 +39,18 @@ const (
 	CodeStateGone    Code = "state_unavailable" // there is no snapshot of the session, or no more
 )
 
+// Codes for a client that comes back, one for each reason why it is not given what it asks for. CodeResumeTaken is
+// for the one that was there before.
+const (
+	CodeResumeUnknown Code = "resume_unknown" // no such connection is known, or no more
+	CodeResumeSecret  Code = "resume_secret"  // the secret is missing, or is not the connection's
+	CodeResumeStream  Code = "resume_stream"  // the connection has no such stream, or it is over
+	CodeResumeAhead   Code = "resume_ahead"   // the client says that it has more than there is
+	CodeResumeBehind  Code = "resume_behind"  // the client wants what it has acknowledged
+	CodeResumeDigest  Code = "resume_digest"  // the client has something else than what the stream had
+	CodeResumeTaken   Code = "resume_taken"   // the connection, or the stream, went on elsewhere
+)
+
 // Codes of refused migration tokens, one for each way to misuse them.
 const (
 	CodeTokenMissing  Code = "token_missing"  // there is none, and one is needed
@@ -107,8 +119,10 @@ const (
 	QUICProtocol  quic.ApplicationErrorCode = 2
 	QUICRefused   quic.ApplicationErrorCode = 3
 	QUICLost      quic.ApplicationErrorCode = 4
+	QUICTaken     quic.ApplicationErrorCode = 5 // CodeResumeTaken
 	StreamOk      quic.StreamErrorCode      = 0
 	StreamCancel  quic.StreamErrorCode      = 1
 	StreamRefused quic.StreamErrorCode      = 3
 	StreamStalled quic.StreamErrorCode      = 4 // CodeClientStall
+	StreamTaken   quic.StreamErrorCode      = 5 // CodeResumeTaken
 )

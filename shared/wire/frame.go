@@ -201,6 +201,11 @@ func ReadRequest[M Message](r *Reader) (M, error) {
 	return request, nil
 }
 
+// BadFrame reports whether err is for a frame that the protocol does not allow.
+func BadFrame(err error) bool {
+	return errors.Is(err, ErrTooLarge) || errors.Is(err, ErrMalformed) || errors.Is(err, ErrUnknownType) || errors.Is(err, ErrUnexpected)
+}
+
 // checkNumbers refuses numbers that a worker could not put into a token's header.
 func checkNumbers(m Message) error {
 	a, ok := m.(*wirepb.Attach)

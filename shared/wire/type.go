@@ -30,6 +30,9 @@ const (
 	TypeWaiting     Type = 0x14
 	TypeSwapped     Type = 0x15
 	TypeDone        Type = 0x16
+	TypeResume      Type = 0x17
+	TypeResumed     Type = 0x18
+	TypeAck         Type = 0x19
 
 	TypeLinkToken    Type = 0x20 // flat; on a link's token streams
 	TypeLinkHello    Type = 0x21
@@ -80,6 +83,9 @@ var messages = map[Type]Message{
 	TypeWaiting:       (*wirepb.Waiting)(nil),
 	TypeSwapped:       (*wirepb.Swapped)(nil),
 	TypeDone:          (*wirepb.Done)(nil),
+	TypeResume:        (*wirepb.Resume)(nil),
+	TypeResumed:       (*wirepb.Resumed)(nil),
+	TypeAck:           (*wirepb.Ack)(nil),
 	TypeLinkHello:     (*wirepb.LinkHello)(nil),
 	TypeLinkWelcome:   (*wirepb.LinkWelcome)(nil),
 	TypeAttach:        (*wirepb.Attach)(nil),

@@ -7,7 +7,7 @@ import (
 )
 
 // Version is that of the protocol between client and director.
-const Version = 1
+const Version = 2
 
 // Versions of the protocol between director and worker, the link and the registration, that this program knows. There is
 // one so far; 1 was never released. A worker tells at its registration which ones it speaks; a link speaks the highest

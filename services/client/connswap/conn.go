@@ -3,24 +3,62 @@ package connswap
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 	"unicode/utf8"
 
-	"github.com/quic-go/quic-go"
-
 	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/retry"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // Conn is a connection to a director. It is safe for concurrent use.
+//
+// When the QUIC connection that carries it is lost (the network changed or was cut, the machine slept) while streams are
+// open, it dials the director again, for as long as that keeps them, and its streams go on where their readers stand:
+// see [Resumed]. The id stays.
 type Conn struct {
-	quic     *quicnet.Conn
-	watch    *quicnet.Watch // of the director, while streams are open
-	prober   *prober
-	hello    *quic.Stream // open for as long as the connection is
+	target   string
+	opts     Options
 	id       string
 	director string
+	secret   []byte        // shows that this client is the one that comes back; empty if it may not
+	wait     time.Duration // that the director keeps the streams of a client that is lost
+
+	ctx    context.Context // until Close
+	cancel context.CancelFunc
+
+	reviving chan struct{} // capacity 1: has an entry while somebody looks for another carrier, who owns these:
+	lostAt   time.Time     // since when there is none; zero while there is one
+	revived  time.Time     // when the last one was found
+	backoff  retry.Backoff // where they are lost again and again
+
+	mu      sync.Mutex
+	carrier *carrier
+	closed  bool
+	newest  uint64 // number of the newest stream
+	open    int    // streams
+}
+
+// newConn returns the connection that a carrier carries, once the director has welcomed it.
+func newConn(ctx context.Context, target string, opts Options, c *carrier) (*Conn, error) {
+	err := c.hello(ctx, &wirepb.ClientHello{Version: wire.Version, Client: wire.Text(opts.Name), Resumable: true})
+	if err != nil {
+		return nil, err
+	}
+	welcome, err := c.greeted(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn := &Conn{
+		target: target, opts: opts, carrier: c, reviving: make(chan struct{}, 1),
+		backoff: retry.Backoff{First: firstPause, Most: often},
+		id:      welcome.GetConnectionId(), director: welcome.GetDirectorId(), secret: welcome.GetSecret(),
+		wait: milliseconds(welcome.GetResumeWaitMs()),
+	}
+	conn.ctx, conn.cancel = context.WithCancel(context.Background())
+	return conn, nil
 }
 
 // ID is the connection's id (conn-…), constant for its life.
@@ -30,18 +68,39 @@ func (c *Conn) ID() string { return c.id }
 func (c *Conn) Director() string { return c.director }
 
 // RemoteAddr is the address of the director, "ip:port".
-func (c *Conn) RemoteAddr() string { return c.quic.RemoteAddr().String() }
+func (c *Conn) RemoteAddr() string { return c.now().quic.RemoteAddr().String() }
 
-// Proof reads from the connection, as it is now, what identifies it.
-func (c *Conn) Proof() (Proof, error) { return quicnet.ReadProof(c.quic.Conn) }
+// Proof reads from the QUIC connection, as it is now, what identifies it. It stays the same whatever happens to workers;
+// after a [Resumed] it is that of another QUIC connection.
+func (c *Conn) Proof() (Proof, error) { return quicnet.ReadProof(c.now().quic.Conn) }
+
+// now returns what carries the connection.
+func (c *Conn) now() *carrier {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.carrier
+}
 
 // Close ends the connection and all its streams, and tells the director, which stops their workers. It returns
 // once that is sent.
 func (c *Conn) Close() error {
-	if err := c.quic.Close(wire.QUICOk, string(CodeCancelled)); err != nil {
+	c.cancel()
+	c.mu.Lock()
+	c.closed = true
+	carrier := c.carrier
+	c.mu.Unlock()
+	if err := carrier.Close(); err != nil {
 		return fmt.Errorf("closing the connection: %w", err)
 	}
 	return nil
+}
+
+// resumable returns why a carrier was lost, if streams may go on over another one; else nil.
+func (c *Conn) resumable(lost *carrier) error {
+	if len(c.secret) == 0 || c.wait <= 0 {
+		return nil
+	}
+	return lost.lost()
 }
 
 // Request is what shall be generated.
@@ -64,51 +123,37 @@ func (c *Conn) Generate(ctx context.Context, r Request) (*Stream, error) {
 	if len(r.Prompt) > wire.MaxPrompt {
 		return nil, wire.Errorf(CodeInvalid, "the prompt has %d bytes, allowed are %d", len(r.Prompt), wire.MaxPrompt)
 	}
-	qs, err := c.quic.OpenStreamSync(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("opening a stream: %w", explainIn(ctx, err))
+	request := &wirepb.Request{Prompt: r.Prompt, MaxTokens: r.MaxTokens, Seed: r.Seed, Priority: uint32(r.Priority)}
+	carrier, number, used := c.begin()
+	if used && c.resumable(carrier) != nil {
+		if next, err := c.revive(ctx, carrier); err == nil {
+			carrier = next // the others will be there, and this one can be
+		}
 	}
-	s := newStream(ctx, c, qs)
-	frame := wire.Append(nil, &wirepb.Generate{Request: &wirepb.Request{
-		Prompt: r.Prompt, MaxTokens: r.MaxTokens, Seed: r.Seed, Priority: uint32(r.Priority),
-	}})
-	if err := s.send(frame); err != nil {
+	s := newStream(ctx, c, number, request)
+	if err := s.ask(carrier); err != nil {
 		return nil, fmt.Errorf("sending the request: %w", err)
 	}
 	return s, nil
 }
 
-// helloTimeout bounds the time a director takes to answer on an open connection.
-const helloTimeout = 5 * time.Second
+// begin draws a number for a new stream, and reports whether there are others. The stream's end has to follow.
+func (c *Conn) begin() (carrier *carrier, number uint64, used bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.newest++
+	c.open++
+	return c.carrier, c.newest, c.open > 1
+}
 
-// greet exchanges ClientHello and Welcome.
-func (c *Conn) greet(ctx context.Context, name string) error {
-	var err error
-	if c.hello, err = c.quic.OpenStreamSync(ctx); err != nil {
-		return err
-	}
-	deadline := time.Now().Add(helloTimeout)
-	if own, ok := ctx.Deadline(); ok && own.Before(deadline) {
-		deadline = own
-	}
-	if err := c.hello.SetDeadline(deadline); err != nil {
-		return err
-	}
-	defer context.AfterFunc(ctx, func() { c.hello.CancelRead(wire.StreamCancel) })()
-	hello := wire.Append(nil, &wirepb.ClientHello{Version: wire.Version, Client: wire.Text(name)})
-	if _, err := c.hello.Write(hello); err != nil {
-		return err
-	}
-	welcome, err := wire.ReadMessage[*wirepb.Welcome](wire.NewReader(c.hello, frameLimit))
-	if err != nil {
-		return err
-	}
-	if v := welcome.GetVersion(); v != wire.Version {
-		return wire.Errorf(CodeVersion, "the director speaks version %d, this client %d", v, wire.Version)
-	}
-	if welcome.GetConnectionId() == "" {
-		return broken(ErrFrame, "a welcome without a connection id")
-	}
-	c.id, c.director = welcome.GetConnectionId(), welcome.GetDirectorId()
-	return c.hello.SetDeadline(time.Time{})
+// end says that a stream is over.
+func (c *Conn) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open--
+}
+
+// milliseconds returns a duration that a director says, a year at most.
+func milliseconds(n uint64) time.Duration {
+	return time.Duration(min(n, uint64(maxWaiting/time.Millisecond))) * time.Millisecond
 }

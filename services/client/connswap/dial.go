@@ -1,7 +1,6 @@
 package connswap
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"github.com/connswap/connswap/services/client/internal/fault"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
-	"github.com/connswap/connswap/shared/wire"
 )
 
 // Options are for Dial.
@@ -38,7 +36,7 @@ func Dial(ctx context.Context, target string, opts Options) (*Conn, error) {
 		opts.Network = quicnet.OS{}
 	}
 	conn, err := quicnet.DialByName(ctx, opts.Network, target, func(ctx context.Context, addr string) (*Conn, error) {
-		return dial(ctx, addr, opts)
+		return dial(ctx, target, addr, opts)
 	})
 	switch {
 	case err == nil:
@@ -50,20 +48,14 @@ func Dial(ctx context.Context, target string, opts Options) (*Conn, error) {
 	}
 }
 
-func dial(ctx context.Context, addr string, opts Options) (*Conn, error) {
-	tls := identity.ClientTLS(opts.TLS, wire.ALPNClient, identity.Director)
-	conf := quicnet.ClientConfig()
-	conf.KeepAlivePeriod = cmp.Or(opts.KeepAlive, conf.KeepAlivePeriod)
-	qc, err := quicnet.Dial(ctx, opts.Network, addr, tls, conf)
+func dial(ctx context.Context, target, addr string, opts Options) (*Conn, error) {
+	c, err := connect(ctx, addr, opts)
 	if err != nil {
 		return nil, explainIn(ctx, err)
 	}
-	conn := &Conn{quic: qc, prober: newProber(qc, conf.KeepAlivePeriod)}
-	conn.watch = quicnet.NewWatch(qc.Conn, cmp.Or(opts.IdleTimeout, quicnet.ClientIdleTimeout), func() {
-		_ = qc.CloseWithError(wire.QUICLost, string(CodeLost)) // always nil
-	})
-	if err := conn.greet(ctx, opts.Name); err != nil {
-		_ = qc.Close(wire.QUICOk, string(CodeCancelled)) // the greeting's error is the one that matters
+	conn, err := newConn(ctx, target, opts, c)
+	if err != nil {
+		_ = c.Close() // the greeting's error is the one that matters
 		return nil, explainIn(ctx, err)
 	}
 	return conn, nil

@@ -26,8 +26,8 @@ func TestDial(t *testing.T) {
 	}{
 		"welcome":        {fakedirector.Director{}, nil},
 		"refused":        {greeting(unauthorized.Proto()), unauthorized},
-		"other version":  {greeting(&wirepb.Welcome{Version: 2, ConnectionId: "conn-1"}), &connswap.Error{Code: connswap.CodeVersion}},
-		"no id":          {greeting(&wirepb.Welcome{Version: 1}), connswap.ErrFrame},
+		"other version":  {greeting(&wirepb.Welcome{Version: wire.Version + 1, ConnectionId: "conn-1"}), &connswap.Error{Code: connswap.CodeVersion}},
+		"no id":          {greeting(&wirepb.Welcome{Version: wire.Version}), connswap.ErrFrame},
 		"wrong frame":    {greeting(&wirepb.Heartbeat{}), connswap.ErrFrame},
 		"other protocol": {fakedirector.Director{ALPN: "connswap/2"}, &connswap.Error{Code: connswap.CodeVersion}},
 		"closed": {fakedirector.Director{Greet: func(conn *quic.Conn, _ *quic.Stream) {

@@ -34,6 +34,15 @@ const (
 	CodeUnauthorized = wire.CodeUnauthorized // a certificate is missing, not valid, or for another role
 	CodeInternal     = wire.CodeInternal     // a defect
 	CodeLost         = wire.CodeLost         // the director cannot be reached, or no longer
+
+	// After the connection was lost.
+	CodeResumeUnknown = wire.CodeResumeUnknown // the director does not know the connection, or no more
+	CodeResumeSecret  = wire.CodeResumeSecret  // this client is not the one that had the connection
+	CodeResumeStream  = wire.CodeResumeStream  // there is no such stream any more
+	CodeResumeAhead   = wire.CodeResumeAhead   // this client has more of the stream than there is
+	CodeResumeBehind  = wire.CodeResumeBehind  // this client wants what it has acknowledged
+	CodeResumeDigest  = wire.CodeResumeDigest  // this client has something else than what the stream had
+	CodeResumeTaken   = wire.CodeResumeTaken   // somebody with the same secret goes on with the connection
 )
 
 // Broken promises of a director. Each comes with an *[Error] of [CodeProtocol] that has the details.
@@ -60,7 +69,7 @@ func explainIn(ctx context.Context, err error) error {
 // explain gives an error of QUIC, or of a frame, its Code. An error that has one, and an end of the caller's
 // context, stay as they are.
 func explain(err error) error {
-	if fault.Frame(err) {
+	if wire.BadFrame(err) {
 		return broken(ErrFrame, "%v", err)
 	}
 	return fault.Connection(err, wire.ALPNClient)

@@ -7,7 +7,8 @@ import (
 	"github.com/connswap/connswap/shared/session"
 )
 
-// Event is something that happened on a stream: one of [Assigned], [Waiting], [Token], [Swapped] and [Done].
+// Event is something that happened on a stream: one of [Assigned], [Waiting], [Token], [Swapped],
+// [Resumed] and [Done].
 type Event interface{ event() }
 
 // Assigned says which worker serves the stream at first.
@@ -47,6 +48,19 @@ type Swapped struct {
 	Proof Proof // read again when the first token after the swap had arrived
 }
 
+// Resumed says that the connection was lost, and that the stream goes on over another QUIC connection, at the next token.
+type Resumed struct {
+	Sequence uint64 // of the last token before
+	Cause    error  // how the connection was lost
+
+	// Gap is the time between the last token and this moment, as this stream's reader saw it; zero if there was no token.
+	Gap time.Duration
+	// Interval is the stream's usual time between two tokens before.
+	Interval time.Duration
+
+	Proof Proof // of the QUIC connection that the stream goes on over
+}
+
 // Done says that the stream is complete. It is the last event.
 type Done struct {
 	FinishReason string // stop or length
@@ -65,6 +79,7 @@ func (Assigned) event() {}
 func (Waiting) event()  {}
 func (Token) event()    {}
 func (Swapped) event()  {}
+func (Resumed) event()  {}
 func (Done) event()     {}
 func (failed) event()   {}
 

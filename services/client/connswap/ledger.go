@@ -14,12 +14,14 @@ type ledger struct {
 	worker   string
 	epoch    uint64 // of worker; 0 before Assigned
 	sequence uint64 // of the last token
+	records  uint64 // tokens, and what was told between them
 	digest   session.Rolling
 	token    Token // the last one
 }
 
 // accept enters a frame and returns what it means.
 func (l *ledger) accept(f wire.Frame) (Event, error) {
+	l.records++
 	if f.Type == wire.TypeToken {
 		t, err := wire.ParseToken(f.Body)
 		if err != nil {
@@ -35,8 +37,7 @@ func (l *ledger) accept(f wire.Frame) (Event, error) {
 	case *wirepb.Assigned:
 		return l.assigned(m)
 	case *wirepb.Waiting:
-		timeout := min(m.GetTimeoutMs(), uint64(maxWaiting/time.Millisecond))
-		return Waiting{Reason: m.GetReason(), Timeout: time.Duration(timeout) * time.Millisecond}, nil
+		return Waiting{Reason: m.GetReason(), Timeout: milliseconds(m.GetTimeoutMs())}, nil
 	case *wirepb.Swapped:
 		return l.swapped(m)
 	case *wirepb.Done:

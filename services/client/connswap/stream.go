@@ -5,36 +5,48 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
 
 	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // frameLimit is what a director's frame to a client may have, in bytes: far more than any does. A stream's
 // buffer is as large.
 const frameLimit = 16 << 10
 
+// ackEvery is how often the director is told how far a stream was read, while it goes on.
+const ackEvery = time.Second
+
 // endTimeout bounds the wait for the end of a stream whose last frame has arrived.
 const endTimeout = time.Second
 
 // Stream is one generation. One goroutine at a time reads it; Close may be called from any.
 //
-// It has no goroutine of its own: whoever does not read holds the director back, and nothing is lost.
+// It has no goroutine of its own: whoever does not read holds the director back, and nothing is lost. Where the connection
+// was lost it is the reader that dials the director again.
 type Stream struct {
-	id     uint64
-	conn   *Conn
-	quic   *quic.Stream
-	frames *wire.Reader
+	id      uint64
+	conn    *Conn
+	request *wirepb.Request // nil once the director is known to have it
 
 	ctx    context.Context // ends with the caller's, by Close, and with the stream
 	cancel context.CancelCauseFunc
 	detach func() bool // keeps the end of ctx from aborting
 
+	carrier *carrier // what carries it now; the reader owns this, and frames
+	frames  *wire.Reader
+	mu      sync.Mutex
+	quic    *quic.Stream // of carrier; the reader changes it
+	release func()       // says that the carrier is not used any more; nil once ctx has ended
+
 	ledger   ledger
 	rhythm   rhythm
+	acked    time.Time    // when the director was told last how far it was read
 	patience atomic.Int64 // the rhythm's, as a time.Duration, as of some tokens ago; for the prober
 
 	pending *Swapped // read, but not told before what follows is known
@@ -42,19 +54,42 @@ type Stream struct {
 	err     error    // how the stream ended; errComplete after Done
 }
 
-func newStream(ctx context.Context, c *Conn, qs *quic.Stream) *Stream {
-	s := &Stream{
-		id:   uint64(qs.StreamID()) / 4, // RFC 9000 §2.1: the two lowest bits are the stream's kind
-		conn: c, quic: qs, frames: wire.NewReader(qs, frameLimit),
-	}
+// newStream returns a stream that is not on its way yet.
+func newStream(ctx context.Context, c *Conn, id uint64, request *wirepb.Request) *Stream {
+	s := &Stream{id: id, conn: c, request: request, release: func() {}}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.detach = context.AfterFunc(s.ctx, s.abort)
-	endWatch, endProbes := c.watch.Begin(), c.prober.begin(s)
 	context.AfterFunc(s.ctx, func() {
-		endWatch()
-		endProbes()
+		c.end()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.release()
+		s.release = nil
 	})
 	return s
+}
+
+// use has the stream go over a new QUIC stream of a carrier.
+func (s *Stream) use(c *carrier) error {
+	qs, err := c.quic.OpenStreamSync(s.ctx)
+	if err != nil {
+		return err
+	}
+	endWatch, endProbes := c.watch.Begin(), c.prober.begin(s)
+	release := func() {
+		endWatch()
+		endProbes()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.release == nil {
+		release() // the stream has ended meanwhile
+	} else {
+		s.release()
+		s.release = release
+	}
+	s.carrier, s.quic, s.frames = c, qs, wire.NewReader(qs, frameLimit)
+	return nil
 }
 
 // ID is the stream's number on its connection: 1, 2, 3 …
@@ -71,25 +106,37 @@ func (s *Stream) Close() {
 
 // abort makes reads and writes fail, and tells the director.
 func (s *Stream) abort() {
-	s.quic.CancelRead(wire.StreamCancel)
-	s.quic.CancelWrite(wire.StreamCancel)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.quic != nil {
+		s.quic.CancelRead(wire.StreamCancel)
+		s.quic.CancelWrite(wire.StreamCancel)
+	}
+}
+
+// ask sends the request over a carrier.
+func (s *Stream) ask(c *carrier) error {
+	if err := s.use(c); err != nil {
+		return s.fail(err)
+	}
+	if err := s.send(&wirepb.Generate{Request: s.request, Stream: s.id}); err != nil {
+		return s.fail(err)
+	}
+	return nil
 }
 
 // send writes the one frame of this side, and ends it.
-func (s *Stream) send(frame []byte) error {
-	_, err := s.quic.Write(frame)
+func (s *Stream) send(m wire.Message) error {
+	_, err := s.quic.Write(wire.Append(nil, m))
 	var stopped *quic.StreamError
 	if errors.As(err, &stopped) && stopped.Remote {
 		s.quic.CancelWrite(wire.StreamCancel)
 		return nil // the director wants no more of it; why is for the reader to find
 	}
-	if err == nil {
-		err = s.quic.Close()
-	}
 	if err != nil {
-		return s.fail(err)
+		return err
 	}
-	return nil
+	return s.quic.Close()
 }
 
 // Events yields what happens on the stream, until Done or an error, which is the last thing it yields. Leaving
@@ -143,6 +190,9 @@ func (s *Stream) read() (Event, error) {
 	}
 	for s.err == nil {
 		event, err := s.receive()
+		if _, ok := event.(Resumed); ok {
+			return event, nil // the swap still waits for its token
+		}
 		pending := s.pending
 		s.pending = nil
 		if swapped, ok := event.(Swapped); ok {
@@ -176,6 +226,11 @@ func (s *Stream) receive() (Event, error) {
 		return nil, s.fail(err) // whatever the buffer still has
 	}
 	frame, err := s.frames.Next()
+	if err != nil && s.ctx.Err() == nil {
+		if lost := s.conn.resumable(s.carrier); lost != nil {
+			return s.resume(lost)
+		}
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = broken(ErrTruncated, "the last token was %d", s.ledger.sequence)
 	}
@@ -186,12 +241,15 @@ func (s *Stream) receive() (Event, error) {
 	if err != nil {
 		return nil, s.fail(err)
 	}
+	s.request = nil
 	switch e := event.(type) {
 	case tokenRead:
 		s.beat(time.Now())
 	case Done:
+		s.carrier.acknowledge(s.id, s.ledger.records)
 		err = s.complete(errComplete)
 	case failed:
+		s.carrier.acknowledge(s.id, s.ledger.records)
 		event, err = nil, s.complete(e.err)
 	}
 	return event, err
@@ -205,9 +263,13 @@ func (s *Stream) beat(now time.Time) {
 		s.rhythm.beat(now)
 		if s.rhythm.count%8 == leastIntervals { // every eighth token
 			s.patience.Store(int64(s.rhythm.patience()))
+			if now.Sub(s.acked) >= ackEvery {
+				s.acked = now
+				s.carrier.acknowledge(s.id, s.ledger.records)
+			}
 		}
 	}
-	s.conn.prober.heard(now)
+	s.carrier.prober.heard(now)
 }
 
 // errComplete is how a stream ended that is Done.

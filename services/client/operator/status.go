@@ -62,7 +62,11 @@ type Stream struct {
 	Sequence uint64    `json:"sequence"` // last token accepted
 	Sent     uint64    `json:"sent"`     // last token handed to the client's connection
 	Swaps    int       `json:"swaps"`
+	Resumes  int       `json:"resumes"` // how often the client came back over another QUIC connection
 	Started  time.Time `json:"started"`
+
+	// Away is since when the client is lost, and may come back; nil while it is there.
+	Away *time.Time `json:"away"`
 }
 
 // Sessions counts streams by their state.

@@ -116,7 +116,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	}, cfg.SessionRetention)
 	d.native = native.New(native.Config{
 		DirectorID: cfg.ID, MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
-		ClientIdle: cfg.ClientIdleTimeout, Drain: cfg.DrainTimeout, Hurry: deps.Hurry,
+		ClientIdle: cfg.ClientIdleTimeout, Drain: cfg.DrainTimeout, ResumeWait: cfg.ResumeWait, Hurry: deps.Hurry,
 		Names: cfg.ClientNames,
 	}, d.shares, d.sessions, d.clock, deps.Log)
 	d.maintenance = maintenance.New(maintenance.Config{
@@ -176,7 +176,7 @@ func newPlacement(cfg config.Director, f *fleet.Fleet, log *zap.Logger) (*placem
 // sessionConfig is the part of the configuration that bounds sessions.
 func sessionConfig(cfg config.Director) session.Config {
 	return session.Config{
-		MaxBytes: cfg.MaxSessionBytes, Window: cfg.WindowTokens, ClientStall: cfg.ClientStall,
+		MaxBytes: cfg.MaxSessionBytes, Window: cfg.WindowTokens, ClientStall: cfg.ClientStall, ResumeWait: cfg.ResumeWait,
 		MaxSwapsPerMinute: cfg.MaxSwapsPerMinute, MaxWorkerDeaths: cfg.MaxWorkerDeaths,
 		Tokens: stream.Timeouts{
 			FirstToken: cfg.FirstTokenTimeout, TokenMin: cfg.TokenTimeoutMin, Factor: cfg.TokenTimeoutFactor,

@@ -73,7 +73,7 @@ func (t *terminal) serve(play func(*fakedirector.Stream)) *fakedirector.Director
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &fakedirector.Director{Network: t.director, Addr: ":61000", TLS: source, Play: play}
+	d := &fakedirector.Director{Network: t.director, Addr: ":61000", TLS: source, Play: play, ResumeWait: time.Minute}
 	return d.Start(t)
 }
 

@@ -81,6 +81,15 @@ type swappedLine struct {
 	proof
 }
 
+type resumedLine struct {
+	head
+	Code       string  `json:"code"` // how the connection was lost
+	Message    string  `json:"message"`
+	GapMS      float64 `json:"gap_ms"`
+	IntervalMS float64 `json:"interval_ms"`
+	proof
+}
+
 type doneLine struct {
 	head
 	FinishReason string `json:"finish_reason"`
@@ -114,6 +123,11 @@ func (o *jsonOutput) event(r *report, event connswap.Event) {
 		o.write(swappedLine{
 			newHead("swapped", r), e.From, e.To, e.Kind, e.Cause,
 			milliseconds(e.Gap), milliseconds(e.Interval), proof(e.Proof),
+		})
+	case connswap.Resumed:
+		cause := describe(e.Cause)
+		o.write(resumedLine{
+			newHead("resumed", r), string(cause.Code), cause.Message, milliseconds(e.Gap), milliseconds(e.Interval), proof(e.Proof),
 		})
 	case connswap.Done:
 		o.write(doneLine{

@@ -41,11 +41,18 @@ func (o *logOutput) event(r *report, event connswap.Event) {
 		o.token(r, e)
 	case connswap.Swapped:
 		o.swapped(r, e)
+	case connswap.Resumed:
+		o.log.Warn("connection lost and resumed", append(served(r), zap.Uint64("sequence", e.Sequence),
+			zap.Float64("gap_ms", milliseconds(e.Gap)), zap.NamedError("cause", e.Cause),
+			zap.String("odcid", r.now.ODCID), zap.String("exporter", r.now.Exporter))...)
 	case connswap.Done:
 		fields := append(served(r),
 			zap.Uint64("tokens", e.Tokens), zap.Int("swaps", e.Swaps), zap.String("finish_reason", e.FinishReason),
 			zap.Stringer("digest", e.Digest), zap.String("odcid", r.now.ODCID), zap.String("exporter", r.now.Exporter),
 			zap.Bool("same_connection", r.sameConnection()))
+		if r.resumes > 0 {
+			fields = append(fields, zap.Int("resumes", r.resumes))
+		}
 		o.log.Info("stream complete", append(fields, o.rest()...)...)
 	}
 }

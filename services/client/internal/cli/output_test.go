@@ -29,6 +29,19 @@ func survivor(s *fakedirector.Stream) {
 	s.Send(s.Finish())
 }
 
+// returned is a stream whose connection is lost, and which goes on over another one.
+func returned(s *fakedirector.Stream) {
+	s.Assign()
+	for _, text := range []string{"Once", " upon", " a", " time"} {
+		s.Say(1, text)
+		time.Sleep(100 * time.Millisecond)
+	}
+	s.Break(wire.QUICLost)
+	time.Sleep(50 * time.Millisecond)
+	s.Say(1, " there", " was")
+	s.Send(s.Finish())
+}
+
 // victim is a stream that cannot be completed.
 func victim(s *fakedirector.Stream) {
 	s.Assign()
@@ -47,6 +60,10 @@ func TestOutputs(t *testing.T) {
 		{"text", survivor, nil, false, 0},
 		{"text-terminal", survivor, nil, true, 0},
 		{"text-error", victim, nil, false, 1},
+		{"text-resumed", returned, nil, false, 0},
+		{"text-resumed-terminal", returned, nil, true, 0},
+		{"log-resumed", returned, []string{"--output", "log"}, false, 0},
+		{"json-resumed", returned, []string{"--output", "json"}, false, 0},
 		{"log", survivor, []string{"--output", "log"}, false, 0},
 		{"log-error", victim, []string{"--output=log"}, false, 1},
 		{"json", survivor, []string{"--output", "json"}, false, 0},

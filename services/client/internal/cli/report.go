@@ -10,7 +10,8 @@ import (
 type report struct {
 	connection string
 	director   string
-	start, now connswap.Proof // read at the start, and the last time it was read
+	start, now connswap.Proof // read at the start, or when the stream was resumed last; and the last time it was read
+	resumes    int            // how often the stream went on over another QUIC connection
 	stream     uint64
 
 	worker   string // that serves the stream
@@ -33,6 +34,9 @@ func (r *report) enter(event connswap.Event) {
 		if e.Gap > r.longest.Gap {
 			r.longest = e
 		}
+	case connswap.Resumed:
+		r.resumes++
+		r.start, r.now = e.Proof, e.Proof
 	case connswap.Token:
 		r.sequence = e.Sequence
 	}
@@ -45,5 +49,5 @@ func (r *report) serve(worker string, epoch uint64) {
 	}
 }
 
-// sameConnection reports whether the connection is the one of the start.
-func (r *report) sameConnection() bool { return r.now == r.start }
+// sameConnection reports whether the QUIC connection is the one of the start.
+func (r *report) sameConnection() bool { return r.now == r.start && r.resumes == 0 }

@@ -34,6 +34,8 @@ func (o *textOutput) event(_ *report, event connswap.Event) {
 		o.text(o.chars.add(e.Text))
 	case connswap.Swapped:
 		o.writeSwap(e)
+	case connswap.Resumed:
+		o.writeMark("connection resumed, +" + rounded(max(0, e.Gap-e.Interval)))
 	case connswap.Done:
 		o.reason = e.FinishReason
 	case connswap.Assigned:
@@ -48,13 +50,17 @@ func (o *textOutput) text(text string) {
 	o.print(o.harmless(text))
 }
 
-// writeSwap says which worker went on, and by how much the pause was longer than that between any two tokens: on a terminal
-// within the text, elsewhere the text stays alone.
+// writeSwap says which worker went on, and by how much the pause was longer than that between any two tokens.
 func (o *textOutput) writeSwap(e connswap.Swapped) {
 	mark := fmt.Sprintf("%s → %s", e.From, e.To)
 	if e.Gap > 0 {
 		mark += ", +" + rounded(max(0, e.Gap-e.Interval))
 	}
+	o.writeMark(mark)
+}
+
+// writeMark says that something happened between two tokens: on a terminal within the text, elsewhere the text stays alone.
+func (o *textOutput) writeMark(mark string) {
 	if !o.terminal {
 		o.writeNote("%s", mark)
 		return
@@ -104,7 +110,10 @@ func (o *textOutput) summary(r *report, err error) string {
 		b.WriteString(", not complete")
 	}
 	same := "the same QUIC connection from start to end"
-	if !r.sameConnection() {
+	switch {
+	case r.resumes > 0 && r.now == r.start:
+		same = fmt.Sprintf("resumed %s, the same id over %s", counted(uint64(r.resumes), "time"), counted(uint64(r.resumes)+1, "QUIC connection"))
+	case !r.sameConnection():
 		same = "NOT the same QUIC connection from start to end"
 	}
 	fmt.Fprintf(&b, "; %s: %s (ODCID %s, exporter %s)", r.connection, same, r.now.ODCID, r.now.Exporter)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/quic-go/quic-go"
 
@@ -37,6 +38,14 @@ type Director struct {
 	// Conf is used instead of what serves so many streams, if set.
 	Conf *quic.Config
 
+	// ResumeWait has clients told that they may come back for so long; zero for not at all. Return, if set, is what those
+	// who do are told, instead of being welcomed; Resume the same for a stream that they want to take up.
+	ResumeWait     time.Duration
+	Return, Resume *wire.Error
+
+	mu      *sync.Mutex
+	streams map[uint64]*Stream // that may be taken up
+
 	// Conns has every connection that was accepted.
 	Conns chan *quic.Conn
 }
@@ -56,6 +65,7 @@ func (d *Director) Start(t testing.TB) *Director {
 		d.MaxStreams = 100
 	}
 	d.Conns = make(chan *quic.Conn, 100)
+	d.mu, d.streams = &sync.Mutex{}, map[uint64]*Stream{}
 	accept := map[string][]identity.Role{}
 	if d.Clients != nil {
 		accept[d.ALPN] = d.Clients
@@ -101,10 +111,15 @@ func (d *Director) serve(ctx context.Context, conn *quic.Conn) {
 	if err != nil {
 		return
 	}
-	if _, err := wire.ReadMessage[*wirepb.ClientHello](wire.NewReader(hello, wire.MaxControl)); err != nil {
+	greeting, err := wire.ReadMessage[*wirepb.ClientHello](wire.NewReader(hello, wire.MaxControl))
+	if err != nil {
 		return
 	}
-	d.greet(conn, hello)
+	if greeting.GetReturn() != nil && d.Return != nil {
+		_, _ = hello.Write(wire.Append(nil, d.Return.Proto()))
+	} else {
+		d.greet(conn, hello)
+	}
 	for {
 		stream, err := conn.AcceptStream(ctx)
 		if err != nil {
@@ -121,13 +136,18 @@ func (d *Director) greet(conn *quic.Conn, hello *quic.Stream) {
 	case d.Welcome != nil:
 		_, _ = hello.Write(wire.Append(nil, d.Welcome))
 	default:
-		_, _ = hello.Write(wire.Append(nil, Welcome()))
+		welcome := Welcome()
+		if d.ResumeWait > 0 {
+			welcome.Secret, welcome.ResumeWaitMs = []byte("secret"), uint64(d.ResumeWait.Milliseconds())
+		}
+		_, _ = hello.Write(wire.Append(nil, welcome))
 	}
 }
 
 func (d *Director) play(conn *quic.Conn, stream *quic.Stream) {
-	s := &Stream{Stream: stream, Conn: conn}
+	s := &Stream{Stream: stream, Conn: conn, resumed: make(chan *taken), over: make(chan struct{})}
 	defer func() {
+		close(s.over)
 		_ = s.Close() // the client may be gone
 		// Where the client's end of the stream comes in a later packet than its request, nobody has read it: QUIC would
 		// count the stream as open for ever, and give its place to no other.
@@ -137,12 +157,40 @@ func (d *Director) play(conn *quic.Conn, stream *quic.Stream) {
 		d.Raw(s)
 		return
 	}
-	generate, err := wire.ReadMessage[*wirepb.Generate](wire.NewReader(stream, wire.MaxPrompt+wire.MaxControl))
-	if err != nil {
-		return
+	m, err := wire.ReadMessage[wire.Message](wire.NewReader(stream, wire.MaxPrompt+wire.MaxControl))
+	switch m := m.(type) {
+	case *wirepb.Generate:
+		s.Request = m.GetRequest()
+		d.mu.Lock()
+		d.streams[m.GetStream()] = s
+		d.mu.Unlock()
+		d.Play(s)
+	case *wirepb.Resume:
+		d.takeUp(s, m)
+	default:
+		_ = err // the client has gone
 	}
-	s.Request = generate.GetRequest()
-	d.Play(s)
+}
+
+// takeUp has a stream that was broken go on over another one.
+func (d *Director) takeUp(s *Stream, m *wirepb.Resume) {
+	d.mu.Lock()
+	broken := d.streams[m.GetStream()]
+	d.mu.Unlock()
+	switch {
+	case d.Resume != nil:
+		s.Send(d.Resume.Proto())
+	case broken == nil:
+		s.Send(wire.Errorf(wire.CodeResumeStream, "no such stream").Proto())
+	default:
+		select {
+		case broken.resumed <- &taken{s, m}:
+			<-broken.over
+		case <-broken.over:
+			s.Send(wire.Errorf(wire.CodeResumeStream, "it is over").Proto())
+		case <-s.Conn.Context().Done():
+		}
+	}
 }
 
 // Stream is a client's stream, and what was sent on it.
@@ -151,9 +199,28 @@ type Stream struct {
 	Conn    *quic.Conn
 	Request *wirepb.Request
 
+	resumed chan *taken
+	over    chan struct{} // closed at its end
+
 	digest session.Rolling
 	tokens uint64
 	swaps  uint32
+}
+
+// taken is a stream that is to go on over another one.
+type taken struct {
+	*Stream
+	m *wirepb.Resume
+}
+
+// Break ends the client's connection with an error, and waits until the client has come back for the stream. It returns what
+// the client said it had.
+func (s *Stream) Break(code quic.ApplicationErrorCode) *wirepb.Resume {
+	_ = s.Conn.CloseWithError(code, "connection_lost: nothing came from this client for 6s")
+	next := <-s.resumed
+	s.Stream, s.Conn = next.Stream.Stream, next.Conn
+	s.Send(&wirepb.Resumed{Sequence: s.tokens})
+	return next.m
 }
 
 // Send sends messages. What cannot be sent the client notices.

@@ -14,6 +14,12 @@ var advice = map[wire.Code]string{
 	wire.CodeInternal:    defect,
 	wire.CodeProtocol:    defect,
 	wire.CodeDiverged:    defect,
+
+	wire.CodeResumeTaken:  "somebody has this client's secret: ask again on a new connection",
+	wire.CodeResumeStream: "ask again",
+	wire.CodeResumeDigest: defect,
+	wire.CodeResumeAhead:  defect,
+	wire.CodeResumeBehind: defect,
 }
 
 const defect = "that is a defect, please report it with the director's log"

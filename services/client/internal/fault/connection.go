@@ -108,6 +108,8 @@ func closeCode(code quic.ApplicationErrorCode) wire.Code {
 		return wire.CodeProtocol
 	case wire.QUICRefused:
 		return wire.CodeUnavailable
+	case wire.QUICTaken:
+		return wire.CodeResumeTaken
 	default:
 		return wire.CodeLost
 	}
@@ -121,6 +123,8 @@ func resetCode(code quic.StreamErrorCode) wire.Code {
 		return wire.CodeCancelled
 	case wire.StreamStalled:
 		return wire.CodeClientStall
+	case wire.StreamTaken:
+		return wire.CodeResumeTaken
 	default:
 		return wire.CodeInternal
 	}

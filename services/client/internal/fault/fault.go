@@ -41,9 +41,3 @@ func Ended(ctx context.Context) error {
 	}
 	return fmt.Errorf("%w: %w", err, cause)
 }
-
-// Frame reports whether err is for a frame that the protocol does not allow.
-func Frame(err error) bool {
-	return errors.Is(err, wire.ErrTooLarge) || errors.Is(err, wire.ErrMalformed) ||
-		errors.Is(err, wire.ErrUnknownType) || errors.Is(err, wire.ErrUnexpected)
-}

@@ -65,6 +65,8 @@ func TestConnection(t *testing.T) {
 		"stream refused":       {&quic.StreamError{Remote: true, ErrorCode: wire.StreamRefused}, wire.CodeUnavailable, "reset the stream"},
 		"stream cancelled":     {&quic.StreamError{Remote: true, ErrorCode: wire.StreamCancel}, wire.CodeCancelled, "reset the stream"},
 		"stream stalled":       {&quic.StreamError{Remote: true, ErrorCode: wire.StreamStalled}, wire.CodeClientStall, "reset the stream"},
+		"stream taken":         {&quic.StreamError{Remote: true, ErrorCode: wire.StreamTaken}, wire.CodeResumeTaken, "reset the stream"},
+		"taken by number":      {&quic.ApplicationError{Remote: true, ErrorCode: wire.QUICTaken}, wire.CodeResumeTaken, "the director closed the connection"},
 		"stream reset":         {&quic.StreamError{Remote: true, ErrorCode: 99}, wire.CodeInternal, "reset the stream"},
 		"QUIC version":         {&quic.VersionNegotiationError{}, wire.CodeVersion, "no common version of QUIC"},
 		"TLS version":          {crypto(70, true), wire.CodeVersion, "no common version of TLS"},

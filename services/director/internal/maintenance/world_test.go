@@ -92,7 +92,7 @@ func (w *world) begin(streams int) {
 		n := uint64(w.sessions.Running() + 1)
 		who := session.Identity{Connection: n, ConnectionID: fmt.Sprintf("conn-%d", n), StreamID: 1}
 		s := w.sessions.Create(who, &wirepb.Request{MaxTokens: 1 << 30}, nil, func(log *stream.Log, tell func(any)) session.Leg {
-			return sessiontest.New(log, tell, w.clock)
+			return sessiontest.New(log, stream.Cursor{}, tell, w.clock)
 		})
 		w.running.Go(func() {
 			defer w.sessions.Retire(s)

@@ -34,16 +34,11 @@ type (
 		reason  string
 		answer  func(error)
 	}
+	resumed struct {
+		open Open
+		ok   chan bool // capacity 1: whether the stream goes on
+	}
 )
-
-// ClientLeft says that nothing reaches the client any more, because of what ended its stream.
-type ClientLeft struct {
-	Cancelled bool // the client does not want it any more; else its stream broke while something was written
-	Err       error
-}
-
-// ClientRead says that a client which had let its stream wait has read on.
-type ClientRead struct{}
 
 // inbox is the owner's queue. It is not bounded by itself: each attempt puts a handful of events there at most,
 // whatever its worker sends, and attempts are bounded. What operators ask for is bounded by their connections.

@@ -27,7 +27,7 @@ func newTestManager(retention time.Duration) *session.Manager {
 
 // nobody reads what the stream brings.
 func nobody(log *stream.Log, tell func(any)) session.Leg {
-	return sessiontest.New(log, tell, &clock.StallProof{})
+	return sessiontest.New(log, stream.Cursor{}, tell, &clock.StallProof{})
 }
 
 // create makes a session that does not run, on the first stream of its connection that is free.

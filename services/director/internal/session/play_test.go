@@ -41,6 +41,7 @@ type play struct {
 	client    *sessiontest.Client
 	keeper    *keeper
 	limiter   *checkpoint.Limiter
+	clock     *clock.StallProof
 
 	mu    sync.Mutex
 	over  []migration.Record // handovers
@@ -59,6 +60,7 @@ type script struct {
 	rate   int // of migration tokens for one target, per second
 	tokens uint32
 	pushed func(p *play) // called before each push to the client, by whoever pushes
+	waits  time.Duration // that a client that is lost may come back; 0 for not at all
 }
 
 func usual() session.Config {
@@ -91,14 +93,16 @@ func newPlay(t *testing.T, sc script) *play {
 		sc.cfg(&p.cfg)
 	}
 	p.placement = placementtest.New(t, 10, p.fleet.Fleet)
+	p.clock = clock
+	p.cfg.ResumeWait = sc.waits
 	open := func(log *stream.Log, tell func(any)) session.Leg {
-		p.client = sessiontest.New(log, tell, clock)
+		p.client = sessiontest.New(log, stream.Cursor{}, tell, clock)
 		if sc.pushed != nil {
 			return pushing{p.client, p, func() { sc.pushed(p) }}
 		}
 		return p.client
 	}
-	who := session.Identity{ID: 7, Connection: 1, ConnectionID: "conn-test", StreamID: 1}
+	who := session.Identity{ID: 7, Connection: 1, ConnectionID: "conn-test", StreamID: 1, Resumable: sc.waits > 0}
 	p.s = session.New(who, &wirepb.Request{MaxTokens: cmp.Or(sc.tokens, 100)}, nil, open, p.cfg, session.Deps{
 		Placement: p.placement, Clock: clock, Log: zap.NewNop(), Swaps: p.swapOver, Checkpoints: p.keeper, Limiter: p.limiter,
 		Tokens: token.NewIssuer(token.Config{Director: "d", Rate: cmp.Or(sc.rate, 1000), TTL: 30 * time.Second}),

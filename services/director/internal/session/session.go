@@ -29,6 +29,7 @@ type Config struct {
 	MaxBytes          int // of text, of the whole stream
 	Window            int // tokens that a worker may send ahead of what the client took
 	ClientStall       time.Duration
+	ResumeWait        time.Duration // that a client may be away, and find its stream when it comes back; 0 for not at all
 	Tokens            stream.Timeouts
 	MaxSwapsPerMinute int
 	MaxWorkerDeaths   int
@@ -47,25 +48,6 @@ type Deps struct {
 	Limiter     *checkpoint.Limiter
 }
 
-// Leg carries a stream to its client, from the stream's log. It tells the session ClientLeft and ClientRead.
-type Leg interface {
-	attempt.Leg
-	// Stalled returns for how long the client has taken nothing of what waits for it, in stall-proof time.
-	Stalled() time.Duration
-	// Close ends the leg: in order if err is nil, since all has been taken; else the client's stream breaks off.
-	// Nothing of the leg runs any more when it returns.
-	Close(err error)
-}
-
-// Open returns the leg of a new stream. What it tells goes to the function.
-type Open func(log *stream.Log, tell func(event any)) Leg
-
-// ErrClientStalled closes the leg to a client that read nothing for too long: an error frame could not be written.
-var ErrClientStalled = wire.Errorf(wire.CodeClientStall, "client read nothing for too long")
-
-// errClientGone closes the leg to a client that nothing reaches any more.
-var errClientGone = wire.Errorf(wire.CodeCancelled, "the client has gone")
-
 // Session is one stream, from its request to its end. The goroutine of Run owns it: nobody else decides anything about
 // the stream. All others put events into the inbox (the leg, the link's readers, placement, operators), or read the
 // View, or, for the tokens, write to and read from the log, which has a lock of its own.
@@ -80,7 +62,7 @@ type Session struct {
 	log    *zap.Logger
 	inbox  inbox
 	record *stream.Log
-	leg    Leg
+	legs   legs
 
 	calm   atomic.Bool // the owner sleeps until it is told something: glance looks at the time for it
 	unread atomic.Bool // placement knows that the client reads nothing
@@ -88,7 +70,7 @@ type Session struct {
 
 	// Owned by Run.
 	over      bool // the last frame is in the log, or nobody wants it: no worker is wanted any more
-	delivered bool // the client's connection has taken the last frame
+	delivered bool // the client has all; as far as it says so, else its connection has
 }
 
 // New returns a session that has not begun. Run begins it.
@@ -104,13 +86,14 @@ func New(who Identity, request *wirepb.Request, memory stream.Memory, open Open,
 	}
 	s.record = stream.New(limits, deps.Clock, func(n stream.Notice) { s.tell(n) })
 	s.View.log = s.record
-	s.leg = open(s.record, s.tell)
+	s.legs.clock = deps.Clock
+	s.legs.open(s.record, open, s.tell)
 	a := &s.assignment
 	a.cfg, a.deps, a.log, a.view, a.blame.factor = cfg, deps, s.log, &s.View, 1
 	a.depends.log, a.depends.post = s.record, s.inbox.put
 	a.stream = &attempt.Stream{
 		ID: who.ID, Connection: who.Connection, ConnectionID: who.ConnectionID, StreamID: who.StreamID,
-		Request: request, Log: s.record, Tokens: deps.Tokens, Leg: s.leg, Post: s.tell,
+		Request: request, Log: s.record, Tokens: deps.Tokens, Leg: &s.legs, Post: s.tell,
 	}
 	a.states = checkpoint.NewKeeper(a.stream, cfg.Checkpoint, checkpoint.Deps{
 		Store: deps.Checkpoints, Limiter: deps.Limiter, Peer: deps.Placement.Peer, Clock: deps.Clock, Log: s.log,
@@ -130,7 +113,7 @@ func (s *Session) Run(ctx context.Context) {
 	s.assignment.begin()
 	err := s.serve(ctx, timer)
 	s.release()
-	s.leg.Close(err)
+	s.legs.close(err)
 }
 
 // serve is the loop of the owner: it waits for events, for the end of the client's connection, and for what is due. It
@@ -151,10 +134,8 @@ func (s *Session) serve(ctx context.Context, timer *time.Timer) error {
 			}
 		case <-timer.C:
 		}
-		if patience := s.patience(); s.leg.Stalled() >= patience {
-			s.log.Warn("client read nothing for too long", zap.Duration("limit", patience))
-			s.end(Failed, string(wire.CodeClientStall))
-			return ErrClientStalled
+		if patience := s.patience(); s.legs.Stalled() >= patience {
+			return s.abandon(patience)
 		}
 		if unread := s.Unread(); unread != s.unread.Swap(unread) {
 			s.assignment.read(!unread)
@@ -175,8 +156,8 @@ func (s *Session) glance() {
 	if !s.calm.Load() {
 		return
 	}
-	stalled := s.leg.Stalled()
-	if s.record.Silence(s.cfg.Tokens, 1) <= s.cfg.calm() || stalled >= s.cfg.ClientStall || stalled >= Unread && !s.unread.Load() {
+	stalled := s.legs.Stalled()
+	if s.record.Silence(s.cfg.Tokens, 1) <= s.cfg.calm() || stalled >= s.limit() || stalled >= Unread && !s.unread.Load() {
 		s.inbox.wake()
 	}
 }
@@ -185,7 +166,7 @@ func (s *Session) glance() {
 const Unread = time.Second
 
 // Unread reports whether the stream's client has read nothing for that long.
-func (s *Session) Unread() bool { return s.leg.Stalled() >= Unread }
+func (s *Session) Unread() bool { return s.legs.Stalled() >= Unread }
 
 // Yield ends the stream if it is Unread: others need what it has.
 func (s *Session) Yield() {
@@ -193,12 +174,34 @@ func (s *Session) Yield() {
 	s.inbox.wake()
 }
 
-// patience is how long the client may read nothing.
+// patience is how long the client may read nothing. Once it is short it is long again.
 func (s *Session) patience() time.Duration {
 	if s.short.Swap(false) {
-		return min(Unread, s.cfg.ClientStall)
+		return min(Unread, s.limit())
+	}
+	return s.limit()
+}
+
+// limit is how long the client may read nothing, or be away.
+func (s *Session) limit() time.Duration {
+	if s.legs.away() {
+		return s.cfg.ResumeWait
 	}
 	return s.cfg.ClientStall
+}
+
+// abandon ends the session of a client that has read nothing, or was away, for too long. It returns the error for
+// Leg.Close.
+func (s *Session) abandon(limit time.Duration) error {
+	switch {
+	case !s.legs.away():
+		s.log.Warn("client read nothing for too long", zap.Duration("limit", limit))
+		s.end(Failed, string(wire.CodeClientStall))
+		return ErrClientStalled
+	case s.end(Cancelled, "the client did not come back"):
+		s.log.Info("client did not come back", zap.Duration("limit", limit), zap.Uint64("sequence", s.record.Len()))
+	}
+	return errClientGone
 }
 
 // checkTime ends what took too long, and returns in how long it has to be called again at the latest.
@@ -227,6 +230,8 @@ func (s *Session) release() {
 			s.plan(e.Plan)
 		case decided:
 			s.decide(e)
+		case resumed:
+			e.ok <- false
 		}
 	}
 }
@@ -234,12 +239,10 @@ func (s *Session) release() {
 // handle acts on one event, and reports whether the client is gone.
 func (s *Session) handle(event any) (clientGone bool) {
 	switch e := event.(type) {
-	case ClientLeft:
-		return !s.delivered && s.clientLeft(e) // who has everything may go
-	case ClientRead:
-		if s.assignment.serving != nil {
-			s.assignment.serving.Grant()
-		}
+	case fromLeg:
+		clientGone = e.carriage == s.legs.now.Load() && s.heard(e.event)
+	case resumed:
+		s.resume(e)
 	case planned:
 		s.plan(e.Plan)
 	case decided:
@@ -252,7 +255,59 @@ func (s *Session) handle(event any) (clientGone bool) {
 		}
 	}
 	s.assignment.finishHandover()
+	return clientGone
+}
+
+// heard acts on what the present leg tells, and reports whether the client is gone.
+func (s *Session) heard(event any) (clientGone bool) {
+	switch e := event.(type) {
+	case ClientLeft:
+		switch {
+		case s.delivered: // who has everything may go
+		case e.Cancelled || !s.who.Resumable || s.cfg.ResumeWait == 0:
+			return s.clientLeft(e)
+		default:
+			s.legs.close(e.Err)
+			s.View.leave()
+			s.log.Info("client lost, its stream waits for it", zap.Duration("limit", s.cfg.ResumeWait),
+				zap.Uint64("sequence", s.record.Len()), zap.NamedError("reason", e.Err))
+		}
+	case ClientRead:
+		if s.assignment.serving != nil {
+			s.assignment.serving.Grant()
+		}
+	case Delivered:
+		s.delivered = !s.who.Resumable
+		s.legs.close(nil) // a client that may come back still has to say that it has read all
+	}
 	return false
+}
+
+// Acknowledge takes note that the client has read so many records of the stream: see stream.Log.
+func (s *Session) Acknowledge(records uint64) { s.record.Acknowledge(records) }
+
+// Stand returns the cursor at which a client stands that comes back, and the last token that there is; the error says why it
+// cannot go on there.
+func (s *Session) Stand(of stream.Stand) (at stream.Cursor, sequence uint64, err error) {
+	at, err = s.record.Resume(of)
+	return at, s.record.Len(), err
+}
+
+// Resume has the client go on over another leg, and returns false if the stream is over. What leg it had is closed.
+func (s *Session) Resume(open Open) bool {
+	e := resumed{open, make(chan bool, 1)}
+	return s.inbox.put(e) && <-e.ok
+}
+
+func (s *Session) resume(e resumed) {
+	away := s.View.back()
+	s.legs.open(s.record, e.open, s.tell)
+	s.log.Info("client came back", zap.Duration("away", away), zap.Uint64("sequence", s.record.Len()))
+	s.legs.Push()
+	if s.assignment.serving != nil {
+		s.assignment.serving.Grant()
+	}
+	e.ok <- true
 }
 
 // react acts on what happened to a stream that goes on, and returns why it does not any more, or nil.
@@ -293,9 +348,9 @@ func (s *Session) react(event any) *ending {
 }
 
 // notice acts on what the log says. A notice about an attempt that has been left meanwhile means nothing any more; only
-// Delivered is about the stream as a whole.
+// Acknowledged is about the stream as a whole.
 func (s *Session) notice(n stream.Notice) {
-	if n.Kind == stream.Delivered {
+	if n.Kind == stream.Acknowledged {
 		s.delivered = true
 		return
 	}
@@ -304,7 +359,7 @@ func (s *Session) notice(n stream.Notice) {
 	if s.over || current == nil || current.Epoch != n.Epoch {
 		return
 	}
-	switch n.Kind { //nolint:exhaustive // Delivered was handled above
+	switch n.Kind { //nolint:exhaustive // Acknowledged was handled above
 	case stream.Broken:
 		s.conclude(a.lose(link.CauseProtocol, nil))
 	case stream.Full:
@@ -427,7 +482,7 @@ func (s *Session) conclude(e *ending) {
 func (s *Session) close(last wire.Message, state State, reason string) {
 	s.over = true
 	s.record.Close(last)
-	s.leg.Push()
+	s.legs.Push()
 	s.end(state, reason)
 	s.assignment.release()
 }

@@ -18,6 +18,7 @@ type Identity struct {
 	StreamID     uint64
 	Address      string // of the client
 	Holder       string // who the client is where places are divided; empty for nobody in particular
+	Resumable    bool   // the client says what it has read, and may come back after it was lost
 }
 
 // State is where a session stands, for people and programs.
@@ -46,7 +47,9 @@ type Snapshot struct {
 	Sequence uint64     `json:"sequence"` // last token accepted
 	Sent     uint64     `json:"sent"`     // last token handed to the client's connection
 	Swaps    uint32     `json:"swaps"`
-	Fenced   uint64     `json:"fenced"` // tokens refused because their epoch was over
+	Fenced   uint64     `json:"fenced"`            // tokens refused because their epoch was over
+	Resumes  uint32     `json:"resumes,omitempty"` // how often the client came back
+	Away     *time.Time `json:"away,omitempty"`    // since when the client is lost, and may come back
 	Priority uint32     `json:"priority,omitempty"`
 	Started  time.Time  `json:"started"`
 	Ended    *time.Time `json:"ended,omitempty"`
@@ -62,6 +65,8 @@ type View struct {
 	mu      sync.Mutex
 	link    *link.Link // of the worker that the client was told last
 	swaps   uint32
+	resumes uint32
+	away    time.Time         // since when the client is lost; zero while it is there
 	waits   bool              // the client was told that there is no worker
 	swap    *migration.Record // the handover under way, as it entered its state; nil for none, and for a placement
 	state   State             // in which it ended
@@ -95,6 +100,26 @@ func (v *View) wait() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.waits = true
+}
+
+// leave says that the client is lost, and may come back.
+func (v *View) leave() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.away = time.Now()
+}
+
+// back says that the client is there again, and returns for how long it was lost; 0 if nobody had noticed.
+func (v *View) back() time.Duration {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.resumes++
+	if v.away.IsZero() {
+		return 0
+	}
+	away := time.Since(v.away)
+	v.away = time.Time{}
+	return away
 }
 
 // moves shows where a handover stands. Placements are not shown: nothing moves.
@@ -131,7 +156,10 @@ func (v *View) Snapshot() Snapshot {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	snapshot.Swaps = v.swaps
+	snapshot.Swaps, snapshot.Resumes = v.swaps, v.resumes
+	if away := v.away; !away.IsZero() && v.state == "" {
+		snapshot.Away = &away
+	}
 	if v.state != "" {
 		ended := v.endedAt
 		snapshot.Reason, snapshot.Ended = v.reason, &ended

@@ -1,6 +1,9 @@
 package stream
 
-import "github.com/connswap/connswap/shared/wire"
+import (
+	"github.com/connswap/connswap/shared/session"
+	"github.com/connswap/connswap/shared/wire"
+)
 
 // Cursor is a reader's position in a log. The zero value is the beginning.
 type Cursor struct {
@@ -48,12 +51,75 @@ func cut(frames []byte, limit int) (size int, tokens uint64) {
 	return size, tokens
 }
 
-// Taken takes note that the client's connection has taken everything before the cursor.
-func (l *Log) Taken(c Cursor) {
+// Stand is how far a client says that it has read: records, the sequence of the last token among them, and the digest
+// over the tokens so far.
+type Stand struct {
+	Records, Sequence uint64
+	Digest            []byte
+}
+
+// Resume returns the cursor at which a client stands that lost its leg, and takes that for an acknowledgement. The error is one of CodeResumeAhead,
+// CodeResumeBehind and CodeResumeDigest: the client does not have what this log had.
+func (l *Log) Resume(s Stand) (Cursor, error) {
+	l.mu.Lock()
+	records, acked := l.journal.records, l.acked
+	var c Cursor
+	var before [][]byte
+	if s.Records <= records {
+		c.at, c.sequence = l.journal.at(s.Records)
+		before = l.journal.before(c.at)
+	}
+	l.mu.Unlock()
+	switch {
+	case s.Records > records:
+		return Cursor{}, wire.Errorf(wire.CodeResumeAhead, "the client has %d records of the stream, there are %d", s.Records, records)
+	case s.Records < acked:
+		return Cursor{}, wire.Errorf(wire.CodeResumeBehind, "the client wants what follows record %d, and has acknowledged %d", s.Records, acked)
+	case c.sequence != s.Sequence:
+		return Cursor{}, wire.Errorf(wire.CodeResumeDigest, "after %d records there are %d tokens, the client has %d", s.Records, c.sequence, s.Sequence)
+	}
+	if digest := digestOf(before); !digest.Equal(s.Digest) {
+		return Cursor{}, wire.Errorf(wire.CodeResumeDigest, "the digest over %d tokens is %s, the client's is %x", c.sequence, digest, s.Digest)
+	}
+	l.Acknowledge(s.Records)
+	return c, nil
+}
+
+// digestOf returns the digest over the tokens among runs of frames.
+func digestOf(runs [][]byte) session.Digest {
+	var digest session.Rolling
+	for _, frames := range runs {
+		for len(frames) > 0 {
+			f, size := wire.ParseFrame(frames)
+			frames = frames[size:]
+			if f.Type == wire.TypeToken {
+				t, _ := wire.ParseToken(f.Body) // this package wrote it
+				digest.Add(t.Text)
+			}
+		}
+	}
+	return digest.Digest()
+}
+
+// Acknowledge takes note that the client has read so many records, and will not ask for them again. More than there are
+// is ignored.
+func (l *Log) Acknowledge(records uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if records > l.journal.records || records <= l.acked {
+		return
+	}
+	l.acked = records
+	if l.closed && records == l.journal.records {
+		l.told(Notice{Kind: Acknowledged})
+	}
+}
+
+// Taken takes note that the client's connection has taken everything before the cursor, and reports whether that is all
+// there will be.
+func (l *Log) Taken(c Cursor) (all bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.taken = c.sequence
-	if l.closed && !l.journal.more(&c.at) {
-		l.told(Notice{Kind: Delivered})
-	}
+	return l.closed && !l.journal.more(&c.at)
 }

@@ -28,11 +28,12 @@ const tokenHeader = 4 + 1 + 8 + 8
 // between them those of its marks. A token is copied here once, and a leg hands on what lies here. It only grows, block
 // by block, so that what it has is never copied again. It is not safe for concurrent use.
 type journal struct {
-	last   *block
-	tokens uint64
-	bytes  int // of text
-	limit  int // of bytes
-	memory Memory
+	last    *block
+	tokens  uint64
+	records uint64 // tokens and marks
+	bytes   int    // of text
+	limit   int    // of bytes
+	memory  Memory
 
 	first  *block
 	digest session.Rolling // over the tokens before hashed
@@ -43,7 +44,9 @@ type journal struct {
 type block struct {
 	frames []byte // never changed, never beyond its first capacity: readers have slices of it
 	next   *block // nil as long as frames may be added
-	tokens uint64 // sequence of the last token here or before; once there is a next block
+
+	// Once there is a next block: how many there are here and before.
+	tokens, records uint64
 }
 
 // position is a place between two frames. The zero value is that before the first.
@@ -66,6 +69,7 @@ func (j *journal) append(t wire.Token) error {
 	}
 	b.frames = wire.AppendToken(b.frames, t)
 	j.tokens++
+	j.records++
 	j.bytes += len(t.Text)
 	return nil
 }
@@ -78,6 +82,7 @@ func (j *journal) mark(m wire.Message) {
 		b = j.grow(len(frame))
 	}
 	b.frames = append(b.frames, frame...)
+	j.records++
 }
 
 // room returns the last block, or a new one, with room for size bytes more; false if there is no memory for that.
@@ -105,7 +110,7 @@ func (j *journal) grow(capacity int) *block {
 		j.first = j.last
 		return j.last
 	}
-	b.next, b.tokens = j.last, j.tokens
+	b.next, b.tokens, b.records = j.last, j.tokens, j.records
 	j.hash() // here rather than token by token: that would be three more cache lines for each
 	return j.last
 }
@@ -154,6 +159,35 @@ func (j *journal) token(p *position) (text []byte, ok bool) {
 		}
 	}
 	return nil, false
+}
+
+// at returns the position behind the first records, and how many of these are tokens. There must be as many.
+func (j *journal) at(records uint64) (p position, tokens uint64) {
+	p = position{block: j.first}
+	for before := uint64(0); before < records; {
+		if b := p.block; p.offset == 0 && b.next != nil && b.records <= records {
+			p, before, tokens = position{block: b.next}, b.records, b.tokens
+			continue
+		}
+		f, size := wire.ParseFrame(p.block.frames[p.offset:])
+		p.offset += size
+		before++
+		if f.Type == wire.TypeToken {
+			tokens++
+		}
+	}
+	return p, tokens
+}
+
+// before returns all frames before a position, as runs that stay as they are.
+func (j *journal) before(p position) (runs [][]byte) {
+	for b := j.first; b != nil; b = b.next {
+		if b == p.block {
+			return append(runs, b.frames[:p.offset])
+		}
+		runs = append(runs, b.frames)
+	}
+	return runs
 }
 
 // more reports whether a frame follows a position, which it moves on to that frame's block.

@@ -36,13 +36,13 @@ type Kind uint8
 
 // Kinds of notices.
 const (
-	Broken     Kind = iota // the worker of the epoch broke the protocol; the log is fenced
-	Full                   // the worker of the epoch sent what no longer fits; the log is fenced
-	Starved                // the same, but what there is no memory for
-	First                  // the epoch that is being verified has its first token
-	Progressed             // the present epoch has made progress
-	Awaited                // the token came that the owner waits for, see Await
-	Delivered              // the client's connection has taken the last frame
+	Broken       Kind = iota // the worker of the epoch broke the protocol; the log is fenced
+	Full                     // the worker of the epoch sent what no longer fits; the log is fenced
+	Starved                  // the same, but what there is no memory for
+	First                    // the epoch that is being verified has its first token
+	Progressed               // the present epoch has made progress
+	Awaited                  // the token came that the owner waits for, see Await
+	Acknowledged             // the client has read the last frame
 )
 
 // Log is one stream. It is safe for concurrent use.
@@ -72,6 +72,7 @@ type Log struct {
 	highest uint64   // that ever was pending
 	fenced  uint64   // tokens refused because their epoch was over
 	worker  string   // label of the one that the client was told last
+	acked   uint64   // records that the client has read for good
 }
 
 // New returns a Log without tokens, fenced.

@@ -2,377 +2,273 @@ package native
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"net"
 	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/shares"
 	streamlog "github.com/connswap/connswap/services/director/internal/stream"
-	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
-	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-const (
-	// requestTimeout is how long a client may take to say what it wants, on a new connection or stream.
-	requestTimeout = 10 * time.Second
-	// refusalTimeout is how long a client that is turned away has to read why.
-	refusalTimeout = time.Second
-	// lingerTime is how long a connection stays after its last stream has ended, when the director drains: what is closed
-	// loses what the client has not acknowledged, and quic-go tells nobody what that is.
-	lingerTime  = time.Second
-	maxPriority = 255
-	// unfinishedMost is how many requests of one connection may be unfinished; further ones wait until one is whole.
-	unfinishedMost = 16
-)
-
-// connection is one client's QUIC connection, from its hello to its end. Its id is drawn when the client greets, and
-// stays for the connection's life, across all workers. The goroutine of serve owns it; those of its streams read what
-// greet has set before the first of them was accepted.
+// connection is what a client has at this director: an id, and streams. It is carried by one QUIC connection, and when
+// that is lost it waits for the client to come back over another one, as its streams do. Its methods may be called from any
+// goroutine. It owns a goroutine for each stream.
 type connection struct {
 	server *Server
-	conn   *quic.Conn
-	number uint64
+	number uint64 // of all connections that the director has had; rising
+	id     string // conn-…, drawn when the client first greeted
+	client string // the name of the client's program, as it says itself
+	name   string // the one in its certificate; empty if it has none
+	secret []byte // shows that a client that comes back is this one; empty if it may not
 	since  time.Time
-	watch  *quicnet.Watch // of the client, while it has streams
 	holder *shares.Holder
-	memory *shares.Account
 
-	reading chan struct{} // has an entry for each request that is not whole
+	ctx      context.Context         // of the streams
+	cancel   context.CancelCauseFunc // says why they end with the connection
+	sessions sync.WaitGroup
+	running  *sync.WaitGroup // the server's
 
-	mu      sync.Mutex // for snapshot, which may come before the hello
-	id      string     // conn-…; empty until the client has greeted
-	client  string     // the name of the client's program, as it says itself
-	streams int        // that are served
-	unused  time.Time  // since when there is none; zero if there never was one
-	end     context.CancelCauseFunc
+	mu      sync.Mutex
+	carrier *carrier    // nil while the client is lost
+	waiting *time.Timer // ends the wait for a client that is lost; nil while it is there
+	counted bool        // while it waits it counts as one of its holder's
+	over    bool        // nothing begins any more
+	numbers numbers  // of the streams so far
+	streams map[uint64]*session.Session
+	begun   int       // streams that are served, or are about to be
+	unused  time.Time // since when there is none; zero if there never was one
 }
 
-// serve greets the client and serves its streams until the connection or ctx ends. It returns when the last stream has
-// ended.
-func (c *connection) serve(ctx context.Context) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	c.mu.Lock()
-	c.end = cancel
-	c.mu.Unlock()
-	if c.server.draining.Load() {
-		c.leave() // the drain may have come before there was anything to end
-	}
-	defer context.AfterFunc(c.conn.Context(), func() { cancel(context.Cause(c.conn.Context())) })()
-	defer cancel(nil)
-	if err := c.greet(ctx); err != nil {
-		code, reason := closing(ctx, err)
-		c.server.log.Info("client did not greet", zap.Stringer("address", c.conn.RemoteAddr()), zap.String("reason", reason),
-			telemetry.From(c.address()))
-		_ = c.conn.CloseWithError(code, reason)
-		return
-	}
-	log := c.server.log.With(zap.String("connection.id", c.id), telemetry.Often(c.address()))
-	log.Debug("client connected", zap.Stringer("address", c.conn.RemoteAddr()), zap.String("client", c.client))
-	c.reading = make(chan struct{}, unfinishedMost)
-	var streams sync.WaitGroup
-	streams.Go(func() { c.dropDatagrams(ctx) })
-	for {
-		stream, err := c.conn.AcceptStream(ctx)
-		if err != nil {
-			break
-		}
-		select {
-		case c.reading <- struct{}{}:
-		case <-ctx.Done():
-			continue // it is found out at once
-		}
-		streams.Go(func() { c.serveStream(ctx, stream) })
-	}
-	streams.Wait()
-	_ = c.conn.CloseWithError(wire.QUICShutdown, shutdown)
-	log.Log(departure(context.Cause(ctx)))
-}
-
-// dropDatagrams reads the datagrams of a client, which show that it is there, and mean nothing else: quic-go would keep
-// 128 of them.
-func (c *connection) dropDatagrams(ctx context.Context) {
-	for {
-		if _, err := c.conn.ReceiveDatagram(ctx); err != nil {
-			return
-		}
-	}
+// session returns the session of a stream; nil if there is none.
+func (k *connection) session(stream uint64) *session.Session {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.streams[stream]
 }
 
 // idle returns for how long the connection has had no stream.
-func (c *connection) idle() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (k *connection) idle() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	switch {
-	case c.streams > 0:
+	case k.begun > 0:
 		return 0
-	case c.unused.IsZero():
-		return time.Since(c.since)
+	case k.unused.IsZero():
+		return time.Since(k.since)
 	}
-	return time.Since(c.unused)
+	return time.Since(k.unused)
 }
 
-// begin counts a stream in, and reports whether it may be served. Each that may be has to end.
-func (c *connection) begin() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.server.draining.Load() {
-		return false
+// lingers returns for how long the connection has to stay although it has no stream; negative while it has some.
+func (k *connection) lingers() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.begun > 0 {
+		return -1
 	}
-	c.streams++
-	return true
+	return max(0, lingerTime-time.Since(k.unused))
 }
 
-func (c *connection) ended() {
-	c.mu.Lock()
-	if c.streams--; c.streams == 0 {
-		c.unused = time.Now()
+// take has a QUIC connection carry the connection from now on, and returns the one that did; false if it is over.
+func (k *connection) take(c *carrier) (last *carrier, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.over {
+		return nil, false
 	}
-	c.mu.Unlock()
-	if c.server.draining.Load() {
-		c.leave()
+	last, k.carrier = k.carrier, c
+	k.stopWaiting()
+	return last, true
+}
+
+// lose says that a QUIC connection carries nothing any more, because of a cause. If the client may come back the
+// connection waits for it, else its streams end.
+func (k *connection) lose(c *carrier, cause error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.carrier != c {
+		return // it goes on over another one
+	}
+	k.carrier = nil
+	if len(k.secret) == 0 || !broken(cause) {
+		k.cancel(cause)
+		k.over = true
+	} else if k.counted = k.holder.Take(shares.Connections, 1) == nil; k.counted {
+		k.waiting = time.AfterFunc(k.server.cfg.ResumeWait, k.expire)
+	}
+	k.leave()
+}
+
+// expire ends the wait for a client that is lost.
+func (k *connection) expire() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.carrier == nil {
+		k.stopWaiting()
+		k.leave()
 	}
 }
 
-// errDrained ends a connection that has no stream left, at a director that takes no new one.
-var errDrained = errors.New("the director is shutting down")
-
-// leave ends the connection if it has no stream, and its last one's end has had time to arrive. It is called while the
-// director drains.
-func (c *connection) leave() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.streams > 0 || c.end == nil {
-		return
+// stopWaiting ends what lose began. k.mu is held.
+func (k *connection) stopWaiting() {
+	if k.waiting != nil {
+		k.waiting.Stop()
+		k.waiting = nil
 	}
-	if left := lingerTime - time.Since(c.unused); left > 0 {
-		time.AfterFunc(left, c.leave)
-		return
+	if k.counted {
+		k.holder.Give(shares.Connections, 1)
+		k.counted = false
 	}
-	c.end(errDrained)
 }
 
-// lost ends the connection of a client from which nothing comes any more. If it is only cut off it can read why.
-func (c *connection) lost() {
-	reason := fmt.Sprintf("%s: nothing came from this client for %v", wire.CodeLost, c.server.cfg.ClientIdle)
-	_ = c.conn.CloseWithError(wire.QUICLost, reason) // always nil
-}
-
-// departure says how a client left, by how its connection ended. An ordinary end is of no interest: what counts are the
-// streams.
-func departure(cause error) (zapcore.Level, string) {
-	if wire.LostPeer(cause) {
-		return zap.InfoLevel, "client lost"
+// leave ends the connection if nobody is there, nothing runs, and nobody is waited for. k.mu is held.
+func (k *connection) leave() {
+	if k.carrier == nil && k.begun == 0 && k.waiting == nil {
+		k.over = true
+		k.server.connections.forget(k)
 	}
-	return zap.DebugLevel, "client disconnected"
 }
 
-// address is where the client is.
-func (c *connection) address() string { return c.conn.RemoteAddr().String() }
+// close ends the connection.
+func (k *connection) close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.carrier = nil
+	k.stopWaiting()
+	k.leave()
+}
 
-const shutdown = string(wire.CodeShutdown) + ": the director is shutting down"
-
-// closing is how a client that did not greet is told why its connection ends: because ctx did, or because of err. The
-// text is in the reason of QUIC's CONNECTION_CLOSE (RFC 9000 §19.19): there may be no stream to write it to.
-func closing(ctx context.Context, err error) (quic.ApplicationErrorCode, string) {
-	var refusal *wire.Error
-	var timeout net.Error
-	switch {
-	case ctx.Err() != nil:
-		return wire.QUICShutdown, shutdown
-	case errors.As(err, &refusal):
-		return wire.QUICRefused, wire.Text(refusal.Error())
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return wire.QUICProtocol, fmt.Sprintf("%s: no hello within %v", wire.CodeProtocol, requestTimeout)
+// begin serves a new stream, which the client asked for over a stream of its QUIC connection.
+func (k *connection) begin(c *carrier, quic *quic.Stream, m *wirepb.Generate) (err error) {
+	number := m.GetStream()
+	if number == 0 {
+		number = uint64(quic.StreamID()) / 4 // RFC 9000 §2.1: the two lowest bits are the stream's kind
 	}
-	return wire.QUICProtocol, wire.Text(fmt.Sprintf("%s: %v", wire.CodeProtocol, err))
-}
-
-// greet exchanges the hellos on the client's first stream, within requestTimeout, and gives the connection its id. A
-// client of another protocol version is told both versions.
-func (c *connection) greet(ctx context.Context) error {
-	accepting, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	stream, err := c.conn.AcceptStream(accepting)
+	if err := k.enter(number); err != nil {
+		return err
+	}
+	holder := k.server.shares.Join(c.holder.Name())
+	leave := func() {
+		holder.Leave()
+		k.ended(number)
+	}
+	if err := holder.Take(shares.Streams, 1); err != nil {
+		leave()
+		return err
+	}
+	memory, err := holder.Open(streamBytes + 2*len(m.GetRequest().GetPrompt())) // a worker's link has a copy
 	if err != nil {
+		holder.Give(shares.Streams, 1)
+		leave()
 		return err
 	}
-	defer unblock(ctx, stream)()
-	deadline, _ := accepting.Deadline()
-	if err := stream.SetDeadline(deadline); err != nil {
-		return err
-	}
-	hello, err := wire.ReadRequest[*wirepb.ClientHello](wire.NewReaderSize(stream, wire.MaxControl, wire.SmallBuffer))
-	if err != nil {
-		return err
-	}
-	if v := hello.GetVersion(); v != wire.Version {
-		err := wire.Errorf(wire.CodeVersion, "client speaks version %d, this director %d", v, wire.Version)
-		turnAway(ctx, stream, err)
-		return err
-	}
-	c.mu.Lock()
-	c.id, c.client = "conn-"+identity.NewID(), wire.Name(hello.GetClient())
-	c.mu.Unlock()
-	welcome := &wirepb.Welcome{Version: wire.Version, ConnectionId: c.id, DirectorId: c.server.cfg.DirectorID}
-	if _, err = stream.Write(wire.Append(nil, welcome)); err != nil {
-		return err
-	}
-	return stream.SetDeadline(time.Time{})
-}
-
-// unblock makes reads and writes of a stream end when ctx does, until the function that it returns is called: QUIC
-// streams know deadlines, but no contexts.
-func unblock(ctx context.Context, stream *quic.Stream) (stop func() bool) {
-	return context.AfterFunc(ctx, func() {
-		stream.CancelRead(wire.StreamCancel)
-		stream.CancelWrite(wire.StreamCancel)
+	s := k.server.sessions.Create(session.Identity{
+		Connection: k.number, ConnectionID: k.id, StreamID: number,
+		Address: c.address(), Holder: holder.Name(), Resumable: len(k.secret) > 0,
+	}, m.GetRequest(), memory, k.open(c, quic, streamlog.Cursor{}))
+	k.mu.Lock()
+	k.streams[number] = s
+	k.mu.Unlock()
+	k.running.Add(1)
+	k.sessions.Go(func() {
+		defer k.running.Done()
+		defer leave()
+		defer holder.Give(shares.Streams, 1)
+		defer memory.Close()
+		defer k.server.sessions.Retire(s)
+		s.Run(k.ctx)
 	})
+	return nil
 }
 
-// turnAway tells the client why it is refused, and gives it a moment to read that before the connection is closed.
-func turnAway(ctx context.Context, stream *quic.Stream, refusal *wire.Error) {
-	if _, err := stream.Write(wire.Append(nil, refusal.Proto())); err != nil {
-		return
-	}
-	_ = stream.Close() // fails only where the connection has
-	ctx, cancel := context.WithTimeout(ctx, refusalTimeout)
-	defer cancel()
-	<-ctx.Done()
-}
-
-// serveStream reads the request and runs a session for it, on this goroutine. Reading the request ends with the
-// connection; afterwards the session's leg is the only one to touch the stream.
-func (c *connection) serveStream(ctx context.Context, stream *quic.Stream) {
-	defer c.watch.Begin()()
-	request, err := c.awaitRequest(ctx, stream)
-	if ctx.Err() != nil {
-		return // the connection ends, and says why
-	}
-	if err == nil && !c.begin() {
-		err = wire.Errorf(wire.CodeShutdown, "the director is shutting down, and takes no new streams")
-	} else if err == nil {
-		defer c.ended()
-		err = c.holder.Take(shares.Streams, 1)
-	}
-	if err != nil {
-		c.refuse(stream, wire.AsError(err, wire.CodeProtocol))
-		return
-	}
-	defer c.holder.Give(shares.Streams, 1)
-	memory, err := c.holder.Open(streamBytes + 2*len(request.GetPrompt())) // a worker's link has a copy
-	if err != nil {
-		c.refuse(stream, wire.AsError(err, wire.CodeLimit))
-		return
-	}
-	defer memory.Close()
-	s := c.server.sessions.Create(session.Identity{
-		Connection: c.number, ConnectionID: c.id, StreamID: uint64(stream.StreamID()) / 4,
-		Address: c.address(), Holder: c.holder.Name(),
-	}, request, memory, func(log *streamlog.Log, tell func(any)) session.Leg { return newLeg(stream, log, c.server.clock, tell) })
-	defer c.server.sessions.Retire(s)
-	s.Run(ctx)
-	var stopped *quic.StreamError
-	if errors.As(context.Cause(stream.Context()), &stopped) {
-		stream.CancelWrite(stopped.ErrorCode) // before that QUIC does not count the stream as over
-	}
-}
-
-// awaitRequest reads the request, for which the connection has a place; there are as many for each client as it may have
-// unfinished ones, and no more than a few are kept for a connection.
-func (c *connection) awaitRequest(ctx context.Context, stream *quic.Stream) (*wirepb.Request, error) {
-	defer func() { <-c.reading }()
-	if err := c.holder.Take(shares.Requests, 1); err != nil {
-		return nil, err
-	}
-	defer c.holder.Give(shares.Requests, 1)
-	defer unblock(ctx, stream)()
-	return c.readRequest(stream)
-}
-
-// refuse tells the client why its stream is not served. It waits for nobody: a client that leaves no room for the
-// answer gets none but the stream's code.
-func (c *connection) refuse(stream *quic.Stream, refusal *wire.Error) {
-	c.server.log.Info("request refused", zap.String("connection.id", c.id), zap.Error(refusal),
-		telemetry.From(c.address()))
-	stream.CancelRead(wire.StreamRefused)
-	if stream.TryWriteAll(wire.Append(nil, refusal.Proto())) != nil {
-		stream.CancelWrite(wire.StreamRefused)
-		return
-	}
-	_ = stream.Close() // fails only where the connection has
-}
-
-// readRequest reads and checks what the client wants, within requestTimeout. What the client leaves open is filled in.
-// The error says which bound the request is beyond.
-func (c *connection) readRequest(stream *quic.Stream) (*wirepb.Request, error) {
-	if err := stream.SetReadDeadline(time.Now().Add(requestTimeout)); err != nil {
-		return nil, err
-	}
-	cfg := c.server.cfg
-	frames := wire.NewReaderSize(stream, cfg.MaxPromptBytes+wire.MaxControl, wire.SmallBuffer)
-	generate, err := wire.ReadRequest[*wirepb.Generate](frames)
-	if errors.Is(err, wire.ErrTooLarge) {
-		return nil, tooLong(cfg.MaxPromptBytes)
-	}
-	if err != nil {
-		return nil, err
-	}
-	request := generate.GetRequest()
-	if request == nil {
-		request = &wirepb.Request{}
-	}
-	most := uint32(cfg.MaxTokens)
+// enter counts a stream in, or returns why it may not be served. Each that may be has to end.
+func (k *connection) enter(number uint64) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	switch {
-	case len(request.GetPrompt()) > cfg.MaxPromptBytes:
-		return nil, tooLong(cfg.MaxPromptBytes)
-	case request.GetMaxTokens() > most:
-		return nil, wire.Errorf(wire.CodeLimit, "max_tokens is %d, this director allows %d", request.GetMaxTokens(), most)
-	case request.GetPriority() > maxPriority:
-		return nil, wire.Errorf(wire.CodeInvalid, "priority is %d; give 0 to %d", request.GetPriority(), maxPriority)
-	case request.GetMaxTokens() == 0:
-		request.MaxTokens = most
+	case k.over || k.ctx.Err() != nil || k.server.draining.Load():
+		return wire.Errorf(wire.CodeShutdown, "the director is shutting down, and takes no new streams")
+	case !k.numbers.use(number):
+		return wire.Errorf(wire.CodeConflict, "stream %d has begun before", number)
 	}
-	if _, err := frames.Next(); !errors.Is(err, io.EOF) {
-		return nil, wire.Errorf(wire.CodeProtocol, "the client's stream must end after Generate")
-	}
-	return request, nil
+	k.begun++
+	return nil
 }
 
-// tooLong refuses a prompt.
-func tooLong(most int) error {
-	return wire.Errorf(wire.CodeLimit, "the prompt is longer than the %d bytes that this director allows", most)
+func (k *connection) ended(number uint64) {
+	k.mu.Lock()
+	delete(k.streams, number)
+	if k.begun--; k.begun == 0 {
+		k.unused = time.Now()
+	}
+	carrier := k.carrier
+	k.leave()
+	k.mu.Unlock()
+	if carrier != nil && k.server.draining.Load() {
+		carrier.leave()
+	}
 }
 
-// snapshot returns the connection as it is now; false before the client's hello.
-func (c *connection) snapshot() (Snapshot, bool) {
-	proof, err := quicnet.ReadProof(c.conn)
+// resume has a stream go on where the client stands, over a stream of its QUIC connection.
+func (k *connection) resume(c *carrier, quic *quic.Stream, m *wirepb.Resume) error {
+	over := wire.Errorf(wire.CodeResumeStream, "%s has no stream %d, or no more", k.id, m.GetStream())
+	s := k.session(m.GetStream())
+	if s == nil || !s.Who().Resumable {
+		return over
+	}
+	stand := streamlog.Stand{Records: m.GetRecords(), Sequence: m.GetSequence(), Digest: m.GetDigest()}
+	at, sequence, err := s.Stand(stand)
 	if err != nil {
-		return Snapshot{}, false // the handshake is not over
+		return err
 	}
-	c.mu.Lock()
-	id, client := c.id, c.client
-	c.mu.Unlock()
-	if id == "" {
-		return Snapshot{}, false
+	answer := wire.Append(nil, &wirepb.Resumed{Sequence: sequence})
+	if err := quic.TryWriteAll(answer); err != nil {
+		return err
 	}
-	sessions := c.server.sessions.Of(c.number)
-	all := Snapshot{
-		Number: c.number, ConnectionID: id, ODCID: proof.ODCID, Exporter: proof.Exporter, ExporterHash: proof.ExporterHash(),
-		Client: client, Address: c.conn.RemoteAddr().String(), Since: c.since, Streams: make([]session.Snapshot, len(sessions)),
+	if !s.Resume(k.open(c, quic, at)) {
+		return over
 	}
+	return nil
+}
+
+// open returns what opens a leg over a stream of a QUIC connection, which counts as used for as long as the leg is
+// there.
+func (k *connection) open(c *carrier, s *quic.Stream, at streamlog.Cursor) session.Open {
+	return func(log *streamlog.Log, tell func(any)) session.Leg {
+		g := newLeg(s, log, at, k.server.clock, tell)
+		g.release = c.watch.Begin()
+		return g
+	}
+}
+
+// snapshot returns the connection as it is now; false if the handshake of the client that comes back is not over.
+func (k *connection) snapshot() (Snapshot, bool) {
+	all := Snapshot{Number: k.number, ConnectionID: k.id, Client: k.client, Since: k.since}
+	k.mu.Lock()
+	carrier := k.carrier
+	k.mu.Unlock()
+	if carrier != nil {
+		proof, err := quicnet.ReadProof(carrier.conn)
+		if err != nil {
+			return Snapshot{}, false
+		}
+		all.ODCID, all.Exporter, all.ExporterHash = proof.ODCID, proof.Exporter, proof.ExporterHash()
+		all.Address = carrier.address()
+	}
+	sessions := k.server.sessions.Of(k.number)
+	all.Streams = make([]session.Snapshot, len(sessions))
 	for i, s := range sessions {
 		all.Streams[i] = s.Snapshot()
 	}
 	return all, true
+}
+
+// supersede tells a client that it goes on elsewhere.
+func (c *carrier) supersede() {
+	_ = c.conn.CloseWithError(wire.QUICTaken, string(wire.CodeResumeTaken)+": this connection goes on over another one")
 }

@@ -47,15 +47,34 @@ type leg struct {
 	clock  *clock.StallProof
 	tell   func(event any)
 	stop   func() bool // of waiting for the client to cancel
+
+	release func() // called when the leg is closed
 }
 
 var _ session.Leg = (*leg)(nil)
 
-// newLeg returns the leg over a client's stream.
-func newLeg(s quicStream, log *stream.Log, clock *clock.StallProof, tell func(event any)) *leg {
-	g := &leg{stream: s, log: log, clock: clock, tell: tell}
-	g.stop = context.AfterFunc(s.Context(), func() { tell(session.ClientLeft{Cancelled: true, Err: context.Cause(s.Context())}) })
+// newLeg returns the leg over a client's stream, which goes on at a cursor.
+func newLeg(s quicStream, log *stream.Log, at stream.Cursor, clock *clock.StallProof, tell func(event any)) *leg {
+	g := &leg{stream: s, log: log, cursor: at, clock: clock, tell: tell, release: func() {}}
+	g.stop = context.AfterFunc(s.Context(), func() {
+		err := context.Cause(s.Context())
+		tell(session.ClientLeft{Cancelled: !broken(err), Err: err})
+	})
 	return g
+}
+
+// broken reports whether that is how a client's connection ends that may come back: anything but the client's word that it
+// wants no more.
+func broken(err error) bool {
+	var stream *quic.StreamError
+	var closed *quic.ApplicationError
+	switch {
+	case errors.As(err, &stream), errors.Is(err, context.Canceled):
+		return false
+	case errors.As(err, &closed):
+		return !closed.Remote || closed.ErrorCode == wire.QUICLost
+	}
+	return true
 }
 
 // Push hands what is new in the log to the connection, if that takes it at once; otherwise a goroutine does, as the
@@ -71,7 +90,7 @@ func (g *leg) Push() {
 		switch err := g.stream.TryWriteAll(frames); {
 		case err == nil:
 			g.cursor = next
-			g.log.Taken(next)
+			g.taken()
 		case errors.Is(err, quic.ErrWouldBlock):
 			g.writing, g.took = true, g.clock.Now()
 			g.writer.Go(g.writeSlowly)
@@ -100,10 +119,17 @@ func (g *leg) writeSlowly() {
 			g.fail(err)
 		} else {
 			g.cursor, g.took = next, g.clock.Now()
-			g.log.Taken(next)
 			g.tell(session.ClientRead{})
+			g.taken()
 		}
 		g.mu.Unlock()
+	}
+}
+
+// taken takes note that the connection has everything before the cursor. g.mu is held.
+func (g *leg) taken() {
+	if g.log.Taken(g.cursor) {
+		g.tell(session.Delivered{})
 	}
 }
 
@@ -129,13 +155,19 @@ func (g *leg) Stalled() time.Duration {
 // client has not taken.
 func (g *leg) Close(err error) {
 	g.stop()
+	defer g.release()
 	g.mu.Lock()
 	g.closed = true
 	writing := g.writing
 	g.mu.Unlock()
+	var stopped *quic.StreamError
 	switch {
+	case errors.As(context.Cause(g.stream.Context()), &stopped):
+		g.stream.CancelWrite(stopped.ErrorCode) // before that QUIC does not count the stream as over
 	case errors.Is(err, session.ErrClientStalled):
 		g.stream.CancelWrite(wire.StreamStalled)
+	case errors.Is(err, session.ErrTaken):
+		g.stream.CancelWrite(wire.StreamTaken)
 	case err == nil:
 		_ = g.stream.Close() // an error here means that the client is gone
 	case writing:

@@ -15,6 +15,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -84,13 +85,13 @@ func TestLegOfMany(t *testing.T) {
 				const tokens = 200
 				random := rand.New(rand.NewPCG(seed, 1))
 				delivered := make(chan struct{})
-				log := stream.New(stream.Config{MaxBytes: 1 << 20, MaxTokens: tokens, Window: tokens}, &clock.StallProof{}, func(n stream.Notice) {
-					if n.Kind == stream.Delivered {
+				log := stream.New(stream.Config{MaxBytes: 1 << 20, MaxTokens: tokens, Window: tokens}, &clock.StallProof{}, func(stream.Notice) {})
+				w := &windowed{ctx: t.Context(), opened: make(chan struct{})}
+				g := newLeg(w, log, stream.Cursor{}, &clock.StallProof{}, func(event any) {
+					if event == (session.Delivered{}) {
 						close(delivered)
 					}
 				})
-				w := &windowed{ctx: t.Context(), opened: make(chan struct{})}
-				g := newLeg(w, log, &clock.StallProof{}, func(any) {})
 				log.Expect(1)
 				log.Begun(1, func() {})
 				log.Serve(1, "a", &wirepb.Assigned{})

@@ -95,7 +95,7 @@ func inLeg(t *testing.T, test func(c *carried)) {
 		streamCtx, cancelStream := context.WithCancel(t.Context())
 		c.stream = &fakeStream{ctx: streamCtx, unblock: make(chan struct{}), cancelled: make(chan struct{})}
 		c.cancel = cancelStream
-		c.leg = newLeg(c.stream, c.log, stall, func(event any) { c.told <- event })
+		c.leg = newLeg(c.stream, c.log, stream.Cursor{}, stall, func(event any) { c.told <- event })
 		c.log.Expect(1)
 		c.log.Begun(1, func() {})
 		c.log.Serve(1, "a", &wirepb.Assigned{})

@@ -67,8 +67,8 @@ func (s *Server) makeRoom(ctx context.Context) (stop func()) {
 
 // endIdle ends connections that have had no stream for a while, of who has most of them.
 func (s *Server) endIdle() {
-	idle := func(c *connection) time.Duration { return c.idle() }
-	for _, c := range s.ofWhoHasMost(shares.Connections, idle, idleShort) {
+	holder := func(c *carrier) *shares.Holder { return c.holder }
+	for _, c := range ofWhoHasMost(s.shares.Most(shares.Connections), s.all(), holder, (*carrier).idle, idleShort) {
 		_ = c.conn.CloseWithError(wire.QUICRefused, string(wire.CodeLimit)+
 			": there is little room for connections, and this one has had no stream for a while")
 	}
@@ -76,15 +76,16 @@ func (s *Server) endIdle() {
 
 // endUnread ends streams that nobody reads, of who has most.
 func (s *Server) endUnread(kind shares.Kind) {
-	unread := func(c *connection) time.Duration {
-		if slices.ContainsFunc(s.sessions.Of(c.number), (*session.Session).Unread) {
-			return time.Since(c.since)
+	holder := func(k *connection) *shares.Holder { return k.holder }
+	unread := func(k *connection) time.Duration {
+		if slices.ContainsFunc(s.sessions.Of(k.number), (*session.Session).Unread) {
+			return time.Since(k.since)
 		}
 		return 0
 	}
 	ended := 0
-	for _, c := range s.ofWhoHasMost(kind, unread, 1) {
-		for _, stream := range s.sessions.Of(c.number) {
+	for _, k := range ofWhoHasMost(s.shares.Most(kind), s.connections.all(), holder, unread, 1) {
+		for _, stream := range s.sessions.Of(k.number) {
 			if stream.Unread() && ended < s.sessions.Running()/8+atOnce {
 				stream.Yield()
 				ended++
@@ -93,20 +94,20 @@ func (s *Server) endUnread(kind shares.Kind) {
 	}
 }
 
-// ofWhoHasMost returns some connections, among those of the first who has any, that have been something for so long at
-// least: those that have been it longest.
-func (s *Server) ofWhoHasMost(kind shares.Kind, since func(*connection) time.Duration, least time.Duration) []*connection {
-	byHolder := map[*shares.Holder][]*connection{}
-	been := map[*connection]time.Duration{}
-	for _, c := range s.all() {
+// ofWhoHasMost returns some of all connections, among those of the first holder who has any, that have been something for
+// so long at least: those that have been it longest.
+func ofWhoHasMost[C comparable](most []*shares.Holder, all []C, holder func(C) *shares.Holder, since func(C) time.Duration, least time.Duration) []C {
+	byHolder := map[*shares.Holder][]C{}
+	been := map[C]time.Duration{}
+	for _, c := range all {
 		if d := since(c); d >= least {
 			been[c] = d
-			byHolder[c.holder] = append(byHolder[c.holder], c)
+			byHolder[holder(c)] = append(byHolder[holder(c)], c)
 		}
 	}
-	for _, h := range s.shares.Most(kind) {
+	for _, h := range most {
 		if some := byHolder[h]; len(some) > 0 {
-			slices.SortFunc(some, func(a, b *connection) int { return cmp.Compare(been[b], been[a]) })
+			slices.SortFunc(some, func(a, b C) int { return cmp.Compare(been[b], been[a]) })
 			return some[:min(len(some), len(some)/8+atOnce)]
 		}
 	}

@@ -3,7 +3,6 @@
 package native
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -31,6 +30,7 @@ type Config struct {
 	MaxTokens      int           // of one stream
 	ClientIdle     time.Duration // without a packet, while there are streams, after which a client is lost; 0 for never
 	Drain          time.Duration // that streams have to end by themselves when the director stops
+	ResumeWait     time.Duration // that a client may be away, and find its streams when it comes back; 0 for not at all
 
 	// Names are those of the clients that may come, by their certificates; none for all.
 	Names []string
@@ -51,11 +51,11 @@ type Server struct {
 	clock    *clock.StallProof
 	log      *zap.Logger
 
-	connections atomic.Uint64 // accepted so far: the newest one's number
+	connections connections
 	draining    atomic.Bool
 
-	mu    sync.Mutex
-	conns map[*connection]struct{} // from admit to dismiss
+	mu       sync.Mutex
+	carriers map[*carrier]struct{} // from admit to dismiss
 }
 
 // New returns a server that serves nobody yet.
@@ -63,10 +63,12 @@ func New(cfg Config, shares *shares.Ledger, sessions *session.Manager, clock *cl
 	if cfg.Hurry == nil {
 		cfg.Hurry = context.Background()
 	}
-	return &Server{
+	s := &Server{
 		cfg: cfg, shares: shares, sessions: sessions, clock: clock, log: log,
-		conns: map[*connection]struct{}{},
+		connections: connections{byID: map[string]*connection{}}, carriers: map[*carrier]struct{}{},
 	}
+	s.connections.server = s
+	return s
 }
 
 // Serve accepts clients until ctx ends. Then it drains: it takes no new stream, leaves clients as their last one ends,
@@ -77,6 +79,7 @@ func (s *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
 	serving, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
 	defer s.makeRoom(serving)()
+	defer s.connections.close()
 	var running sync.WaitGroup
 	defer running.Wait()
 	drained := make(chan struct{})
@@ -105,11 +108,11 @@ func (s *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
 
 // accept serves a connection on a goroutine of its own, unless it may not be served.
 func (s *Server) accept(ctx context.Context, conn *quic.Conn, running *sync.WaitGroup) {
-	if s.draining.Load() {
+	if s.draining.Load() && !s.connections.away() {
 		_ = conn.CloseWithError(wire.QUICShutdown, shutdown)
 		return
 	}
-	c := &connection{server: s, conn: conn, number: s.connections.Add(1), since: time.Now()}
+	c := &carrier{server: s, conn: conn, since: time.Now()}
 	c.watch = quicnet.NewWatch(conn, s.cfg.ClientIdle, c.lost)
 	if err := s.admit(c); err != nil {
 		s.log.Warn("client refused", zap.Error(err), zap.Stringer("address", conn.RemoteAddr()), telemetry.From(c.address()))
@@ -118,7 +121,7 @@ func (s *Server) accept(ctx context.Context, conn *quic.Conn, running *sync.Wait
 	}
 	running.Go(func() {
 		defer s.dismiss(c)
-		c.serve(ctx)
+		c.serve(ctx, running)
 	})
 }
 
@@ -139,7 +142,7 @@ func (s *Server) drain() {
 	defer late.Stop()
 	look := time.NewTicker(drainLook)
 	defer look.Stop()
-	for s.Open() > 0 {
+	for s.Open() > 0 || s.connections.away() {
 		select {
 		case <-look.C:
 			continue
@@ -152,7 +155,7 @@ func (s *Server) drain() {
 }
 
 // admit counts a connection in, or returns why it may not be served.
-func (s *Server) admit(c *connection) (err error) {
+func (s *Server) admit(c *carrier) (err error) {
 	if err := s.mayCome(c.conn); err != nil {
 		return err
 	}
@@ -168,7 +171,7 @@ func (s *Server) admit(c *connection) (err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conns[c] = struct{}{}
+	s.carriers[c] = struct{}{}
 	return nil
 }
 
@@ -189,46 +192,46 @@ func (s *Server) mayCome(conn *quic.Conn) error {
 }
 
 // dismiss forgets a connection that has ended.
-func (s *Server) dismiss(c *connection) {
+func (s *Server) dismiss(c *carrier) {
 	s.mu.Lock()
-	delete(s.conns, c)
+	delete(s.carriers, c)
 	s.mu.Unlock()
 	c.memory.Close()
 	c.holder.Give(shares.Connections, 1)
 	c.holder.Leave()
 }
 
-// Open returns how many connections there are.
+// Open returns how many QUIC connections there are.
 func (s *Server) Open() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.conns)
+	return len(s.carriers)
 }
 
 // Snapshot is a connection as it is shown to people and programs.
 type Snapshot struct {
 	Number       uint64             `json:"-"` // of all connections that the director has accepted; rising
 	ConnectionID string             `json:"connection_id"`
-	ODCID        string             `json:"odcid"`
+	ODCID        string             `json:"odcid"`              // of the QUIC connection; empty while the client is lost
 	Exporter     string             `json:"exporter,omitempty"` // for operators only: a secret of both ends
 	ExporterHash string             `json:"exporter_sha256"`
 	Client       string             `json:"client"`
-	Address      string             `json:"address"`
+	Address      string             `json:"address"` // empty while the client is lost
 	Since        time.Time          `json:"since"`
 	Streams      []session.Snapshot `json:"streams"`
 }
 
-// all returns the connections, the oldest first.
-func (s *Server) all() []*connection {
+// all returns the clients' QUIC connections.
+func (s *Server) all() []*carrier {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.SortedFunc(maps.Keys(s.conns), func(a, b *connection) int { return cmp.Compare(a.number, b.number) })
+	return slices.Collect(maps.Keys(s.carriers))
 }
 
 // Connections returns what is connected now, the oldest first: those with a higher number than after, and no more than
 // limit. ODCID and exporter are read anew from each connection: so they prove that it is still the very same one.
 func (s *Server) Connections(after uint64, limit int) []Snapshot {
-	conns := s.all()
+	conns := s.connections.all()
 	all := make([]Snapshot, 0, min(len(conns), limit))
 	for _, c := range conns {
 		if len(all) == limit {

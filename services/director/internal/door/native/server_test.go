@@ -82,6 +82,9 @@ func inWorldOf(t *testing.T, limits shares.Limits, streams int, change func(*Con
 			t.Fatal(err)
 		}
 		ctx, stop := context.WithCancel(t.Context())
+		ticking, end := context.WithCancel(t.Context())
+		defer end()
+		go clock.Run(ticking, func() {}) //nolint:errcheck // it ends with the bubble
 		w.stop, w.stopped = stop, make(chan struct{})
 		go func() {
 			defer close(w.stopped)
@@ -97,7 +100,7 @@ func inWorldOf(t *testing.T, limits shares.Limits, streams int, change func(*Con
 
 func sessions(workers *placement.Placement, clock *clock.StallProof) *session.Manager {
 	return session.NewManager(session.Config{
-		MaxBytes: 1 << 20, Window: 16, ClientStall: time.Minute, MaxSwapsPerMinute: 10, MaxWorkerDeaths: 3,
+		MaxBytes: 1 << 20, Window: 16, ClientStall: time.Minute, ResumeWait: waits, MaxSwapsPerMinute: 10, MaxWorkerDeaths: 3,
 		Tokens:   stream.Timeouts{FirstToken: time.Second, TokenMin: time.Second, Factor: 4},
 		Handover: handover.Config{WorkerWait: time.Hour, AttachTimeout: time.Second, FirstTokenTimeout: time.Second},
 	}, session.Deps{Placement: workers, Clock: clock, Log: zap.NewNop(), Swaps: func(migration.Record) {}}, time.Minute)

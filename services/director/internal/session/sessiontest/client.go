@@ -19,6 +19,7 @@ type Client struct {
 	clock *clock.StallProof
 
 	mu     sync.Mutex
+	closed bool
 	cursor stream.Cursor
 	read   []byte
 	full   bool          // it takes nothing
@@ -27,9 +28,9 @@ type Client struct {
 
 var _ session.Leg = (*Client)(nil)
 
-// New returns the leg to a new client.
-func New(log *stream.Log, tell func(any), clock *clock.StallProof) *Client {
-	return &Client{log: log, tell: tell, clock: clock}
+// New returns a leg to a client that stands at a cursor.
+func New(log *stream.Log, at stream.Cursor, tell func(any), clock *clock.StallProof) *Client {
+	return &Client{log: log, cursor: at, tell: tell, clock: clock}
 }
 
 // Push is part of session.Leg.
@@ -40,7 +41,7 @@ func (c *Client) Push() {
 }
 
 func (c *Client) push() {
-	for {
+	for !c.closed {
 		b, next := c.log.Read(c.cursor, 1<<20)
 		if len(b) == 0 {
 			return
@@ -50,7 +51,9 @@ func (c *Client) push() {
 			return
 		}
 		c.read, c.cursor = append(c.read, b...), next
-		c.log.Taken(next)
+		if c.log.Taken(next) {
+			c.tell(session.Delivered{})
+		}
 	}
 }
 
@@ -65,7 +68,11 @@ func (c *Client) Stalled() time.Duration {
 }
 
 // Close is part of session.Leg.
-func (c *Client) Close(error) {}
+func (c *Client) Close(error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+}
 
 // Read returns the frames that the client has read since the last call.
 func (c *Client) Read() []byte {
@@ -97,3 +104,8 @@ func (c *Client) Wake() { c.tell(session.ClientRead{}) }
 
 // Leave breaks the client's stream.
 func (c *Client) Leave() { c.tell(session.ClientLeft{Err: errors.New("the client has gone")}) }
+
+// Cancel has the client say that it does not want the stream any more.
+func (c *Client) Cancel() {
+	c.tell(session.ClientLeft{Cancelled: true, Err: errors.New("the client wants no more")})
+}
