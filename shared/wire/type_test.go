@@ -18,7 +18,7 @@ import (
 
 // parts are messages that travel within others and are no frames themselves.
 var parts = []protoreflect.Name{
-	"Request", "Prefix", "Token",
+	"Request", "Prefix", "Token", "Return",
 }
 
 func TestEveryMessageHasAType(t *testing.T) {
@@ -61,6 +61,7 @@ func TestTypeNumbersAreFixed(t *testing.T) {
 	want := map[Type]string{
 		0x01: "Error", 0x02: "Token",
 		0x10: "ClientHello", 0x11: "Welcome", 0x12: "Generate", 0x13: "Assigned", 0x14: "Waiting", 0x15: "Swapped", 0x16: "Done",
+		0x17: "Resume", 0x18: "Resumed", 0x19: "Ack",
 		0x20: "Token", 0x21: "LinkHello", 0x22: "LinkWelcome", 0x23: "Attach", 0x24: "Refused", 0x25: "Credit", 0x26: "Cancel",
 		0x27: "Progress", 0x28: "WorkerStatus", 0x29: "Begin", 0x2a: "End", 0x2b: "Fail",
 		0x30: "Register", 0x31: "Registered", 0x32: "Heartbeat", 0x33: "HeartbeatAck", 0x34: "HealthRequest", 0x35: "HealthReply",

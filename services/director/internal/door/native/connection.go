@@ -38,7 +38,7 @@ type connection struct {
 	waiting *time.Timer // ends the wait for a client that is lost; nil while it is there
 	counted bool        // while it waits it counts as one of its holder's
 	over    bool        // nothing begins any more
-	numbers numbers  // of the streams so far
+	numbers numbers     // of the streams so far
 	streams map[uint64]*session.Session
 	begun   int       // streams that are served, or are about to be
 	unused  time.Time // since when there is none; zero if there never was one

@@ -84,8 +84,12 @@ func stands(number uint64) *wirepb.Resume {
 // TestReturn: a client comes back to its connection, by whatever way it left, and to its streams.
 func TestReturn(t *testing.T) {
 	for name, leave := range map[string]func(w *world, g guest){
-		"it gives up":                 func(_ *world, g guest) { g.vanish() },
-		"nothing comes from it":       func(w *world, g guest) { w.net.Host("client").Isolate(); time.Sleep(10 * time.Second); w.net.Host("client").Rejoin() },
+		"it gives up": func(_ *world, g guest) { g.vanish() },
+		"nothing comes from it": func(w *world, g guest) {
+			w.net.Host("client").Isolate()
+			time.Sleep(10 * time.Second)
+			w.net.Host("client").Rejoin()
+		},
 		"nobody has noticed anything": func(*world, guest) {},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -255,9 +259,27 @@ func TestNumbers(t *testing.T) {
 		number uint64
 		want   bool
 	}{
-		{0, false}, {3, true}, {1, true}, {3, false}, {2, true}, {1, false}, {window, true}, {4, true}, {window + 1, true},
-		{1, false}, {5, true}, {5 * window, true}, {4 * window, false}, {4*window + 1, true}, {4*window + 1, false},
-		{5*window - 1, true}, {1<<64 - 1, true}, {1<<64 - 1, false}, {1<<64 - window, true}, {1<<64 - window - 1, false}, {7, false},
+		{0, false},
+		{3, true},
+		{1, true},
+		{3, false},
+		{2, true},
+		{1, false},
+		{window, true},
+		{4, true},
+		{window + 1, true},
+		{1, false},
+		{5, true},
+		{5 * window, true},
+		{4 * window, false},
+		{4*window + 1, true},
+		{4*window + 1, false},
+		{5*window - 1, true},
+		{1<<64 - 1, true},
+		{1<<64 - 1, false},
+		{1<<64 - window, true},
+		{1<<64 - window - 1, false},
+		{7, false},
 	} {
 		if got := n.use(step.number); got != step.want {
 			t.Errorf("%d: %v", step.number, got)
