@@ -141,11 +141,13 @@ func (p *proof) follow(e event) {
 
 // digestOf is the digest as docs/PROTOCOL.md has it, not as the code computes it.
 func digestOf(tokens []string) string {
-	var all []byte
-	for _, token := range tokens {
-		all = append(binary.AppendUvarint(all, uint64(len(token))), token...)
+	text := strings.Join(tokens, "")
+	if text == "" {
+		return fmt.Sprintf("%x", sha256.Sum256(nil))
 	}
-	return fmt.Sprintf("%x", sha256.Sum256(all))
+	sum := sha256.Sum256([]byte(text))
+	content := binary.AppendUvarint([]byte{0, 0}, uint64(len(text))) // of choice 0, channel 0
+	return fmt.Sprintf("%x", sha256.Sum256(append(content, sum[:]...)))
 }
 
 // checkDirector checks that the director has seen the same connection and the same swaps as the client.
@@ -214,7 +216,7 @@ func faultFree(r request) (string, error) {
 		return "", err
 	}
 	ctx := context.Background()
-	g, err := e.Open(ctx, engine.Request{Prompt: r.prompt, MaxTokens: r.tokens, Seed: r.seed}, nil)
+	g, err := e.Open(ctx, engine.Request{Prompt: r.prompt, MaxTokens: r.tokens, Seed: r.seed}, nil, func(int, int) {})
 	if err != nil {
 		return "", err
 	}
@@ -225,7 +227,7 @@ func faultFree(r request) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		text.Write(token)
+		text.Write(token.Text)
 	}
 	return text.String(), nil
 }

@@ -401,32 +401,37 @@ const paddedSize = 300 << 10
 func (*padded) Name() string        { return "padded" }
 func (*padded) Fingerprint() string { return "padded/1" }
 
-func (p *padded) Open(_ context.Context, _ engine.Request, prefix [][]byte) (engine.Generation, error) {
-	return &paddedCount{padded: p, n: len(prefix)}, nil
+func (p *padded) Open(_ context.Context, req engine.Request, prefix []engine.Chunk, _ engine.Progress) (engine.Generation, error) {
+	return &paddedCount{padded: p, n: len(prefix), limit: engine.NewLimit(req, len(prefix), 1)}, nil
 }
 
-func (p *padded) Restore(_ context.Context, _ engine.Request, state []byte) (engine.Generation, error) {
+func (p *padded) Restore(_ context.Context, req engine.Request, state []byte) (engine.Generation, error) {
 	if len(state) != paddedSize {
 		return nil, fmt.Errorf("a state of %d bytes", len(state))
 	}
-	return &paddedCount{padded: p, n: int(binary.BigEndian.Uint64(state))}, nil
+	n := int(binary.BigEndian.Uint64(state))
+	return &paddedCount{padded: p, n: n, limit: engine.NewLimit(req, n, 1)}, nil
 }
 
 type paddedCount struct {
 	*padded
-	n int
+	n     int
+	limit engine.Limit
 }
 
-func (c *paddedCount) Next(ctx context.Context) ([]byte, error) {
+func (c *paddedCount) Next(ctx context.Context) (engine.Chunk, error) {
 	for c.stuck.Load() {
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return engine.Chunk{}, context.Cause(ctx)
 		}
 	}
+	if err := c.limit.Take(1); err != nil {
+		return engine.Chunk{}, err
+	}
 	c.n++
-	return []byte(paddedToken(c.n)), nil
+	return engine.Chunk{Text: []byte(paddedToken(c.n))}, nil
 }
 
 func (c *paddedCount) Capture(buf []byte) ([]byte, error) {

@@ -10,7 +10,6 @@ import (
 	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/quicnet"
-	"github.com/connswap/connswap/shared/wire"
 )
 
 // serving is which worker each stream has.
@@ -86,8 +85,8 @@ func TestTetherSquatters(t *testing.T) {
 // wordy makes the largest tokens there are.
 type wordy struct{ engine.Engine }
 
-func (e wordy) Open(ctx context.Context, req engine.Request, prefix [][]byte) (engine.Generation, error) {
-	g, err := e.Engine.Open(ctx, req, prefix)
+func (e wordy) Open(ctx context.Context, req engine.Request, prefix []engine.Chunk, progress engine.Progress) (engine.Generation, error) {
+	g, err := e.Engine.Open(ctx, req, prefix, progress)
 	if req.Prompt != "wordy" {
 		return g, err
 	}
@@ -96,11 +95,11 @@ func (e wordy) Open(ctx context.Context, req engine.Request, prefix [][]byte) (e
 
 type wordyGeneration struct{ engine.Generation }
 
-func (g wordyGeneration) Next(ctx context.Context) ([]byte, error) {
+func (g wordyGeneration) Next(ctx context.Context) (engine.Chunk, error) {
 	if _, err := g.Generation.Next(ctx); err != nil {
-		return nil, err
+		return engine.Chunk{}, err
 	}
-	return bytes.Repeat([]byte("x"), wire.MaxToken), nil
+	return engine.Chunk{Text: bytes.Repeat([]byte("x"), engine.MaxText)}, nil
 }
 
 // TestUnreadStreams opens many streams, and reads none but the last.

@@ -106,7 +106,7 @@ func TestSameLabelTwice(t *testing.T) {
 // pair refuses the other, both say which versions there are, and nobody else notices.
 func TestOtherVersions(t *testing.T) {
 	stage(t, setup{}, func(t *testing.T, s *scenario) {
-		for _, version := range []uint32{1, 3} {
+		for _, version := range []uint32{1, 4} {
 			core, logs := observer.New(zapcore.WarnLevel)
 			cfg, host := s.workers[0].cfg, s.net.Host(fmt.Sprint("worker-of-", version))
 			cfg.Label = fmt.Sprint("worker-of-", version)
@@ -116,7 +116,7 @@ func TestOtherVersions(t *testing.T) {
 			}
 			s.wg.Go(func() { _ = other.Run(s.ctx) })
 			time.Sleep(5 * time.Second) // in the bubble
-			words := fmt.Sprintf("version: worker speaks version %d, this director 2", version)
+			words := fmt.Sprintf("version: worker speaks version %d, this director 3", version)
 			complaints := logs.FilterMessage("not registered at director").All()
 			if len(complaints) != 1 || !strings.Contains(fmt.Sprint(complaints[0].ContextMap()["error"]), words) {
 				t.Errorf("worker-of-%d complains: %v, want once: %s", version, complaints, words)
@@ -140,7 +140,7 @@ func TestDirectorOfAnotherVersion(t *testing.T) {
 		core, logs := observer.New(zapcore.WarnLevel)
 		cfg := config.DefaultDirector()
 		cfg.ID = "newer"
-		newer, err := director.New(cfg, director.Deps{Version: 3, Network: s.net.Host("newer"), TLS: s.sources[identity.Director], Log: zap.New(core)})
+		newer, err := director.New(cfg, director.Deps{Version: 4, Network: s.net.Host("newer"), TLS: s.sources[identity.Director], Log: zap.New(core)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +162,7 @@ func TestDirectorOfAnotherVersion(t *testing.T) {
 		}
 		refused := logs.FilterMessage("registration refused").All()
 		if len(refused) == 0 || refused[0].ContextMap()["worker"] != p.cfg.Label ||
-			!strings.Contains(fmt.Sprint(refused[0].ContextMap()["error"]), "worker speaks version 2, this director 3") {
+			!strings.Contains(fmt.Sprint(refused[0].ContextMap()["error"]), "worker speaks version 3, this director 4") {
 			t.Errorf("the other director refused %v", refused)
 		}
 	})

@@ -328,7 +328,7 @@ func (p plan) faultFree(plan streamPlan) (string, error) {
 // textOf returns the text of a whole generation.
 func textOf(e engine.Engine, req engine.Request) (string, error) {
 	ctx := context.Background()
-	g, err := e.Open(ctx, req, nil)
+	g, err := e.Open(ctx, req, nil, func(int, int) {})
 	if err != nil {
 		return "", err
 	}
@@ -339,7 +339,7 @@ func textOf(e engine.Engine, req engine.Request) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		text.Write(token)
+		text.Write(token.Text)
 	}
 	return text.String(), nil
 }

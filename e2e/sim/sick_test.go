@@ -109,18 +109,18 @@ type sick struct {
 	tries  atomic.Int64
 }
 
-func (e *sick) Open(ctx context.Context, req engine.Request, prefix [][]byte) (engine.Generation, error) {
+func (e *sick) Open(ctx context.Context, req engine.Request, prefix []engine.Chunk, progress engine.Progress) (engine.Generation, error) {
 	e.tries.Add(1)
 	if !e.silent {
 		return nil, errors.New("CUDA driver version is insufficient")
 	}
-	g, err := e.Engine.Open(ctx, req, prefix)
+	g, err := e.Engine.Open(ctx, req, prefix, progress)
 	return silence{g}, err
 }
 
 type silence struct{ engine.Generation }
 
-func (silence) Next(ctx context.Context) ([]byte, error) {
+func (silence) Next(ctx context.Context) (engine.Chunk, error) {
 	<-ctx.Done()
-	return nil, ctx.Err()
+	return engine.Chunk{}, ctx.Err()
 }

@@ -298,8 +298,8 @@ type stuckOnce struct {
 	done   bool // the bubble runs one generation for this prompt at a time
 }
 
-func (e *stuckOnce) Open(ctx context.Context, req engine.Request, prefix [][]byte) (engine.Generation, error) {
-	g, err := e.Engine.Open(ctx, req, prefix)
+func (e *stuckOnce) Open(ctx context.Context, req engine.Request, prefix []engine.Chunk, progress engine.Progress) (engine.Generation, error) {
+	g, err := e.Engine.Open(ctx, req, prefix, progress)
 	if err != nil || req.Prompt != e.prompt || e.done {
 		return g, err
 	}
@@ -312,11 +312,11 @@ type stuckGeneration struct {
 	left   int
 }
 
-func (g *stuckGeneration) Next(ctx context.Context) ([]byte, error) {
+func (g *stuckGeneration) Next(ctx context.Context) (engine.Chunk, error) {
 	if g.left == 0 {
 		g.engine.done = true
 		<-ctx.Done()
-		return nil, ctx.Err()
+		return engine.Chunk{}, ctx.Err()
 	}
 	g.left--
 	return g.Generation.Next(ctx)
@@ -349,11 +349,11 @@ func TestPoison(t *testing.T) {
 // poisonous fails to open one prompt, as an engine does that the request crashes.
 type poisonous struct{ engine.Engine }
 
-func (e poisonous) Open(ctx context.Context, req engine.Request, prefix [][]byte) (engine.Generation, error) {
+func (e poisonous) Open(ctx context.Context, req engine.Request, prefix []engine.Chunk, progress engine.Progress) (engine.Generation, error) {
 	if req.Prompt == "poison" {
 		return nil, errors.New("segmentation fault, as it were")
 	}
-	return e.Engine.Open(ctx, req, prefix)
+	return e.Engine.Open(ctx, req, prefix, progress)
 }
 
 // TestNobodyLeft takes all workers away: streams wait, are told so, and go on when one is back; or end in an

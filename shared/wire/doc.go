@@ -6,19 +6,25 @@
 //
 //	length  varint (RFC 9000 §16)  bytes of type and body together
 //	type    varint                 see Type
-//	body    length - len(type)     a protobuf message, or a flat token
+//	body    length - len(type)     a protobuf message, or a flat chunk
 //
 // A receiver checks length against its limit before it allocates anything. A type that it does not know
 // ends the stream in an error: new types need a new protocol version.
 //
-// # Tokens
+// # Chunks
 //
-// A token is laid out flat, because there are many of them:
+// A chunk is laid out flat, because there are many of them. Most are one token of plain content:
 //
 //	session   varint   on links only: the director's number of the session
 //	epoch     varint   the attempt that made it
 //	sequence  varint   1, 2, 3 … within its stream
-//	text      bytes    up to MaxToken
+//	text      bytes    up to MaxChunk
+//
+// All others have another type, and say more before their text:
+//
+//	choice, channel, tokens   varints   see Rich
+//	ids       varint   how many token ids follow, varints
+//	length    varint   of text; what follows that is data
 //
 // # Protocols
 //
@@ -51,10 +57,17 @@ const (
 
 // Limits on what a peer may send, in bytes.
 const (
-	MaxToken   = 4 << 10  // text of one token
-	MaxControl = 64 << 10 // a control message, unless a limit below says otherwise
-	MaxPrompt  = 16 << 20 // an upper bound for configuration; directors set a lower one
-	MaxPrefix  = 64 << 20 // the delivered prefix in an Attach; directors set a lower one
-	MaxState   = 64 << 20 // the state of an engine
-	MaxAttach  = MaxPrompt + MaxPrefix + MaxControl
+	MaxChunk     = 4 << 10  // text of one chunk
+	MaxChunkData = 8 << 10  // data of one chunk
+	MaxControl   = 64 << 10 // a control message, unless a limit below says otherwise
+	MaxPrompt    = 16 << 20 // an upper bound for configuration; directors set a lower one
+	MaxPrefix    = 64 << 20 // the delivered prefix in an Attach; directors set a lower one
+	MaxState     = 64 << 20 // the state of an engine
+	MaxAttach    = MaxPrompt + MaxPrefix + MaxControl
+)
+
+// Other limits of a chunk.
+const (
+	MaxChoice      = 127 // the last one
+	MaxChunkTokens = 512
 )

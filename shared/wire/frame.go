@@ -152,7 +152,7 @@ func Append(b []byte, m Message) []byte {
 	return b
 }
 
-// Decode returns the message in f, its texts made printable. Tokens are not messages; see ParseToken and ParseLinkToken.
+// Decode returns the message in f, its texts made printable. Tokens are not messages; see ParseChunk and ParseLinkChunk.
 func Decode(f Frame) (Message, error) {
 	m, err := unmarshal(f, proto.UnmarshalOptions{})
 	if err == nil && worded[f.Type] {

@@ -148,7 +148,7 @@ func TestReaderForgetsTheLargestFrame(t *testing.T) {
 func TestReaderDoesNotAllocatePerToken(t *testing.T) {
 	var stream []byte
 	for i := range uint64(1000) {
-		stream = AppendLinkToken(stream, Token{Session: i, Epoch: 1, Sequence: 7, Text: []byte(" word")})
+		stream = AppendLinkChunk(stream, Chunk{Session: i, Epoch: 1, Sequence: 7, Text: []byte(" word")})
 	}
 	src := bytes.NewReader(stream)
 	r := NewReader(src, MaxControl)
@@ -157,7 +157,7 @@ func TestReaderDoesNotAllocatePerToken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ParseLinkToken(f.Body); err != nil {
+		if _, err := ParseLinkChunk(f); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -80,7 +80,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%v became %v, %v", m, again, err)
 		}
 		if a, ok := m.(*wirepb.Attach); ok {
-			AppendLinkToken(nil, Token{Session: a.GetSession(), Epoch: a.GetEpoch()}) // must not panic
+			AppendLinkChunk(nil, Chunk{Session: a.GetSession(), Epoch: a.GetEpoch()}) // must not panic
 		}
 	})
 }
@@ -89,7 +89,15 @@ func FuzzToken(f *testing.F) {
 	f.Add([]byte("\x01\x02text"))
 	f.Add([]byte("\x40\x01\x80\x00\x00\x02longer than needed"))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		fuzzToken(t, body, TypeToken, ParseToken, AppendToken)
+		fuzzChunk(t, Frame{TypeToken, body}, ParseChunk, AppendChunk)
+	})
+}
+
+func FuzzRich(f *testing.F) {
+	f.Add([]byte("\x01\x02\x00\x00\x01\x00\x04text"))
+	f.Add([]byte("\x01\x02\x01\x02\x03\x02\x40\x07\x01\x04text{}"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		fuzzChunk(t, Frame{TypeRich, body}, ParseChunk, AppendChunk)
 	})
 }
 
@@ -97,31 +105,32 @@ func FuzzLinkToken(f *testing.F) {
 	f.Add([]byte("\x07\x01\x02text"))
 	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\xff\x01\x02"))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		fuzzToken(t, body, TypeLinkToken, ParseLinkToken, AppendLinkToken)
+		fuzzChunk(t, Frame{TypeLinkToken, body}, ParseLinkChunk, AppendLinkChunk)
+		fuzzChunk(t, Frame{TypeLinkRich, body}, ParseLinkChunk, AppendLinkChunk)
 	})
 }
 
-// fuzzToken parses any bytes as a token, and parses again what that token is framed as.
-func fuzzToken(t *testing.T, body []byte, typ Type, parse func([]byte) (Token, error), frame func([]byte, Token) []byte) {
+// fuzzChunk parses any bytes as a chunk, and parses again what that chunk is framed as.
+func fuzzChunk(t *testing.T, f Frame, parse func(Frame) (Chunk, error), frame func([]byte, Chunk) []byte) {
 	t.Helper()
-	token, err := parse(body)
+	chunk, err := parse(f)
 	if err != nil {
 		if !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrTooLarge) {
 			t.Fatalf("undocumented error: %v", err)
 		}
 		return
 	}
-	if len(token.Text) > MaxToken {
-		t.Fatalf("text of %d bytes", len(token.Text))
+	if len(chunk.Text) > MaxChunk {
+		t.Fatalf("text of %d bytes", len(chunk.Text))
 	}
-	framed := frame(nil, token)
-	shortest := next(t, &framed, typ)
+	framed := frame(nil, chunk)
+	shortest := next(t, &framed, TypeToken, TypeLinkToken, TypeRich, TypeLinkRich)
 	again, err := parse(shortest)
-	if err != nil || !equalToken(again, token) {
-		t.Fatalf("%v became %v, %v", token, again, err)
+	if err != nil || !equalToken(again, chunk) {
+		t.Fatalf("%v became %v, %v", chunk, again, err)
 	}
-	if len(shortest) > len(body) {
-		t.Fatalf("%d bytes parsed, %d bytes framed", len(body), len(shortest))
+	if len(shortest.Body) > len(f.Body) {
+		t.Fatalf("%d bytes parsed, %d bytes framed", len(f.Body), len(shortest.Body))
 	}
 }
 

@@ -67,13 +67,13 @@ func (l *Lane) Put(fill func(b []byte) []byte) int {
 	return l.end(before)
 }
 
-// PutToken puts a token of a link, as Put would: there are too many of them to make a closure for each.
-func (l *Lane) PutToken(t Token) int {
+// PutChunk puts a token of a link, as Put would: there are too many of them to make a closure for each.
+func (l *Lane) PutChunk(t Chunk) int {
 	before, ok := l.begin()
 	if !ok {
 		return 0
 	}
-	l.buf = AppendLinkToken(l.buf, t)
+	l.buf = AppendLinkChunk(l.buf, t)
 	return l.end(before)
 }
 

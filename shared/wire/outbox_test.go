@@ -255,11 +255,11 @@ func BenchmarkLanes(b *testing.B) {
 	for i := range lanes {
 		lanes[i] = o.Lane()
 	}
-	token := Token{Session: 1000, Epoch: 1, Sequence: 1, Text: make([]byte, 64)}
+	token := Chunk{Session: 1000, Epoch: 1, Sequence: 1, Text: make([]byte, 64)}
 	b.ReportAllocs()
 	for b.Loop() {
 		token.Sequence++
-		lanes[token.Sequence%100].PutToken(token)
+		lanes[token.Sequence%100].PutChunk(token)
 		if token.Sequence%10_000 == 0 {
 			for o.backlog() > 0 { // not to measure how the backlog grows
 				runtime.Gosched()

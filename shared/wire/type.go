@@ -21,7 +21,8 @@ type Type uint64
 // Frame types. Numbers are never reused.
 const (
 	TypeError Type = 0x01
-	TypeToken Type = 0x02 // flat; on the client's leg
+	TypeToken Type = 0x02 // flat; on the client's leg, a chunk that is one token of plain content
+	TypeRich  Type = 0x03 // flat; on the client's leg, any other chunk
 
 	TypeClientHello Type = 0x10
 	TypeWelcome     Type = 0x11
@@ -33,8 +34,10 @@ const (
 	TypeResume      Type = 0x17
 	TypeResumed     Type = 0x18
 	TypeAck         Type = 0x19
+	TypeRecovering  Type = 0x1a
 
-	TypeLinkToken    Type = 0x20 // flat; on a link's token streams
+	TypeLinkToken    Type = 0x20 // flat; on a link's token streams, as TypeToken
+	TypeLinkRich     Type = 0x2c // flat; on a link's token streams, as TypeRich
 	TypeLinkHello    Type = 0x21
 	TypeLinkWelcome  Type = 0x22
 	TypeAttach       Type = 0x23
@@ -50,6 +53,7 @@ const (
 	TypeFeed         Type = 0x2e
 	TypePivot        Type = 0x2f
 	TypeRhythm       Type = 0x47
+	TypeProgressing  Type = 0x4a
 
 	TypeCapture  Type = 0x40
 	TypeDiscard  Type = 0x41
@@ -86,6 +90,8 @@ var messages = map[Type]Message{
 	TypeResume:        (*wirepb.Resume)(nil),
 	TypeResumed:       (*wirepb.Resumed)(nil),
 	TypeAck:           (*wirepb.Ack)(nil),
+	TypeRecovering:    (*wirepb.Recovering)(nil),
+	TypeProgressing:   (*wirepb.Progressing)(nil),
 	TypeLinkHello:     (*wirepb.LinkHello)(nil),
 	TypeLinkWelcome:   (*wirepb.LinkWelcome)(nil),
 	TypeAttach:        (*wirepb.Attach)(nil),
@@ -146,8 +152,11 @@ func newMessage(t Type) Message {
 
 // String returns the name of the type, for errors and logs.
 func (t Type) String() string {
-	if t == TypeToken || t == TypeLinkToken {
+	switch t {
+	case TypeToken, TypeLinkToken:
 		return "Token"
+	case TypeRich, TypeLinkRich:
+		return "Rich"
 	}
 	if m, ok := messages[t]; ok {
 		return string(m.ProtoReflect().Descriptor().Name())

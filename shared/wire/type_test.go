@@ -18,7 +18,7 @@ import (
 
 // parts are messages that travel within others and are no frames themselves.
 var parts = []protoreflect.Name{
-	"Request", "Prefix", "Token", "Return",
+	"Request", "Prefix", "Token", "Return", "Usage", "Extra",
 }
 
 func TestEveryMessageHasAType(t *testing.T) {
@@ -59,11 +59,11 @@ func TestEveryMessageHasAType(t *testing.T) {
 // The numbers are the protocol: changing one breaks old peers.
 func TestTypeNumbersAreFixed(t *testing.T) {
 	want := map[Type]string{
-		0x01: "Error", 0x02: "Token",
+		0x01: "Error", 0x02: "Token", 0x03: "Rich",
 		0x10: "ClientHello", 0x11: "Welcome", 0x12: "Generate", 0x13: "Assigned", 0x14: "Waiting", 0x15: "Swapped", 0x16: "Done",
-		0x17: "Resume", 0x18: "Resumed", 0x19: "Ack",
+		0x17: "Resume", 0x18: "Resumed", 0x19: "Ack", 0x1a: "Recovering", 0x4a: "Progressing",
 		0x20: "Token", 0x21: "LinkHello", 0x22: "LinkWelcome", 0x23: "Attach", 0x24: "Refused", 0x25: "Credit", 0x26: "Cancel",
-		0x27: "Progress", 0x28: "WorkerStatus", 0x29: "Begin", 0x2a: "End", 0x2b: "Fail",
+		0x2c: "Rich", 0x27: "Progress", 0x28: "WorkerStatus", 0x29: "Begin", 0x2a: "End", 0x2b: "Fail",
 		0x30: "Register", 0x31: "Registered", 0x32: "Heartbeat", 0x33: "HeartbeatAck", 0x34: "HealthRequest", 0x35: "HealthReply",
 		0x2d: "Revoke", 0x2e: "Feed", 0x2f: "Pivot",
 		0x40: "Capture", 0x41: "Discard", 0x42: "Fetch", 0x43: "Hold", 0x44: "Prepared", 0x45: "Captured", 0x46: "Held", 0x47: "Rhythm", 0x48: "Allow", 0x49: "DrainMark",

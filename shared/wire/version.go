@@ -10,11 +10,11 @@ import (
 const Version = 2
 
 // Versions of the protocol between director and worker, the link and the registration, that this program knows. There is
-// one so far; 1 was never released. A worker tells at its registration which ones it speaks; a link speaks the highest
+// one so far; 1 and 2 were never released. A worker tells at its registration which ones it speaks; a link speaks the highest
 // that both do.
 const (
-	OldestPeerVersion = 2
-	NewestPeerVersion = 2
+	OldestPeerVersion = 3
+	NewestPeerVersion = 3
 )
 
 // Set by the linker (-X) of a build.

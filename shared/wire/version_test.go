@@ -8,12 +8,12 @@ func TestPeerVersions(t *testing.T) {
 		claimed uint32
 		want    string
 	}{
-		{"", 0, "2"},
+		{"", 0, "3"},
 		{"", 1, "1"},
 		{"7", 0, "7"},
 		{"7", 3, "3"},
-		{"many", 0, "2"},
-		{"0", 0, "2"},
+		{"many", 0, "3"},
+		{"0", 0, "3"},
 	} {
 		newest = c.linked
 		if got := PeerVersions(c.claimed).String(); got != c.want {

@@ -42,24 +42,28 @@ type stepped struct{ steps *steps }
 func (e stepped) Name() string        { return "stepped" }
 func (e stepped) Fingerprint() string { return "stepped/1" }
 
-func (e stepped) Open(_ context.Context, _ engine.Request, prefix [][]byte) (engine.Generation, error) {
-	return &generation{steps: e.steps, made: uint64(len(prefix))}, nil
+func (e stepped) Open(_ context.Context, req engine.Request, prefix []engine.Chunk, _ engine.Progress) (engine.Generation, error) {
+	return &generation{steps: e.steps, made: uint64(len(prefix)), limit: engine.NewLimit(req, len(prefix), 1)}, nil
 }
 
 type generation struct {
 	steps *steps
 	made  uint64
+	limit engine.Limit
 	text  []byte
 }
 
-func (g *generation) Next(ctx context.Context) ([]byte, error) {
+func (g *generation) Next(ctx context.Context) (engine.Chunk, error) {
+	if err := g.limit.Take(1); err != nil {
+		return engine.Chunk{}, err
+	}
 	due, err := g.steps.wait(ctx)
 	if err != nil {
-		return nil, err
+		return engine.Chunk{}, err
 	}
 	g.made++
 	g.text = appendText(g.text[:0], due, g.made)
-	return g.text, nil
+	return engine.Chunk{Text: g.text}, nil
 }
 
 func (g *generation) Close() error { return nil }

@@ -38,8 +38,8 @@ func newDevice(ctx context.Context, d Device) *device {
 func (e *device) Name() string        { return "device" }
 func (e *device) Fingerprint() string { return "device/1" }
 
-func (e *device) Open(ctx context.Context, _ engine.Request, prefix [][]byte) (engine.Generation, error) {
-	s := &seat{token: make(chan struct{}, 1), left: make(chan struct{}), made: uint64(len(prefix))}
+func (e *device) Open(ctx context.Context, req engine.Request, prefix []engine.Chunk, _ engine.Progress) (engine.Generation, error) {
+	s := &seat{token: make(chan struct{}, 1), left: make(chan struct{}), made: uint64(len(prefix)), limit: engine.NewLimit(req, len(prefix), 1)}
 	select {
 	case e.opened <- s:
 		return s, nil
@@ -92,6 +92,7 @@ type seat struct {
 	token chan struct{} // capacity 1: the next token is there
 	left  chan struct{} // closed when the generation is
 	made  uint64
+	limit engine.Limit
 	text  []byte
 }
 
@@ -106,15 +107,18 @@ func (s *seat) offer() bool {
 	return true
 }
 
-func (s *seat) Next(ctx context.Context) ([]byte, error) {
+func (s *seat) Next(ctx context.Context) (engine.Chunk, error) {
+	if err := s.limit.Take(1); err != nil {
+		return engine.Chunk{}, err
+	}
 	select {
 	case <-s.token:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return engine.Chunk{}, ctx.Err()
 	}
 	s.made++
 	s.text = appendText(s.text[:0], time.Now().UnixNano(), s.made)
-	return s.text, nil
+	return engine.Chunk{Text: s.text}, nil
 }
 
 func (s *seat) Close() error {

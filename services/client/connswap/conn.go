@@ -105,10 +105,14 @@ func (c *Conn) resumable(lost *carrier) error {
 
 // Request is what shall be generated.
 type Request struct {
+	Model     string // empty for the fleet's default
 	Prompt    string
-	MaxTokens uint32 // 0 for as many as the director allows
-	Seed      uint64 // the same prompt and seed give the same text
-	Priority  uint8  // of streams that are as old as each other, the higher one is moved first
+	Body      []byte   // for the engine, if there is more than a prompt; it gets it as it is
+	MaxTokens uint32   // of each choice; 0 for as many as the director allows
+	Stop      []string // the text ends before the first of these
+	Choices   uint32   // how many texts; 0 for one
+	Seed      uint64   // the same prompt and seed give the same text
+	Priority  uint8    // of streams that are as old as each other, the higher one is moved first
 }
 
 // Generate opens a stream and sends the request. It waits where the director's limit of streams per connection
@@ -123,7 +127,10 @@ func (c *Conn) Generate(ctx context.Context, r Request) (*Stream, error) {
 	if len(r.Prompt) > wire.MaxPrompt {
 		return nil, wire.Errorf(CodeInvalid, "the prompt has %d bytes, allowed are %d", len(r.Prompt), wire.MaxPrompt)
 	}
-	request := &wirepb.Request{Prompt: r.Prompt, MaxTokens: r.MaxTokens, Seed: r.Seed, Priority: uint32(r.Priority)}
+	request := &wirepb.Request{
+		Model: r.Model, Prompt: r.Prompt, Body: r.Body, MaxTokens: r.MaxTokens, Stop: r.Stop, Choices: r.Choices, Seed: r.Seed,
+		Priority: uint32(r.Priority),
+	}
 	carrier, number, used := c.begin()
 	if used && c.resumable(carrier) != nil {
 		if next, err := c.revive(ctx, carrier); err == nil {

@@ -5,10 +5,11 @@ import (
 
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/session"
+	"github.com/connswap/connswap/shared/wire"
 )
 
-// Event is something that happened on a stream: one of [Assigned], [Waiting], [Token], [Swapped],
-// [Resumed] and [Done].
+// Event is something that happened on a stream: one of [Assigned], [Waiting], [Recovering], [Token],
+// [Swapped], [Resumed] and [Done].
 type Event interface{ event() }
 
 // Assigned says which worker serves the stream at first.
@@ -23,12 +24,45 @@ type Waiting struct {
 	Timeout time.Duration // after this long without a worker the stream ends in an error
 }
 
-// Token is one token. Sequence is 1, 2, 3 … within the stream, whoever makes it.
+// Token is what an engine made in one go: most often one token. Sequence is 1, 2, 3 … within the stream, whoever makes
+// it.
 type Token struct {
 	Sequence uint64
 	Epoch    uint64
 	Worker   string
-	Text     string // as sent; a token may end within a character
+	Text     string // as sent; it may be empty, and end within a character
+
+	Choice   int      // which of the request's choices the text belongs to, from 0 on
+	Channel  Channel  // what the text is
+	Tokens   int      // how many tokens it stands for
+	TokenIDs []uint32 // if the engine says them
+	Data     []byte   // what else the engine says, as it does
+}
+
+// Channel says what a text is.
+type Channel = wire.Channel
+
+// Channels.
+const (
+	Content   = wire.Content
+	Reasoning = wire.Reasoning
+	Refusal   = wire.Refusal
+	ToolCall  = wire.ToolCall
+)
+
+// Recovering says how far the next worker's engine is on its way to where the stream is, where that takes a while: At of a
+// number of its own.
+type Recovering struct {
+	Worker string
+	At, Of uint64
+}
+
+// Usage is what a stream took, in tokens, as its engine says.
+type Usage struct {
+	Prompt     uint64
+	Completion uint64
+	Cached     uint64 // of the prompt
+	Reasoning  uint64 // of the completion
 }
 
 // Swapped says that another worker goes on. It comes just before that worker's first token.
@@ -63,10 +97,13 @@ type Resumed struct {
 
 // Done says that the stream is complete. It is the last event.
 type Done struct {
-	FinishReason string // stop or length
-	Tokens       uint64 // how many; checked
+	FinishReason string // as the engine said it: stop, length, tool_calls …
+	Tokens       uint64 // sequence of the last one; checked
 	Swaps        int    // as the director counted them
-	Digest       Digest // over all tokens; checked
+	Digest       Digest // over all texts; checked
+
+	FinishReasons []string // of each choice, where there are several
+	Usage         *Usage   // nil where nobody knows it
 }
 
 // failed is the director's last frame of a stream that could not complete. Readers see the error instead.
@@ -75,18 +112,19 @@ type failed struct{ err *Error }
 // tokenRead says that the ledger has the next token. Whoever reads tokens only gets them without an allocation for an Event.
 type tokenRead struct{}
 
-func (Assigned) event() {}
-func (Waiting) event()  {}
-func (Token) event()    {}
-func (Swapped) event()  {}
-func (Resumed) event()  {}
-func (Done) event()     {}
-func (failed) event()   {}
+func (Assigned) event()   {}
+func (Waiting) event()    {}
+func (Token) event()      {}
+func (Swapped) event()    {}
+func (Resumed) event()    {}
+func (Recovering) event() {}
+func (Done) event()       {}
+func (failed) event()     {}
 
 func (tokenRead) event() {}
 
 // Proof identifies one QUIC connection beyond doubt: equal proofs, same connection.
 type Proof = quicnet.Proof
 
-// Digest is a rolling digest over the tokens of a stream.
+// Digest is that over the texts of a stream.
 type Digest = session.Digest

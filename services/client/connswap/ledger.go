@@ -22,8 +22,8 @@ type ledger struct {
 // accept enters a frame and returns what it means.
 func (l *ledger) accept(f wire.Frame) (Event, error) {
 	l.records++
-	if f.Type == wire.TypeToken {
-		t, err := wire.ParseToken(f.Body)
+	if f.IsChunk() {
+		t, err := wire.ParseChunk(f)
 		if err != nil {
 			return nil, err
 		}
@@ -38,6 +38,8 @@ func (l *ledger) accept(f wire.Frame) (Event, error) {
 		return l.assigned(m)
 	case *wirepb.Waiting:
 		return Waiting{Reason: m.GetReason(), Timeout: milliseconds(m.GetTimeoutMs())}, nil
+	case *wirepb.Recovering:
+		return Recovering{Worker: m.GetWorker(), At: m.GetAt(), Of: m.GetOf()}, nil
 	case *wirepb.Swapped:
 		return l.swapped(m)
 	case *wirepb.Done:
@@ -52,7 +54,7 @@ func (l *ledger) accept(f wire.Frame) (Event, error) {
 // maxWaiting keeps a Waiting's milliseconds from overflowing.
 const maxWaiting = 365 * 24 * time.Hour
 
-func (l *ledger) accepted(t wire.Token) (Event, error) {
+func (l *ledger) accepted(t wire.Chunk) (Event, error) {
 	if l.epoch == 0 {
 		return nil, broken(ErrFrame, "token %d before a worker was assigned", t.Sequence)
 	}
@@ -63,8 +65,12 @@ func (l *ledger) accepted(t wire.Token) (Event, error) {
 		return nil, broken(ErrEpoch, "token %d of epoch %d in epoch %d", t.Sequence, t.Epoch, l.epoch)
 	}
 	l.sequence = t.Sequence
-	l.digest.Add(t.Text)
-	l.token = Token{Sequence: t.Sequence, Epoch: t.Epoch, Worker: l.worker, Text: string(t.Text)}
+	l.digest.Add(t)
+	l.token = Token{Sequence: t.Sequence, Epoch: t.Epoch, Worker: l.worker, Text: string(t.Text), Tokens: int(t.Tokens())}
+	if r := t.Rich; r != nil {
+		l.token.Choice, l.token.Channel, l.token.TokenIDs = int(r.Choice), Channel(r.Channel), r.TokenIDs
+		l.token.Data = append([]byte(nil), r.Data...)
+	}
 	return tokenRead{}, nil
 }
 
@@ -106,5 +112,13 @@ func (l *ledger) done(m *wirepb.Done) (Event, error) {
 	if !digest.Equal(m.GetDigest()) {
 		return nil, broken(ErrDigest, "digest %x announced, %s arrived", m.GetDigest(), digest)
 	}
-	return Done{FinishReason: m.GetFinishReason(), Tokens: l.sequence, Swaps: int(m.GetSwaps()), Digest: digest}, nil
+	done := Done{
+		FinishReason: m.GetFinishReason(), FinishReasons: m.GetFinishReasons(), Tokens: l.sequence, Swaps: int(m.GetSwaps()), Digest: digest,
+	}
+	if u := m.GetUsage(); u != nil {
+		done.Usage = &Usage{
+			Prompt: u.GetPromptTokens(), Completion: u.GetCompletionTokens(), Cached: u.GetCachedTokens(), Reasoning: u.GetReasoningTokens(),
+		}
+	}
+	return done, nil
 }

@@ -13,10 +13,10 @@ import (
 // Whatever a director sends, what the ledger accepts keeps the promises.
 func FuzzLedger(f *testing.F) {
 	story := wire.Append(nil, &wirepb.Assigned{Worker: "a", Epoch: 1})
-	story = wire.AppendToken(story, wire.Token{Epoch: 1, Sequence: 1, Text: []byte("x")})
+	story = wire.AppendChunk(story, wire.Chunk{Epoch: 1, Sequence: 1, Text: []byte("x")})
 	story = wire.Append(story, &wirepb.Waiting{Reason: "none", TimeoutMs: 1 << 63})
 	story = wire.Append(story, &wirepb.Swapped{FromWorker: "a", ToWorker: "b", Epoch: 2, LastSequence: 1})
-	story = wire.AppendToken(story, wire.Token{Epoch: 2, Sequence: 2, Text: []byte("y")})
+	story = wire.AppendChunk(story, wire.Chunk{Epoch: 2, Sequence: 2, Text: []byte("y")})
 	digest := session.DigestOf([]byte("x"), []byte("y"))
 	f.Add(wire.Append(story, &wirepb.Done{Tokens: 2, Digest: digest[:]}))
 	f.Add(wire.Append(story, &wirepb.Done{Tokens: 3}))
@@ -43,7 +43,7 @@ func holds(t *testing.T, before ledger, digestBefore Digest, event Event, after 
 	t.Helper()
 	switch e := event.(type) {
 	case tokenRead:
-		if e := after.token; e.Sequence != before.sequence+1 || e.Epoch != before.epoch || e.Epoch == 0 || len(e.Text) > wire.MaxToken {
+		if e := after.token; e.Sequence != before.sequence+1 || e.Epoch != before.epoch || e.Epoch == 0 || len(e.Text) > wire.MaxChunk {
 			t.Fatalf("accepted %+v after %+v", e, before)
 		}
 	case Assigned:

@@ -42,7 +42,7 @@ func TestBrokenPromises(t *testing.T) {
 		"silent end":       {func(*fakedirector.Stream) {}, connswap.ErrTruncated},
 		"end in a frame":   {func(s *fakedirector.Stream) { raw(s, []byte{9, byte(wire.TypeToken), 1}) }, connswap.ErrTruncated},
 		"end in a length":  {func(s *fakedirector.Stream) { raw(s, []byte{0x80}) }, connswap.ErrTruncated},
-		"large token":      {func(s *fakedirector.Stream) { s.Say(1, strings.Repeat("x", wire.MaxToken+1)) }, connswap.ErrFrame},
+		"large token":      {func(s *fakedirector.Stream) { s.Say(1, strings.Repeat("x", wire.MaxChunk+1)) }, connswap.ErrFrame},
 		"huge frame":       {func(s *fakedirector.Stream) { raw(s, quicvarint.Append(nil, 1<<40)) }, connswap.ErrFrame},
 		"no type":          {func(s *fakedirector.Stream) { raw(s, []byte{0}) }, connswap.ErrFrame},
 		"unknown type":     {func(s *fakedirector.Stream) { raw(s, []byte{1, 0x3f}) }, connswap.ErrFrame},

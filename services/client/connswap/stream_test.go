@@ -32,9 +32,9 @@ func TestStreamYieldsWhatWasGenerated(t *testing.T) {
 		}
 		want := []connswap.Event{
 			connswap.Assigned{Worker: "worker-a", Epoch: 1},
-			connswap.Token{Sequence: 1, Epoch: 1, Worker: "worker-a", Text: "Once"},
-			connswap.Token{Sequence: 2, Epoch: 1, Worker: "worker-a", Text: " upon"},
-			connswap.Token{Sequence: 3, Epoch: 1, Worker: "worker-a"},
+			connswap.Token{Sequence: 1, Epoch: 1, Worker: "worker-a", Text: "Once", Tokens: 1},
+			connswap.Token{Sequence: 2, Epoch: 1, Worker: "worker-a", Text: " upon", Tokens: 1},
+			connswap.Token{Sequence: 3, Epoch: 1, Worker: "worker-a", Tokens: 1},
 			connswap.Done{
 				FinishReason: "length", Tokens: 3,
 				Digest: session.DigestOf([]byte("Once"), []byte(" upon"), nil),
@@ -213,7 +213,7 @@ func TestTokensLeavesTheRestOut(t *testing.T) {
 
 func TestLargestTokenPasses(t *testing.T) {
 	inWorld(t, func(t *world) {
-		text := strings.Repeat("x", wire.MaxToken)
+		text := strings.Repeat("x", wire.MaxChunk)
 		stream := t.generate(t.Context(), func(s *fakedirector.Stream) {
 			s.Assign()
 			s.Say(1, text, text)

@@ -17,8 +17,8 @@ import (
 // FuzzDescribed has workers register that say anything of themselves: what passes can be dialled, and shown.
 func FuzzDescribed(f *testing.F) {
 	for _, r := range []*wirepb.Register{
-		{Version: 2, OldestVersion: 2, Worker: "worker-a", Instance: "1", UserAddr: "10.0.0.1:62000", MgmtAddr: ":63000", Capacity: 8, Engine: "markov", Build: "dev"},
-		{Version: 2, Worker: "worker-a", Instance: "1", UserAddr: "[::1]:62000", MgmtAddr: "name:63000", Capacity: 1 << 31},
+		{Version: 3, OldestVersion: 3, Worker: "worker-a", Instance: "1", UserAddr: "10.0.0.1:62000", MgmtAddr: ":63000", Capacity: 8, Engine: "markov", Build: "dev"},
+		{Version: 3, Worker: "worker-a", Instance: "1", UserAddr: "[::1]:62000", MgmtAddr: "name:63000", Capacity: 1 << 31},
 		{Version: 9, Worker: "\x1b[2J", Instance: "", UserAddr: "0.0.0.0:0", MgmtAddr: "x"},
 	} {
 		b, err := proto.Marshal(r)

@@ -15,12 +15,12 @@ func TestDescribed(t *testing.T) {
 	from := &net.UDPAddr{IP: net.IPv4(10, 0, 0, 7), Port: 4000}
 	good := func() *wirepb.Register {
 		return &wirepb.Register{
-			Version: 2, OldestVersion: 1, Stateful: true, Build: "v2", Worker: "worker-a", Instance: "0123456789abcdef", UserAddr: ":62001", MgmtAddr: "elsewhere:63001",
+			Version: 3, OldestVersion: 2, Stateful: true, Build: "v2", Worker: "worker-a", Instance: "0123456789abcdef", UserAddr: ":62001", MgmtAddr: "elsewhere:63001",
 			Engine: "markov", EngineFingerprint: "markov (1)", Capacity: 3,
 		}
 	}
 	w, err := described(good(), from, wire.PeerVersions(0))
-	if err != nil || !w.Stateful || w.Build != "v2" || w.Version != 2 || w.Label != "worker-a" || w.UserAddr != "10.0.0.7:62001" || w.MgmtAddr != "elsewhere:63001" || w.Capacity != 3 {
+	if err != nil || !w.Stateful || w.Build != "v2" || w.Version != 3 || w.Label != "worker-a" || w.UserAddr != "10.0.0.7:62001" || w.MgmtAddr != "elsewhere:63001" || w.Capacity != 3 {
 		t.Errorf("got %+v, %v", w, err)
 	}
 	for name, c := range map[string]struct {
@@ -68,16 +68,16 @@ func TestVersions(t *testing.T) {
 		want           uint32
 		words          string // if there is none in common
 	}{
-		"of the same release":          {wire.PeerVersions(0), 2, 2, 2, ""},
+		"of the same release":          {wire.PeerVersions(0), 3, 3, 3, ""},
 		"a director of many":           {wire.Versions{Oldest: 2, Newest: 4}, 0, 3, 3, ""}, // the worker says no oldest one
-		"a newer worker":               {wire.PeerVersions(0), 2, 5, 2, ""},
-		"an older worker":              {wire.PeerVersions(0), 0, 1, 0, "worker speaks version 1, this director 2"},
-		"a worker that is much newer":  {wire.PeerVersions(0), 3, 5, 0, "worker speaks version 3 to 5, this director 2"},
+		"a newer worker":               {wire.PeerVersions(0), 3, 5, 3, ""},
+		"an older worker":              {wire.PeerVersions(0), 0, 1, 0, "worker speaks version 1, this director 3"},
+		"a worker that is much newer":  {wire.PeerVersions(0), 4, 5, 0, "worker speaks version 4 to 5, this director 3"},
 		"a director that claims less":  {wire.PeerVersions(1), 2, 2, 0, "worker speaks version 2, this director 1"},
 		"a director that claims more":  {wire.PeerVersions(3), 2, 2, 0, "worker speaks version 2, this director 3"},
 		"a worker that knows one only": {wire.Versions{Oldest: 1, Newest: 3}, 0, 4, 0, "worker speaks version 4, this director 1 to 3"},
-		"a worker that says nothing":   {wire.PeerVersions(0), 0, 0, 0, "worker speaks version 0, this director 2"},
-		"a worker that is confused":    {wire.PeerVersions(0), 2, 1, 0, "worker speaks version 2 to 1, this director 2"},
+		"a worker that says nothing":   {wire.PeerVersions(0), 0, 0, 0, "worker speaks version 0, this director 3"},
+		"a worker that is confused":    {wire.PeerVersions(0), 2, 1, 0, "worker speaks version 2 to 1, this director 3"},
 	} {
 		r := &wirepb.Register{
 			Version: c.newest, OldestVersion: c.oldest, Worker: "worker-a", Instance: "1", UserAddr: ":62001", MgmtAddr: ":63001", Capacity: 1,

@@ -25,7 +25,6 @@ func TestRefusesABadPrefix(t *testing.T) {
 	}{
 		"another digest":        {func(p *wirepb.Prefix) { p.Digest[0]++ }, wire.CodeDiverged},
 		"another text":          {func(p *wirepb.Prefix) { p.Text[0]++ }, wire.CodeDiverged},
-		"cut at another place":  {func(p *wirepb.Prefix) { p.Lengths = []uint32{4, 5} }, wire.CodeDiverged},
 		"a short digest":        {func(p *wirepb.Prefix) { p.Digest = p.Digest[:31] }, wire.CodeDiverged},
 		"no digest":             {func(p *wirepb.Prefix) { p.Digest = nil }, wire.CodeDiverged},
 		"lengths beyond text":   {func(p *wirepb.Prefix) { p.Lengths[1]++ }, wire.CodeInvalid},
@@ -33,7 +32,7 @@ func TestRefusesABadPrefix(t *testing.T) {
 		"no lengths":            {func(p *wirepb.Prefix) { p.Lengths = nil }, wire.CodeInvalid},
 		"a length out of range": {func(p *wirepb.Prefix) { p.Lengths = []uint32{1<<32 - 1} }, wire.CodeInvalid},
 		"a huge token": {func(p *wirepb.Prefix) {
-			p.Text, p.Lengths = make([]byte, wire.MaxToken+1), []uint32{wire.MaxToken + 1}
+			p.Text, p.Lengths = make([]byte, wire.MaxChunk+1), []uint32{wire.MaxChunk + 1}
 		}, wire.CodeInvalid},
 	}
 	for name, c := range cases {
@@ -63,7 +62,7 @@ func TestFencesWithinALink(t *testing.T) {
 		l, _ := b.Open(t, b.from, userAddr)
 		l.Send(t, attach(1, 5, 0))
 		fakedirector.Next[*wirepb.Begin](t, l)
-		fakedirector.Next[wire.Token](t, l)
+		fakedirector.Next[wire.Chunk](t, l)
 		for _, epoch := range []uint64{5, 4} {
 			l.Send(t, attach(1, epoch, 0))
 			if refused := fakedirector.Next[*wirepb.Refused](t, l); refused.GetCode() != string(wire.CodeStaleEpoch) || refused.GetEpoch() != epoch {
@@ -153,7 +152,7 @@ func TestStandbysTakeMemory(t *testing.T) {
 		l := b.standby(t, fakedirector.NewPlanner("one"), nil, 30)
 		feed := &wirepb.Feed{Session: 1, Epoch: 2, FirstSequence: 1}
 		for range 25 {
-			feed.Text, feed.Lengths = append(feed.Text, make([]byte, wire.MaxToken)...), append(feed.Lengths, wire.MaxToken)
+			feed.Text, feed.Lengths = append(feed.Text, make([]byte, wire.MaxChunk)...), append(feed.Lengths, wire.MaxChunk)
 		}
 		l.Send(t, feed)
 		if fail := fakedirector.Next[*wirepb.Fail](t, l); fail.GetCode() != string(wire.CodeCapacity) {
@@ -215,7 +214,7 @@ func TestCancelStopsAtOnce(t *testing.T) {
 			m.Credit = 1000
 			l.Send(t, m)
 			fakedirector.Next[*wirepb.Begin](t, l)
-			fakedirector.Next[wire.Token](t, l)
+			fakedirector.Next[wire.Chunk](t, l)
 			// On the control stream in this order, so the second Attach finds the place free. Tokens of the
 			// first may come only before the second begins.
 			l.Send(t, &wirepb.Cancel{Session: 1, Epoch: 2}, &wirepb.Cancel{Session: 1, Epoch: 1}, attach(3, 1, 2))
@@ -224,7 +223,7 @@ func TestCancelStopsAtOnce(t *testing.T) {
 				switch event := event.(type) {
 				case *wirepb.Begin:
 					begun = true
-				case wire.Token:
+				case wire.Chunk:
 					if begun && event.Session == 1 {
 						t.Fatalf("interval %v: token %d after the end", interval, event.Sequence)
 					}
@@ -286,9 +285,9 @@ func TestEnginesThatFail(t *testing.T) {
 		"at once":        {script{next: func(int) ([]byte, error) { return nil, boom }}, 0, "boom"},
 		"later":          {script{next: failAt(3, boom)}, 3, "boom"},
 		"by panic":       {script{next: func(int) ([]byte, error) { panic("ouch") }}, 0, "ouch"},
-		"by a big token": {script{next: func(int) ([]byte, error) { return make([]byte, wire.MaxToken+1), nil }}, 0, "4097 bytes"},
-		"by no token":    {script{next: func(int) ([]byte, error) { return nil, nil }}, 0, "0 bytes"},
-		"while closing":  {script{next: failAt(2, io.EOF), close: boom}, 2, "boom"},
+		"by a big token": {script{next: func(int) ([]byte, error) { return make([]byte, wire.MaxChunk+1), nil }}, 0, "4097 bytes"},
+		"by no finish":   {script{next: failAt(2, io.EOF)}, 2, "ended without a finish"},
+		"while closing":  {script{next: failAt(2, finished), close: boom}, 2, "boom"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -302,7 +301,7 @@ func TestEnginesThatFail(t *testing.T) {
 						fakedirector.Next[*wirepb.Begin](t, l)
 					}
 					for range c.tokens {
-						fakedirector.Next[wire.Token](t, l)
+						fakedirector.Next[wire.Chunk](t, l)
 					}
 					fail := fakedirector.Next[*wirepb.Fail](t, l)
 					if fail.GetCode() != string(wire.CodeEngine) || !strings.Contains(fail.GetMessage(), c.want) {
@@ -316,7 +315,7 @@ func TestEnginesThatFail(t *testing.T) {
 }
 
 func TestEngineThatEnds(t *testing.T) {
-	run(t, settings(), worker.Deps{Engine: script{next: failAt(4, io.EOF)}}, func(t *testing.T, b *bench) {
+	run(t, settings(), worker.Deps{Engine: script{next: failAt(4, finished)}}, func(t *testing.T, b *bench) {
 		l, _ := b.Open(t, b.from, userAddr)
 		l.Send(t, attach(1, 1, 10))
 		tokens, end := stream(t, l, 1, 1, nil)
@@ -340,7 +339,7 @@ func TestSessionsStepTogether(t *testing.T) {
 		}
 		for ended := 0; ended < 5; {
 			switch fakedirector.Next[any](t, l).(type) {
-			case wire.Token:
+			case wire.Chunk:
 				at[time.Since(start).Round(10*time.Millisecond)]++
 			case *wirepb.End:
 				ended++
@@ -375,19 +374,35 @@ type script struct {
 
 func (script) Name() string        { return "script" }
 func (script) Fingerprint() string { return "script" }
-func (s script) Open(context.Context, engine.Request, [][]byte) (engine.Generation, error) {
-	return &scripted{script: s}, s.open
+func (s script) Open(_ context.Context, req engine.Request, prefix []engine.Chunk, _ engine.Progress) (engine.Generation, error) {
+	return &scripted{script: s, limit: engine.NewLimit(req, engine.Count(prefix), 1)}, s.open
 }
 
 type scripted struct {
 	script script
 	n      int
+	limit  engine.Limit
 }
 
-func (g *scripted) Next(context.Context) ([]byte, error) {
+func (g *scripted) Next(context.Context) (engine.Chunk, error) {
 	g.n++
-	return g.script.next(g.n - 1)
+	return limited(&g.limit, func() ([]byte, error) { return g.script.next(g.n - 1) })
 }
+
+// limited returns the next text as a chunk; at the limit, and for finished, a Finish.
+func limited(limit *engine.Limit, next func() ([]byte, error)) (engine.Chunk, error) {
+	if err := limit.Take(1); err != nil {
+		return engine.Chunk{}, err
+	}
+	text, err := next()
+	if errors.Is(err, finished) {
+		err = engine.Finish{Reason: engine.Stop}
+	}
+	return engine.Chunk{Text: text}, err
+}
+
+// finished is what a script says at the end of its text.
+var finished = errors.New("finished")
 
 func (g *scripted) Close() error { return g.script.close }
 
@@ -405,8 +420,9 @@ type endless struct{}
 
 func (endless) Name() string        { return "endless" }
 func (endless) Fingerprint() string { return "endless" }
-func (endless) Open(context.Context, engine.Request, [][]byte) (engine.Generation, error) {
-	return &scripted{script: script{next: func(int) ([]byte, error) { return bytes.Repeat([]byte("x"), 32), nil }}}, nil
+func (endless) Open(ctx context.Context, req engine.Request, prefix []engine.Chunk, progress engine.Progress) (engine.Generation, error) {
+	s := script{next: func(int) ([]byte, error) { return bytes.Repeat([]byte("x"), 32), nil }}
+	return s.Open(ctx, req, prefix, progress)
 }
 
 // stuckEngine makes no token, and tells when its generation is closed.
@@ -414,13 +430,13 @@ type stuckEngine struct{ closed chan struct{} }
 
 func (*stuckEngine) Name() string        { return "stuck" }
 func (*stuckEngine) Fingerprint() string { return "stuck" }
-func (e *stuckEngine) Open(context.Context, engine.Request, [][]byte) (engine.Generation, error) {
+func (e *stuckEngine) Open(context.Context, engine.Request, []engine.Chunk, engine.Progress) (engine.Generation, error) {
 	return e, nil
 }
 
-func (e *stuckEngine) Next(ctx context.Context) ([]byte, error) {
+func (e *stuckEngine) Next(ctx context.Context) (engine.Chunk, error) {
 	<-ctx.Done()
-	return nil, context.Cause(ctx)
+	return engine.Chunk{}, context.Cause(ctx)
 }
 
 func (e *stuckEngine) Close() error {

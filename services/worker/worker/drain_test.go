@@ -46,7 +46,7 @@ func status(t *testing.T, l *fakedirector.Link, available, failed, draining bool
 	t.Helper()
 	for {
 		event := fakedirector.Next[any](t, l)
-		if _, ok := event.(wire.Token); ok {
+		if _, ok := event.(wire.Chunk); ok {
 			continue
 		}
 		m, ok := event.(*wirepb.WorkerStatus)
@@ -147,7 +147,7 @@ func TestDrainWaitsForTheEndOfAText(t *testing.T) {
 		hear[*wirepb.WorkerStatus](t, l, &tokens)
 		hearTokens(t, l, &tokens, 7)
 		last := []any{fakedirector.Next[any](t, l), fakedirector.Next[any](t, l), fakedirector.Next[any](t, l)} // on two streams
-		if len(only[wire.Token](last)) != 1 || len(only[*wirepb.End](last)) != 1 || len(only[*wirepb.WorkerStatus](last)) != 1 {
+		if len(only[wire.Chunk](last)) != 1 || len(only[*wirepb.End](last)) != 1 || len(only[*wirepb.WorkerStatus](last)) != 1 {
 			t.Errorf("got %v", last)
 		}
 		l.Ended(t)
@@ -276,7 +276,7 @@ func TestDrainOfAWorkerThatHangs(t *testing.T) {
 		l := fakedirector.NewPlanner("one").Open(t, b.World, b.from, userAddr)
 		l.Send(t, attach(1, 1, 0))
 		fakedirector.Next[*wirepb.Begin](t, l)
-		fakedirector.Next[wire.Token](t, l)
+		fakedirector.Next[wire.Chunk](t, l)
 		b.worker.FailNow()
 		time.Sleep(10 * time.Millisecond)
 		start := time.Now()

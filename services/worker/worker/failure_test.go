@@ -29,7 +29,7 @@ func arrivals(l *fakedirector.Link, d time.Duration) (at []time.Duration, tokens
 	start := time.Now()
 	for time.Since(start) < d {
 		for _, event := range l.Remaining(10 * time.Millisecond) {
-			if token, ok := event.(wire.Token); ok {
+			if token, ok := event.(wire.Chunk); ok {
 				at = append(at, time.Since(start))
 				tokens = append(tokens, token.Text)
 			}
@@ -125,7 +125,7 @@ func TestModeHang(t *testing.T) {
 		next := uint64(len(before)) + 1
 		events := l.Remaining(3 * time.Second)
 		for _, event := range events {
-			if token, ok := event.(wire.Token); ok && token.Session == 1 {
+			if token, ok := event.(wire.Chunk); ok && token.Session == 1 {
 				if token.Epoch != 1 || token.Sequence != next {
 					t.Errorf("got %v, want sequence %d", token, next)
 				}

@@ -50,9 +50,9 @@ func TestGreetings(t *testing.T) {
 		want   wire.Code
 		say    []string // in the message
 	}{
-		"no version":        {func(h *wirepb.LinkHello) { h.Version = 0 }, wire.CodeVersion, []string{"version 0", "worker worker-a 2"}},
-		"old version":       {func(h *wirepb.LinkHello) { h.Version = 1 }, wire.CodeVersion, []string{"version 1", "worker worker-a 2"}},
-		"new version":       {func(h *wirepb.LinkHello) { h.Version = 7 }, wire.CodeVersion, []string{"version 7", "worker worker-a 2"}},
+		"no version":        {func(h *wirepb.LinkHello) { h.Version = 0 }, wire.CodeVersion, []string{"version 0", "worker worker-a 3"}},
+		"old version":       {func(h *wirepb.LinkHello) { h.Version = 1 }, wire.CodeVersion, []string{"version 1", "worker worker-a 3"}},
+		"new version":       {func(h *wirepb.LinkHello) { h.Version = 7 }, wire.CodeVersion, []string{"version 7", "worker worker-a 3"}},
 		"no instance":       {func(h *wirepb.LinkHello) { h.DirectorInstance = "" }, wire.CodeProtocol, []string{"instance"}},
 		"no streams":        {func(h *wirepb.LinkHello) { h.TokenStreams = 0 }, wire.CodeProtocol, []string{"1 to 4"}},
 		"too many streams":  {func(h *wirepb.LinkHello) { h.TokenStreams = 5 }, wire.CodeProtocol, []string{"1 to 4"}},
@@ -325,7 +325,7 @@ func TestShutdownTellsTheDirectors(t *testing.T) {
 		rude, _ := b.Open(t, b.Net.Host("director-2"), userAddr) // does not close when told to
 		polite.Send(t, attach(1, 1, 0))
 		fakedirector.Next[*wirepb.Begin](t, polite)
-		fakedirector.Next[wire.Token](t, polite)
+		fakedirector.Next[wire.Chunk](t, polite)
 		start := time.Now()
 		b.stop()
 		for _, l := range []*fakedirector.Link{polite, rude} {

@@ -40,7 +40,7 @@ func undisturbed(t *testing.T, cfg config.Worker, n int) [][]byte {
 // generated is the same with a generation that stands after them.
 func generated(t *testing.T, e engine.Engine, n int) ([][]byte, engine.Generation) {
 	t.Helper()
-	g, err := e.Open(t.Context(), engine.Request{Prompt: "river", Seed: 7}, nil)
+	g, err := e.Open(t.Context(), engine.Request{Prompt: "river", Seed: 7}, nil, func(int, int) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func generated(t *testing.T, e engine.Engine, n int) ([][]byte, engine.Generatio
 		if err != nil {
 			t.Fatal(err)
 		}
-		tokens = append(tokens, bytes.Clone(text))
+		tokens = append(tokens, bytes.Clone(text.Text))
 	}
 	return tokens, g
 }
@@ -77,7 +77,7 @@ func hear[E any](t *testing.T, l *fakedirector.Link, tokens *[][]byte) E {
 		}
 		switch event := event.(type) {
 		case *wirepb.Begin:
-		case wire.Token:
+		case wire.Chunk:
 			if want := uint64(len(*tokens)) + 1; event.Sequence != want {
 				t.Fatalf("got token %d, want %d", event.Sequence, want)
 			}
@@ -93,7 +93,7 @@ func hear[E any](t *testing.T, l *fakedirector.Link, tokens *[][]byte) E {
 func hearTokens(t *testing.T, l *fakedirector.Link, tokens *[][]byte, n int) {
 	t.Helper()
 	for len(*tokens) < n {
-		*tokens = append(*tokens, hear[wire.Token](t, l, tokens).Text)
+		*tokens = append(*tokens, hear[wire.Chunk](t, l, tokens).Text)
 	}
 }
 
@@ -197,9 +197,9 @@ func newSpy(t *testing.T, cfg config.Worker) *spy {
 	return &spy{Stateful: e}
 }
 
-func (s *spy) Open(ctx context.Context, req engine.Request, prefix [][]byte) (engine.Generation, error) {
+func (s *spy) Open(ctx context.Context, req engine.Request, prefix []engine.Chunk, progress engine.Progress) (engine.Generation, error) {
 	s.opened.Add(1)
-	return s.watch(s.Stateful.Open(ctx, req, prefix))
+	return s.watch(s.Stateful.Open(ctx, req, prefix, progress))
 }
 
 func (s *spy) Restore(ctx context.Context, req engine.Request, state []byte) (engine.Generation, error) {

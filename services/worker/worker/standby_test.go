@@ -3,7 +3,6 @@ package worker_test
 import (
 	"bytes"
 	"context"
-	"io"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -213,7 +212,7 @@ func TestStandbyDiverges(t *testing.T) {
 		"fed tokens cut elsewhere":     {feed(11, merged...), wire.CodeDiverged},
 		"fed text beyond the lengths":  {&wirepb.Feed{Session: 1, Epoch: 2, FirstSequence: 11, Text: []byte("x")}, wire.CodeInvalid},
 		"fed lengths beyond the text":  {&wirepb.Feed{Session: 1, Epoch: 2, FirstSequence: 11, Lengths: []uint32{1}}, wire.CodeInvalid},
-		"fed a token out of all range": {feed(11, make([]byte, wire.MaxToken+1)), wire.CodeInvalid},
+		"fed a token out of all range": {feed(11, make([]byte, wire.MaxChunk+1)), wire.CodeInvalid},
 		"cut too late":                 {pivot(func(m *wirepb.Pivot) { m.Cut++ }), wire.CodeDiverged},
 		"cut too early":                {pivot(func(m *wirepb.Pivot) { m.Cut-- }), wire.CodeDiverged},
 		"no cut":                       {pivot(func(m *wirepb.Pivot) { m.Cut = 0 }), wire.CodeDiverged},
@@ -245,7 +244,7 @@ func TestStandbyDiverges(t *testing.T) {
 
 func TestStandbyIsFedBeyondTheEnd(t *testing.T) {
 	word := []byte("word ")
-	run(t, settings(), worker.Deps{Engine: script{next: failAt(3, io.EOF)}}, func(t *testing.T, b *bench) {
+	run(t, settings(), worker.Deps{Engine: script{next: failAt(3, finished)}}, func(t *testing.T, b *bench) {
 		l := b.standby(t, fakedirector.NewPlanner("one"), nil, 0)
 		l.Send(t, fakedirector.Feed(1, 2, 1, word, word, word))
 		prepared(t, l, 1, 2, 3)
@@ -413,7 +412,7 @@ func TestTooManyOrdersAtOnce(t *testing.T) {
 		refused(t, l, 1, 3, wire.CodeProtocol)
 		l.Send(t, attach(2, 1, 1)) // its place is free at once
 		fakedirector.Next[*wirepb.Begin](t, l)
-		if tokens := only[wire.Token](l.Remaining(10 * time.Second)); len(tokens) != 1 {
+		if tokens := only[wire.Chunk](l.Remaining(10 * time.Second)); len(tokens) != 1 {
 			t.Errorf("got %v", tokens)
 		}
 		l.Close()
@@ -646,18 +645,23 @@ type hooked struct {
 	next    func(ctx context.Context) ([]byte, error)
 	capture func() ([]byte, error) // nil for an engine without a state
 	close   func()
+	limit   *engine.Limit
 }
 
 func (hooked) Name() string        { return "hooked" }
 func (hooked) Fingerprint() string { return "hooked" }
-func (h hooked) Open(context.Context, engine.Request, [][]byte) (engine.Generation, error) {
+func (h hooked) Open(_ context.Context, req engine.Request, prefix []engine.Chunk, _ engine.Progress) (engine.Generation, error) {
+	limit := engine.NewLimit(req, engine.Count(prefix), 1)
+	h.limit = &limit
 	if h.capture != nil {
 		return capturing{h}, nil
 	}
 	return h, nil
 }
 
-func (h hooked) Next(ctx context.Context) ([]byte, error) { return h.next(ctx) }
+func (h hooked) Next(ctx context.Context) (engine.Chunk, error) {
+	return limited(h.limit, func() ([]byte, error) { return h.next(ctx) })
+}
 
 func (h hooked) Close() error {
 	if h.close != nil {

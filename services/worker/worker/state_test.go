@@ -53,7 +53,7 @@ func TestCaptureDisturbsNothing(t *testing.T) {
 			var end *wirepb.End
 			for _, event := range l.Remaining(10 * time.Second) {
 				switch event := event.(type) {
-				case wire.Token:
+				case wire.Chunk:
 					tokens = append(tokens, event.Text)
 				case *wirepb.Captured:
 					if event.GetCode() == "" {
@@ -93,8 +93,8 @@ func TestCapturedStateGoesOn(t *testing.T) {
 			e, _ := must(worker.EngineOf(cfg)).(engine.Stateful)
 			g := must(e.Restore(t.Context(), engine.Request{Prompt: "river", Seed: 7}, must(snapshot.State())))
 			for n := int(m.GetSequence()); n < length; n++ {
-				if text := must(g.Next(t.Context())); string(text) != string(whole[n]) {
-					t.Fatalf("restored after %d: token %d is %q, want %q", m.GetSequence(), n+1, text, whole[n])
+				if text := must(g.Next(t.Context())); string(text.Text) != string(whole[n]) {
+					t.Fatalf("restored after %d: token %d is %q, want %q", m.GetSequence(), n+1, text.Text, whole[n])
 				}
 			}
 		}
@@ -242,7 +242,7 @@ func TestNoCaptureAfterClose(t *testing.T) {
 		l := fakedirector.NewPlanner("one").Open(t, b.World, b.from, userAddr)
 		l.Send(t, attach(1, 1, 1))
 		fakedirector.Next[*wirepb.Begin](t, l)
-		fakedirector.Next[wire.Token](t, l) // the last one
+		fakedirector.Next[wire.Chunk](t, l) // the last one
 		l.Send(t, capture(1, 60_000))
 		notCaptured(t, l, 1, wire.CodeUnavailable)
 		fakedirector.Next[*wirepb.End](t, l)
@@ -295,7 +295,7 @@ func TestNewerCaptureWins(t *testing.T) {
 		before := b.status(t).SnapshotBytes
 		s.link.Send(t, &wirepb.Credit{Grants: []*wirepb.Credit_Grant{{Session: 1, Epoch: 1, Sequence: 12}}})
 		for range 2 {
-			fakedirector.Next[wire.Token](t, s.link)
+			fakedirector.Next[wire.Chunk](t, s.link)
 		}
 		for _, late := range []uint64{4, 0} {
 			s.link.Send(t, capture(late, 60_000))

@@ -3,7 +3,6 @@ package worker_test
 import (
 	"bytes"
 	"context"
-	"io"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -30,15 +29,15 @@ func (large) Name() string        { return "large" }
 func (large) Fingerprint() string { return "large/1" }
 func (large) Close() error        { return nil }
 
-func (l large) Open(context.Context, engine.Request, [][]byte) (engine.Generation, error) {
+func (l large) Open(context.Context, engine.Request, []engine.Chunk, engine.Progress) (engine.Generation, error) {
 	return l, nil
 }
 
-func (l large) Next(context.Context) ([]byte, error) {
+func (l large) Next(context.Context) (engine.Chunk, error) {
 	if l.made.Add(1) > largeTokens {
-		return nil, io.EOF
+		return engine.Chunk{}, engine.Finish{Reason: engine.Stop}
 	}
-	return bytes.Repeat([]byte("x"), 4000), nil
+	return engine.Chunk{Text: bytes.Repeat([]byte("x"), 4000)}, nil
 }
 
 // rawLink is a director's end of a link of which the test reads what it likes.
@@ -159,10 +158,10 @@ func TestConnectionStaysOnOneTokenStream(t *testing.T) {
 					if f.Type == wire.TypeEnd {
 						ended <- struct{}{}
 					}
-					if f.Type != wire.TypeLinkToken {
+					if !f.IsChunk() {
 						continue
 					}
-					token, err := wire.ParseLinkToken(f.Body)
+					token, err := wire.ParseLinkChunk(f)
 					if err != nil {
 						t.Error(err)
 						return

@@ -54,12 +54,12 @@ func TestRegistersWithItsVersions(t *testing.T) {
 
 // A worker that claims another version, older or newer, refuses this one's hello, and takes its own.
 func TestWorkerOfAnotherVersion(t *testing.T) {
-	for _, version := range []uint32{1, 3} {
+	for _, version := range []uint32{1, 4} {
 		run(t, settings(), worker.Deps{Version: version}, func(t *testing.T, b *bench) {
 			hello := fakedirector.Hello()
 			l := b.Dial(t, b.from, userAddr, hello)
 			refusal := wire.FromMessage(fakedirector.Next[*wirepb.Error](t, l))
-			if refusal.Code != wire.CodeVersion || !strings.Contains(refusal.Message, "version 2") ||
+			if refusal.Code != wire.CodeVersion || !strings.Contains(refusal.Message, "version 3") ||
 				!strings.HasSuffix(refusal.Message, fmt.Sprint("worker worker-a ", version)) {
 				t.Errorf("got %v", refusal)
 			}
@@ -84,7 +84,7 @@ func TestDirectorRefusesTheVersion(t *testing.T) {
 		b.mgmt.Close()
 		b.mgmt = b.Listen(t, b.from)
 		b.mgmt.RefuseSome(func(r *wirepb.Register) *wire.Error {
-			return wire.Errorf(wire.CodeVersion, "worker speaks version %d, this director 3 to 4", r.GetVersion())
+			return wire.Errorf(wire.CodeVersion, "worker speaks version %d, this director 4 to 5", r.GetVersion())
 		})
 		start := time.Now()
 		for range 30 {
@@ -101,7 +101,7 @@ func TestDirectorRefusesTheVersion(t *testing.T) {
 		b.mgmt.Refuse(nil)
 		<-b.mgmt.Heartbeats
 	})
-	complaints(t, logs, "version 2", "this director 3 to 4")
+	complaints(t, logs, "version 3", "this director 4 to 5")
 }
 
 // complaints fails unless there was one about a registration, which says all of that.

@@ -118,7 +118,7 @@ func prefixOf(tokens [][]byte) *wirepb.Prefix {
 	for _, token := range tokens {
 		p.Text = append(p.Text, token...)
 		p.Lengths = append(p.Lengths, uint32(len(token)))
-		digest.Add(token)
+		digest.Add(wire.Chunk{Text: token})
 	}
 	d := digest.Digest()
 	p.Digest = d[:]
@@ -135,19 +135,19 @@ func stream(t *testing.T, l *fakedirector.Link, id, epoch uint64, prefix [][]byt
 	}
 	var digest session.Rolling
 	for _, token := range prefix {
-		digest.Add(token)
+		digest.Add(wire.Chunk{Text: token})
 	}
 	if !digest.Digest().Equal(begin.GetDigest()) {
 		t.Fatalf("Begin has another digest: %x", begin.GetDigest())
 	}
 	for ; ; next++ {
 		switch event := fakedirector.Next[any](t, l).(type) {
-		case wire.Token:
+		case wire.Chunk:
 			if event.Session != id || event.Epoch != epoch || event.Sequence != next {
 				t.Fatalf("got %v, want session %d, epoch %d, sequence %d", event, id, epoch, next)
 			}
 			tokens = append(tokens, event.Text)
-			digest.Add(event.Text)
+			digest.Add(event)
 		case *wirepb.End:
 			if event.GetSession() != id || event.GetEpoch() != epoch || event.GetTokens() != next-1 || !digest.Digest().Equal(event.GetDigest()) {
 				t.Fatalf("got %v after %d tokens with digest %s", event, next-1, digest.Digest())

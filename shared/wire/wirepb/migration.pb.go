@@ -298,6 +298,91 @@ func (x *Revoke) GetEpoch() uint64 {
 	return 0
 }
 
+// Extra is what a chunk has beside its text.
+type Extra struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // of the chunk, in lengths; rising
+	Choice        uint32                 `protobuf:"varint,2,opt,name=choice,proto3" json:"choice,omitempty"`
+	Channel       uint32                 `protobuf:"varint,3,opt,name=channel,proto3" json:"channel,omitempty"`
+	Tokens        uint32                 `protobuf:"varint,4,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	TokenIds      []uint32               `protobuf:"varint,5,rep,packed,name=token_ids,json=tokenIds,proto3" json:"token_ids,omitempty"`
+	Data          []byte                 `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Extra) Reset() {
+	*x = Extra{}
+	mi := &file_migration_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Extra) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Extra) ProtoMessage() {}
+
+func (x *Extra) ProtoReflect() protoreflect.Message {
+	mi := &file_migration_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Extra.ProtoReflect.Descriptor instead.
+func (*Extra) Descriptor() ([]byte, []int) {
+	return file_migration_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Extra) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Extra) GetChoice() uint32 {
+	if x != nil {
+		return x.Choice
+	}
+	return 0
+}
+
+func (x *Extra) GetChannel() uint32 {
+	if x != nil {
+		return x.Channel
+	}
+	return 0
+}
+
+func (x *Extra) GetTokens() uint32 {
+	if x != nil {
+		return x.Tokens
+	}
+	return 0
+}
+
+func (x *Extra) GetTokenIds() []uint32 {
+	if x != nil {
+		return x.TokenIds
+	}
+	return nil
+}
+
+func (x *Extra) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // Feed brings a standby tokens that the source has made meanwhile. Prepared answers it.
 type Feed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -305,14 +390,15 @@ type Feed struct {
 	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	FirstSequence uint64                 `protobuf:"varint,3,opt,name=first_sequence,json=firstSequence,proto3" json:"first_sequence,omitempty"` // of the tokens below
 	Text          []byte                 `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
-	Lengths       []uint32               `protobuf:"varint,5,rep,packed,name=lengths,proto3" json:"lengths,omitempty"` // of each token in text
+	Lengths       []uint32               `protobuf:"varint,5,rep,packed,name=lengths,proto3" json:"lengths,omitempty"` // of each chunk in text
+	Extras        []*Extra               `protobuf:"bytes,6,rep,name=extras,proto3" json:"extras,omitempty"`           // as in Prefix
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Feed) Reset() {
 	*x = Feed{}
-	mi := &file_migration_proto_msgTypes[3]
+	mi := &file_migration_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -324,7 +410,7 @@ func (x *Feed) String() string {
 func (*Feed) ProtoMessage() {}
 
 func (x *Feed) ProtoReflect() protoreflect.Message {
-	mi := &file_migration_proto_msgTypes[3]
+	mi := &file_migration_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -337,7 +423,7 @@ func (x *Feed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Feed.ProtoReflect.Descriptor instead.
 func (*Feed) Descriptor() ([]byte, []int) {
-	return file_migration_proto_rawDescGZIP(), []int{3}
+	return file_migration_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Feed) GetSession() uint64 {
@@ -375,6 +461,13 @@ func (x *Feed) GetLengths() []uint32 {
 	return nil
 }
 
+func (x *Feed) GetExtras() []*Extra {
+	if x != nil {
+		return x.Extras
+	}
+	return nil
+}
+
 // Pivot makes a standby the session's owner. Begin and tokens answer it.
 type Pivot struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -388,7 +481,7 @@ type Pivot struct {
 
 func (x *Pivot) Reset() {
 	*x = Pivot{}
-	mi := &file_migration_proto_msgTypes[4]
+	mi := &file_migration_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +493,7 @@ func (x *Pivot) String() string {
 func (*Pivot) ProtoMessage() {}
 
 func (x *Pivot) ProtoReflect() protoreflect.Message {
-	mi := &file_migration_proto_msgTypes[4]
+	mi := &file_migration_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +506,7 @@ func (x *Pivot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pivot.ProtoReflect.Descriptor instead.
 func (*Pivot) Descriptor() ([]byte, []int) {
-	return file_migration_proto_rawDescGZIP(), []int{4}
+	return file_migration_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Pivot) GetRest() *Feed {
@@ -457,7 +550,7 @@ type Capture struct {
 
 func (x *Capture) Reset() {
 	*x = Capture{}
-	mi := &file_migration_proto_msgTypes[5]
+	mi := &file_migration_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -469,7 +562,7 @@ func (x *Capture) String() string {
 func (*Capture) ProtoMessage() {}
 
 func (x *Capture) ProtoReflect() protoreflect.Message {
-	mi := &file_migration_proto_msgTypes[5]
+	mi := &file_migration_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -482,7 +575,7 @@ func (x *Capture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capture.ProtoReflect.Descriptor instead.
 func (*Capture) Descriptor() ([]byte, []int) {
-	return file_migration_proto_rawDescGZIP(), []int{5}
+	return file_migration_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Capture) GetSession() uint64 {
@@ -524,7 +617,7 @@ type Discard struct {
 
 func (x *Discard) Reset() {
 	*x = Discard{}
-	mi := &file_migration_proto_msgTypes[6]
+	mi := &file_migration_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -536,7 +629,7 @@ func (x *Discard) String() string {
 func (*Discard) ProtoMessage() {}
 
 func (x *Discard) ProtoReflect() protoreflect.Message {
-	mi := &file_migration_proto_msgTypes[6]
+	mi := &file_migration_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -549,7 +642,7 @@ func (x *Discard) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Discard.ProtoReflect.Descriptor instead.
 func (*Discard) Descriptor() ([]byte, []int) {
-	return file_migration_proto_rawDescGZIP(), []int{6}
+	return file_migration_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Discard) GetSession() uint64 {
@@ -582,7 +675,7 @@ type Fetch struct {
 
 func (x *Fetch) Reset() {
 	*x = Fetch{}
-	mi := &file_migration_proto_msgTypes[7]
+	mi := &file_migration_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +687,7 @@ func (x *Fetch) String() string {
 func (*Fetch) ProtoMessage() {}
 
 func (x *Fetch) ProtoReflect() protoreflect.Message {
-	mi := &file_migration_proto_msgTypes[7]
+	mi := &file_migration_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +700,7 @@ func (x *Fetch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fetch.ProtoReflect.Descriptor instead.
 func (*Fetch) Descriptor() ([]byte, []int) {
-	return file_migration_proto_rawDescGZIP(), []int{7}
+	return file_migration_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Fetch) GetSession() uint64 {
@@ -670,7 +763,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_migration_proto_msgTypes[8]
+	mi := &file_migration_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +775,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_migration_proto_msgTypes[8]
+	mi := &file_migration_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +788,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_migration_proto_rawDescGZIP(), []int{8}
+	return file_migration_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Hold) GetFrom() *Fetch {
@@ -724,7 +817,7 @@ type Prepared struct {
 
 func (x *Prepared) Reset() {
 	*x = Prepared{}
-	mi := &file_migration_proto_msgTypes[9]
+	mi := &file_migration_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +829,7 @@ func (x *Prepared) String() string {
 func (*Prepared) ProtoMessage() {}
 
 func (x *Prepared) ProtoReflect() protoreflect.Message {
-	mi := &file_migration_proto_msgTypes[9]
+	mi := &file_migration_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +842,7 @@ func (x *Prepared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepared.ProtoReflect.Descriptor instead.
 func (*Prepared) Descriptor() ([]byte, []int) {
-	return file_migration_proto_rawDescGZIP(), []int{9}
+	return file_migration_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Prepared) GetSession() uint64 {
@@ -789,7 +882,7 @@ type Captured struct {
 
 func (x *Captured) Reset() {
 	*x = Captured{}
-	mi := &file_migration_proto_msgTypes[10]
+	mi := &file_migration_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -801,7 +894,7 @@ func (x *Captured) String() string {
 func (*Captured) ProtoMessage() {}
 
 func (x *Captured) ProtoReflect() protoreflect.Message {
-	mi := &file_migration_proto_msgTypes[10]
+	mi := &file_migration_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -814,7 +907,7 @@ func (x *Captured) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Captured.ProtoReflect.Descriptor instead.
 func (*Captured) Descriptor() ([]byte, []int) {
-	return file_migration_proto_rawDescGZIP(), []int{10}
+	return file_migration_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Captured) GetSession() uint64 {
@@ -880,7 +973,7 @@ type Held struct {
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_migration_proto_msgTypes[11]
+	mi := &file_migration_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +985,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_migration_proto_msgTypes[11]
+	mi := &file_migration_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +998,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_migration_proto_rawDescGZIP(), []int{11}
+	return file_migration_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Held) GetSession() uint64 {
@@ -955,7 +1048,7 @@ type Pull struct {
 
 func (x *Pull) Reset() {
 	*x = Pull{}
-	mi := &file_migration_proto_msgTypes[12]
+	mi := &file_migration_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -967,7 +1060,7 @@ func (x *Pull) String() string {
 func (*Pull) ProtoMessage() {}
 
 func (x *Pull) ProtoReflect() protoreflect.Message {
-	mi := &file_migration_proto_msgTypes[12]
+	mi := &file_migration_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -980,7 +1073,7 @@ func (x *Pull) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pull.ProtoReflect.Descriptor instead.
 func (*Pull) Descriptor() ([]byte, []int) {
-	return file_migration_proto_rawDescGZIP(), []int{12}
+	return file_migration_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Pull) GetSecret() []byte {
@@ -1017,7 +1110,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_migration_proto_msgTypes[13]
+	mi := &file_migration_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1122,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_migration_proto_msgTypes[13]
+	mi := &file_migration_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1135,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_migration_proto_rawDescGZIP(), []int{13}
+	return file_migration_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Snapshot) GetSequence() uint64 {
@@ -1084,7 +1177,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_migration_proto_msgTypes[14]
+	mi := &file_migration_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1096,7 +1189,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_migration_proto_msgTypes[14]
+	mi := &file_migration_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1109,7 +1202,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_migration_proto_rawDescGZIP(), []int{14}
+	return file_migration_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Chunk) GetNumber() uint32 {
@@ -1135,7 +1228,7 @@ type PullDone struct {
 
 func (x *PullDone) Reset() {
 	*x = PullDone{}
-	mi := &file_migration_proto_msgTypes[15]
+	mi := &file_migration_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1240,7 @@ func (x *PullDone) String() string {
 func (*PullDone) ProtoMessage() {}
 
 func (x *PullDone) ProtoReflect() protoreflect.Message {
-	mi := &file_migration_proto_msgTypes[15]
+	mi := &file_migration_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1253,7 @@ func (x *PullDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullDone.ProtoReflect.Descriptor instead.
 func (*PullDone) Descriptor() ([]byte, []int) {
-	return file_migration_proto_rawDescGZIP(), []int{15}
+	return file_migration_proto_rawDescGZIP(), []int{16}
 }
 
 var File_migration_proto protoreflect.FileDescriptor
@@ -1186,13 +1279,21 @@ const file_migration_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\v2\x17.connswap.wire.v1.TokenR\x05token\"8\n" +
 	"\x06Revoke\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\x8b\x01\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\x98\x01\n" +
+	"\x05Extra\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\rR\x05index\x12\x16\n" +
+	"\x06choice\x18\x02 \x01(\rR\x06choice\x12\x18\n" +
+	"\achannel\x18\x03 \x01(\rR\achannel\x12\x16\n" +
+	"\x06tokens\x18\x04 \x01(\rR\x06tokens\x12\x1b\n" +
+	"\ttoken_ids\x18\x05 \x03(\rR\btokenIds\x12\x12\n" +
+	"\x04data\x18\x06 \x01(\fR\x04data\"\xbc\x01\n" +
 	"\x04Feed\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12%\n" +
 	"\x0efirst_sequence\x18\x03 \x01(\x04R\rfirstSequence\x12\x12\n" +
 	"\x04text\x18\x04 \x01(\fR\x04text\x12\x18\n" +
-	"\alengths\x18\x05 \x03(\rR\alengths\"u\n" +
+	"\alengths\x18\x05 \x03(\rR\alengths\x12/\n" +
+	"\x06extras\x18\x06 \x03(\v2\x17.connswap.wire.v1.ExtraR\x06extras\"u\n" +
 	"\x05Pivot\x12*\n" +
 	"\x04rest\x18\x01 \x01(\v2\x16.connswap.wire.v1.FeedR\x04rest\x12\x10\n" +
 	"\x03cut\x18\x02 \x01(\x04R\x03cut\x12\x16\n" +
@@ -1272,37 +1373,39 @@ func file_migration_proto_rawDescGZIP() []byte {
 }
 
 var file_migration_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_migration_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_migration_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_migration_proto_goTypes = []any{
 	(Purpose)(0),     // 0: connswap.wire.v1.Purpose
 	(*Token)(nil),    // 1: connswap.wire.v1.Token
 	(*Allow)(nil),    // 2: connswap.wire.v1.Allow
 	(*Revoke)(nil),   // 3: connswap.wire.v1.Revoke
-	(*Feed)(nil),     // 4: connswap.wire.v1.Feed
-	(*Pivot)(nil),    // 5: connswap.wire.v1.Pivot
-	(*Capture)(nil),  // 6: connswap.wire.v1.Capture
-	(*Discard)(nil),  // 7: connswap.wire.v1.Discard
-	(*Fetch)(nil),    // 8: connswap.wire.v1.Fetch
-	(*Hold)(nil),     // 9: connswap.wire.v1.Hold
-	(*Prepared)(nil), // 10: connswap.wire.v1.Prepared
-	(*Captured)(nil), // 11: connswap.wire.v1.Captured
-	(*Held)(nil),     // 12: connswap.wire.v1.Held
-	(*Pull)(nil),     // 13: connswap.wire.v1.Pull
-	(*Snapshot)(nil), // 14: connswap.wire.v1.Snapshot
-	(*Chunk)(nil),    // 15: connswap.wire.v1.Chunk
-	(*PullDone)(nil), // 16: connswap.wire.v1.PullDone
+	(*Extra)(nil),    // 4: connswap.wire.v1.Extra
+	(*Feed)(nil),     // 5: connswap.wire.v1.Feed
+	(*Pivot)(nil),    // 6: connswap.wire.v1.Pivot
+	(*Capture)(nil),  // 7: connswap.wire.v1.Capture
+	(*Discard)(nil),  // 8: connswap.wire.v1.Discard
+	(*Fetch)(nil),    // 9: connswap.wire.v1.Fetch
+	(*Hold)(nil),     // 10: connswap.wire.v1.Hold
+	(*Prepared)(nil), // 11: connswap.wire.v1.Prepared
+	(*Captured)(nil), // 12: connswap.wire.v1.Captured
+	(*Held)(nil),     // 13: connswap.wire.v1.Held
+	(*Pull)(nil),     // 14: connswap.wire.v1.Pull
+	(*Snapshot)(nil), // 15: connswap.wire.v1.Snapshot
+	(*Chunk)(nil),    // 16: connswap.wire.v1.Chunk
+	(*PullDone)(nil), // 17: connswap.wire.v1.PullDone
 }
 var file_migration_proto_depIdxs = []int32{
 	0, // 0: connswap.wire.v1.Token.purpose:type_name -> connswap.wire.v1.Purpose
 	1, // 1: connswap.wire.v1.Allow.token:type_name -> connswap.wire.v1.Token
-	4, // 2: connswap.wire.v1.Pivot.rest:type_name -> connswap.wire.v1.Feed
-	1, // 3: connswap.wire.v1.Fetch.token:type_name -> connswap.wire.v1.Token
-	8, // 4: connswap.wire.v1.Hold.from:type_name -> connswap.wire.v1.Fetch
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	4, // 2: connswap.wire.v1.Feed.extras:type_name -> connswap.wire.v1.Extra
+	5, // 3: connswap.wire.v1.Pivot.rest:type_name -> connswap.wire.v1.Feed
+	1, // 4: connswap.wire.v1.Fetch.token:type_name -> connswap.wire.v1.Token
+	9, // 5: connswap.wire.v1.Hold.from:type_name -> connswap.wire.v1.Fetch
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_migration_proto_init() }
@@ -1316,7 +1419,7 @@ func file_migration_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_migration_proto_rawDesc), len(file_migration_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -67,7 +67,16 @@ type rest struct {
 
 type tokenLine struct {
 	head
+	Choice  int              `json:"choice,omitempty"`
+	Channel connswap.Channel `json:"channel,omitempty"` // 1 reasoning, 2 refusal, 3 tool call; else content
 	piece
+}
+
+type recoveringLine struct {
+	head
+	ToWorker string `json:"to_worker"`
+	At       uint64 `json:"at"` // of a number of its own
+	Of       uint64 `json:"of"`
 }
 
 type swappedLine struct {
@@ -96,8 +105,17 @@ type doneLine struct {
 	Tokens       uint64 `json:"tokens"`
 	Swaps        int    `json:"swaps"`
 	Digest       string `json:"digest"`
+	Usage        *usage `json:"usage,omitempty"`
 	proof
 	rest
+}
+
+// usage is what the stream took, in tokens.
+type usage struct {
+	Prompt     uint64 `json:"prompt_tokens"`
+	Completion uint64 `json:"completion_tokens"`
+	Cached     uint64 `json:"cached_tokens,omitempty"`
+	Reasoning  uint64 `json:"reasoning_tokens,omitempty"`
 }
 
 type errorLine struct {
@@ -117,8 +135,10 @@ func (o *jsonOutput) event(r *report, event connswap.Event) {
 		o.write(newHead("assigned", r))
 	case connswap.Waiting:
 		o.write(waitingLine{newHead("waiting", r), e.Reason, e.Timeout.Milliseconds()})
+	case connswap.Recovering:
+		o.write(recoveringLine{newHead("recovering", r), e.Worker, e.At, e.Of})
 	case connswap.Token:
-		o.write(tokenLine{newHead("token", r), newPiece(o.chars.add(e.Text))})
+		o.write(tokenLine{newHead("token", r), e.Choice, e.Channel, newPiece(o.chars.add(e.Text))})
 	case connswap.Swapped:
 		o.write(swappedLine{
 			newHead("swapped", r), e.From, e.To, e.Kind, e.Cause,
@@ -131,7 +151,7 @@ func (o *jsonOutput) event(r *report, event connswap.Event) {
 		})
 	case connswap.Done:
 		o.write(doneLine{
-			newHead("done", r), e.FinishReason, e.Tokens, e.Swaps, e.Digest.String(), proof(r.now),
+			newHead("done", r), e.FinishReason, e.Tokens, e.Swaps, e.Digest.String(), (*usage)(e.Usage), proof(r.now),
 			rest(newPiece(o.chars.end())),
 		})
 	}

@@ -37,6 +37,9 @@ func (o *logOutput) event(r *report, event connswap.Event) {
 	case connswap.Waiting:
 		o.log.Warn("no worker, waiting", zap.String("connection.id", r.connection), zap.Uint64("stream.id", r.stream),
 			zap.String("reason", e.Reason), zap.Duration("timeout", e.Timeout))
+	case connswap.Recovering:
+		o.log.Info("worker catches up", zap.String("connection.id", r.connection), zap.String("worker", e.Worker), zap.Uint64("stream.id", r.stream),
+			zap.Uint64("at", e.At), zap.Uint64("of", e.Of))
 	case connswap.Token:
 		o.token(r, e)
 	case connswap.Swapped:

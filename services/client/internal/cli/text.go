@@ -30,8 +30,12 @@ func (o *textOutput) event(_ *report, event connswap.Event) {
 	switch e := event.(type) {
 	case connswap.Waiting:
 		o.writeNote("waiting for a worker, up to %v: %s", e.Timeout, e.Reason)
+	case connswap.Recovering:
+		o.writeNote("%s catches up, %d of %d", e.Worker, e.At, e.Of)
 	case connswap.Token:
-		o.text(o.chars.add(e.Text))
+		if e.Choice == 0 && e.Channel == connswap.Content { // the others are for programs
+			o.text(o.chars.add(e.Text))
+		}
 	case connswap.Swapped:
 		o.writeSwap(e)
 	case connswap.Resumed:

@@ -246,8 +246,8 @@ func (s *Stream) Say(epoch uint64, texts ...string) {
 // Token sends a token.
 func (s *Stream) Token(epoch, sequence uint64, text string) {
 	s.tokens++
-	s.digest.Add([]byte(text))
-	_, _ = s.Write(wire.AppendToken(nil, wire.Token{Epoch: epoch, Sequence: sequence, Text: []byte(text)}))
+	s.digest.Add(wire.Chunk{Text: []byte(text)})
+	_, _ = s.Write(wire.AppendChunk(nil, wire.Chunk{Epoch: epoch, Sequence: sequence, Text: []byte(text)}))
 }
 
 // Swap goes from worker-a to worker-b in epoch 2, after the tokens sent.

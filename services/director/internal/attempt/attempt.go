@@ -91,6 +91,8 @@ type (
 	Prepared struct{ *Attempt }
 	// Captured says that the attempt's Captured has something new.
 	Captured struct{ *Attempt }
+	// Progressing says that the attempt's Progressing has something new.
+	Progressing struct{ *Attempt }
 )
 
 // Attempt is safe for concurrent use: the goroutines of the link call what the worker said, the owner of the stream
@@ -113,6 +115,7 @@ type Attempt struct {
 	over     bool             // the worker's last word has come
 	prepared *wirepb.Prepared // newest, unless the owner has taken it
 	captured *wirepb.Captured // likewise
+	progress *wirepb.Progressing
 }
 
 var _ link.Sink = (*Attempt)(nil)
@@ -143,10 +146,10 @@ func (a *Attempt) Standby(secret []byte) {
 }
 
 func (a *Attempt) attach() *wirepb.Attach {
-	text, lengths, digest := a.Log.Since(0)
+	pack, digest := a.Log.Since(0)
 	return &wirepb.Attach{
 		Session: a.ID, Epoch: a.Epoch, ConnectionId: a.ConnectionID, StreamId: a.StreamID, Request: a.Request,
-		Prefix: &wirepb.Prefix{Text: text, Lengths: lengths, Digest: digest[:]},
+		Prefix: pack.Prefix(digest),
 	}
 }
 
@@ -154,8 +157,10 @@ func (a *Attempt) attach() *wirepb.Attach {
 func (a *Attempt) Feed(sequence uint64) { a.Link.Send(a.feed(sequence)) }
 
 func (a *Attempt) feed(sequence uint64) *wirepb.Feed {
-	text, lengths, _ := a.Log.Since(sequence)
-	return &wirepb.Feed{Session: a.ID, Epoch: a.Epoch, FirstSequence: sequence + 1, Text: text, Lengths: lengths}
+	pack, _ := a.Log.Since(sequence)
+	return &wirepb.Feed{
+		Session: a.ID, Epoch: a.Epoch, FirstSequence: sequence + 1, Text: pack.Text, Lengths: pack.Lengths, Extras: pack.Extras,
+	}
 }
 
 // Pivot makes a standby, which has the tokens up to a sequence, the owner of what follows the cut. The log has to be
@@ -189,7 +194,7 @@ const observeEvery = 16
 
 // Token takes one token of the worker's, which came at a time, and reports whether it is the first since the last
 // flush.
-func (a *Attempt) Token(t wire.Token, at time.Time) (first bool) {
+func (a *Attempt) Token(t wire.Chunk, at time.Time) (first bool) {
 	a.log.Append(t, at)
 	if t.Sequence%observeEvery == 0 {
 		if interval := a.log.Interval(); interval > 0 {
@@ -254,6 +259,27 @@ func (a *Attempt) TakePrepared() (m *wirepb.Prepared) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	m, a.prepared = a.prepared, nil
+	return m
+}
+
+// Progressing takes the worker's word how far its engine is.
+func (a *Attempt) Progressing(m *wirepb.Progressing) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if m.GetEpoch() != a.Epoch || a.over {
+		return
+	}
+	if a.progress == nil {
+		a.Post(Progressing{a})
+	}
+	a.progress = m
+}
+
+// TakeProgress returns the newest word on how far the engine is.
+func (a *Attempt) TakeProgress() (m *wirepb.Progressing) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m, a.progress = a.progress, nil
 	return m
 }
 

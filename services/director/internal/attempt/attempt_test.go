@@ -94,7 +94,7 @@ func TestFirstTokens(t *testing.T) {
 	a.Log.Begun(2, func() {})
 	var first []bool
 	for sequence := uint64(1); sequence <= 4; sequence++ {
-		first = append(first, a.Token(wire.Token{Epoch: 2, Sequence: sequence, Text: []byte("x")}, time.Now()))
+		first = append(first, a.Token(wire.Chunk{Epoch: 2, Sequence: sequence, Text: []byte("x")}, time.Now()))
 		if sequence == 2 {
 			a.Flush()
 		}
@@ -117,7 +117,7 @@ func TestBegunComesBeforeItsTokens(t *testing.T) {
 	var readers sync.WaitGroup
 	var a *attempt.Attempt
 	s := &attempt.Stream{ID: 7, Post: func(any) {
-		readers.Go(func() { a.Token(wire.Token{Epoch: 2, Sequence: 1, Text: []byte("x")}, time.Now()) })
+		readers.Go(func() { a.Token(wire.Chunk{Epoch: 2, Sequence: 1, Text: []byte("x")}, time.Now()) })
 		for range 10_000 { // time for the token to overtake, if anything lets it
 			runtime.Gosched()
 		}

@@ -95,6 +95,7 @@ type Handover struct {
 	cut        bool             // the source of a planned handover is fenced
 	released   bool             // and has been left
 	standby    standby
+	recovery   recovery // of the target
 }
 
 // New returns a handover from nobody, or from a worker of that label which is lost for a cause. The stream is without a
@@ -133,7 +134,7 @@ func (h *Handover) advance(event migration.Event) {
 			h.deps.Log.Error("handover", zap.Error(err))
 			return
 		}
-		h.entered, h.standby.asked, h.standby.late = h.deps.Clock.Now(), false, false
+		h.entered, h.standby.asked, h.standby.late, h.recovery.begun = h.deps.Clock.Now(), false, false, false
 		h.deps.Owner.Show(h)
 		more = false
 		for _, action := range actions { // at most one of them brings an event

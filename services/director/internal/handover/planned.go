@@ -155,6 +155,8 @@ func (h *Handover) remainingStandby(state migration.State) time.Duration {
 func (h *Handover) Remaining() time.Duration {
 	since := h.deps.Clock.Since(h.entered)
 	switch state := h.State(); {
+	case h.recovery.begun && h.opens() && since < recoveryMost:
+		return h.recovery.remaining(h.deps.Clock, h.Target.Link.Lateness())
 	case h.SourceServes():
 		return h.remainingStandby(state) - since
 	case state == migration.Initiating:

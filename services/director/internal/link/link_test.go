@@ -65,7 +65,7 @@ type sink struct {
 	name string
 }
 
-func (s sink) Token(t wire.Token, _ time.Time) bool {
+func (s sink) Token(t wire.Chunk, _ time.Time) bool {
 	s.note(s.name + " token")
 	return t.Sequence%2 == 1 // as if each second one came with the one before it
 }
@@ -160,7 +160,7 @@ func (w *world) attach(session, epoch uint64, name string) {
 }
 
 func token(session, epoch, sequence uint64) []byte {
-	return wire.AppendLinkToken(nil, wire.Token{Session: session, Epoch: epoch, Sequence: sequence, Text: []byte("x")})
+	return wire.AppendLinkChunk(nil, wire.Chunk{Session: session, Epoch: epoch, Sequence: sequence, Text: []byte("x")})
 }
 
 // TestWhoHears brings what the worker says to the stream that is attached, and to nobody else.

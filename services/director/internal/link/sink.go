@@ -12,12 +12,13 @@ import (
 type Sink interface {
 	// Token takes one token, which came at a time, and reports whether a Flush has to follow: it is the first since the
 	// last one. Its text is valid during the call.
-	Token(t wire.Token, at time.Time) (first bool)
+	Token(t wire.Chunk, at time.Time) (first bool)
 	// Flush hands what Token took to the client, and returns what the worker may send now, or nil.
 	Flush() *wirepb.Credit_Grant
 	// Client tells streams of different clients apart: those of one are flushed together. It does not change.
 	Client() uint64
 
+	Progressing(m *wirepb.Progressing)
 	Begun(m *wirepb.Begin)
 	Ended(m *wirepb.End)
 	Failed(m *wirepb.Fail)

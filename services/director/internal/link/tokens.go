@@ -70,8 +70,8 @@ func (r *tokenReader) run() error {
 }
 
 func (r *tokenReader) receive(f wire.Frame) error {
-	if f.Type == wire.TypeLinkToken {
-		t, err := wire.ParseLinkToken(f.Body)
+	if f.IsChunk() {
+		t, err := wire.ParseLinkChunk(f)
 		if err != nil {
 			return err
 		}
@@ -87,6 +87,10 @@ func (r *tokenReader) receive(f wire.Frame) error {
 		if s := r.link.sinks.find(m.GetSession()); s != nil {
 			s.Begun(m)
 		}
+	case *wirepb.Progressing:
+		if s := r.link.sinks.find(m.GetSession()); s != nil {
+			s.Progressing(m)
+		}
 	case *wirepb.End:
 		if s := r.link.sinks.find(m.GetSession()); s != nil {
 			s.Ended(m)
@@ -101,7 +105,7 @@ func (r *tokenReader) receive(f wire.Frame) error {
 	return nil
 }
 
-func (r *tokenReader) token(t wire.Token) {
+func (r *tokenReader) token(t wire.Chunk) {
 	s, client := r.link.sinks.findOf(t.Session)
 	if s == nil {
 		r.link.fenced.Add(1)

@@ -208,7 +208,7 @@ func (o *worker) work(w *world, tokens bool) {
 	}
 	for id, a := range o.attempts {
 		if tokens && a.serving {
-			said.Write(wire.AppendLinkToken(nil, wire.Token{Session: id, Epoch: a.epoch, Sequence: a.next, Text: []byte("x")}))
+			said.Write(wire.AppendLinkChunk(nil, wire.Chunk{Session: id, Epoch: a.epoch, Sequence: a.next, Text: []byte("x")}))
 			a.next++
 		}
 	}

@@ -43,12 +43,16 @@ type assignment struct {
 	// lateEnd is the End of a worker that had just been left when it came: the stream is complete if its log still ends
 	// there.
 	lateEnd *wirepb.End
+
+	recoveryTold time.Duration // stall-proof time at which the client was told last how far the next worker is
 }
 
-// ending is why a stream has to end: complete with a finish reason, or in an error. Of the fields one is set.
+// ending is why a stream has to end: complete with a finish reason, or in an error.
 type ending struct {
-	finish string
-	err    *wire.Error
+	err     *wire.Error // nil if it is complete
+	finish  string
+	reasons []string      // of each choice, where there are several
+	usage   *wirepb.Usage // nil where nobody knows it
 }
 
 // begin asks for the first worker.
@@ -264,12 +268,17 @@ func (a *assignment) endingAfter(moved bool, cause link.Cause) *ending {
 // to generate.
 func (a *assignment) complete() *ending {
 	switch length := a.stream.Log.Len(); {
-	case length == uint64(a.stream.Request.GetMaxTokens()):
-		return &ending{finish: "length"}
 	case a.lateEnd != nil && a.lateEnd.GetTokens() == length:
-		return &ending{finish: a.lateEnd.GetFinishReason()}
+		return endingOf(a.lateEnd)
+	case a.stream.Log.Complete():
+		return &ending{finish: "length"}
 	}
 	return nil
+}
+
+// endingOf returns how a stream ends that its worker has ended.
+func endingOf(m *wirepb.End) *ending {
+	return &ending{finish: m.GetFinishReason(), reasons: m.GetFinishReasons(), usage: m.GetUsage()}
 }
 
 // nobodyCame is the ending of a stream that waited for a worker as long as it may.

@@ -281,7 +281,7 @@ func text(sequence uint64) []byte { return fmt.Appendf(nil, "%d;", sequence) }
 func digest(upTo uint64) []byte {
 	var r sharedsession.Rolling
 	for n := uint64(1); n <= upTo; n++ {
-		r.Add(text(n))
+		r.Add(wire.Chunk{Text: text(n)})
 	}
 	d := r.Digest()
 	return d[:]
@@ -289,7 +289,7 @@ func digest(upTo uint64) []byte {
 
 func frames(epoch, from, to uint64) (b []byte) {
 	for n := from; n <= to; n++ {
-		b = wire.AppendLinkToken(b, wire.Token{Session: 7, Epoch: epoch, Sequence: n, Text: text(n)})
+		b = wire.AppendLinkChunk(b, wire.Chunk{Session: 7, Epoch: epoch, Sequence: n, Text: text(n)})
 	}
 	return b
 }
@@ -391,7 +391,7 @@ func spoken(p *play, b []byte) string {
 			return strings.Join(words, " ")
 		}
 		if f.Type == wire.TypeToken {
-			if tok, err := wire.ParseToken(f.Body); err == nil && bytes.Equal(tok.Text, text(tok.Sequence)) {
+			if tok, err := wire.ParseChunk(f); err == nil && bytes.Equal(tok.Text, text(tok.Sequence)) {
 				words = append(words, fmt.Sprint(tok.Sequence))
 				continue
 			}

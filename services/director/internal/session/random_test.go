@@ -263,7 +263,7 @@ func (c *chance) check() {
 			c.Fatal(err)
 		}
 		if f.Type == wire.TypeToken {
-			t, err := wire.ParseToken(f.Body)
+			t, err := wire.ParseChunk(f)
 			if err != nil || t.Sequence != c.read+1 || !bytes.Equal(t.Text, text(t.Sequence)) || t.Epoch != c.epoch || c.over {
 				c.Fatalf("token %d of epoch %d, after %d of %d: %v", t.Sequence, t.Epoch, c.read, c.epoch, err)
 			}

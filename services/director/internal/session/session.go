@@ -81,7 +81,7 @@ func New(who Identity, request *wirepb.Request, memory stream.Memory, open Open,
 			telemetry.Often(who.Address)),
 	}
 	limits := stream.Config{
-		MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Window: cfg.Window, Progress: minProgress,
+		MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Choices: request.GetChoices(), Window: cfg.Window, Progress: minProgress,
 		Memory: memory,
 	}
 	s.record = stream.New(limits, deps.Clock, func(n stream.Notice) { s.tell(n) })
@@ -210,7 +210,8 @@ func (s *Session) checkTime() time.Duration {
 		s.conclude(s.assignment.check())
 	}
 	if s.over {
-		return s.cfg.Tokens.TokenMin // for the client that has yet to take what is left
+		left := s.limit() - s.legs.Stalled() // for the client that has yet to take what is left
+		return max(clock.Tick, min(left, s.cfg.Tokens.TokenMin))
 	}
 	return s.assignment.nextCheck()
 }
@@ -320,6 +321,8 @@ func (s *Session) react(event any) *ending {
 		a.waiting(e)
 	case lost:
 		return a.lost(e)
+	case attempt.Progressing:
+		a.progressing(e)
 	case attempt.Begun:
 		if a.targets(e.Attempt) && !a.handover.Begun(e.M) {
 			return a.lose(link.CauseDiverged, nil)
@@ -430,7 +433,7 @@ func (s *Session) ended(e attempt.Ended) *ending {
 			zap.Uint64("tokens", e.M.GetTokens()), zap.Uint64("sequence", tokens))
 		return a.lose(link.CauseDiverged, nil)
 	}
-	return &ending{finish: e.M.GetFinishReason()}
+	return endingOf(e.M)
 }
 
 // failed acts on a worker's word that it cannot go on, or does not begin. A request that no worker can serve ends the
@@ -471,7 +474,10 @@ func (s *Session) conclude(e *ending) {
 		}
 		digest, tokens := s.record.Digest()
 		swaps := s.swapped()
-		done := &wirepb.Done{FinishReason: wire.Text(e.finish), Tokens: tokens, Swaps: swaps, Digest: digest[:]}
+		done := &wirepb.Done{
+			FinishReason: wire.Text(e.finish), Tokens: tokens, Swaps: swaps, Digest: digest[:],
+			Usage: e.usage, FinishReasons: e.reasons,
+		}
 		s.close(done, Done, e.finish)
 		s.log.Info("stream done",
 			zap.String("finish_reason", e.finish), zap.Uint64("tokens", tokens), zap.Uint32("swaps", swaps))

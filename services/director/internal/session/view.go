@@ -39,20 +39,21 @@ var States = []State{Streaming, Moving, Waiting, Done, Failed, Cancelled}
 
 // Snapshot is a session as it is shown to people and programs.
 type Snapshot struct {
-	StreamID uint64     `json:"stream_id"`
-	State    State      `json:"state"`
-	Reason   string     `json:"reason,omitempty"` // why it ended
-	Worker   string     `json:"worker"`
-	Epoch    uint64     `json:"epoch"`    // of its worker, or of the one that it moves to
-	Sequence uint64     `json:"sequence"` // last token accepted
-	Sent     uint64     `json:"sent"`     // last token handed to the client's connection
-	Swaps    uint32     `json:"swaps"`
-	Fenced   uint64     `json:"fenced"`            // tokens refused because their epoch was over
-	Resumes  uint32     `json:"resumes,omitempty"` // how often the client came back
-	Away     *time.Time `json:"away,omitempty"`    // since when the client is lost, and may come back
-	Priority uint32     `json:"priority,omitempty"`
-	Started  time.Time  `json:"started"`
-	Ended    *time.Time `json:"ended,omitempty"`
+	StreamID   uint64      `json:"stream_id"`
+	State      State       `json:"state"`
+	Reason     string      `json:"reason,omitempty"` // why it ended
+	Worker     string      `json:"worker"`
+	Epoch      uint64      `json:"epoch"`    // of its worker, or of the one that it moves to
+	Sequence   uint64      `json:"sequence"` // last token accepted
+	Sent       uint64      `json:"sent"`     // last token handed to the client's connection
+	Swaps      uint32      `json:"swaps"`
+	Fenced     uint64      `json:"fenced"`               // tokens refused because their epoch was over
+	Resumes    uint32      `json:"resumes,omitempty"`    // how often the client came back
+	Recovering *Recovering `json:"recovering,omitempty"` // the next worker's engine, before it begins
+	Away       *time.Time  `json:"away,omitempty"`       // since when the client is lost, and may come back
+	Priority   uint32      `json:"priority,omitempty"`
+	Started    time.Time   `json:"started"`
+	Ended      *time.Time  `json:"ended,omitempty"`
 }
 
 // View is what others are shown of a session: the owner writes it, anybody reads it. What is in the log is read there.
@@ -62,16 +63,17 @@ type View struct {
 	started  time.Time
 	log      *stream.Log
 
-	mu      sync.Mutex
-	link    *link.Link // of the worker that the client was told last
-	swaps   uint32
-	resumes uint32
-	away    time.Time         // since when the client is lost; zero while it is there
-	waits   bool              // the client was told that there is no worker
-	swap    *migration.Record // the handover under way, as it entered its state; nil for none, and for a placement
-	state   State             // in which it ended
-	reason  string
-	endedAt time.Time
+	mu       sync.Mutex
+	link     *link.Link // of the worker that the client was told last
+	swaps    uint32
+	resumes  uint32
+	recovery *Recovering
+	away     time.Time         // since when the client is lost; zero while it is there
+	waits    bool              // the client was told that there is no worker
+	swap     *migration.Record // the handover under way, as it entered its state; nil for none, and for a placement
+	state    State             // in which it ended
+	reason   string
+	endedAt  time.Time
 }
 
 // end says how the session ended. The first word counts; end reports whether this was it.
@@ -100,6 +102,13 @@ func (v *View) wait() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.waits = true
+}
+
+// recovers says how far the next worker is.
+func (v *View) recovers(r *Recovering) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.recovery = r
 }
 
 // leave says that the client is lost, and may come back.
@@ -132,6 +141,9 @@ func (v *View) moves(h *handover.Handover) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.swap = shown
+	if h.Over() || h.Target == nil {
+		v.recovery = nil
+	}
 }
 
 // announced returns the label of the worker that the client was told last.
@@ -156,7 +168,7 @@ func (v *View) Snapshot() Snapshot {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	snapshot.Swaps, snapshot.Resumes = v.swaps, v.resumes
+	snapshot.Swaps, snapshot.Resumes, snapshot.Recovering = v.swaps, v.resumes, v.recovery
 	if away := v.away; !away.IsZero() && v.state == "" {
 		snapshot.Away = &away
 	}

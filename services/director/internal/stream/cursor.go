@@ -44,7 +44,7 @@ func cut(frames []byte, limit int) (size int, tokens uint64) {
 			break
 		}
 		size += n
-		if f.Type == wire.TypeToken {
+		if f.IsChunk() {
 			tokens++
 		}
 	}
@@ -92,9 +92,9 @@ func digestOf(runs [][]byte) session.Digest {
 		for len(frames) > 0 {
 			f, size := wire.ParseFrame(frames)
 			frames = frames[size:]
-			if f.Type == wire.TypeToken {
-				t, _ := wire.ParseToken(f.Body) // this package wrote it
-				digest.Add(t.Text)
+			if f.IsChunk() {
+				chunk, _ := wire.ParseChunk(f) // this package wrote it
+				digest.Add(chunk)
 			}
 		}
 	}

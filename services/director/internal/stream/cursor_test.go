@@ -25,7 +25,7 @@ func TestResume(t *testing.T) {
 			continue
 		}
 		text := bytes.Repeat([]byte("x"), 1+random.IntN(300))
-		r.Append(wire.Token{Epoch: 1, Sequence: r.Len() + 1, Text: text}, time.Now())
+		r.Append(wire.Chunk{Epoch: 1, Sequence: r.Len() + 1, Text: text}, time.Now())
 	}
 	r.Close(&wirepb.Done{})
 	all := r.take(1 << 10)
@@ -58,11 +58,11 @@ func TestResume(t *testing.T) {
 		}
 		f, size := wire.ParseFrame(rest)
 		if rest = rest[size:]; f.Type == wire.TypeToken {
-			token, err := wire.ParseToken(f.Body)
+			token, err := wire.ParseChunk(f)
 			if err != nil {
 				t.Fatal(err)
 			}
-			digest.Add(token.Text)
+			digest.Add(token)
 			at.Sequence++
 		}
 	}

@@ -21,22 +21,27 @@ const (
 	largestBlock  = 16 << 10
 )
 
-// tokenHeader is what a token's frame may have beside its text, in bytes: length, type, epoch and sequence.
-const tokenHeader = 4 + 1 + 8 + 8
+// chunkHeader is what a chunk's frame may have beside what Size counts, in bytes: length, type, epoch and sequence, and
+// lengths and numbers of a rich one.
+const chunkHeader = 4 + 1 + 8 + 8 + 4*5
+
+// richBytes is what a chunk that is more than a token of plain content counts beside what it has, in bytes.
+const richBytes = 16
 
 // journal is the accepted prefix of a stream, in the form in which its client gets it: the frames of its tokens, and
 // between them those of its marks. A token is copied here once, and a leg hands on what lies here. It only grows, block
 // by block, so that what it has is never copied again. It is not safe for concurrent use.
 type journal struct {
 	last    *block
-	tokens  uint64
-	records uint64 // tokens and marks
-	bytes   int    // of text
+	tokens  uint64 // chunks, that is the sequence of the last one
+	records uint64 // chunks and marks
+	weight  uint64 // tokens that the chunks stand for
+	bytes   int    // of text, and of what chunks have beside it
 	limit   int    // of bytes
 	memory  Memory
 
 	first  *block
-	digest session.Rolling // over the tokens before hashed
+	digest session.Rolling // over the chunks before hashed
 	hashed position
 }
 
@@ -56,21 +61,30 @@ type position struct {
 }
 
 // append adds the token with the given sequence, which must be the next one. It copies the text.
-func (j *journal) append(t wire.Token) error {
+func (j *journal) append(t *wire.Chunk) error {
 	if t.Sequence != j.tokens+1 {
 		return fmt.Errorf("%w: got %d after %d", errSequence, t.Sequence, j.tokens)
 	}
-	if j.bytes+len(t.Text) > j.limit {
+	size := t.Size()
+	if t.Rich != nil {
+		size += richBytes // so that what brings no text ends as well
+	}
+	if j.bytes+size > j.limit {
 		return fmt.Errorf("%w: %d bytes", errFull, j.limit)
 	}
-	b, ok := j.room(tokenHeader + len(t.Text))
+	need := chunkHeader + size
+	if t.Rich != nil {
+		need += 4 * len(t.Rich.TokenIDs) // a large one takes 8 bytes in a frame
+	}
+	b, ok := j.room(need)
 	if !ok {
 		return errMemory
 	}
-	b.frames = wire.AppendToken(b.frames, t)
+	b.frames = wire.AppendChunk(b.frames, *t)
 	j.tokens++
 	j.records++
-	j.bytes += len(t.Text)
+	j.weight += uint64(t.Tokens())
+	j.bytes += size
 	return nil
 }
 
@@ -117,8 +131,8 @@ func (j *journal) grow(capacity int) *block {
 
 // hash brings the digest to the last token.
 func (j *journal) hash() {
-	for text, ok := j.token(&j.hashed); ok; text, ok = j.token(&j.hashed) {
-		j.digest.Add(text)
+	for c, ok := j.chunk(&j.hashed); ok; c, ok = j.chunk(&j.hashed) {
+		j.digest.Add(c)
 	}
 }
 
@@ -128,37 +142,36 @@ func (j *journal) sum() session.Digest {
 	return j.digest.Digest()
 }
 
-// since returns the tokens after a sequence: their bytes, one after the other, and the length of each. Both are copies.
-func (j *journal) since(sequence uint64) (text []byte, lengths []uint32) {
+// since returns copies of the chunks after a sequence.
+func (j *journal) since(sequence uint64) (pack session.Pack) {
 	sequence = min(sequence, j.tokens)
 	if sequence == 0 {
-		text = make([]byte, 0, j.bytes)
+		pack.Text = make([]byte, 0, j.bytes)
 	}
-	lengths = make([]uint32, 0, j.tokens-sequence)
+	pack.Lengths = make([]uint32, 0, j.tokens-sequence)
 	p, at := position{block: j.first}, uint64(0)
 	for p.block != nil && p.block.next != nil && p.block.tokens <= sequence {
 		p.block, at = p.block.next, p.block.tokens
 	}
-	for t, ok := j.token(&p); ok; t, ok = j.token(&p) {
+	for c, ok := j.chunk(&p); ok; c, ok = j.chunk(&p) {
 		if at++; at > sequence {
-			text, lengths = append(text, t...), append(lengths, uint32(len(t)))
+			pack.Add(c)
 		}
 	}
-	return text, lengths
+	return pack
 }
 
-// token returns the text of the next token after a position, which it moves on, or false at the end. The text must not
-// be changed.
-func (j *journal) token(p *position) (text []byte, ok bool) {
+// chunk returns the next chunk after a position, which it moves on, or false at the end. Its memory must not be changed.
+func (j *journal) chunk(p *position) (c wire.Chunk, ok bool) {
 	for j.more(p) {
 		f, size := wire.ParseFrame(p.block.frames[p.offset:])
 		p.offset += size
-		if f.Type == wire.TypeToken {
-			t, _ := wire.ParseToken(f.Body) // this package wrote it
-			return t.Text, true
+		if f.IsChunk() {
+			c, _ = wire.ParseChunk(f) // this package wrote it
+			return c, true
 		}
 	}
-	return nil, false
+	return wire.Chunk{}, false
 }
 
 // at returns the position behind the first records, and how many of these are tokens. There must be as many.
@@ -172,7 +185,7 @@ func (j *journal) at(records uint64) (p position, tokens uint64) {
 		f, size := wire.ParseFrame(p.block.frames[p.offset:])
 		p.offset += size
 		before++
-		if f.Type == wire.TypeToken {
+		if f.IsChunk() {
 			tokens++
 		}
 	}

@@ -13,7 +13,8 @@ import (
 // Config bounds a Log.
 type Config struct {
 	MaxBytes  int    // of text, of the whole stream
-	MaxTokens uint64 // that the request asks for
+	MaxTokens uint64 // that the request asks for, of each choice
+	Choices   uint32 // that it asks for; 0 for one
 	Window    int    // tokens that a worker may send ahead of what the client's connection took
 	Progress  uint64 // tokens after which an epoch has made progress
 	Memory    Memory // nil for as much as there is
@@ -68,11 +69,11 @@ type Log struct {
 	cadence cadence
 	journal journal
 
-	waiting [][]byte // tokens of the pending epoch
-	highest uint64   // that ever was pending
-	fenced  uint64   // tokens refused because their epoch was over
-	worker  string   // label of the one that the client was told last
-	acked   uint64   // records that the client has read for good
+	waiting []wire.Chunk // of the pending epoch
+	highest uint64       // that ever was pending
+	fenced  uint64       // tokens refused because their epoch was over
+	worker  string       // label of the one that the client was told last
+	acked   uint64       // records that the client has read for good
 }
 
 // New returns a Log without tokens, fenced.
@@ -82,28 +83,50 @@ func New(cfg Config, clock *clock.StallProof, told func(Notice)) *Log {
 
 // Append takes one token, which came at a time, if its epoch may append. The tokens of an epoch that is being verified
 // wait; all others are dropped, that is the fence.
-func (l *Log) Append(t wire.Token, at time.Time) {
+func (l *Log) Append(t wire.Chunk, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case t.Epoch == 0 || t.Epoch != l.epoch && t.Epoch != l.pending:
 		l.fenced++
-	case len(t.Text) == 0 || t.Sequence > l.cfg.MaxTokens || t.Sequence > l.granted:
+	case l.beyond(&t) || t.Sequence > l.granted:
 		l.breaks(Broken, t.Epoch) // more than was asked for, or tokens that no bound would ever stop
 	case t.Epoch == l.epoch:
-		l.accept(t, at)
+		l.accept(&t, at)
 	case !l.begun || t.Sequence != l.journal.tokens+uint64(len(l.waiting))+1:
 		l.breaks(Broken, t.Epoch)
 	default:
-		l.waiting = append(l.waiting, append([]byte(nil), t.Text...))
+		l.waiting = append(l.waiting, copied(t))
 		if len(l.waiting) == 1 {
 			l.told(Notice{First, t.Epoch})
 		}
 	}
 }
 
+// beyond reports whether a chunk brings more tokens than were asked for, or can no longer be one of so many choices. l.mu
+// is held.
+func (l *Log) beyond(t *wire.Chunk) bool {
+	if t.Rich == nil && l.cfg.Choices <= 1 {
+		return l.journal.weight >= l.cfg.MaxTokens
+	}
+	choice, _ := t.Where()
+	choices := uint64(max(1, l.cfg.Choices))
+	return uint64(choice) >= choices || l.journal.weight+uint64(t.Tokens()) > l.cfg.MaxTokens*choices
+}
+
+// copied returns a chunk with memory of its own.
+func copied(t wire.Chunk) wire.Chunk {
+	t.Text = append([]byte(nil), t.Text...)
+	if t.Rich != nil {
+		r := *t.Rich
+		r.Data = append([]byte(nil), r.Data...) // the ids have memory of their own
+		t.Rich = &r
+	}
+	return t
+}
+
 // accept takes a token of the present epoch. l.mu is held.
-func (l *Log) accept(t wire.Token, at time.Time) {
+func (l *Log) accept(t *wire.Chunk, at time.Time) {
 	switch err := l.journal.append(t); {
 	case errors.Is(err, errFull):
 		l.breaks(Full, t.Epoch)
@@ -215,8 +238,9 @@ func (l *Log) Serve(epoch uint64, worker string, m wire.Message) (gap time.Durat
 	l.fence()
 	l.epoch, l.worker = epoch, worker
 	l.cadence.restart(l.clock.Now())
-	for i, text := range waiting {
-		l.accept(wire.Token{Epoch: epoch, Sequence: first + uint64(i), Text: text}, now)
+	for i, chunk := range waiting {
+		chunk.Epoch, chunk.Sequence = epoch, first+uint64(i)
+		l.accept(&chunk, now)
 	}
 	return gap, true
 }
@@ -276,20 +300,25 @@ func (l *Log) Len() uint64 {
 	return l.journal.tokens
 }
 
-// Digest returns the digest over all tokens, and how many there are.
+// Complete reports whether there are as many tokens as the request asks for.
+func (l *Log) Complete() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.journal.weight >= l.cfg.MaxTokens*uint64(max(1, l.cfg.Choices))
+}
+
+// Digest returns the digest over all chunks, and how many there are.
 func (l *Log) Digest() (digest session.Digest, tokens uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.journal.sum(), l.journal.tokens
 }
 
-// Since returns copies of the tokens after a sequence, one after the other, the length of each, and the digest over all
-// tokens, also those before.
-func (l *Log) Since(sequence uint64) (text []byte, lengths []uint32, digest session.Digest) {
+// Since returns copies of the chunks after a sequence, and the digest over all chunks, also those before.
+func (l *Log) Since(sequence uint64) (session.Pack, session.Digest) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	text, lengths = l.journal.since(sequence)
-	return text, lengths, l.journal.sum()
+	return l.journal.since(sequence), l.journal.sum()
 }
 
 // Exhausted reports whether the worker has sent all that it may. Its silence then says nothing.

@@ -36,8 +36,8 @@ func newRecord(cfg stream.Config) *record {
 // Begun says that the worker of an epoch begins.
 func (r *record) Begun(epoch uint64) { r.Log.Begun(epoch, func() {}) }
 
-func made(epoch, sequence uint64) wire.Token {
-	return wire.Token{Epoch: epoch, Sequence: sequence, Text: []byte("x")}
+func made(epoch, sequence uint64) wire.Chunk {
+	return wire.Chunk{Epoch: epoch, Sequence: sequence, Text: []byte("x")}
 }
 
 // serve makes an epoch the present one, with a first token.
@@ -76,7 +76,7 @@ func (r *record) read(t *testing.T) string {
 			t.Fatal(err)
 		}
 		if f.Type == wire.TypeToken {
-			token, err := wire.ParseToken(f.Body)
+			token, err := wire.ParseChunk(f)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,7 +100,7 @@ func TestFence(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		state   func(*record)
-		token   wire.Token
+		token   wire.Chunk
 		length  uint64
 		waits   bool
 		fenced  uint64
@@ -111,12 +111,15 @@ func TestFence(t *testing.T) {
 		{"older epoch, a sequence seen before", streaming, made(1, 1), 2, false, 1, nil},
 		{"newer epoch that nobody was given", streaming, made(9, 3), 2, false, 1, nil},
 		{"epoch zero", fenced, made(0, 3), 2, false, 1, nil},
-		{"empty", streaming, wire.Token{Epoch: 3, Sequence: 3}, 2, false, 0, broken(3)},
+		{"empty", streaming, wire.Chunk{Epoch: 3, Sequence: 3}, 3, false, 0, nil},
+		{"of many tokens", streaming, wire.Chunk{Epoch: 3, Sequence: 3, Rich: &wire.Rich{Tokens: 6}}, 3, false, 0, nil},
+		{"of more tokens than are left", streaming, wire.Chunk{Epoch: 3, Sequence: 3, Rich: &wire.Rich{Tokens: 7}}, 2, false, 0, broken(3)},
+		{"of a choice that was not asked for", streaming, wire.Chunk{Epoch: 3, Sequence: 3, Rich: &wire.Rich{Choice: 1, Tokens: 1}}, 2, false, 0, broken(3)},
 		{"more than was asked for", streaming, made(3, 9), 2, false, 0, broken(3)},
 		{"repeated", streaming, made(3, 2), 2, false, 0, broken(3)},
 		{"one left out", streaming, made(3, 4), 2, false, 0, broken(3)},
 		{"beyond its credit", streaming, made(3, 7), 2, false, 0, broken(3)},
-		{"does not fit", streaming, wire.Token{Epoch: 3, Sequence: 3, Text: make([]byte, 99)}, 2, false, 0, []stream.Notice{{Kind: stream.Full, Epoch: 3}}},
+		{"does not fit", streaming, wire.Chunk{Epoch: 3, Sequence: 3, Text: make([]byte, 99)}, 2, false, 0, []stream.Notice{{Kind: stream.Full, Epoch: 3}}},
 		{"fenced", fenced, made(3, 3), 2, false, 1, nil},
 		{"of the target", moving, made(4, 3), 2, true, 0, []stream.Notice{{Kind: stream.First, Epoch: 4}}},
 		{"of the source, while moving", moving, made(3, 3), 2, false, 1, nil},
@@ -343,7 +346,29 @@ func TestGapOfStalledClient(t *testing.T) {
 	}
 }
 
-// FuzzLog appends tokens of all lengths, and reads them in pieces; what was appended has to come out, whatever way it
+// chunkOf returns a chunk with a text; some of them are rich.
+func chunkOf(random *rand.Rand, text []byte) wire.Chunk {
+	c := wire.Chunk{Text: text}
+	if random.IntN(4) > 0 {
+		return c
+	}
+	c.Rich = &wire.Rich{Choice: random.Uint32N(2), Channel: wire.Channel(random.Uint32N(uint32(wire.Channels))), Tokens: random.Uint32N(3)}
+	for range random.IntN(4) {
+		c.Rich.TokenIDs = append(c.Rich.TokenIDs, random.Uint32())
+	}
+	if random.IntN(2) == 0 {
+		c.Rich.Data = bytes.Repeat([]byte("d"), 1+random.IntN(wire.MaxChunkData))
+	}
+	return c
+}
+
+// sameChunk reports whether two chunks are the same, whoever made them.
+func sameChunk(a, b wire.Chunk) bool {
+	a.Epoch, a.Sequence, b.Epoch, b.Sequence = 0, 0, 0, 0
+	return bytes.Equal(wire.AppendChunk(nil, a), wire.AppendChunk(nil, b))
+}
+
+// FuzzLog appends chunks of all lengths and kinds, and reads them in pieces; what was appended has to come out, whatever way it
 // is asked for.
 func FuzzLog(f *testing.F) {
 	f.Add(uint64(1), uint16(10), uint16(100))
@@ -351,17 +376,22 @@ func FuzzLog(f *testing.F) {
 	f.Add(uint64(3), uint16(100), uint16(4096))
 	f.Fuzz(func(t *testing.T, seed uint64, count, longest uint16) {
 		random := rand.New(rand.NewPCG(seed, 0))
-		r := newRecord(stream.Config{MaxBytes: 1 << 30, MaxTokens: 1 << 20, Window: 1 << 20})
+		r := newRecord(stream.Config{MaxBytes: 1 << 30, MaxTokens: 1 << 20, Choices: 2, Window: 1 << 20})
 		r.serve(1)
-		all := [][]byte{[]byte("x")}
+		all := []wire.Chunk{made(1, 1)}
+		var digest session.Rolling
+		digest.Add(all[0])
 		var read []byte
 		for range count % 4096 {
-			text := make([]byte, 1+random.IntN(1+int(longest%wire.MaxToken)))
+			text := make([]byte, random.IntN(2+int(longest%wire.MaxChunk)))
 			for i := range text {
 				text[i] = byte(random.Uint32())
 			}
-			all = append(all, text)
-			r.Append(wire.Token{Epoch: 1, Sequence: uint64(len(all)), Text: text}, time.Now())
+			c := chunkOf(random, text)
+			c.Epoch, c.Sequence = 1, uint64(len(all)+1)
+			all = append(all, c)
+			digest.Add(c)
+			r.Append(c, time.Now())
 			if random.IntN(8) == 0 {
 				b, next := r.Read(r.cursor, random.IntN(10_000))
 				read, r.cursor = append(read, b...), next
@@ -381,15 +411,18 @@ func FuzzLog(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if token, err := wire.ParseToken(frame.Body); i >= 0 && (err != nil || token.Sequence != uint64(i+1) || !bytes.Equal(token.Text, all[i])) {
-				t.Fatalf("token %d was read as %d, %v", i+1, token.Sequence, err)
+			if i < 0 {
+				continue
+			}
+			if c, err := wire.ParseChunk(frame); err != nil || c.Sequence != uint64(i+1) || !sameChunk(c, all[i]) {
+				t.Fatalf("chunk %d was read as %d, %v", i+1, c.Sequence, err)
 			}
 		}
 		for _, after := range []int{0, 1, len(all) / 2, len(all) - 1, len(all), len(all) + 1, random.IntN(len(all))} {
-			text, lengths, digest := r.Since(uint64(after))
-			tokens, _, err := session.Split(text, lengths, wire.MaxToken)
-			if err != nil || !slices.EqualFunc(tokens, all[min(after, len(all)):], bytes.Equal) || digest != session.DigestOf(all...) {
-				t.Fatalf("since %d: %d tokens, %v", after, len(tokens), err)
+			pack, sum := r.Since(uint64(after))
+			chunks, _, err := pack.Split()
+			if err != nil || !slices.EqualFunc(chunks, all[min(after, len(all)):], sameChunk) || sum != digest.Digest() {
+				t.Fatalf("since %d: %d chunks, %v", after, len(chunks), err)
 			}
 		}
 	})
@@ -403,7 +436,7 @@ func endsWith(b []byte, sequence uint64) bool {
 		if err != nil {
 			return errors.Is(err, io.EOF) && last == sequence
 		}
-		if token, err := wire.ParseToken(f.Body); err == nil && f.Type == wire.TypeToken {
+		if token, err := wire.ParseChunk(f); err == nil && f.IsChunk() {
 			last = token.Sequence
 		}
 	}
@@ -412,7 +445,7 @@ func endsWith(b []byte, sequence uint64) bool {
 func BenchmarkAppend(b *testing.B) {
 	r := newRecord(stream.Config{MaxBytes: 1 << 40, MaxTokens: 1 << 40, Window: 1 << 40})
 	r.serve(1)
-	token, now := wire.Token{Epoch: 1, Sequence: 1, Text: bytes.Repeat([]byte("x"), 64)}, time.Now()
+	token, now := wire.Chunk{Epoch: 1, Sequence: 1, Text: bytes.Repeat([]byte("x"), 64)}, time.Now()
 	b.ReportAllocs()
 	for b.Loop() {
 		if token.Sequence%2000 == 0 {
@@ -445,7 +478,7 @@ func TestNoMemory(t *testing.T) {
 	r := newRecord(stream.Config{MaxBytes: 1 << 20, MaxTokens: 1000, Window: 1000, Memory: &memory})
 	r.serve(3)
 	for sequence := uint64(2); len(r.notices) == 0; sequence++ {
-		r.Append(wire.Token{Epoch: 3, Sequence: sequence, Text: make([]byte, 50)}, time.Now())
+		r.Append(wire.Chunk{Epoch: 3, Sequence: sequence, Text: make([]byte, 50)}, time.Now())
 		if sequence == 100 {
 			t.Fatal("nothing ends it")
 		}
@@ -454,7 +487,7 @@ func TestNoMemory(t *testing.T) {
 		t.Errorf("told %v, want %v; %d bytes are left", r.notices, want, memory)
 	}
 	length := r.Len()
-	r.Append(wire.Token{Epoch: 3, Sequence: length + 1, Text: []byte("x")}, time.Now())
+	r.Append(wire.Chunk{Epoch: 3, Sequence: length + 1, Text: []byte("x")}, time.Now())
 	if r.Len() != length || length < 20 {
 		t.Errorf("%d tokens, then %d", length, r.Len())
 	}

@@ -22,23 +22,28 @@ func (Counter) Name() string { return "counter" }
 func (Counter) Fingerprint() string { return fingerprint("counter", counterVersion, counterWord) }
 
 // Open counts on from the length of prefix.
-func (Counter) Open(_ context.Context, _ engine.Request, prefix [][]byte) (engine.Generation, error) {
-	return &count{n: uint64(len(prefix))}, nil
+func (Counter) Open(_ context.Context, req engine.Request, prefix []engine.Chunk, _ engine.Progress) (engine.Generation, error) {
+	limit, err := begin("counter", req, engine.Count(prefix))
+	return &count{n: uint64(len(prefix)), limit: limit}, err
 }
 
 type count struct {
-	n   uint64
-	buf []byte
+	n     uint64
+	limit engine.Limit
+	buf   []byte
 }
 
-func (c *count) Next(ctx context.Context) ([]byte, error) {
+func (c *count) Next(ctx context.Context) (engine.Chunk, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return engine.Chunk{}, err
+	}
+	if err := c.limit.Take(1); err != nil {
+		return engine.Chunk{}, err
 	}
 	c.n++
 	c.buf = strconv.AppendUint(append(c.buf[:0], counterWord...), c.n, 10)
 	c.buf = append(c.buf, ' ')
-	return c.buf, nil
+	return engine.Chunk{Text: c.buf}, nil
 }
 
 func (c *count) Close() error { return nil }

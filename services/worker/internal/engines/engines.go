@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/connswap/connswap/services/worker/engine"
+	"github.com/connswap/connswap/shared/wire"
 )
 
 // Options are what an engine needs beyond its name.
@@ -31,6 +32,14 @@ func New(name string, options Options) (engine.Engine, error) {
 		return nil, fmt.Errorf("unknown engine %q, known are %s", name, strings.Join(known, ", "))
 	}
 	return build(options)
+}
+
+// begin returns the limit of a text of a built-in engine, all of which make one choice. A token of the prompt is a word.
+func begin(name string, req engine.Request, made int) (engine.Limit, error) {
+	if req.Choices > 1 {
+		return engine.Limit{}, wire.Errorf(wire.CodeInvalid, "engine %s makes one choice, and was asked for %d", name, req.Choices)
+	}
+	return engine.NewLimit(req, made, len(strings.Fields(req.Prompt))), nil
 }
 
 // fingerprint names an engine by all that its tokens depend on.

@@ -21,10 +21,20 @@ var prompts = []string{
 	strings.Repeat("the wind and the sea ", 5000),
 }
 
+func ignore(int, int) {}
+
+func chunks(texts ...[]byte) []engine.Chunk {
+	all := make([]engine.Chunk, len(texts))
+	for i, text := range texts {
+		all[i].Text = text
+	}
+	return all
+}
+
 // generate returns n tokens after prefix, copied.
 func generate(t testing.TB, e engine.Engine, req engine.Request, prefix [][]byte, n int) [][]byte {
 	t.Helper()
-	g, err := e.Open(t.Context(), req, prefix)
+	g, err := e.Open(t.Context(), req, chunks(prefix...), ignore)
 	if err != nil {
 		t.Fatalf("Open(%.40q, seed %d) after %d tokens: %v", req.Prompt, req.Seed, len(prefix), err)
 	}
@@ -34,7 +44,7 @@ func generate(t testing.TB, e engine.Engine, req engine.Request, prefix [][]byte
 		if err != nil {
 			t.Fatalf("token %d: %v", len(prefix)+i+1, err)
 		}
-		tokens[i] = bytes.Clone(token)
+		tokens[i] = bytes.Clone(token.Text)
 	}
 	if err := g.Close(); err != nil {
 		t.Fatalf("Close: %v", err)
@@ -76,7 +86,7 @@ func FuzzContinuation(f *testing.F) {
 			req := engine.Request{Prompt: prompt, Seed: seed}
 			whole := generate(t, e, req, nil, n)
 			for i, token := range whole {
-				if len(token) == 0 || len(token) > wire.MaxToken || !utf8.Valid(token) {
+				if len(token) == 0 || len(token) > wire.MaxChunk || !utf8.Valid(token) {
 					t.Fatalf("%s: token %d is %q", e.Name(), i+1, token)
 				}
 			}
@@ -139,7 +149,7 @@ func TestMarkovRefusesForeignPrefixes(t *testing.T) {
 		for _, token := range prefix {
 			tokens = append(tokens, []byte(token))
 		}
-		if _, err := e.Open(t.Context(), engine.Request{}, tokens); err == nil {
+		if _, err := e.Open(t.Context(), engine.Request{}, chunks(tokens...), ignore); err == nil {
 			t.Errorf("%q: no error", prefix)
 		}
 	}
@@ -187,7 +197,7 @@ func build(t testing.TB, name string) engine.Engine {
 }
 
 func BenchmarkMarkovNext(b *testing.B) {
-	g, err := build(b, "markov").Open(b.Context(), engine.Request{Prompt: "river", Seed: 1}, nil)
+	g, err := build(b, "markov").Open(b.Context(), engine.Request{Prompt: "river", Seed: 1}, nil, ignore)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -205,7 +215,7 @@ func BenchmarkMarkovOpen(b *testing.B) {
 	prefix := generate(b, e, req, nil, 10000)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := e.Open(b.Context(), req, prefix); err != nil {
+		if _, err := e.Open(b.Context(), req, chunks(prefix...), ignore); err != nil {
 			b.Fatal(err)
 		}
 	}

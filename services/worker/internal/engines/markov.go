@@ -50,10 +50,14 @@ func (m *Markov) Name() string { return "markov" }
 func (m *Markov) Fingerprint() string { return m.fingerprint }
 
 // Open continues prefix. It fails for a prefix that this engine has not made.
-func (m *Markov) Open(_ context.Context, req engine.Request, prefix [][]byte) (engine.Generation, error) {
+func (m *Markov) Open(_ context.Context, req engine.Request, prefix []engine.Chunk, _ engine.Progress) (engine.Generation, error) {
+	limit, err := begin("markov", req, engine.Count(prefix))
+	if err != nil {
+		return nil, err
+	}
 	lead := m.lead(req.Prompt)
 	g := &walk{
-		markov: m, model: m.model, key: mix(req.Seed ^ mix(lead.hash)),
+		limit: limit, markov: m, model: m.model, key: mix(req.Seed ^ mix(lead.hash)),
 		lead: lead.length, n: uint64(len(prefix)), at: lead.from, known: order,
 	}
 	if err := g.resume(lead, prefix); err != nil {
@@ -64,6 +68,7 @@ func (m *Markov) Open(_ context.Context, req engine.Request, prefix [][]byte) (e
 
 // walk is a generation: a walk through the model's text.
 type walk struct {
+	limit  engine.Limit
 	markov *Markov
 	model  *model
 	key    uint64 // of the random choices
@@ -74,13 +79,13 @@ type walk struct {
 }
 
 // resume goes to the place that stands for the last tokens of prefix.
-func (g *walk) resume(lead lead, prefix [][]byte) error {
+func (g *walk) resume(lead lead, prefix []engine.Chunk) error {
 	if g.n <= g.lead {
 		g.at = g.model.walk(lead.from, len(prefix))
 		if len(prefix) == 0 {
 			return nil
 		}
-		last := prefix[len(prefix)-1]
+		last := prefix[len(prefix)-1].Text
 		if id, ok := g.model.parse(last); !ok || id != g.model.text[g.at] {
 			return fmt.Errorf("markov: token %d of the prefix is %.40q, not one of this request", g.n, last)
 		}
@@ -88,14 +93,14 @@ func (g *walk) resume(lead lead, prefix [][]byte) error {
 	}
 	words := []wordID{g.model.text[lead.from]} // what stood before the first token
 	for _, token := range prefix[max(0, len(prefix)-order):] {
-		id, ok := g.model.parse(token)
+		id, ok := g.model.parse(token.Text)
 		if !ok {
-			return fmt.Errorf("markov: the prefix has %.40q among its last tokens, a word that this engine does not know", token)
+			return fmt.Errorf("markov: the prefix has %.40q among its last tokens, a word that this engine does not know", token.Text)
 		}
 		words = append(words, id)
 	}
 	if !g.locate([order]wordID(words[len(words)-order:])) {
-		return fmt.Errorf("markov: the prefix ends in %q, which this engine cannot have made", prefix[len(prefix)-2:])
+		return fmt.Errorf("markov: the prefix ends in %q%q, which this engine cannot have made", prefix[len(prefix)-2].Text, prefix[len(prefix)-1].Text)
 	}
 	return nil
 }
@@ -110,15 +115,18 @@ func (g *walk) locate(words [order]wordID) (ok bool) {
 	return false
 }
 
-func (g *walk) Next(ctx context.Context) ([]byte, error) {
+func (g *walk) Next(ctx context.Context) (engine.Chunk, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return engine.Chunk{}, err
+	}
+	if err := g.limit.Take(1); err != nil {
+		return engine.Chunk{}, err
 	}
 	g.n++
 	chance := mix(g.key + g.n*0x9e3779b97f4a7c15) // splitmix64: the n-th number without the ones before
 	setting := g.setting(chance)
 	g.step(chance)
-	return g.model.form[g.model.text[g.at]][setting], nil
+	return engine.Chunk{Text: g.model.form[g.model.text[g.at]][setting]}, nil
 }
 
 func (g *walk) step(chance uint64) {

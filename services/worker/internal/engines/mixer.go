@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"math/bits"
 
+	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/shared/wire"
 )
 
 // mixer is a generation.
 type mixer struct {
 	words [][]byte
+	limit engine.Limit
 	stateHeader
 	state []byte // room for the header, which is written when the state is captured; then the body
 }
@@ -20,26 +22,32 @@ type mixer struct {
 func (m *mixer) body() []byte { return m.state[headerSize:] }
 
 // replay makes the tokens of prefix: there is no shorter way to the state behind them.
-func (m *mixer) replay(ctx context.Context, prefix [][]byte) error {
-	for _, want := range prefix {
+func (m *mixer) replay(ctx context.Context, prefix []engine.Chunk, progress func(at int)) error {
+	for i, want := range prefix {
+		if i%1024 == 0 {
+			progress(i)
+		}
 		token, err := m.Next(ctx)
-		if err != nil {
+		if _, over := engine.Finished(err); err != nil && !over {
 			return err
 		}
-		if !bytes.Equal(token, want) {
+		if !bytes.Equal(token.Text, want.Text) {
 			return wire.Errorf(wire.CodeDiverged, "engine stateful: token %d of the prefix is %.40q, of this request it is %q",
-				m.Position, want, token)
+				i+1, want.Text, token.Text)
 		}
 	}
 	return nil
 }
 
-func (m *mixer) Next(ctx context.Context) ([]byte, error) {
+func (m *mixer) Next(ctx context.Context) (engine.Chunk, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return engine.Chunk{}, err
+	}
+	if err := m.limit.Take(1); err != nil {
+		return engine.Chunk{}, err
 	}
 	m.step()
-	return m.words[pick(mix(m.Sum), len(m.words))], nil
+	return engine.Chunk{Text: m.words[pick(mix(m.Sum), len(m.words))]}, nil
 }
 
 const (

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -82,7 +83,11 @@ func (s *Stateful) Fingerprint() string { return s.fingerprint }
 
 // Open fills a state and makes the tokens of prefix once more. A prefix that this engine does not make for this
 // request is a *wire.Error with CodeDiverged.
-func (s *Stateful) Open(ctx context.Context, req engine.Request, prefix [][]byte) (engine.Generation, error) {
+func (s *Stateful) Open(ctx context.Context, req engine.Request, prefix []engine.Chunk, progress engine.Progress) (engine.Generation, error) {
+	limit, err := begin("stateful", req, 0)
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case s.opening <- struct{}{}:
 		defer func() { <-s.opening }()
@@ -91,16 +96,20 @@ func (s *Stateful) Open(ctx context.Context, req engine.Request, prefix [][]byte
 	}
 	seed := s.seed(req)
 	source := rand.NewChaCha8(seed)
-	m := &mixer{words: s.words, stateHeader: s.header(seed), state: make([]byte, s.size)}
+	m := &mixer{words: s.words, limit: limit, stateHeader: s.header(seed), state: make([]byte, s.size)}
 	m.Sum = source.Uint64()
-	for piece := range slices.Chunk(m.body(), 1<<20) { // less than 1 ms each
+	const piece = 1 << 20 // less than 1 ms each
+	pieces, done := (s.size+piece-1)/piece, 0
+	for part := range slices.Chunk(m.body(), piece) {
+		done++
+		progress(done, pieces+len(prefix))
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		_, _ = source.Read(piece) // never fails
+		_, _ = source.Read(part) // never fails
 		runtime.Gosched()
 	}
-	if err := m.replay(ctx, prefix); err != nil {
+	if err := m.replay(ctx, prefix, func(at int) { progress(pieces+at, pieces+len(prefix)) }); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -115,7 +124,11 @@ func (s *Stateful) Restore(ctx context.Context, req engine.Request, state []byte
 	if err != nil {
 		return nil, fmt.Errorf("engine stateful: %w", err)
 	}
-	return &mixer{words: s.words, stateHeader: h, state: state}, nil
+	limit, err := begin("stateful", req, int(min(h.Position, math.MaxInt32)))
+	if err != nil {
+		return nil, err
+	}
+	return &mixer{words: s.words, limit: limit, stateHeader: h, state: state}, nil
 }
 
 // seed is all that the text of a request depends on.

@@ -38,7 +38,7 @@ func stateful(t testing.TB, size int) engine.Stateful {
 
 func open(t testing.TB, e engine.Engine, req engine.Request, prefix ...[]byte) engine.Capturer {
 	t.Helper()
-	g, err := e.Open(t.Context(), req, prefix)
+	g, err := e.Open(t.Context(), req, chunks(prefix...), ignore)
 	if err != nil {
 		t.Fatalf("Open: %v", err)
 	}
@@ -63,7 +63,7 @@ func next(t testing.TB, g engine.Generation, n int) string {
 		if err != nil {
 			t.Fatalf("Next: %v", err)
 		}
-		text.Write(token)
+		text.Write(token.Text)
 	}
 	return text.String()
 }
@@ -304,7 +304,7 @@ func TestReplayRefusesForeignPrefixes(t *testing.T) {
 	}
 	foreign["one missing"] = slices.Delete(generate(t, e, request, nil, 10), 3, 4)
 	for name, prefix := range foreign {
-		g, err := e.Open(t.Context(), request, prefix)
+		g, err := e.Open(t.Context(), request, chunks(prefix...), ignore)
 		var coded *wire.Error
 		if !errors.As(err, &coded) || coded.Code != wire.CodeDiverged || g != nil {
 			t.Errorf("%s: %v and %v, want %s", name, g, err, wire.CodeDiverged)
@@ -334,9 +334,11 @@ func TestContextEnds(t *testing.T) {
 		asks int
 		call func(ctx context.Context) (engine.Generation, error)
 	}{
-		{"open", 0, func(ctx context.Context) (engine.Generation, error) { return e.Open(ctx, request, nil) }},
-		{"filling", 7, func(ctx context.Context) (engine.Generation, error) { return large.Open(ctx, request, nil) }},
-		{"replay", 2000, func(ctx context.Context) (engine.Generation, error) { return e.Open(ctx, request, prefix) }},
+		{"open", 0, func(ctx context.Context) (engine.Generation, error) { return e.Open(ctx, request, nil, ignore) }},
+		{"filling", 7, func(ctx context.Context) (engine.Generation, error) { return large.Open(ctx, request, nil, ignore) }},
+		{"replay", 2000, func(ctx context.Context) (engine.Generation, error) {
+			return e.Open(ctx, request, chunks(prefix...), ignore)
+		}},
 		{"restore", 0, func(ctx context.Context) (engine.Generation, error) { return e.Restore(ctx, request, state) }},
 	} {
 		ctx := &shortLived{Context: t.Context(), asks: c.asks}
@@ -355,7 +357,7 @@ func TestOpensTakeTurns(t *testing.T) {
 	first := &heldUp{Context: t.Context(), reached: make(chan struct{}), goOn: make(chan struct{})}
 	opened := make(chan engine.Generation)
 	begin := func(ctx context.Context) {
-		g, err := e.Open(ctx, request, nil)
+		g, err := e.Open(ctx, request, nil, ignore)
 		if err != nil {
 			t.Error(err)
 		}
@@ -366,7 +368,7 @@ func TestOpensTakeTurns(t *testing.T) {
 	go begin(t.Context())
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := e.Open(ctx, request, nil); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := e.Open(ctx, request, nil, ignore); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 	select {

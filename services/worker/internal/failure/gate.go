@@ -26,6 +26,9 @@ func (g *Gate) Open() {
 	}
 }
 
+// IsShut reports whether the gate is shut.
+func (g *Gate) IsShut() bool { return g.shut.Load() != nil }
+
 // Wait returns nil when the gate is open, or the cause of the end of ctx.
 func (g *Gate) Wait(ctx context.Context) error {
 	for {

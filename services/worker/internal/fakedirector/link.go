@@ -26,7 +26,7 @@ type Link struct {
 	Control  *quic.Stream
 	Progress atomic.Uint64
 
-	events  chan any      // wire messages, and tokens as wire.Token
+	events  chan any      // wire messages, and tokens as wire.Chunk
 	ended   chan struct{} // closed when the worker has ended the control stream
 	running sync.WaitGroup
 }
@@ -135,10 +135,10 @@ func (l *Link) read(stream interface{ Read(b []byte) (int, error) }) {
 }
 
 func parse(f wire.Frame) (any, error) {
-	if f.Type != wire.TypeLinkToken {
+	if !f.IsChunk() {
 		return wire.Decode(f)
 	}
-	token, err := wire.ParseLinkToken(f.Body)
+	token, err := wire.ParseLinkChunk(f)
 	token.Text = bytes.Clone(token.Text)
 	return token, err
 }

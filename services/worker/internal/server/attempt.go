@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -30,7 +32,8 @@ type attempt struct {
 	standby    bool           // nothing is generated before Pivot
 	log        *zap.Logger
 
-	digest *session.Rolling // over prefix and tokens so far
+	digest *session.Rolling // over prefix and chunks so far
+	tokens int              // that these stand for
 	made   atomic.Uint64    // sequence of the last token; written by run only
 
 	credit atomic.Uint64 // highest sequence that may be sent; written by the control stream's reader
@@ -60,14 +63,10 @@ func newAttempt(l *link, m *wirepb.Attach) *attempt {
 		prefix:     m.GetPrefix(),
 		checkpoint: m.GetCheckpoint(),
 		standby:    m.GetStandby(),
-		bytes:      sessionBytes + len(m.GetRequest().GetPrompt()) + tokenBytes(m.GetPrefix()),
+		bytes:      sessionBytes + len(m.GetRequest().GetPrompt()) + len(m.GetRequest().GetBody()) + session.PackOf(m.GetPrefix()).Size(),
 		raised:     make(chan struct{}, 1),
 		turn:       make(chan struct{}, 1),
-		request: engine.Request{
-			Prompt:    m.GetRequest().GetPrompt(),
-			MaxTokens: int(m.GetRequest().GetMaxTokens()),
-			Seed:      m.GetRequest().GetSeed(),
-		},
+		request:    requestOf(m.GetRequest()),
 	}
 	if a.standby {
 		a.orders = make(chan any, maxOrders)
@@ -81,8 +80,14 @@ func newAttempt(l *link, m *wirepb.Attach) *attempt {
 // sessionBytes is what a session costs beside its prompt and tokens: goroutine, buffers, and what is on its way.
 const sessionBytes = 16 << 10
 
-// tokenBytes is what tokens cost that a director has sent: their text, and the slices of it.
-func tokenBytes(p *wirepb.Prefix) int { return len(p.GetText()) + 24*len(p.GetLengths()) }
+// requestOf returns a request as an engine gets it.
+func requestOf(r *wirepb.Request) engine.Request {
+	return engine.Request{
+		Model: r.GetModel(), Prompt: r.GetPrompt(), Body: r.GetBody(), MaxTokens: int(r.GetMaxTokens()), Stop: r.GetStop(),
+		Choices: int(max(1, r.GetChoices())), Seed: r.GetSeed(), Continuity: engine.Continuity(min(r.GetContinuity(), uint32(engine.Exact))),
+		Priority: uint8(min(r.GetPriority(), 255)),
+	}
+}
 
 // grow counts what the attempt holds more, or returns why it may not.
 func (a *attempt) grow(bytes int) error {
@@ -110,17 +115,17 @@ func (a *attempt) run(ctx context.Context) {
 	}
 	a.prefix, a.digest = nil, digest
 	a.made.Store(uint64(len(prefix)))
-	reason, err := a.generate(ctx, prefix)
+	err := a.generate(ctx, prefix)
 	if a.pass(ctx) == nil && ctx.Err() == nil { // else it was stopped, or the link is gone
-		a.finish(reason, err)
+		a.finish(err)
 	}
 }
 
 // pass waits at the worker's gate.
 func (a *attempt) pass(ctx context.Context) error { return a.link.server.deps.Gate.Wait(ctx) }
 
-// generate returns the finish reason.
-func (a *attempt) generate(ctx context.Context, prefix [][]byte) (reason string, err error) {
+// generate returns the engine's Finish, or what went wrong.
+func (a *attempt) generate(ctx context.Context, prefix []engine.Chunk) (err error) {
 	defer func() {
 		if p := recover(); p != nil { // an engine's defect ends one session, not the worker
 			a.log.Error("engine panicked", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()), a.link.few())
@@ -129,37 +134,41 @@ func (a *attempt) generate(ctx context.Context, prefix [][]byte) (reason string,
 	}()
 	g, err := a.open(ctx, prefix)
 	if err != nil {
-		return "", err
+		return err
 	}
-	defer func() { err = errors.Join(err, a.close(g)) }()
+	defer func() {
+		failed := a.close(g)
+		if _, over := engine.Finished(err); over && failed != nil {
+			err = nil // it is not complete
+		}
+		err = cmp.Or(err, failed)
+	}()
 	if err := a.begin(ctx); err != nil {
-		return "", err
+		return err
 	}
 	walker := a.link.server.deps.Clock.Walker()
-	for limit := uint64(a.request.MaxTokens); limit == 0 || a.made.Load() < limit; {
-		if err := a.mayGo(ctx); err != nil {
-			return "", err
+	for {
+		if !a.full() { // else the engine has nothing but a finish
+			if err := a.mayGo(ctx); err != nil {
+				return err
+			}
+			if err := walker.Wait(ctx); err != nil {
+				return err
+			}
 		}
-		if err := walker.Wait(ctx); err != nil {
-			return "", err
-		}
-		text, err := a.next(ctx, g)
-		if errors.Is(err, io.EOF) {
-			return "stop", nil
-		}
+		chunk, err := a.next(ctx, g)
 		if err != nil {
-			return "", err
+			return err
 		}
-		if err := a.put(ctx, text); err != nil {
-			return "", err
+		if err := a.put(ctx, chunk); err != nil {
+			return err
 		}
 	}
-	return "length", nil
 }
 
 // open returns the generation that goes on after prefix, or, for a standby, after what it was brought until its pivot.
-func (a *attempt) open(ctx context.Context, prefix [][]byte) (g engine.Generation, err error) {
-	f := &follower{attempt: a, tokens: prefix}
+func (a *attempt) open(ctx context.Context, prefix []engine.Chunk) (g engine.Generation, err error) {
+	f := &follower{attempt: a, chunks: prefix}
 	defer func() {
 		if g == nil && f.generation != nil { // also where the engine panics
 			err = errors.Join(err, f.generation.Close())
@@ -173,7 +182,7 @@ func (a *attempt) open(ctx context.Context, prefix [][]byte) (g engine.Generatio
 	if err != nil {
 		return nil, err
 	}
-	a.position = a.made.Load()
+	a.position, a.tokens = a.made.Load(), engine.Count(f.chunks)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.orders = nil // what a standby is told now comes too late
@@ -191,18 +200,18 @@ func (a *attempt) close(g engine.Generation) error {
 	return g.Close()
 }
 
-// next returns the next token. While the engine works its state is not captured.
-func (a *attempt) next(ctx context.Context, g engine.Generation) ([]byte, error) {
+// next returns the next chunk. While the engine works its state is not captured.
+func (a *attempt) next(ctx context.Context, g engine.Generation) (engine.Chunk, error) {
 	if a.capturer == nil { // written by this goroutine only
 		return g.Next(ctx)
 	}
 	a.turn <- struct{}{}
 	defer func() { <-a.turn }()
-	text, err := g.Next(ctx)
+	chunk, err := g.Next(ctx)
 	if err == nil {
 		a.position++
 	}
-	return text, err
+	return chunk, err
 }
 
 func (a *attempt) begin(ctx context.Context) error {
@@ -214,6 +223,12 @@ func (a *attempt) begin(ctx context.Context) error {
 	begin := &wirepb.Begin{Session: a.session, Epoch: a.epoch, NextSequence: a.made.Load() + 1, Digest: digest[:]}
 	return a.send(func() { a.out.Send(begin) })
 }
+
+// most is how many tokens all choices may have; 0 for as many as there are.
+func (a *attempt) most() int { return a.request.MaxTokens * a.request.Choices }
+
+// full reports whether there are as many tokens as were asked for.
+func (a *attempt) full() bool { return a.most() > 0 && a.tokens >= a.most() }
 
 // mayGo waits until there is credit for the next token, and room for it in what waits for the director.
 func (a *attempt) mayGo(ctx context.Context) error {
@@ -239,19 +254,27 @@ func (a *attempt) grant(sequence uint64) {
 	}
 }
 
-func (a *attempt) put(ctx context.Context, text []byte) error {
-	if len(text) < 1 || len(text) > wire.MaxToken {
-		return fmt.Errorf("the engine made a token of %d bytes, allowed are 1 to %d", len(text), wire.MaxToken)
+func (a *attempt) put(ctx context.Context, made engine.Chunk) error {
+	if err := made.Check(); err != nil {
+		return fmt.Errorf("the engine made %w", err)
+	}
+	a.tokens += made.Count()
+	switch most := a.most(); {
+	case made.Choice >= a.request.Choices:
+		return fmt.Errorf("the engine made a chunk of choice %d, asked for were %d", made.Choice, a.request.Choices)
+	case most > 0 && a.tokens > most:
+		return fmt.Errorf("the engine made %d tokens, asked for were %d", a.tokens, most)
 	}
 	if err := a.pass(ctx); err != nil {
 		return err
 	}
-	token := wire.Token{Session: a.session, Epoch: a.epoch, Sequence: a.made.Load() + 1, Text: text}
-	if err := a.sendToken(token); err != nil {
+	chunk := toWire(made)
+	chunk.Session, chunk.Epoch, chunk.Sequence = a.session, a.epoch, a.made.Load()+1
+	if err := a.sendChunk(chunk); err != nil {
 		return err
 	}
-	a.digest.Add(text)
-	a.made.Store(token.Sequence)
+	a.digest.Add(chunk)
+	a.made.Store(chunk.Sequence)
 	a.link.server.counters.made()
 	return nil
 }
@@ -267,33 +290,68 @@ func (a *attempt) send(put func()) error {
 	return nil
 }
 
-// sendToken is send for a token, of which there are many.
-func (a *attempt) sendToken(token wire.Token) error {
+// progressEvery is how often at most a director is told how far an engine is.
+const progressEvery = 100 * time.Millisecond
+
+// progress returns what tells the director how far the engine is before it begins. It never blocks, and a worker that
+// hangs says nothing.
+func (a *attempt) progress() engine.Progress {
+	var last atomic.Int64 // when the director was told, in nanoseconds since start
+	start := time.Now()
+	return func(at, of int) {
+		now, before := int64(time.Since(start)), last.Load()
+		if now < before+int64(progressEvery) || !last.CompareAndSwap(before, now) || a.link.server.deps.Gate.IsShut() {
+			return
+		}
+		m := &wirepb.Progressing{Session: a.session, Epoch: a.epoch, At: uint64(max(0, at)), Of: uint64(max(0, at, of))}
+		_ = a.send(func() { a.out.Send(m) }) // who was stopped has no progress
+	}
+}
+
+// sendChunk is send for a chunk, of which there are many.
+func (a *attempt) sendChunk(chunk wire.Chunk) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.over {
 		return context.Canceled
 	}
-	a.out.PutToken(token)
+	a.out.PutChunk(chunk)
 	return nil
 }
 
-// finish puts out how the generation ended.
-func (a *attempt) finish(reason string, err error) {
+// finish puts out how the generation ended: in a Finish, or it failed.
+func (a *attempt) finish(err error) {
 	log := a.log.With(zap.Uint64("sequence", a.made.Load()))
-	if err == nil {
-		digest := a.digest.Digest()
-		end := &wirepb.End{Session: a.session, Epoch: a.epoch, FinishReason: reason, Tokens: a.made.Load(), Digest: digest[:]}
-		if a.leave(func() { a.out.Send(end) }) {
-			log.Info("session completed", zap.String("reason", reason))
+	if f, ok := engine.Finished(err); ok {
+		if a.leave(func() { a.out.Send(a.endOf(f)) }) {
+			log.Info("session completed", zap.String("reason", f.Reason))
 		}
 		return
+	}
+	if errors.Is(err, io.EOF) {
+		err = errors.New("the engine's text ended without a finish")
 	}
 	e := wire.AsError(err, wire.CodeEngine)
 	fail := &wirepb.Fail{Session: a.session, Epoch: a.epoch, Code: wire.Text(string(e.Code)), Message: wire.Text(e.Message)}
 	if a.leave(func() { a.out.Send(fail) }) {
 		log.Warn("session failed", zap.Error(err))
 	}
+}
+
+// endOf returns how the director is told of a Finish.
+func (a *attempt) endOf(f engine.Finish) *wirepb.End {
+	digest, count := a.digest.Digest(), func(n int) uint64 { return uint64(max(0, n)) }
+	end := &wirepb.End{
+		Session: a.session, Epoch: a.epoch, FinishReason: wire.Text(f.Reason), Tokens: a.made.Load(), Digest: digest[:],
+		Usage: &wirepb.Usage{
+			PromptTokens: count(f.Usage.Prompt), CompletionTokens: count(f.Usage.Completion),
+			CachedTokens: count(f.Usage.Cached), ReasoningTokens: count(f.Usage.Reasoning),
+		},
+	}
+	for _, reason := range f.Reasons {
+		end.FinishReasons = append(end.FinishReasons, wire.Text(reason))
+	}
+	return end
 }
 
 // leave gives the place back and puts out the last message, unless the attempt was stopped. In this order: the

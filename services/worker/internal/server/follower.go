@@ -1,11 +1,8 @@
 package server
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 
 	"go.uber.org/zap"
 
@@ -23,13 +20,13 @@ const maxOrders = 4
 type follower struct {
 	*attempt
 
-	tokens     [][]byte          // of the stream so far
+	chunks     []engine.Chunk    // of the stream so far
 	generation engine.Generation // nil until it can be opened
-	at         uint64            // the generation is after this token; beyond tokens if the director has not fed these yet
+	at         uint64            // the generation is after this token; beyond chunks if the director has not fed these yet
 }
 
 // length is how many tokens the stream has so far.
-func (f *follower) length() uint64 { return uint64(len(f.tokens)) }
+func (f *follower) length() uint64 { return uint64(len(f.chunks)) }
 
 // takeOver opens the engine after the tokens: from a checkpoint if there is one, or else as the engine can.
 func (f *follower) takeOver(ctx context.Context) error {
@@ -62,7 +59,7 @@ func (f *follower) resume(ctx context.Context) error {
 
 // start lets the engine begin with the tokens alone.
 func (f *follower) start(ctx context.Context) (err error) {
-	f.generation, err = f.link.server.deps.Engine.Open(ctx, f.request, f.tokens)
+	f.generation, err = f.link.server.deps.Engine.Open(ctx, f.request, f.chunks, f.progress())
 	f.at = f.length()
 	return err
 }
@@ -123,37 +120,49 @@ func (f *follower) feed(m *wirepb.Feed) error {
 	if m.GetFirstSequence() != f.length()+1 {
 		return wire.Errorf(wire.CodeDiverged, "fed from token %d on, after %d", m.GetFirstSequence(), f.length())
 	}
-	if err := f.grow(len(m.GetText()) + 24*len(m.GetLengths())); err != nil {
+	pack := session.PackOf(m)
+	if err := f.grow(pack.Size()); err != nil {
 		return err
 	}
-	more, _, err := session.Split(m.GetText(), m.GetLengths(), wire.MaxToken)
+	more, _, err := pack.Split()
 	if err != nil {
 		return wire.Errorf(wire.CodeInvalid, "%v", err)
 	}
-	for _, text := range more {
-		f.digest.Add(text)
+	for _, chunk := range more {
+		f.digest.Add(chunk)
 	}
-	f.tokens = append(f.tokens, more...)
+	f.chunks = append(f.chunks, toEngine(more)...)
 	f.made.Store(f.length())
 	return nil
 }
 
-// follow lets the engine make the tokens that the stream has already. They have to be the same.
+// follow lets the engine make the chunks that the stream has already. They have to be the same.
 func (f *follower) follow(ctx context.Context) error {
-	for f.generation != nil && f.at < f.length() {
-		text, err := f.generation.Next(ctx)
-		switch {
-		case errors.Is(err, io.EOF):
-			return wire.Errorf(wire.CodeDiverged, "the text ends after token %d here", f.at)
-		case err != nil:
-			return err
-		case !bytes.Equal(text, f.tokens[f.at]):
-			return wire.Errorf(wire.CodeDiverged, "token %d is %q here and %q in the stream", f.at+1, text, f.tokens[f.at])
+	if f.generation == nil || f.at >= f.length() {
+		return nil
+	}
+	progress := f.progress()
+	for ; f.at < f.length(); f.at++ {
+		if f.at%followed == 0 {
+			progress(int(f.at), len(f.chunks))
 		}
-		f.at++
+		want := f.chunks[f.at]
+		chunk, err := f.generation.Next(ctx)
+		if _, over := engine.Finished(err); over {
+			return wire.Errorf(wire.CodeDiverged, "the text ends after chunk %d here", f.at)
+		}
+		if err != nil {
+			return err
+		}
+		if !sameText(chunk, want) {
+			return wire.Errorf(wire.CodeDiverged, "chunk %d is %q here and %q in the stream", f.at+1, chunk.Text, want.Text)
+		}
 	}
 	return nil
 }
+
+// followed is after how many chunks of a long way the director is told of it.
+const followed = 64
 
 // pivot makes the standby the session's owner after the cut.
 func (f *follower) pivot(ctx context.Context, m *wirepb.Pivot) error {

@@ -15,17 +15,14 @@ import (
 
 // FuzzPrefix: a prefix is what the director has a digest of, or it is refused.
 func FuzzPrefix(f *testing.F) {
-	_, digest, err := session.Split([]byte("The river"), []uint32{3, 6}, wire.MaxToken)
-	if err != nil {
-		f.Fatal(err)
-	}
-	sum := digest.Digest()
+	sum := session.DigestOf([]byte("The river"))
 	for _, p := range []*wirepb.Prefix{
 		nil,
 		{},
 		{Text: []byte("The river"), Lengths: []uint32{3, 6}, Digest: sum[:]},
 		{Text: []byte("The river"), Lengths: []uint32{3, 6}},
 		{Lengths: []uint32{1<<32 - 1}},
+		{Lengths: []uint32{0}, Digest: sum[:], Extras: []*wirepb.Extra{{Choice: 3, Tokens: 1, TokenIds: []uint32{7}}}},
 	} {
 		b, err := proto.Marshal(p)
 		if err != nil {
@@ -38,17 +35,24 @@ func FuzzPrefix(f *testing.F) {
 		if proto.Unmarshal(b, p) != nil {
 			return
 		}
-		tokens, digest, refusal := readPrefix(p)
+		chunks, digest, refusal := readPrefix(p)
 		if refusal != nil {
 			if refusal.Code != wire.CodeInvalid && refusal.Code != wire.CodeDiverged {
 				t.Errorf("refused with %v", refusal)
 			}
 			return
 		}
-		if !bytes.Equal(bytes.Join(tokens, nil), p.GetText()) || len(tokens) != len(p.GetLengths()) {
-			t.Errorf("%q became %q", p.GetText(), tokens)
+		var text []byte
+		for _, c := range chunks {
+			text = append(text, c.Text...)
+			if err := c.Check(); err != nil {
+				t.Error(err)
+			}
 		}
-		if here := digest.Digest(); len(tokens) > 0 && !here.Equal(p.GetDigest()) {
+		if !bytes.Equal(text, p.GetText()) || len(chunks) != len(p.GetLengths()) {
+			t.Errorf("%q became %q", p.GetText(), text)
+		}
+		if here := digest.Digest(); len(chunks) > 0 && !here.Equal(p.GetDigest()) {
 			t.Error("another digest passes")
 		}
 	})

@@ -61,8 +61,8 @@ func (l *lanes) emptiest() int {
 	return least
 }
 
-// PutToken adds a token.
-func (n *lane) PutToken(token wire.Token) { n.queue.queued.Add(int64(n.out.PutToken(token))) }
+// PutChunk adds a token.
+func (n *lane) PutChunk(token wire.Chunk) { n.queue.queued.Add(int64(n.out.PutChunk(token))) }
 
 // Send adds one message.
 func (n *lane) Send(m wire.Message) {

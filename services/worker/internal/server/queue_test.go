@@ -67,7 +67,7 @@ func TestQueueHoldsItsSessionsBack(t *testing.T) {
 						t.Errorf("waiting for room: %v", err)
 						return
 					}
-					out.PutToken(wire.Token{Session: id, Epoch: 1, Sequence: sequence + 1, Text: text})
+					out.PutChunk(wire.Chunk{Session: id, Epoch: 1, Sequence: sequence + 1, Text: text})
 				}
 			})
 		}
@@ -89,8 +89,8 @@ func TestQueueHoldsItsSessionsBack(t *testing.T) {
 
 func TestQueueOfADirectorThatTakesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		token := wire.Token{Session: 1, Epoch: 1, Sequence: 1, Text: make([]byte, 1000)}
-		add := func(q *queue) { q.Put(func(b []byte) []byte { return wire.AppendLinkToken(b, token) }) }
+		token := wire.Chunk{Session: 1, Epoch: 1, Sequence: 1, Text: make([]byte, 1000)}
+		add := func(q *queue) { q.Put(func(b []byte) []byte { return wire.AppendLinkChunk(b, token) }) }
 		var lost []error
 		control := newQueue(maxQueued, func(err error) { lost = append(lost, err) })
 		for put := 0; len(lost) == 0; put += len(token.Text) {

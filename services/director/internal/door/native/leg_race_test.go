@@ -107,7 +107,7 @@ func TestLegOfMany(t *testing.T) {
 				}
 				running.Go(func() {
 					for n := range uint64(tokens) {
-						log.Append(wire.Token{Epoch: 1, Sequence: n + 1, Text: bytes.Repeat([]byte("x"), 100)}, time.Now())
+						log.Append(wire.Chunk{Epoch: 1, Sequence: n + 1, Text: bytes.Repeat([]byte("x"), 100)}, time.Now())
 						time.Sleep(time.Nanosecond)
 					}
 					log.Close(&wirepb.Done{})
@@ -150,7 +150,7 @@ func frames(t *testing.T, b []byte) (n uint64, last wire.Type) {
 			continue
 		}
 		n++
-		if got, err := wire.ParseToken(f.Body); err != nil || got.Sequence != n {
+		if got, err := wire.ParseChunk(f); err != nil || got.Sequence != n {
 			t.Fatalf("token %d instead of %d, %v", got.Sequence, n, err)
 		}
 	}

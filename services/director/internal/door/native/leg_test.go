@@ -70,7 +70,7 @@ func (f *fakeStream) tokens(t *testing.T) (n uint64) {
 			continue
 		}
 		n++
-		if got, err := wire.ParseToken(frame.Body); err != nil || got.Sequence != n {
+		if got, err := wire.ParseChunk(frame); err != nil || got.Sequence != n {
 			t.Fatalf("token %d instead of %d, %v", got.Sequence, n, err)
 		}
 	}
@@ -107,7 +107,7 @@ func inLeg(t *testing.T, test func(c *carried)) {
 // make appends tokens to the log.
 func (c *carried) make(n int) {
 	for range n {
-		c.log.Append(wire.Token{Epoch: 1, Sequence: c.log.Len() + 1, Text: bytes.Repeat([]byte("x"), 100)}, time.Now())
+		c.log.Append(wire.Chunk{Epoch: 1, Sequence: c.log.Len() + 1, Text: bytes.Repeat([]byte("x"), 100)}, time.Now())
 	}
 }
 

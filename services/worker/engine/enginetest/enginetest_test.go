@@ -1,0 +1,91 @@
+package enginetest_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/connswap/connswap/services/worker/engine"
+	"github.com/connswap/connswap/services/worker/engine/enginetest"
+)
+
+// word is an engine that does what it should, unless it has a defect.
+type word struct{ defect string }
+
+func (word) Name() string        { return "word" }
+func (word) Fingerprint() string { return "word/1" }
+
+func (w word) Open(ctx context.Context, req engine.Request, prefix []engine.Chunk, progress engine.Progress) (engine.Generation, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if w.defect == "panic" && len(prefix) == 1 && len(prefix[0].Text) == 0 {
+		panic("an empty chunk") //nolint:forbidigo // that is the defect
+	}
+	progress(len(prefix), len(prefix)+1)
+	if w.defect == "progress" && len(prefix) > 0 {
+		progress(0, 1)
+	}
+	made := engine.Count(prefix)
+	if w.defect == "usage" {
+		made = 0
+	}
+	return &words{defect: w.defect, n: len(prefix), own: len(prefix), limit: engine.NewLimit(req, made, 3)}, nil
+}
+
+type words struct {
+	defect string
+	n, own int
+	limit  engine.Limit
+}
+
+func (g *words) Next(ctx context.Context) (engine.Chunk, error) {
+	if ctx.Err() != nil && g.defect != "cancel" {
+		return engine.Chunk{}, ctx.Err()
+	}
+	if err := g.limit.Take(1); err != nil {
+		if g.defect == "finish" {
+			err = io.EOF
+		}
+		return engine.Chunk{}, err
+	}
+	g.n++
+	n := g.n
+	switch g.defect {
+	case "cut":
+		n -= g.own
+	case "size":
+		return engine.Chunk{Text: make([]byte, engine.MaxText+1)}, nil
+	case "choice":
+		return engine.Chunk{Choice: 1}, nil
+	}
+	return engine.Chunk{Text: fmt.Appendf(nil, "%d ", n)}, nil
+}
+
+func (g *words) Close() error { return nil }
+
+// defective names the defect that a process of its own has.
+const defective = "TEST_DEFECT"
+
+func TestSuite(t *testing.T) {
+	enginetest.Run(t, func() engine.Engine { return word{os.Getenv(defective)} }, engine.Request{MaxTokens: 12})
+}
+
+// TestDefects: an engine with a defect does not pass, and the part that finds it is named after what is wrong.
+func TestDefects(t *testing.T) {
+	for defect, found := range map[string]string{
+		"cut": "TestSuite/cuts", "finish": "Finish", "usage": "TestSuite/finish", "cancel": "TestSuite/cancel", "progress": "TestSuite/progress",
+		"panic": "TestSuite/strange_prefixes", "size": "TestSuite/limits", "choice": "TestSuite/limits",
+	} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSuite$")
+		cmd.Env = append(os.Environ(), defective+"="+defect)
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), found) {
+			t.Errorf("%s: %v\n%s", defect, err, out)
+		}
+	}
+}
