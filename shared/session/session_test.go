@@ -54,14 +54,17 @@ func TestDigest(t *testing.T) {
 		all[d] = name
 	}
 	var r session.Rolling
-	if r.Digest() != r.Digest() || r.Digest() != digestOf(chunk("", 3, wire.ToolCall)) {
+	if again := r.Digest(); r.Digest() != again || again != digestOf(chunk("", 3, wire.ToolCall)) {
 		t.Error("nothing has two digests")
 	}
 }
 
 func TestPack(t *testing.T) {
 	all := []wire.Chunk{
-		{Text: []byte("one")}, {Text: []byte{}}, chunk(" two", 1, wire.Reasoning), {Text: []byte(",")},
+		{Text: []byte("one")},
+		{Text: []byte{}},
+		chunk(" two", 1, wire.Reasoning),
+		{Text: []byte(",")},
 		{Text: []byte("drei"), Rich: &wire.Rich{Tokens: 2, TokenIDs: []uint32{7, 1 << 31}, Data: []byte("{}")}},
 	}
 	var p session.Pack

@@ -152,7 +152,7 @@ func newMessage(t Type) Message {
 
 // String returns the name of the type, for errors and logs.
 func (t Type) String() string {
-	switch t {
+	switch t { //nolint:exhaustive // all others have a message
 	case TypeToken, TypeLinkToken:
 		return "Token"
 	case TypeRich, TypeLinkRich:

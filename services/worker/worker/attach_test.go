@@ -287,7 +287,7 @@ func TestEnginesThatFail(t *testing.T) {
 		"by panic":       {script{next: func(int) ([]byte, error) { panic("ouch") }}, 0, "ouch"},
 		"by a big token": {script{next: func(int) ([]byte, error) { return make([]byte, wire.MaxChunk+1), nil }}, 0, "4097 bytes"},
 		"by no finish":   {script{next: failAt(2, io.EOF)}, 2, "ended without a finish"},
-		"while closing":  {script{next: failAt(2, finished), close: boom}, 2, "boom"},
+		"while closing":  {script{next: failAt(2, errFinished), close: boom}, 2, "boom"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -315,7 +315,7 @@ func TestEnginesThatFail(t *testing.T) {
 }
 
 func TestEngineThatEnds(t *testing.T) {
-	run(t, settings(), worker.Deps{Engine: script{next: failAt(4, finished)}}, func(t *testing.T, b *bench) {
+	run(t, settings(), worker.Deps{Engine: script{next: failAt(4, errFinished)}}, func(t *testing.T, b *bench) {
 		l, _ := b.Open(t, b.from, userAddr)
 		l.Send(t, attach(1, 1, 10))
 		tokens, end := stream(t, l, 1, 1, nil)
@@ -389,20 +389,20 @@ func (g *scripted) Next(context.Context) (engine.Chunk, error) {
 	return limited(&g.limit, func() ([]byte, error) { return g.script.next(g.n - 1) })
 }
 
-// limited returns the next text as a chunk; at the limit, and for finished, a Finish.
+// limited returns the next text as a chunk; at the limit, and for errFinished, a Finish.
 func limited(limit *engine.Limit, next func() ([]byte, error)) (engine.Chunk, error) {
 	if err := limit.Take(1); err != nil {
 		return engine.Chunk{}, err
 	}
 	text, err := next()
-	if errors.Is(err, finished) {
+	if errors.Is(err, errFinished) {
 		err = engine.Finish{Reason: engine.Stop}
 	}
 	return engine.Chunk{Text: text}, err
 }
 
-// finished is what a script says at the end of its text.
-var finished = errors.New("finished")
+// errFinished is what a script says at the end of its text.
+var errFinished = errors.New("errFinished")
 
 func (g *scripted) Close() error { return g.script.close }
 

@@ -244,7 +244,7 @@ func TestStandbyDiverges(t *testing.T) {
 
 func TestStandbyIsFedBeyondTheEnd(t *testing.T) {
 	word := []byte("word ")
-	run(t, settings(), worker.Deps{Engine: script{next: failAt(3, finished)}}, func(t *testing.T, b *bench) {
+	run(t, settings(), worker.Deps{Engine: script{next: failAt(3, errFinished)}}, func(t *testing.T, b *bench) {
 		l := b.standby(t, fakedirector.NewPlanner("one"), nil, 0)
 		l.Send(t, fakedirector.Feed(1, 2, 1, word, word, word))
 		prepared(t, l, 1, 2, 3)
