@@ -128,7 +128,8 @@ func (c *cluster) registerAt(t *testing.T, director *node, role identity.Role, o
 		tls: identity.ClientTLS(c.source(t, role), wire.ALPNMgmt, identity.Director),
 	}, &wirepb.Register{
 		OldestVersion: oldest, Version: newest,
-		Worker: "worker-x", Instance: "1", UserAddr: ":1", MgmtAddr: ":2", Engine: "markov", Capacity: 1,
+		Worker: "worker-x", Instance: "1", UserAddr: ":1", MgmtAddr: ":2", Capacity: 1,
+		Models: []*wirepb.Model{{Name: "markov", Fingerprint: "x"}},
 	})
 }
 

@@ -17,6 +17,7 @@ type Client struct {
 	Target      string        `envconfig:"DIRECTOR_TARGET" default:"localhost:61000" desc:"host:port of a director's USER port"`
 	Prompt      string        `envconfig:"CLIENT_PROMPT" default:"" desc:"prompt, if none is given as an argument"`
 	MaxTokens   int           `envconfig:"CLIENT_MAX_TOKENS" default:"256" desc:"tokens to ask for; 0 for as many as the director allows"`
+	Model       string        `envconfig:"CLIENT_MODEL" default:"" desc:"model by name; empty for the fleet's default"`
 	Seed        uint64        `envconfig:"CLIENT_SEED" default:"1" desc:"seed of the sampler: the same prompt and seed give the same text"`
 	Priority    int           `envconfig:"CLIENT_PRIORITY" default:"0" desc:"of streams that are as old as each other, the higher one is moved first when a worker is emptied; 0 to 255"`
 	KeepAlive   time.Duration `envconfig:"CLIENT_KEEP_ALIVE" default:"2s" desc:"how often a silent director is pinged"`

@@ -22,6 +22,7 @@ type Director struct {
 	MaxPromptBytes     int           `envconfig:"DIRECTOR_MAX_PROMPT_BYTES" default:"65536" desc:"length of a prompt, in bytes"`
 	MaxTokens          int           `envconfig:"DIRECTOR_MAX_TOKENS" default:"100000" desc:"tokens of one stream; what a request may ask for at most"`
 	MaxSessionBytes    int           `envconfig:"DIRECTOR_MAX_SESSION_BYTES" default:"1048576" desc:"text of one stream, in bytes: the journal's bound; at it the stream ends with finish reason length"`
+	DefaultModel       string        `envconfig:"DIRECTOR_DEFAULT_MODEL" default:"" desc:"model of requests that name none; empty for the one that the most workers have"`
 	WindowTokens       int           `envconfig:"DIRECTOR_WINDOW_TOKENS" default:"256" desc:"tokens a worker may send ahead of what the client has taken"`
 	WorkerWait         time.Duration `envconfig:"DIRECTOR_WORKER_WAIT" default:"60s" desc:"how long a stream waits for an available worker before it ends in an error"`
 	ClientStall        time.Duration `envconfig:"DIRECTOR_CLIENT_STALL" default:"5m" desc:"how long a client may read nothing from a stream that has tokens for it"`

@@ -329,3 +329,24 @@ func TestCannotBind(t *testing.T) {
 	require.EqualError(t, err, `CONNECTION_SWAP_WORKER_USER_ADDR="`+addr+`": cannot be bound: address already in use; give a free port of an address of this machine`)
 	require.EqualError(t, config.CannotBind("X", ":1", errors.New("no")), `CONNECTION_SWAP_X=":1": cannot be bound: no; give a free port of an address of this machine`)
 }
+
+func TestWorkerModels(t *testing.T) {
+	for engine, want := range map[string]any{
+		"markov":                []config.Model{{Engine: "markov"}},
+		"counter, markov=8":     []config.Model{{Engine: "counter"}, {Engine: "markov", Capacity: 8}},
+		"":                      "unknown; give markov, counter or stateful",
+		"markov,gpt":            `"gpt": unknown; give markov, counter or stateful`,
+		"markov,":               `"": unknown; give markov, counter or stateful`,
+		"markov,counter,markov": "markov stands there twice",
+		"markov=0":              `markov="0": give a number of streams from 1 on`,
+		"markov=many":           `markov="many": give a number of streams from 1 on`,
+	} {
+		got, err := (&config.Worker{Engine: engine}).Models()
+		if text, wrong := want.(string); wrong {
+			require.EqualError(t, err, text, engine)
+			continue
+		}
+		require.NoError(t, err, engine)
+		require.Equal(t, want, got, engine)
+	}
+}

@@ -113,7 +113,9 @@ func (w *Worker) validate(p *Problems) {
 	p.label("WORKER_LABEL", w.Label)
 	p.count("WORKER_CAPACITY", w.Capacity)
 	p.budget("WORKER_MAX_BYTES", w.MaxBytes)
-	p.oneOf("WORKER_ENGINE", w.Engine, "markov", "counter", "stateful")
+	if _, err := w.Models(); err != nil {
+		p.add("WORKER_ENGINE", w.Engine, "%v", err)
+	}
 	between(p, "WORKER_STATE_BYTES", w.StateBytes, 1<<10, wire.MaxState)
 	p.positive("WORKER_DRAIN_TIMEOUT", w.DrainTimeout)
 	p.atLeast("WORKER_MAX_SNAPSHOT_BYTES", w.MaxSnapshotBytes, 0)

@@ -16,7 +16,7 @@ type Worker struct {
 	Label         string        `envconfig:"WORKER_LABEL" default:"" desc:"name of this worker, unique in the pool; the host name if empty"`
 	MaxBytes      int           `envconfig:"WORKER_MAX_BYTES" default:"0" desc:"memory that directors may make the worker hold (prompts, text), in bytes; 0 for half of what the process may have, by GOMEMLIMIT or its container, or a quarter of the machine's; beyond it streams are declined"`
 	Capacity      int           `envconfig:"WORKER_CAPACITY" default:"1024" desc:"streams at once"`
-	Engine        string        `envconfig:"WORKER_ENGINE" default:"markov" desc:"markov (text that reads like language), counter (token-1, token-2 …) or stateful (each token depends on a state that has to move with the stream)"`
+	Engine        string        `envconfig:"WORKER_ENGINE" default:"markov" desc:"models that it has, comma-separated; the first serves requests that name none: markov (text that reads like language), counter (token-1, token-2 …), stateful (each token depends on a state that has to move with the stream); markov=8 for no more than 8 streams of it at once"`
 	StateBytes    int           `envconfig:"WORKER_STATE_BYTES" default:"1048576" desc:"size of a stream's state with the stateful engine, in bytes: 1024 to 67108864; the same on all workers"`
 	TokenInterval time.Duration `envconfig:"WORKER_TOKEN_INTERVAL" default:"500ms" desc:"time from one token to the next; 0 as fast as it goes"`
 

@@ -36,6 +36,7 @@ const (
 	CodeSuperseded   Code = "instance_replaced" // a newer instance of the same worker took over
 	CodeNotFound     Code = "not_found"         // no worker, connection, stream or swap of that name
 	CodeConflict     Code = "conflict"          // not now: something else is under way, or it is too late
+	CodeModel        Code = "model_not_found"   // no worker has the model that was asked for
 	CodeStateGone    Code = "state_unavailable" // there is no snapshot of the session, or no more
 )
 

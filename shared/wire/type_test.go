@@ -18,7 +18,7 @@ import (
 
 // parts are messages that travel within others and are no frames themselves.
 var parts = []protoreflect.Name{
-	"Request", "Prefix", "Token", "Return", "Usage", "Extra",
+	"Request", "Prefix", "Token", "Return", "Usage", "Extra", "Model",
 }
 
 func TestEveryMessageHasAType(t *testing.T) {

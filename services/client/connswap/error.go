@@ -20,6 +20,7 @@ type Code = wire.Code
 const (
 	CodeInvalid      = wire.CodeInvalid      // the request can never work; change it
 	CodeLimit        = wire.CodeLimit        // a limit of the director; the message names it
+	CodeModel        = wire.CodeModel        // no worker has the model; the message names those that there are
 	CodeNoWorker     = wire.CodeNoWorker     // no worker took the stream within the time allowed
 	CodePoison       = wire.CodePoison       // worker after worker died serving this request
 	CodeSwapLimit    = wire.CodeSwapLimit    // the stream was moved too often

@@ -26,20 +26,29 @@ type Status struct {
 
 // Worker is a registered worker.
 type Worker struct {
-	Worker    string `json:"worker"`
-	Instance  string `json:"instance"`
-	UserAddr  string `json:"user_addr"`
-	MgmtAddr  string `json:"mgmt_addr"`
-	Engine    string `json:"engine"`
-	Connected bool   `json:"connected"` // its link is up
-	Available bool   `json:"available"` // it takes new streams
-	Draining  bool   `json:"draining"`
-	Cooldown  bool   `json:"cooldown"` // it gets no streams while others have room: its attempts fail
-	Sessions  int    `json:"sessions"` // by this director's count
-	Capacity  int    `json:"capacity"`
-	Incoming  int    `json:"incoming"` // swaps under way to it
-	Version   uint32 `json:"version"`  // of the protocol
-	Build     string `json:"build"`
+	Worker    string  `json:"worker"`
+	Instance  string  `json:"instance"`
+	UserAddr  string  `json:"user_addr"`
+	MgmtAddr  string  `json:"mgmt_addr"`
+	Models    []Model `json:"models"`
+	Connected bool    `json:"connected"` // its link is up
+	Available bool    `json:"available"` // it takes new streams
+	Draining  bool    `json:"draining"`
+	Cooldown  bool    `json:"cooldown"` // it gets no streams while others have room: its attempts fail
+	Sessions  int     `json:"sessions"` // by this director's count
+	Capacity  int     `json:"capacity"`
+	Incoming  int     `json:"incoming"` // swaps under way to it
+	Version   uint32  `json:"version"`  // of the protocol
+	Build     string  `json:"build"`
+}
+
+// Model is one of a worker's.
+type Model struct {
+	Name        string `json:"name"`
+	Fingerprint string `json:"fingerprint"` // equal ones continue each other's streams
+	Capacity    int    `json:"capacity"`    // streams at once; 0 for as many as the worker has
+	Stateful    bool   `json:"stateful"`    // a state moves with its streams
+	Continuity  string `json:"continuity"`  // the best class that it promises
 }
 
 // Connection is a client's.
@@ -57,6 +66,7 @@ type Connection struct {
 type Stream struct {
 	StreamID uint64    `json:"stream_id"`
 	State    string    `json:"state"` // streaming, moving, waiting; done, failed or cancelled for a while after its end
+	Model    string    `json:"model"`
 	Worker   string    `json:"worker"`
 	Epoch    uint64    `json:"epoch"`
 	Sequence uint64    `json:"sequence"` // last token accepted

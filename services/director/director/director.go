@@ -103,7 +103,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	d.fleet = fleet.New(links, fleet.Deps{
 		Dialer: link.QUIC{Network: nw, TLS: deps.TLS, KeepAlive: links.Ping()}, Clock: d.clock, Log: deps.Log,
 		Draining:             func(label, instance string) { d.maintenance.Leaving(label, instance) },
-		LabelsPerCertificate: cfg.MaxLabels,
+		LabelsPerCertificate: cfg.MaxLabels, DefaultModel: cfg.DefaultModel, ModelsFor: cfg.WorkerWait,
 	})
 	if d.placement, err = newPlacement(cfg, d.fleet, deps.Log); err != nil {
 		return nil, err
@@ -117,7 +117,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	d.native = native.New(native.Config{
 		DirectorID: cfg.ID, MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
 		ClientIdle: cfg.ClientIdleTimeout, Drain: cfg.DrainTimeout, ResumeWait: cfg.ResumeWait, Hurry: deps.Hurry,
-		Names: cfg.ClientNames,
+		Names: cfg.ClientNames, Model: d.fleet.Model,
 	}, d.shares, d.sessions, d.clock, deps.Log)
 	d.maintenance = maintenance.New(maintenance.Config{
 		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, SwapsPerSecond: cfg.RebalancePace,

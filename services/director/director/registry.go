@@ -17,6 +17,7 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/mgmt"
@@ -125,17 +126,47 @@ func described(r *wirepb.Register, from net.Addr, own wire.Versions) (link.Peer,
 	case capacity > math.MaxInt32:
 		return link.Peer{}, wire.Errorf(wire.CodeInvalid, "CONNECTION_SWAP_WORKER_CAPACITY=%d: a worker has room for at most %d", capacity, math.MaxInt32)
 	}
-	for _, text := range []string{user, mgmtAddr, r.GetEngine(), r.GetEngineFingerprint(), r.GetBuild(), r.GetDrainedBy()} {
+	models, err := modelsOf(r.GetModels())
+	if err != nil {
+		return link.Peer{}, err
+	}
+	for _, text := range []string{user, mgmtAddr, r.GetBuild(), r.GetDrainedBy()} {
 		if len(text) > longestText || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			return link.Peer{}, wire.Errorf(wire.CodeInvalid, "%.80q: allowed are %d bytes of what can be printed", text, longestText)
 		}
 	}
 	return link.Peer{
 		Label: r.GetWorker(), Instance: r.GetInstance(), UserAddr: user, MgmtAddr: mgmtAddr,
-		Engine: r.GetEngine(), Fingerprint: r.GetEngineFingerprint(), Capacity: int(r.GetCapacity()),
-		Stateful: r.GetStateful(), Version: version, Build: r.GetBuild(),
+		Models: models, Capacity: int(r.GetCapacity()), Version: version, Build: r.GetBuild(),
 		Drained: r.GetDrained(), DrainedBy: r.GetDrainedBy(),
 	}, nil
+}
+
+// maxModels bounds how many models a worker may have.
+const maxModels = 64
+
+// modelsOf checks what a worker says of its models.
+func modelsOf(all []*wirepb.Model) ([]routing.Model, error) {
+	if len(all) == 0 || len(all) > maxModels {
+		return nil, wire.Errorf(wire.CodeInvalid, "a worker with %d models: allowed are 1 to %d", len(all), maxModels)
+	}
+	models := make([]routing.Model, len(all))
+	for i, m := range all {
+		for _, text := range []string{m.GetName(), m.GetFingerprint()} {
+			if text == "" || len(text) > longestText || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				return nil, wire.Errorf(wire.CodeInvalid, "model %.80q with fingerprint %.80q: allowed are 1 to %d bytes of what can be printed",
+					m.GetName(), m.GetFingerprint(), longestText)
+			}
+		}
+		if slices.ContainsFunc(models[:i], func(other routing.Model) bool { return other.Name == m.GetName() }) {
+			return nil, wire.Errorf(wire.CodeInvalid, "model %.80q twice", m.GetName())
+		}
+		models[i] = routing.Model{
+			Name: m.GetName(), Fingerprint: m.GetFingerprint(), Capacity: int(min(m.GetCapacity(), math.MaxInt32)),
+			Stateful: m.GetStateful(), Continuity: min(m.GetContinuity(), 3),
+		}
+	}
+	return models, nil
 }
 
 // identified takes note of a worker's certificate, which has to name it if it names anybody.

@@ -17,7 +17,7 @@ import (
 // FuzzDescribed has workers register that say anything of themselves: what passes can be dialled, and shown.
 func FuzzDescribed(f *testing.F) {
 	for _, r := range []*wirepb.Register{
-		{Version: 3, OldestVersion: 3, Worker: "worker-a", Instance: "1", UserAddr: "10.0.0.1:62000", MgmtAddr: ":63000", Capacity: 8, Engine: "markov", Build: "dev"},
+		{Version: 3, OldestVersion: 3, Worker: "worker-a", Instance: "1", UserAddr: "10.0.0.1:62000", MgmtAddr: ":63000", Capacity: 8, Build: "dev", Models: []*wirepb.Model{{Name: "markov", Fingerprint: "x"}}},
 		{Version: 3, Worker: "worker-a", Instance: "1", UserAddr: "[::1]:62000", MgmtAddr: "name:63000", Capacity: 1 << 31},
 		{Version: 9, Worker: "\x1b[2J", Instance: "", UserAddr: "0.0.0.0:0", MgmtAddr: "x"},
 	} {
@@ -49,8 +49,8 @@ func FuzzDescribed(f *testing.F) {
 				t.Errorf("cannot be dialled: %q", addr)
 			}
 		}
-		for _, text := range []string{peer.UserAddr, peer.MgmtAddr, peer.Engine, peer.Fingerprint, peer.Build, peer.DrainedBy} {
-			if len(text) > longestText || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		for _, text := range append(peer.Names(), peer.UserAddr, peer.MgmtAddr, peer.Describe(), peer.Build, peer.DrainedBy) {
+			if len(text) > longestText*maxModels || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 				t.Errorf("cannot be shown: %q", text)
 			}
 		}

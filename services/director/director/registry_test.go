@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -15,12 +16,12 @@ func TestDescribed(t *testing.T) {
 	from := &net.UDPAddr{IP: net.IPv4(10, 0, 0, 7), Port: 4000}
 	good := func() *wirepb.Register {
 		return &wirepb.Register{
-			Version: 3, OldestVersion: 2, Stateful: true, Build: "v2", Worker: "worker-a", Instance: "0123456789abcdef", UserAddr: ":62001", MgmtAddr: "elsewhere:63001",
-			Engine: "markov", EngineFingerprint: "markov (1)", Capacity: 3,
+			Version: 3, OldestVersion: 2, Build: "v2", Worker: "worker-a", Instance: "0123456789abcdef", UserAddr: ":62001", MgmtAddr: "elsewhere:63001",
+			Models: []*wirepb.Model{{Name: "markov", Fingerprint: "markov (1)"}, {Name: "other", Fingerprint: "x", Capacity: 2, Stateful: true, Continuity: 9}}, Capacity: 3,
 		}
 	}
 	w, err := described(good(), from, wire.PeerVersions(0))
-	if err != nil || !w.Stateful || w.Build != "v2" || w.Version != 3 || w.Label != "worker-a" || w.UserAddr != "10.0.0.7:62001" || w.MgmtAddr != "elsewhere:63001" || w.Capacity != 3 {
+	if err != nil || len(w.Models) != 2 || w.Models[1] != (routing.Model{Name: "other", Fingerprint: "x", Capacity: 2, Stateful: true, Continuity: 3}) || w.Build != "v2" || w.Version != 3 || w.Label != "worker-a" || w.UserAddr != "10.0.0.7:62001" || w.MgmtAddr != "elsewhere:63001" || w.Capacity != 3 {
 		t.Errorf("got %+v, %v", w, err)
 	}
 	for name, c := range map[string]struct {
@@ -47,8 +48,13 @@ func TestDescribed(t *testing.T) {
 		"address of many":     {func(r *wirepb.Register) { r.MgmtAddr = "[ff02::1]:63001" }, wire.CodeInvalid, "WORKER_ADVERTISE_MGMT_ADDR: ff02::1 is a multicast"},
 		"no port":             {func(r *wirepb.Register) { r.UserAddr = ":0" }, wire.CodeInvalid, "port 0"},
 		"strange address":     {func(r *wirepb.Register) { r.MgmtAddr = "a\r\nb:1" }, wire.CodeInvalid, "printed"},
-		"strange engine":      {func(r *wirepb.Register) { r.Engine = "\x07" }, wire.CodeInvalid, "printed"},
-		"long fingerprint":    {func(r *wirepb.Register) { r.EngineFingerprint = strings.Repeat("f", 300) }, wire.CodeInvalid, "260 bytes"},
+		"strange model":       {func(r *wirepb.Register) { r.Models[0].Name = "\x07" }, wire.CodeInvalid, "printed"},
+		"model without name":  {func(r *wirepb.Register) { r.Models[1].Name = "" }, wire.CodeInvalid, "1 to 260 bytes"},
+		"no fingerprint":      {func(r *wirepb.Register) { r.Models[1].Fingerprint = "" }, wire.CodeInvalid, "1 to 260 bytes"},
+		"no model":            {func(r *wirepb.Register) { r.Models = nil }, wire.CodeInvalid, "0 models: allowed are 1 to 64"},
+		"too many models":     {func(r *wirepb.Register) { r.Models = make([]*wirepb.Model, 65) }, wire.CodeInvalid, "65 models"},
+		"a model twice":       {func(r *wirepb.Register) { r.Models[1].Name = "markov" }, wire.CodeInvalid, `"markov" twice`},
+		"long fingerprint":    {func(r *wirepb.Register) { r.Models[0].Fingerprint = strings.Repeat("f", 300) }, wire.CodeInvalid, "260 bytes"},
 	} {
 		r := good()
 		c.change(r)
@@ -81,6 +87,7 @@ func TestVersions(t *testing.T) {
 	} {
 		r := &wirepb.Register{
 			Version: c.newest, OldestVersion: c.oldest, Worker: "worker-a", Instance: "1", UserAddr: ":62001", MgmtAddr: ":63001", Capacity: 1,
+			Models: []*wirepb.Model{{Name: "m", Fingerprint: "f"}},
 		}
 		w, err := described(r, from, c.own)
 		if c.want != 0 {

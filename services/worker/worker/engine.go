@@ -3,6 +3,7 @@ package worker
 import (
 	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/services/worker/internal/engines"
+	"github.com/connswap/connswap/services/worker/internal/server"
 	"github.com/connswap/connswap/shared/config"
 )
 
@@ -10,7 +11,28 @@ import (
 // a cluster. For an engine that has more to configure than its name there is EngineOf.
 func Engine(name string) (engine.Engine, error) { return engines.New(name, engines.Options{}) }
 
-// EngineOf returns the built-in engine that a worker with this configuration has.
+// EngineOf returns the first built-in engine that a worker with this configuration has.
 func EngineOf(cfg config.Worker) (engine.Engine, error) {
-	return engines.New(cfg.Engine, engines.Options{StateBytes: cfg.StateBytes})
+	all, err := modelsOf(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return all[0].Engine, nil
+}
+
+// modelsOf returns the models that a worker is configured to have.
+func modelsOf(cfg config.Worker) ([]server.Model, error) {
+	configured, err := cfg.Models()
+	if err != nil {
+		return nil, err
+	}
+	all := make([]server.Model, len(configured))
+	for i, m := range configured {
+		e, err := engines.New(m.Engine, engines.Options{StateBytes: cfg.StateBytes})
+		if err != nil {
+			return nil, err
+		}
+		all[i] = server.Model{Engine: e, Capacity: m.Capacity}
+	}
+	return all, nil
 }

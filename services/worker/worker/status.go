@@ -19,8 +19,7 @@ type Status struct {
 	Worker      string           `json:"worker"`
 	Instance    string           `json:"instance"`
 	Started     time.Time        `json:"started"`
-	Engine      string           `json:"engine"`
-	Fingerprint string           `json:"engine_fingerprint"`
+	Models      []Model          `json:"models"`
 	Available   bool             `json:"available"`
 	Reason      string           `json:"reason,omitempty"`      // why it is not available
 	Directors   int              `json:"directors"`             // at which it is registered
@@ -42,6 +41,21 @@ type Status struct {
 	Bytes       bytesHeld                     `json:"bytes"`
 }
 
+// Model is one of the worker's models.
+type Model struct {
+	Name        string `json:"name"`
+	Fingerprint string `json:"fingerprint"`
+	Capacity    int    `json:"capacity,omitempty"` // streams at once; absent for as many as the worker has
+}
+
+func (w *Worker) modelStatus() []Model {
+	all := make([]Model, len(w.models))
+	for i, m := range w.models {
+		all[i] = Model{m.Name(), m.Fingerprint(), m.Capacity}
+	}
+	return all
+}
+
 // bytesHeld is how much memory the prompts and tokens that directors have sent take, and may take.
 type bytesHeld struct {
 	Limit int64 `json:"limit"`
@@ -58,8 +72,7 @@ func (w *Worker) status() Status {
 	load := w.server.Load()
 	return Status{
 		Worker: w.cfg.Label, Instance: w.instance, Started: w.started,
-		Engine: w.engine.Name(), Fingerprint: w.engine.Fingerprint(),
-		Available: load.Available, Reason: load.Reason, Directors: w.registrar.Registered(),
+		Models: w.modelStatus(), Available: load.Available, Reason: load.Reason, Directors: w.registrar.Registered(),
 		Unreachable: w.registrar.Unreachable(), DrainedBy: w.server.DrainedBy(),
 		Capacity: w.cfg.Capacity, Sessions: append([]server.Session{}, w.server.Sessions()...),
 		Counters: w.server.Counters(), MigrationTokens: w.states.Tokens(), SnapshotBytes: w.states.Bytes(),

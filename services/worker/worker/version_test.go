@@ -42,7 +42,7 @@ func TestRegistersWithItsVersions(t *testing.T) {
 		version := cmp.Or(claimed, wire.NewestPeerVersion)
 		run(t, planned(engine), worker.Deps{Version: claimed}, func(t *testing.T, b *bench) {
 			got := <-b.mgmt.Registrations
-			if got.GetVersion() != version || got.GetOldestVersion() != version || got.GetStateful() != (engine == "stateful") || got.GetBuild() == "" {
+			if got.GetVersion() != version || got.GetOldestVersion() != version || got.GetModels()[0].GetStateful() != (engine == "stateful") || got.GetBuild() == "" {
 				t.Errorf("got %v", got)
 			}
 			if status := b.status(t); status.Version != version || status.Build != got.GetBuild() {

@@ -34,7 +34,7 @@ type Deps struct {
 	Log     *zap.Logger     // optional: none
 	// LogCounts are of Log's lines; optional.
 	LogCounts func() telemetry.Counts
-	Engine    engine.Engine // optional: the configured one
+	Engine    engine.Engine // the only one; optional: the configured ones
 	Version   uint32        // of the protocol to claim towards directors, and no other; optional: what the build speaks
 	// Die ends the process at once, without a goodbye; it may return. Optional: SIGKILL to this process.
 	Die    func()
@@ -45,7 +45,7 @@ type Deps struct {
 type Worker struct {
 	cfg      config.Worker
 	deps     Deps
-	engine   engine.Engine
+	models   []server.Model
 	instance string
 	versions wire.Versions
 	started  time.Time
@@ -79,12 +79,14 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 	}
 	deps.Log = deps.Log.With(zap.String("worker", cfg.Label))
 	w := &Worker{
-		cfg: cfg, deps: deps, engine: deps.Engine, instance: identity.NewID(),
+		cfg: cfg, deps: deps, instance: identity.NewID(),
 		started: time.Now(), clock: stepclock.NewClock(cfg.TokenInterval), gate: &failure.Gate{},
 	}
-	if w.engine == nil {
+	if deps.Engine != nil {
+		w.models = []server.Model{{Engine: deps.Engine}}
+	} else {
 		var err error
-		if w.engine, err = EngineOf(cfg); err != nil {
+		if w.models, err = modelsOf(cfg); err != nil {
 			return nil, err
 		}
 	}
@@ -102,7 +104,7 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 			MaxBytes: deps.Memory.Budget(cfg.MaxBytes),
 		},
 		server.Deps{
-			Engine: w.engine, Clock: w.clock, Gate: w.gate, States: w.states, Log: deps.Log,
+			Models: w.models, Clock: w.clock, Gate: w.gate, States: w.states, Log: deps.Log,
 			LinkEnded: func(instance string) { w.registrar.LinkEnded(instance) },
 		},
 	)
@@ -131,7 +133,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.registrar, w.check = w.newRegistrar(ports), w.checkup(ports)
 	w.deps.Log.Info("worker started", zap.String("instance", w.instance),
 		zap.Stringer("user_addr", ports.user.Addr()), zap.Stringer("mgmt_addr", ports.mgmt.Addr()),
-		zap.String("engine", w.engine.Name()), zap.Int("capacity", w.cfg.Capacity),
+		zap.Strings("models", w.names()), zap.Int("capacity", w.cfg.Capacity),
 		zap.String("failure_mode", w.cfg.FailureMode))
 	defer w.deps.Log.Info("worker stopped")
 
@@ -167,6 +169,15 @@ func (w *Worker) Run(ctx context.Context) error {
 	return actors.Run(context.WithoutCancel(ctx))
 }
 
+// names returns the names of the worker's models.
+func (w *Worker) names() []string {
+	all := make([]string, len(w.models))
+	for i, m := range w.models {
+		all[i] = m.Name()
+	}
+	return all
+}
+
 // serveMgmt answers whoever needs a state that this worker has.
 func (w *Worker) serveMgmt(ctx context.Context, s mgmt.Stream, first wire.Message) error {
 	role, _ := identity.PeerRole(s.Conn.ConnectionState().TLS)
@@ -184,24 +195,25 @@ func (w *Worker) serveMgmt(ctx context.Context, s mgmt.Stream, first wire.Messag
 
 // newRegistrar returns the registrar, which says where the worker's ports are: they have to be bound before.
 func (w *Worker) newRegistrar(ports *ports) *registrar.Registrar {
-	_, stateful := w.engine.(engine.Stateful)
+	models := make([]*wirepb.Model, len(w.models))
+	for i, m := range w.models {
+		models[i] = m.Proto()
+	}
 	return registrar.New(
 		registrar.Config{
 			Directors: w.cfg.Directors,
 			Interval:  w.cfg.HeartbeatInterval,
 			Timeout:   w.cfg.HeartbeatTimeout,
 			Register: &wirepb.Register{
-				Version:           w.versions.Newest,
-				OldestVersion:     w.versions.Oldest,
-				Stateful:          stateful,
-				Build:             wire.Build,
-				Worker:            w.cfg.Label,
-				Instance:          w.instance,
-				UserAddr:          advertised(w.cfg.AdvertiseUserAddr, w.cfg.UserAddr, ports.user.Addr()),
-				MgmtAddr:          advertised(w.cfg.AdvertiseMgmtAddr, w.cfg.MgmtAddr, ports.mgmt.Addr()),
-				Engine:            w.engine.Name(),
-				EngineFingerprint: w.engine.Fingerprint(),
-				Capacity:          uint32(w.cfg.Capacity),
+				Version:       w.versions.Newest,
+				OldestVersion: w.versions.Oldest,
+				Build:         wire.Build,
+				Worker:        w.cfg.Label,
+				Instance:      w.instance,
+				UserAddr:      advertised(w.cfg.AdvertiseUserAddr, w.cfg.UserAddr, ports.user.Addr()),
+				MgmtAddr:      advertised(w.cfg.AdvertiseMgmtAddr, w.cfg.MgmtAddr, ports.mgmt.Addr()),
+				Models:        models,
+				Capacity:      uint32(w.cfg.Capacity),
 			},
 		},
 		registrar.Deps{

@@ -193,7 +193,7 @@ func TestRegisters(t *testing.T) {
 	run(t, settings(), worker.Deps{}, func(t *testing.T, b *bench) {
 		got := <-b.mgmt.Registrations
 		if got.GetWorker() != "worker-a" || got.GetUserAddr() != ":62001" || got.GetMgmtAddr() != ":63001" ||
-			got.GetEngine() != "markov" || got.GetEngineFingerprint() == "" || got.GetCapacity() != 1024 {
+			got.GetModels()[0].GetName() != "markov" || got.GetModels()[0].GetFingerprint() == "" || got.GetCapacity() != 1024 {
 			t.Errorf("got %v", got)
 		}
 		start := time.Now()

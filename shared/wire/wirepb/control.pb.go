@@ -2043,22 +2043,20 @@ func (x *Fail) GetMessage() string {
 
 // Register makes a worker known; the first frame on a worker's bidirectional stream.
 type Register struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	Version           uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Worker            string                 `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
-	Instance          string                 `protobuf:"bytes,3,opt,name=instance,proto3" json:"instance,omitempty"`
-	UserAddr          string                 `protobuf:"bytes,4,opt,name=user_addr,json=userAddr,proto3" json:"user_addr,omitempty"` // host may be empty: the director then takes the address the packets come from
-	MgmtAddr          string                 `protobuf:"bytes,5,opt,name=mgmt_addr,json=mgmtAddr,proto3" json:"mgmt_addr,omitempty"`
-	Engine            string                 `protobuf:"bytes,6,opt,name=engine,proto3" json:"engine,omitempty"`
-	EngineFingerprint string                 `protobuf:"bytes,7,opt,name=engine_fingerprint,json=engineFingerprint,proto3" json:"engine_fingerprint,omitempty"` // equal fingerprints continue each other's streams exactly
-	Capacity          uint32                 `protobuf:"varint,8,opt,name=capacity,proto3" json:"capacity,omitempty"`
-	Stateful          bool                   `protobuf:"varint,9,opt,name=stateful,proto3" json:"stateful,omitempty"`                                 // its engine has a state that has to move with a session
-	OldestVersion     uint32                 `protobuf:"varint,10,opt,name=oldest_version,json=oldestVersion,proto3" json:"oldest_version,omitempty"` // lowest version it speaks; 0 means the same as version
-	Build             string                 `protobuf:"bytes,11,opt,name=build,proto3" json:"build,omitempty"`                                       // of the program, for people
-	Drained           bool                   `protobuf:"varint,12,opt,name=drained,proto3" json:"drained,omitempty"`                                  // an operator has taken it out of use, see DrainMark
-	DrainedBy         string                 `protobuf:"bytes,13,opt,name=drained_by,json=drainedBy,proto3" json:"drained_by,omitempty"`              // id of the director that said so, for people
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Worker        string                 `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
+	Instance      string                 `protobuf:"bytes,3,opt,name=instance,proto3" json:"instance,omitempty"`
+	UserAddr      string                 `protobuf:"bytes,4,opt,name=user_addr,json=userAddr,proto3" json:"user_addr,omitempty"` // host may be empty: the director then takes the address the packets come from
+	MgmtAddr      string                 `protobuf:"bytes,5,opt,name=mgmt_addr,json=mgmtAddr,proto3" json:"mgmt_addr,omitempty"`
+	Capacity      uint32                 `protobuf:"varint,8,opt,name=capacity,proto3" json:"capacity,omitempty"`                                 // streams at once, of all models
+	OldestVersion uint32                 `protobuf:"varint,10,opt,name=oldest_version,json=oldestVersion,proto3" json:"oldest_version,omitempty"` // lowest version it speaks; 0 means the same as version
+	Build         string                 `protobuf:"bytes,11,opt,name=build,proto3" json:"build,omitempty"`                                       // of the program, for people
+	Drained       bool                   `protobuf:"varint,12,opt,name=drained,proto3" json:"drained,omitempty"`                                  // an operator has taken it out of use, see DrainMark
+	DrainedBy     string                 `protobuf:"bytes,13,opt,name=drained_by,json=drainedBy,proto3" json:"drained_by,omitempty"`              // id of the director that said so, for people
+	Models        []*Model               `protobuf:"bytes,14,rep,name=models,proto3" json:"models,omitempty"`                                     // that it has, at least one; the first serves whoever names none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Register) Reset() {
@@ -2126,32 +2124,11 @@ func (x *Register) GetMgmtAddr() string {
 	return ""
 }
 
-func (x *Register) GetEngine() string {
-	if x != nil {
-		return x.Engine
-	}
-	return ""
-}
-
-func (x *Register) GetEngineFingerprint() string {
-	if x != nil {
-		return x.EngineFingerprint
-	}
-	return ""
-}
-
 func (x *Register) GetCapacity() uint32 {
 	if x != nil {
 		return x.Capacity
 	}
 	return 0
-}
-
-func (x *Register) GetStateful() bool {
-	if x != nil {
-		return x.Stateful
-	}
-	return false
 }
 
 func (x *Register) GetOldestVersion() uint32 {
@@ -2182,6 +2159,90 @@ func (x *Register) GetDrainedBy() string {
 	return ""
 }
 
+func (x *Register) GetModels() []*Model {
+	if x != nil {
+		return x.Models
+	}
+	return nil
+}
+
+// Model is what a worker can be asked for by name.
+type Model struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Fingerprint   string                 `protobuf:"bytes,2,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"` // equal ones continue each other's streams exactly
+	Capacity      uint32                 `protobuf:"varint,3,opt,name=capacity,proto3" json:"capacity,omitempty"`      // streams at once; 0 for as many as the worker has
+	Stateful      bool                   `protobuf:"varint,4,opt,name=stateful,proto3" json:"stateful,omitempty"`      // it has a state that has to move with a session
+	Continuity    uint32                 `protobuf:"varint,5,opt,name=continuity,proto3" json:"continuity,omitempty"`  // the best class that it can promise: see Request
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Model) Reset() {
+	*x = Model{}
+	mi := &file_control_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Model) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Model) ProtoMessage() {}
+
+func (x *Model) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Model.ProtoReflect.Descriptor instead.
+func (*Model) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Model) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Model) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *Model) GetCapacity() uint32 {
+	if x != nil {
+		return x.Capacity
+	}
+	return 0
+}
+
+func (x *Model) GetStateful() bool {
+	if x != nil {
+		return x.Stateful
+	}
+	return false
+}
+
+func (x *Model) GetContinuity() uint32 {
+	if x != nil {
+		return x.Continuity
+	}
+	return 0
+}
+
 // Registered answers Register.
 type Registered struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -2193,7 +2254,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_control_proto_msgTypes[31]
+	mi := &file_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2266,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[31]
+	mi := &file_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2279,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{31}
+	return file_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Registered) GetDirectorId() string {
@@ -2246,7 +2307,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_control_proto_msgTypes[32]
+	mi := &file_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2258,7 +2319,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[32]
+	mi := &file_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2271,7 +2332,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{32}
+	return file_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Heartbeat) GetCount() uint64 {
@@ -2299,7 +2360,7 @@ type HeartbeatAck struct {
 
 func (x *HeartbeatAck) Reset() {
 	*x = HeartbeatAck{}
-	mi := &file_control_proto_msgTypes[33]
+	mi := &file_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2311,7 +2372,7 @@ func (x *HeartbeatAck) String() string {
 func (*HeartbeatAck) ProtoMessage() {}
 
 func (x *HeartbeatAck) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[33]
+	mi := &file_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2324,7 +2385,7 @@ func (x *HeartbeatAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatAck.ProtoReflect.Descriptor instead.
 func (*HeartbeatAck) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{33}
+	return file_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *HeartbeatAck) GetCount() uint64 {
@@ -2350,7 +2411,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_control_proto_msgTypes[34]
+	mi := &file_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2362,7 +2423,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[34]
+	mi := &file_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2375,7 +2436,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{34}
+	return file_control_proto_rawDescGZIP(), []int{35}
 }
 
 // HealthReply answers HealthRequest.
@@ -2393,7 +2454,7 @@ type HealthReply struct {
 
 func (x *HealthReply) Reset() {
 	*x = HealthReply{}
-	mi := &file_control_proto_msgTypes[35]
+	mi := &file_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2405,7 +2466,7 @@ func (x *HealthReply) String() string {
 func (*HealthReply) ProtoMessage() {}
 
 func (x *HealthReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[35]
+	mi := &file_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2418,7 +2479,7 @@ func (x *HealthReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthReply.ProtoReflect.Descriptor instead.
 func (*HealthReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{35}
+	return file_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *HealthReply) GetRole() string {
@@ -2474,7 +2535,7 @@ type Credit_Grant struct {
 
 func (x *Credit_Grant) Reset() {
 	*x = Credit_Grant{}
-	mi := &file_control_proto_msgTypes[36]
+	mi := &file_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2486,7 +2547,7 @@ func (x *Credit_Grant) String() string {
 func (*Credit_Grant) ProtoMessage() {}
 
 func (x *Credit_Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[36]
+	mi := &file_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2685,23 +2746,30 @@ const file_control_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04code\x18\x03 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\"\x87\x03\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"\xe7\x02\n" +
 	"\bRegister\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x1a\n" +
 	"\binstance\x18\x03 \x01(\tR\binstance\x12\x1b\n" +
 	"\tuser_addr\x18\x04 \x01(\tR\buserAddr\x12\x1b\n" +
-	"\tmgmt_addr\x18\x05 \x01(\tR\bmgmtAddr\x12\x16\n" +
-	"\x06engine\x18\x06 \x01(\tR\x06engine\x12-\n" +
-	"\x12engine_fingerprint\x18\a \x01(\tR\x11engineFingerprint\x12\x1a\n" +
-	"\bcapacity\x18\b \x01(\rR\bcapacity\x12\x1a\n" +
-	"\bstateful\x18\t \x01(\bR\bstateful\x12%\n" +
+	"\tmgmt_addr\x18\x05 \x01(\tR\bmgmtAddr\x12\x1a\n" +
+	"\bcapacity\x18\b \x01(\rR\bcapacity\x12%\n" +
 	"\x0eoldest_version\x18\n" +
 	" \x01(\rR\roldestVersion\x12\x14\n" +
 	"\x05build\x18\v \x01(\tR\x05build\x12\x18\n" +
 	"\adrained\x18\f \x01(\bR\adrained\x12\x1d\n" +
 	"\n" +
-	"drained_by\x18\r \x01(\tR\tdrainedBy\"Z\n" +
+	"drained_by\x18\r \x01(\tR\tdrainedBy\x12/\n" +
+	"\x06models\x18\x0e \x03(\v2\x17.connswap.wire.v1.ModelR\x06modelsJ\x04\b\x06\x10\aJ\x04\b\a\x10\bJ\x04\b\t\x10\n" +
+	"\"\x95\x01\n" +
+	"\x05Model\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\x12\x1a\n" +
+	"\bcapacity\x18\x03 \x01(\rR\bcapacity\x12\x1a\n" +
+	"\bstateful\x18\x04 \x01(\bR\bstateful\x12\x1e\n" +
+	"\n" +
+	"continuity\x18\x05 \x01(\rR\n" +
+	"continuity\"Z\n" +
 	"\n" +
 	"Registered\x12\x1f\n" +
 	"\vdirector_id\x18\x01 \x01(\tR\n" +
@@ -2734,7 +2802,7 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_control_proto_goTypes = []any{
 	(*ClientHello)(nil),   // 0: connswap.wire.v1.ClientHello
 	(*Return)(nil),        // 1: connswap.wire.v1.Return
@@ -2767,30 +2835,32 @@ var file_control_proto_goTypes = []any{
 	(*Progressing)(nil),   // 28: connswap.wire.v1.Progressing
 	(*Fail)(nil),          // 29: connswap.wire.v1.Fail
 	(*Register)(nil),      // 30: connswap.wire.v1.Register
-	(*Registered)(nil),    // 31: connswap.wire.v1.Registered
-	(*Heartbeat)(nil),     // 32: connswap.wire.v1.Heartbeat
-	(*HeartbeatAck)(nil),  // 33: connswap.wire.v1.HeartbeatAck
-	(*HealthRequest)(nil), // 34: connswap.wire.v1.HealthRequest
-	(*HealthReply)(nil),   // 35: connswap.wire.v1.HealthReply
-	(*Credit_Grant)(nil),  // 36: connswap.wire.v1.Credit.Grant
-	(*Extra)(nil),         // 37: connswap.wire.v1.Extra
-	(*Fetch)(nil),         // 38: connswap.wire.v1.Fetch
+	(*Model)(nil),         // 31: connswap.wire.v1.Model
+	(*Registered)(nil),    // 32: connswap.wire.v1.Registered
+	(*Heartbeat)(nil),     // 33: connswap.wire.v1.Heartbeat
+	(*HeartbeatAck)(nil),  // 34: connswap.wire.v1.HeartbeatAck
+	(*HealthRequest)(nil), // 35: connswap.wire.v1.HealthRequest
+	(*HealthReply)(nil),   // 36: connswap.wire.v1.HealthReply
+	(*Credit_Grant)(nil),  // 37: connswap.wire.v1.Credit.Grant
+	(*Extra)(nil),         // 38: connswap.wire.v1.Extra
+	(*Fetch)(nil),         // 39: connswap.wire.v1.Fetch
 }
 var file_control_proto_depIdxs = []int32{
 	1,  // 0: connswap.wire.v1.ClientHello.return:type_name -> connswap.wire.v1.Return
 	3,  // 1: connswap.wire.v1.Generate.request:type_name -> connswap.wire.v1.Request
 	4,  // 2: connswap.wire.v1.Done.usage:type_name -> connswap.wire.v1.Usage
-	37, // 3: connswap.wire.v1.Prefix.extras:type_name -> connswap.wire.v1.Extra
+	38, // 3: connswap.wire.v1.Prefix.extras:type_name -> connswap.wire.v1.Extra
 	3,  // 4: connswap.wire.v1.Attach.request:type_name -> connswap.wire.v1.Request
 	17, // 5: connswap.wire.v1.Attach.prefix:type_name -> connswap.wire.v1.Prefix
-	38, // 6: connswap.wire.v1.Attach.checkpoint:type_name -> connswap.wire.v1.Fetch
-	36, // 7: connswap.wire.v1.Credit.grants:type_name -> connswap.wire.v1.Credit.Grant
+	39, // 6: connswap.wire.v1.Attach.checkpoint:type_name -> connswap.wire.v1.Fetch
+	37, // 7: connswap.wire.v1.Credit.grants:type_name -> connswap.wire.v1.Credit.Grant
 	4,  // 8: connswap.wire.v1.End.usage:type_name -> connswap.wire.v1.Usage
-	9,  // [9:9] is the sub-list for method output_type
-	9,  // [9:9] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	31, // 9: connswap.wire.v1.Register.models:type_name -> connswap.wire.v1.Model
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -2805,7 +2875,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

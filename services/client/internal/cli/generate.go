@@ -73,6 +73,7 @@ func enteredSettings(given *pflag.FlagSet) (settings, problems) {
 func addFlags(flags *pflag.FlagSet, cfg *config.Client) {
 	flags.SortFlags = false
 	flags.Var((*config.Int)(&cfg.MaxTokens), "max-tokens", "")
+	flags.StringVar(&cfg.Model, "model", cfg.Model, "")
 	flags.Var((*config.Uint)(&cfg.Seed), "seed", "")
 	flags.Var((*config.Int)(&cfg.Priority), "priority", "")
 	flags.StringVar(&cfg.Output, "output", cfg.Output, "")

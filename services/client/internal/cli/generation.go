@@ -48,6 +48,7 @@ func (g *generation) stream(ctx context.Context, conn *connswap.Conn) error {
 	stream, err := conn.Generate(ctx, connswap.Request{
 		Prompt:    cfg.Prompt,
 		MaxTokens: uint32(min(cfg.MaxTokens, math.MaxUint32)), // the director refuses that many as well
+		Model:     cfg.Model,
 		Seed:      cfg.Seed,
 		Priority:  uint8(cfg.Priority), // checked to be one
 	})

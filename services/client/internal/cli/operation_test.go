@@ -28,10 +28,10 @@ func refuse(code wire.Code, message string) answer {
 
 const cluster = `{"director": "director-1", "time": "2026-01-02T03:04:05Z", "build": "v2", "waiting_streams": 1,
  "workers": [
-  {"worker":"worker-a","user_addr":"10.0.0.1:62000","engine":"markov","connected":true,"draining":true,"sessions":2,"capacity":1024,"version":2,"build":"v2"},
-  {"worker":"worker-b","user_addr":"10.0.0.2:62000","engine":"markov","connected":true,"available":true,"sessions":0,"capacity":64,"version":1,"build":"v1"},
-  {"worker":"worker-c","engine":"markov","connected":true,"capacity":64},
-  {"worker":"worker-d","engine":"\u001b[2Jmark\tov\n"}],
+  {"worker":"worker-a","user_addr":"10.0.0.1:62000","models":[{"name":"markov"}],"connected":true,"draining":true,"sessions":2,"capacity":1024,"version":2,"build":"v2"},
+  {"worker":"worker-b","user_addr":"10.0.0.2:62000","models":[{"name":"markov"}],"connected":true,"available":true,"sessions":0,"capacity":64,"version":1,"build":"v1"},
+  {"worker":"worker-c","models":[{"name":"markov"}],"connected":true,"capacity":64},
+  {"worker":"worker-d","models":[{"name":"\u001b[2Jmark\tov\n"}]}],
  "connections": [
   {"connection_id":"conn-1","client":"client","since":"2026-01-02T03:04:00Z","streams":[
    {"stream_id":1,"state":"streaming","worker":"worker-a","epoch":3,"sequence":120,"sent":119,"swaps":2,"started":"2026-01-02T03:00:00Z"},

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -67,11 +68,20 @@ func (r *statusResult) text(w io.Writer) {
 }
 
 func (r *statusResult) workers() [][]any {
-	rows := [][]any{{"WORKER", "STATE", "STREAMS", "CAPACITY", "ENGINE", "VERSION", "BUILD", "ADDRESS"}}
+	rows := [][]any{{"WORKER", "STATE", "STREAMS", "CAPACITY", "MODELS", "VERSION", "BUILD", "ADDRESS"}}
 	for _, w := range r.found.Workers {
-		rows = append(rows, []any{w.Worker, workerState(w), w.Sessions, w.Capacity, w.Engine, w.Version, w.Build, w.UserAddr})
+		rows = append(rows, []any{w.Worker, workerState(w), w.Sessions, w.Capacity, names(w.Models), w.Version, w.Build, w.UserAddr})
 	}
 	return rows
+}
+
+// names lists models by name.
+func names(models []operator.Model) string {
+	all := make([]string, len(models))
+	for i, m := range models {
+		all[i] = m.Name
+	}
+	return strings.Join(all, ",")
 }
 
 func workerState(w operator.Worker) string {

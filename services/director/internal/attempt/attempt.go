@@ -125,6 +125,15 @@ func New(s *Stream, place *placement.Request, l *link.Link, epoch uint64) *Attem
 	return &Attempt{Stream: s, log: s.Log, leg: s.Leg, Place: place, Link: l, Epoch: epoch}
 }
 
+// Model is the one of the worker's that serves the stream.
+func (a *Attempt) Model() routing.Model {
+	m, _ := a.Link.Model(a.Request.GetModel()) // a worker without it would not have been chosen
+	return m
+}
+
+// Stateful reports whether a state of the engine moves with the stream.
+func (a *Attempt) Stateful() bool { return a.Model().Stateful }
+
 // Leave takes the stream back from the worker. The place is given back by whoever was granted it.
 func (a *Attempt) Leave() { a.Link.Cancel(a.ID, a.Epoch) }
 

@@ -149,7 +149,7 @@ func (k *Keeper) Request(a *attempt.Attempt) uint64 {
 
 // Forget lets the worker of an attempt forget what it captured of the engine's state.
 func (k *Keeper) Forget(a *attempt.Attempt) {
-	if a.Link.Stateful() {
+	if a.Stateful() {
 		a.Link.Send(&wirepb.Discard{Session: k.ID})
 	}
 }
@@ -187,7 +187,7 @@ func (k *Keeper) wait() time.Duration {
 
 // possible reports whether a checkpoint can be made now.
 func (k *Keeper) possible() bool {
-	return k.cfg.Interval > 0 && k.serving != nil && !k.paused && k.serving.Link.Stateful()
+	return k.cfg.Interval > 0 && k.serving != nil && !k.paused && k.serving.Stateful()
 }
 
 // begin begins a checkpoint, which has got its slot.
@@ -302,7 +302,7 @@ func (k *Keeper) fail(err error) {
 
 // For returns where the worker of a new attempt finds the engine's state, or nil where there is none.
 func (k *Keeper) For(a *attempt.Attempt) *wirepb.Fetch {
-	if k.epoch == 0 || !a.Link.Stateful() || k.peer != nil && !k.peer.Up() {
+	if k.epoch == 0 || !a.Stateful() || k.peer != nil && !k.peer.Up() {
 		return nil
 	}
 	addr, token, err := k.allow(a)

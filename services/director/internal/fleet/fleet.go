@@ -42,6 +42,9 @@ type Deps struct {
 
 	// LabelsPerCertificate bounds the workers that are registered with one certificate which names nobody; 0 for no bound.
 	LabelsPerCertificate int
+
+	DefaultModel string        // for requests that name none; empty for the one that the most workers have
+	ModelsFor    time.Duration // that a model is remembered which no worker has any more
 }
 
 // Fleet is safe for concurrent use. It owns one goroutine for each worker, its supervisor, which owns the worker's
@@ -61,7 +64,8 @@ type Fleet struct {
 	stall time.Duration // that was logged
 
 	mu      sync.Mutex
-	workers map[string]*worker   // by label
+	workers map[string]*worker // by label
+	models  models
 	links   []*link.Link         // up, in the order in which they came up
 	drained map[string]time.Time // labels of workers that get nothing new: since when none is registered, zero while one is
 }
@@ -69,7 +73,7 @@ type Fleet struct {
 // New returns a fleet without workers. Close ends it.
 func New(cfg link.Config, deps Deps) *Fleet {
 	cfg.Clock = deps.Clock
-	f := &Fleet{cfg: cfg, deps: deps, log: deps.Log, workers: map[string]*worker{}, drained: map[string]time.Time{}}
+	f := &Fleet{cfg: cfg, deps: deps, log: deps.Log, workers: map[string]*worker{}, models: models{}, drained: map[string]time.Time{}}
 	f.ctx, f.stop = context.WithCancelCause(context.Background())
 	return f
 }

@@ -89,10 +89,11 @@ func (f *Fleet) add(peer link.Peer) *worker {
 	ctx, stop := context.WithCancelCause(f.ctx)
 	w.stop = stop
 	f.workers[w.Label] = w
+	f.models.count(w.Names(), +1)
 	f.unattended(w.Label, time.Time{})
 	f.adoptDrainMark(w)
 	f.log.Info("worker registered", zap.String("worker", w.Label), zap.String("instance", w.Instance),
-		zap.String("address", w.UserAddr), zap.String("engine", w.Engine), zap.Int("capacity", w.Capacity),
+		zap.String("address", w.UserAddr), zap.Strings("models", w.Names()), zap.Int("capacity", w.Capacity),
 		telemetry.Often(w.UserAddr))
 	f.supervisors.Go(func() { f.supervise(ctx, w) })
 	return w

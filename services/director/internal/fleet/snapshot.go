@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/connswap/connswap/services/director/internal/routing"
 )
 
 // Snapshot is a worker as it is shown to people and programs.
@@ -12,8 +14,7 @@ type Snapshot struct {
 	Instance    string    `json:"instance"`
 	UserAddr    string    `json:"user_addr"`
 	MgmtAddr    string    `json:"mgmt_addr"`
-	Engine      string    `json:"engine"`
-	Fingerprint string    `json:"engine_fingerprint"`
+	Models      []Model   `json:"models"`
 	Connected   bool      `json:"connected"`             // its link is up
 	Unreachable string    `json:"unreachable,omitempty"` // why the link is not up
 	Available   bool      `json:"available"`             // it takes new sessions
@@ -29,6 +30,36 @@ type Snapshot struct {
 	Cooldown    bool      `json:"cooldown"` // gets nothing while others have room, since its attempts fail; the placement's part
 }
 
+// Model is a model of a worker as it is shown to people and programs.
+type Model struct {
+	Name        string `json:"name"`
+	Fingerprint string `json:"fingerprint"`        // equal ones continue each other's streams
+	Capacity    int    `json:"capacity,omitempty"` // streams at once; absent for as many as the worker has
+	Stateful    bool   `json:"stateful"`           // a state moves with its streams
+	Continuity  string `json:"continuity"`         // the best class that it promises: none, text, verified or exact
+}
+
+// classes are the names of the classes of continuity, from the weakest.
+var classes = []string{"none", "text", "verified", "exact"}
+
+func modelsOf(models []routing.Model) []Model {
+	all := make([]Model, len(models))
+	for i, m := range models {
+		all[i] = Model{m.Name, m.Fingerprint, m.Capacity, m.Stateful, classes[min(int(m.Continuity), len(classes)-1)]}
+	}
+	return all
+}
+
+// Fingerprints returns those of the worker's models, in order.
+func (s Snapshot) Fingerprints() []string {
+	all := make([]string, len(s.Models))
+	for i, m := range s.Models {
+		all[i] = m.Fingerprint
+	}
+	slices.Sort(all)
+	return all
+}
+
 // Workers returns the registered workers by label. What the placement knows of them is left out.
 func (f *Fleet) Workers() []Snapshot {
 	f.mu.Lock()
@@ -36,8 +67,8 @@ func (f *Fleet) Workers() []Snapshot {
 	workers := make([]Snapshot, 0, len(f.workers))
 	for _, w := range f.workers {
 		s := Snapshot{
-			Worker: w.Label, Instance: w.Instance, UserAddr: w.UserAddr, MgmtAddr: w.MgmtAddr, Engine: w.Engine,
-			Fingerprint: w.Fingerprint, Reported: w.reported, Capacity: w.Capacity, Heartbeat: w.heartbeat,
+			Worker: w.Label, Instance: w.Instance, UserAddr: w.UserAddr, MgmtAddr: w.MgmtAddr,
+			Models: modelsOf(w.Models), Reported: w.reported, Capacity: w.Capacity, Heartbeat: w.heartbeat,
 			Draining: f.hasDrainMark(w.Label), Version: w.Version, Build: w.Build, Unreachable: w.unreachable,
 		}
 		if w.link != nil {

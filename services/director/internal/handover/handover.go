@@ -204,7 +204,7 @@ func (h *Handover) open() (migration.Event, bool) {
 
 // capture takes what the target goes on from. Of a stream that nobody serves that is the log; fenced, it does not grow.
 func (h *Handover) capture() (migration.Event, bool) {
-	if h.source == nil || !h.Target.Link.Stateful() {
+	if h.source == nil || !h.Target.Stateful() {
 		return migration.Captured, true
 	}
 	h.standby.capture = h.deps.States.Request(h.source)
@@ -217,7 +217,7 @@ func (h *Handover) transfer() (migration.Event, bool) {
 	case h.source == nil:
 		h.Target.Attach(h.deps.States.For(h.Target))
 		return 0, false
-	case h.Target.Link.Stateful():
+	case h.Target.Stateful():
 		h.standby.fetch()
 		return 0, false
 	}

@@ -142,7 +142,7 @@ func (h *Handover) remainingStandby(state migration.State) time.Duration {
 	case migration.WaitingConfirmation:
 		return h.cfg.ConfirmTimeout
 	case migration.CapturingState, migration.TransferringState:
-		if h.Target.Link.Stateful() {
+		if h.Target.Stateful() {
 			return h.cfg.TransferTimeout
 		}
 	case migration.Pivoting:
@@ -163,7 +163,7 @@ func (h *Handover) Remaining() time.Duration {
 		return h.cfg.WorkerWait - h.deps.Clock.Since(h.unassigned)
 	case state == migration.Verifying:
 		return h.cfg.FirstTokenTimeout - since
-	case h.Target.Link.Stateful():
+	case h.Target.Stateful():
 		return h.cfg.TransferTimeout - since // it gets the state, or computes everything again
 	}
 	return h.cfg.AttachTimeout - since

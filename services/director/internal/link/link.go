@@ -5,6 +5,8 @@ package link
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
@@ -24,16 +27,32 @@ type Peer struct {
 	Instance    string // new with each start of the process
 	UserAddr    string // of its links and tethers
 	MgmtAddr    string
-	Engine      string
-	Fingerprint string // of the engine: equal ones continue each other's streams exactly
-	Capacity    int    // streams at once
-	Stateful    bool   // its engine has a state that moves with a stream
-	Version     uint32 // of the protocol to speak with it
+	Models      []routing.Model // that it has, at least one; the first serves streams that name none
+	Capacity    int             // streams at once, of all models
+	Version     uint32          // of the protocol to speak with it
 	Build       string
 	Drained     bool   // it said at registration that an operator had taken it out of use
 	DrainedBy   string // id of the director that told it so
 	Certificate string // with which it registered; see identity.PeerCertificate
 	Named       bool   // that names Label
+}
+
+// Names returns the names of the worker's models.
+func (p Peer) Names() []string {
+	all := make([]string, len(p.Models))
+	for i, m := range p.Models {
+		all[i] = m.Name
+	}
+	return all
+}
+
+// Describe names the fingerprints of the worker's models.
+func (p Peer) Describe() string {
+	all := make([]string, len(p.Models))
+	for i, m := range p.Models {
+		all[i] = m.Fingerprint
+	}
+	return strings.Join(all, ", ")
 }
 
 // Config is what all links of a director have in common.
@@ -212,11 +231,20 @@ func (l *Link) Peer() Peer { return l.peer }
 // Worker returns the label of the worker.
 func (l *Link) Worker() string { return l.peer.Label }
 
-// Fingerprint returns that of the worker's engine.
-func (l *Link) Fingerprint() string { return l.peer.Fingerprint }
+// Model returns the worker's model of a name, or its first one for none; false if it has none of that name.
+func (l *Link) Model(name string) (routing.Model, bool) {
+	for _, m := range l.peer.Models {
+		if name == "" || m.Name == name {
+			return m, true
+		}
+	}
+	return routing.Model{}, false
+}
 
-// Stateful reports whether the worker's engine has a state that moves with a stream.
-func (l *Link) Stateful() bool { return l.peer.Stateful }
+// Stateful reports whether some model of the worker has a state that moves with a stream.
+func (l *Link) Stateful() bool {
+	return slices.ContainsFunc(l.peer.Models, func(m routing.Model) bool { return m.Stateful })
+}
 
 // MgmtAddr is where the worker's MGMT port is.
 func (l *Link) MgmtAddr() string { return l.peer.MgmtAddr }

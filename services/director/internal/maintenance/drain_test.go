@@ -40,7 +40,7 @@ func TestDrain(t *testing.T) {
 // be, but swaps whose state has arrived and that wait for their cut are not in the way of others.
 func TestDrainMovesFewStates(t *testing.T) {
 	inWorld(t, Config{AtOnce: 10, Transfers: 3, SwapsPerSecond: 1}, func(w *world) {
-		stateful := func(p *link.Peer) { p.Stateful, p.MgmtAddr = true, p.Label+":63001" }
+		stateful := func(p *link.Peer) { p.Models[0].Stateful, p.MgmtAddr = true, p.Label+":63001" }
 		w.worker("a", 50, stateful)
 		w.begin(40)
 		b := w.worker("b", 50, stateful)

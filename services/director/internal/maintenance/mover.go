@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/handover"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/migration"
 )
@@ -110,17 +111,18 @@ func (m *mover) giveUp(why error) {
 	}
 }
 
-// blockers says, in words for operators, what is in the way of sessions that stay: asked once for each engine. Where
+// blockers says, in words for operators, what is in the way of sessions that stay: asked once for each need. Where
 // placement knows of nothing, the reason why the last swap failed is given.
 func (s *Service) blockers(m *mover, remaining []*session.Session, label string) []string {
-	var words, asked []string
+	var words []string
+	var asked []routing.Need
 	for _, one := range remaining {
-		engine := one.Fingerprint()
-		if slices.Contains(asked, engine) {
+		need := one.Need()
+		if slices.Contains(asked, need) {
 			continue
 		}
-		asked = append(asked, engine)
-		if word := s.placement.Blocker(engine, label); word != "" && !slices.Contains(words, word) {
+		asked = append(asked, need)
+		if word := s.placement.Blocker(need, label); word != "" && !slices.Contains(words, word) {
 			words = append(words, word)
 		}
 	}

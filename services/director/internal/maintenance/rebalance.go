@@ -3,6 +3,7 @@ package maintenance
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -82,7 +83,8 @@ func (s *Service) uneven(going map[*session.Session]string) (from, to string, di
 	for _, w := range all {
 		if w.Connected && w.Available && !w.Draining {
 			w.Sessions = s.sessionsAt(w.Worker) - leaving[w.Worker] + coming[w.Worker]
-			groups[w.Fingerprint] = append(groups[w.Fingerprint], w)
+			engines := fmt.Sprint(w.Fingerprints()) // among workers with the same ones any stream may move
+			groups[engines] = append(groups[engines], w)
 		}
 	}
 	for _, engine := range slices.Sorted(maps.Keys(groups)) {

@@ -69,7 +69,7 @@ func (s *Service) Swap(ctx context.Context, connectionID string, stream uint64, 
 		return migration.Record{}, err
 	}
 	if to != "" {
-		if err := s.placement.Check(to, found.Fingerprint()); err != nil {
+		if err := s.placement.Check(to, found.Need()); err != nil {
 			return migration.Record{}, err
 		}
 	}

@@ -17,7 +17,7 @@ type spread struct {
 
 func (w *world) spread(all []spread) {
 	for _, s := range all {
-		one := w.worker(s.label, s.capacity, func(p *link.Peer) { p.Fingerprint = s.engine })
+		one := w.worker(s.label, s.capacity, func(p *link.Peer) { p.Models[0].Fingerprint = s.engine })
 		w.begin(s.sessions)
 		one.available(w, false)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/placement/placementtest"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/session/sessiontest"
 	"github.com/connswap/connswap/services/director/internal/stream"
@@ -134,7 +135,7 @@ type attempt struct {
 }
 
 func (w *world) worker(label string, capacity int, change ...func(*link.Peer)) *worker {
-	info := link.Peer{Label: label, Instance: label + "-1", Capacity: capacity, Version: 2, Fingerprint: "engine"}
+	info := link.Peer{Label: label, Instance: label + "-1", Capacity: capacity, Version: 2, Models: []routing.Model{{Name: "model", Fingerprint: "engine"}}}
 	for _, c := range change {
 		c(&info)
 	}

@@ -290,7 +290,7 @@ func TestBlockers(t *testing.T) {
 	inWorld(t, placement.Config{MaxHandovers: 10, MaxPerTarget: 1}, func(w *world) {
 		says := func(want string) {
 			t.Helper()
-			if got := w.Blocker("x", "a"); got != want {
+			if got := w.Blocker(need{Fingerprint: "x"}, "a"); got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
 		}
@@ -330,14 +330,14 @@ func TestCheck(t *testing.T) {
 		}
 		for label, want := range map[string]wire.Code{"a": "", "b": wire.CodeConflict, "d": wire.CodeInvalid, "e": wire.CodeNotFound} {
 			var got wire.Code
-			if err := w.Check(label, "x"); err != nil {
+			if err := w.Check(label, need{Fingerprint: "x"}); err != nil {
 				got = wire.AsError(err, wire.CodeInternal).Code
 			}
 			if got != want {
 				t.Errorf("%s: %q, want %q", label, got, want)
 			}
 		}
-		if err := w.Check("d", ""); err != nil {
+		if err := w.Check("d", need{Fingerprint: ""}); err != nil {
 			t.Errorf("a stream that has not begun can go anywhere: %v", err)
 		}
 	})
@@ -373,7 +373,7 @@ func TestOn(t *testing.T) {
 // TestPeer keeps checkpoints where they are of use: not on the worker itself, nor on one that leaves.
 func TestPeer(t *testing.T) {
 	inWorld(t, usual, func(w *world) {
-		stateful := func(p *link.Peer) { p.Stateful = true }
+		stateful := func(p *link.Peer) { p.Models[0].Stateful = true }
 		w.worker("a", 9, stateful)
 		w.worker("stateless", 9)
 		b := w.worker("b", 9, stateful)

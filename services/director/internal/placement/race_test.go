@@ -10,6 +10,7 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/placement"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/shared/migration"
 )
 
@@ -80,7 +81,7 @@ func TestToldInOrder(t *testing.T) {
 	for n := range 3 {
 		workers.Go(func() {
 			for range 20 {
-				one, err := w.fleet.Connect(link.Peer{Label: fmt.Sprint("w", n), Capacity: 5, Version: 2})
+				one, err := w.fleet.Connect(link.Peer{Label: fmt.Sprint("w", n), Capacity: 5, Version: 2, Models: []routing.Model{{Name: "model"}}})
 				if err != nil {
 					t.Error(err)
 					return

@@ -42,6 +42,7 @@ type Request struct {
 	of       *holder // while it waits or has a place
 	notified bool    // and whether its session knows
 	place    *worker
+	model    *routing.Model // of place
 	loss     *loss          // with which it lost its place
 	underWay bool           // it counts as a handover under way to its place,
 	counts   migration.Kind // of this kind

@@ -171,9 +171,9 @@ func (s *scheduler) grant(r *Request, w *worker) {
 	if r.unread {
 		s.unread[r] = struct{}{}
 	}
-	r.state, r.place, r.onTrial = granted, w, r.Kind != migration.Planned
+	r.state, r.place, r.model, r.onTrial = granted, w, w.Model(r.Need), r.Kind != migration.Planned
 	w.requests[r] = struct{}{}
-	w.Granted++
+	r.occupy(+1)
 	if r.onTrial {
 		w.trials++
 		w.Unanswered++
@@ -196,9 +196,15 @@ func (s *scheduler) vacate(r *Request) {
 	delete(s.unread, r)
 	r.of.count(-1)
 	s.queues.holders.leave(r)
-	w.Granted--
-	r.place = nil
+	r.occupy(-1)
+	r.place, r.model = nil, nil
 	s.improved(w)
+}
+
+// occupy adds to the places that are taken where the request has its own.
+func (r *Request) occupy(n int) {
+	r.place.Granted += n
+	r.model.Granted += n
 }
 
 // endHandover ends a request's handover.

@@ -52,11 +52,11 @@ func (s *scheduler) dispensable(q *queue) (found *Request) {
 		if r.underWay || found != nil && (found.of.places > r.of.places || found.of.places == r.of.places && found.ID > r.ID) {
 			continue
 		}
-		r.place.Granted--
+		r.occupy(-1)
 		if s.router.Fit(q.need, &r.place.Candidate) == "" {
 			found = r
 		}
-		r.place.Granted++
+		r.occupy(+1)
 	}
 	return found
 }

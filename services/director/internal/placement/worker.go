@@ -17,7 +17,7 @@ func (p *Placement) Up(l *link.Link) {
 	defer p.unlock()
 	w := &worker{link: l, requests: map[*Request]struct{}{}}
 	w.Candidate = routing.Candidate{
-		Label: l.Worker(), Fingerprint: l.Fingerprint(), Capacity: l.Peer().Capacity,
+		Label: l.Worker(), Models: slices.Clone(l.Peer().Models), Capacity: l.Peer().Capacity,
 		MaxHandovers: p.cfg.MaxPerTarget, Latency: p.router.NewLatency(),
 	}
 	p.refresh(w)
@@ -110,8 +110,8 @@ func (p *Placement) On(label, instance string) []uint64 {
 }
 
 // Blocker says in words what keeps a stream from leaving a worker now, or nothing.
-func (p *Placement) Blocker(fingerprint, label string) string {
-	n := routing.Need{Kind: migration.Planned, Fingerprint: fingerprint, Avoid: label}
+func (p *Placement) Blocker(n routing.Need, label string) string {
+	n.Kind, n.Avoid = migration.Planned, label
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return routing.Unschedulable(n, p.candidates).Words(n)
@@ -127,8 +127,8 @@ func (p *Placement) Alternative(n routing.Need) bool {
 	})
 }
 
-// Check says why a stream with this engine cannot be moved to a worker, whether it has room or not; or nil.
-func (p *Placement) Check(label, fingerprint string) error {
+// Check says why a stream cannot be moved to a worker, whether that has room or not; or nil.
+func (p *Placement) Check(label string, n routing.Need) error {
 	l, err := p.fleet.Link(label)
 	switch {
 	case err != nil:
@@ -137,8 +137,10 @@ func (p *Placement) Check(label, fingerprint string) error {
 		return wire.Errorf(wire.CodeConflict, "%s is not connected", label)
 	case p.fleet.Drained(label):
 		return wire.Errorf(wire.CodeConflict, "%s is drained", label)
-	case routing.Fit(routing.Need{Fingerprint: fingerprint}, &routing.Candidate{Fingerprint: l.Fingerprint()}) == routing.OtherEngine:
-		return wire.Errorf(wire.CodeInvalid, "%s runs %s, the stream began with %s", label, l.Fingerprint(), fingerprint)
+	}
+	c := routing.Candidate{Models: l.Peer().Models}
+	if c.Model(n) == nil {
+		return wire.Errorf(wire.CodeInvalid, "%s runs %s, the stream began with %s", label, l.Peer().Describe(), n.Fingerprint)
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func (w *world) close() {
 // worker brings one up, changed as the test says.
 func (w *world) worker(label string, capacity int, change ...func(*link.Peer)) *fleettest.Fake {
 	w.Helper()
-	peer := link.Peer{Label: label, Capacity: capacity, Version: 2}
+	peer := link.Peer{Label: label, Capacity: capacity, Version: 2, Models: []routing.Model{{Name: "model"}}}
 	for _, do := range change {
 		do(&peer)
 	}
@@ -74,7 +74,7 @@ func (w *world) worker(label string, capacity int, change ...func(*link.Peer)) *
 }
 
 func runs(fingerprint string) func(*link.Peer) {
-	return func(p *link.Peer) { p.Fingerprint = fingerprint }
+	return func(p *link.Peer) { p.Models[0].Fingerprint = fingerprint }
 }
 
 func (w *world) status(one *fleettest.Fake, m *wirepb.WorkerStatus) {

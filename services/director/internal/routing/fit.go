@@ -12,7 +12,8 @@ import (
 
 // Need is what a stream needs of a worker. Streams with equal needs are interchangeable to routing.
 type Need struct {
-	Fingerprint string // of the engine that the stream began with; empty for any
+	Model       string // by name; empty for any
+	Fingerprint string // of the model that the stream began with; empty for any
 	Avoid       string // label of a worker to come back to only if there is no other; a planned handover leaves it, and never comes back
 	Only        string // label of the only worker that will do; empty for any
 
@@ -22,14 +23,14 @@ type Need struct {
 
 // Candidate is a worker whose link is up, as routing sees it.
 type Candidate struct {
-	Label       string
-	Fingerprint string // of its engine
-	Capacity    int    // streams, of all directors together
-	Granted     int    // places that this director has given away there
-	Foreign     int    // streams of other directors there, by the worker's last report
-	Available   bool   // it takes new streams, as it says itself
-	Drained     bool   // an operator has taken it out of use
-	Declined    bool   // it has just declined a stream: it gets none for a moment
+	Label     string
+	Models    []Model // that it has
+	Capacity  int     // streams, of all directors together and all models
+	Granted   int     // places that this director has given away there
+	Foreign   int     // streams of other directors there, by the worker's last report
+	Available bool    // it takes new streams, as it says itself
+	Drained   bool    // an operator has taken it out of use
+	Declined  bool    // it has just declined a stream: it gets none for a moment
 
 	Failovers    int // under way to it
 	Planned      int // planned handovers under way to it
@@ -54,6 +55,7 @@ type Reason string
 const (
 	NoWorker    Reason = "no worker is connected"
 	NotAsked    Reason = "the worker that was asked for is not connected"
+	OtherModel  Reason = "no connected worker has the model that was asked for"
 	OtherEngine Reason = "no connected worker runs the engine that this stream began with"
 	Leaving     Reason = "no other connected worker runs the engine that this stream began with"
 	Unavailable Reason = "no worker is available"
@@ -61,7 +63,7 @@ const (
 	Limit       Reason = "other streams are being moved first"
 )
 
-var order = []Reason{NoWorker, NotAsked, OtherEngine, Leaving, Unavailable, Full, Limit}
+var order = []Reason{NoWorker, NotAsked, OtherModel, OtherEngine, Leaving, Unavailable, Full, Limit}
 
 // Fit returns why a stream cannot go to a worker now, or nothing if it can. Whether it should is Rank's affair: nobody
 // is refused for a suspicion alone.
@@ -69,13 +71,15 @@ func Fit(n Need, c *Candidate) Reason {
 	switch {
 	case n.Only != "" && n.Only != c.Label:
 		return NotAsked
-	case n.Fingerprint != "" && n.Fingerprint != c.Fingerprint:
+	case c.Model(n) == nil && n.Fingerprint != "":
 		return OtherEngine
+	case c.Model(n) == nil:
+		return OtherModel
 	case n.Kind == migration.Planned && n.Avoid == c.Label:
 		return Leaving
 	case !c.Available || c.Drained:
 		return Unavailable
-	case c.Declined || c.Granted >= c.Capacity:
+	case c.Declined || c.Granted >= c.Capacity || c.Model(n).full():
 		return Full
 	case !mayHandOver(n.Kind, c):
 		return Limit

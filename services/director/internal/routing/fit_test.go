@@ -10,15 +10,23 @@ import (
 
 // ready is a worker with room that runs engine x, changed as the test says.
 func ready(change ...func(*routing.Candidate)) *routing.Candidate {
-	c := &routing.Candidate{Label: "a", Fingerprint: "x", Capacity: 2, Available: true, Proven: true, MaxHandovers: 2}
+	c := &routing.Candidate{Label: "a", Models: of("x"), Capacity: 2, Available: true, Proven: true, MaxHandovers: 2}
 	for _, do := range change {
 		do(c)
 	}
 	return c
 }
 
+// of returns the models of a worker that has one, called m.
+func of(fingerprint string) []routing.Model {
+	return []routing.Model{{Name: "m", Fingerprint: fingerprint}}
+}
+
 func TestFit(t *testing.T) {
 	type c = routing.Candidate
+	two := func(c *c) {
+		c.Models = []routing.Model{{Name: "m", Capacity: 1, Granted: 1}, {Name: "n", Capacity: 2, Granted: 1}}
+	}
 	placement, failover, planned := routing.Need{}, routing.Need{Kind: migration.Failover}, routing.Need{Kind: migration.Planned}
 	for name, test := range map[string]struct {
 		need routing.Need
@@ -27,6 +35,14 @@ func TestFit(t *testing.T) {
 	}{
 		"nothing in particular":                 {placement, ready(), ""},
 		"its engine":                            {routing.Need{Fingerprint: "x"}, ready(), ""},
+		"the model":                             {routing.Need{Model: "m"}, ready(), ""},
+		"the model, of its engine":              {routing.Need{Model: "m", Fingerprint: "x"}, ready(), ""},
+		"another model":                         {routing.Need{Model: "n"}, ready(), routing.OtherModel},
+		"the model, of another engine":          {routing.Need{Model: "m", Fingerprint: "y"}, ready(), routing.OtherEngine},
+		"its engine under another name":         {routing.Need{Model: "n", Fingerprint: "x"}, ready(), routing.OtherEngine},
+		"one of its models":                     {routing.Need{Model: "n"}, ready(two), ""},
+		"a model that is full":                  {routing.Need{Model: "m"}, ready(two), routing.Full},
+		"any model, and the first is full":      {routing.Need{}, ready(two), routing.Full},
 		"another engine":                        {routing.Need{Fingerprint: "y"}, ready(), routing.OtherEngine},
 		"the one that was asked for":            {routing.Need{Only: "a"}, ready(), ""},
 		"not the one that was asked for":        {routing.Need{Only: "b"}, ready(), routing.NotAsked},
@@ -55,7 +71,7 @@ func TestFit(t *testing.T) {
 func TestUnschedulable(t *testing.T) {
 	type c = routing.Candidate
 	x, planned := routing.Need{Fingerprint: "x"}, routing.Need{Fingerprint: "x", Kind: migration.Planned, Avoid: "a"}
-	otherEngine, full := ready(func(c *c) { c.Fingerprint = "y" }), ready(func(c *c) { c.Granted = 2 })
+	otherEngine, full := ready(func(c *c) { c.Models = of("y") }), ready(func(c *c) { c.Granted = 2 })
 	gone, busy := ready(func(c *c) { c.Available = false }), ready(func(c *c) { c.Label, c.Failovers = "b", 2 })
 	for name, test := range map[string]struct {
 		need routing.Need
@@ -117,6 +133,11 @@ func TestFitAndPoliciesAgree(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	pick := func(from ...string) string { return from[r.IntN(len(from))] }
 	maybe := func() bool { return r.IntN(2) == 0 }
+	models := func() []routing.Model {
+		return []routing.Model{
+			{Name: "m", Fingerprint: pick("x", "y"), Capacity: r.IntN(3), Granted: r.IntN(3)}, {Name: pick("n", "o"), Fingerprint: pick("x", "y")},
+		}
+	}
 	chosen := 0
 	for _, name := range routing.Policies {
 		router, err := routing.New(name, rand.NewPCG(3, 4))
@@ -125,12 +146,12 @@ func TestFitAndPoliciesAgree(t *testing.T) {
 		}
 		for range 20_000 {
 			n := routing.Need{
-				Fingerprint: pick("", "x", "y"), Avoid: pick("", "a", "b"), Only: pick("", "", "", "c"), Kind: migration.Kind(r.IntN(3)), Careful: maybe(),
+				Model: pick("", "", "m", "n"), Fingerprint: pick("", "x", "y"), Avoid: pick("", "a", "b"), Only: pick("", "", "", "c"), Kind: migration.Kind(r.IntN(3)), Careful: maybe(),
 			}
 			all := make([]*routing.Candidate, r.IntN(6))
 			for i := range all {
 				all[i] = &routing.Candidate{
-					Label: pick("a", "b", "c"), Fingerprint: pick("x", "y"), Capacity: 1 + r.IntN(3), Granted: r.IntN(4), Foreign: r.IntN(4),
+					Label: pick("a", "b", "c"), Models: models(), Capacity: 1 + r.IntN(3), Granted: r.IntN(4), Foreign: r.IntN(4),
 					Available: maybe(), Drained: r.IntN(4) == 0, Declined: r.IntN(4) == 0, Failovers: r.IntN(3), Planned: r.IntN(3), MaxHandovers: 2,
 					Proven: maybe(), Cooling: maybe(), Trial: maybe(), Failures: r.IntN(3), Unanswered: r.IntN(3), Errors: r.Float64(),
 				}

@@ -58,7 +58,7 @@ func TestRoundRobin(t *testing.T) {
 // same.
 func TestRoundRobinOfTwoEngines(t *testing.T) {
 	all := workers(100, 100, 100, 100)
-	all[1].Fingerprint, all[2].Fingerprint = "y", "y"
+	all[1].Models, all[2].Models = of("y"), of("y")
 	r := router(t, routing.RoundRobin)
 	for range 10 {
 		for _, engine := range []string{"x", "y"} {

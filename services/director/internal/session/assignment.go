@@ -101,7 +101,8 @@ func (a *assignment) place(avoid string) *placement.Request {
 // request fills in what all requests of the stream have in common.
 func (a *assignment) request(r placement.Request) *placement.Request {
 	r.Session, r.ID, r.Started, r.Holder = &a.depends, a.stream.ID, a.view.started.Unix(), a.view.who.Holder
-	r.Priority, r.Need.Fingerprint = a.stream.Request.GetPriority(), a.view.Fingerprint()
+	need := a.view.Need()
+	r.Priority, r.Need.Model, r.Need.Fingerprint = a.stream.Request.GetPriority(), need.Model, need.Fingerprint
 	a.deps.Placement.Unread(&r, a.unread)
 	return &r
 }
@@ -124,11 +125,22 @@ func (a *assignment) granted(e granted) {
 	if !a.deps.Placement.HasPlace(e.place, e.link) {
 		return
 	}
+	if a.stream.Request.GetModel() == "" { // whoever names none gets the worker's first, and keeps to that
+		m, _ := e.link.Model("")
+		a.stream.Request.Model = m.Name
+		a.named(m.Name)
+	}
 	if !h.SourceServes() {
 		a.depends.on(e.place, e.link)
 		a.blame.began = a.stream.Log.Len()
 	}
 	h.Granted(e.link)
+}
+
+// named says by name which model the stream is to have.
+func (a *assignment) named(model string) {
+	a.view.named(model)
+	a.depends.named(model)
 }
 
 // waiting tells the client, once, that there is no worker.
@@ -355,7 +367,7 @@ func (a *assignment) finishHandover() {
 func (a *assignment) serve(h *handover.Handover, r migration.Record) {
 	a.serving = h.Target
 	a.states.Serving(a.serving)
-	a.view.serve(a.serving.Link, h.Kind)
+	a.view.serve(a.serving.Model(), h.Kind)
 	if h.Kind == migration.Placement {
 		a.log.Info("worker assigned", zap.String("worker", r.To), zap.Uint64("epoch", r.Epoch),
 			zap.String("address", a.view.who.Address))
@@ -407,7 +419,8 @@ func (a *assignment) check() *ending {
 // is, for as long as it would wait for a worker; then it begins anew, on the same one if need be. One that is complete
 // needs nobody.
 func (a *assignment) stuck() *ending {
-	elsewhere := routing.Need{Fingerprint: a.view.Fingerprint(), Avoid: a.serving.Link.Worker()}
+	elsewhere := a.view.Need()
+	elsewhere.Avoid = a.serving.Link.Worker()
 	if a.complete() == nil && !a.deps.Placement.Alternative(elsewhere) && -a.remaining() < a.cfg.Handover.WorkerWait {
 		return nil
 	}

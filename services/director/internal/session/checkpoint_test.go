@@ -259,7 +259,7 @@ func TestWithdrawnFromTheRightWorker(t *testing.T) {
 	inPlay(t, script{cfg: func(c *session.Config) { everySecond(c); c.Checkpoint.AtPeer = true }}, func(p *play) {
 		a := p.worker("a", stateful)
 		a.serve(1, 1, 3)
-		peer := p.worker("peer", stateful, func(w *link.Peer) { w.Fingerprint = "another" })
+		peer := p.worker("peer", stateful, func(w *link.Peer) { w.Models[0].Fingerprint = "another" })
 		p.wake(time.Second)
 		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
 		got[*wirepb.Hold](peer)
@@ -364,7 +364,7 @@ func TestPeerKeepsCheckpoints(t *testing.T) {
 		a.serve(1, 1, 3)
 		p.wake(time.Second)
 		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3) // there is no peer
-		peer := p.worker("peer", stateful, func(w *link.Peer) { w.Fingerprint = "another" })
+		peer := p.worker("peer", stateful, func(w *link.Peer) { w.Models[0].Fingerprint = "another" })
 		p.wake(2 * time.Second)
 		a.captured(1, got[*wirepb.Capture](a).GetCapture(), 3)
 		hold := got[*wirepb.Hold](peer)
@@ -390,7 +390,7 @@ func TestPeerKeepsCheckpoints(t *testing.T) {
 // TestPeerDies has the peer die that keeps the states, and a transfer to it with it: the next one goes to another.
 func TestPeerDies(t *testing.T) {
 	inPlay(t, script{cfg: func(c *session.Config) { everySecond(c); c.Checkpoint.AtPeer = true }}, func(p *play) {
-		another := func(w *link.Peer) { w.Fingerprint = "another" }
+		another := func(w *link.Peer) { w.Models[0].Fingerprint = "another" }
 		a := p.worker("a", stateful)
 		a.serve(1, 1, 3)
 		first := p.worker("first", stateful, another)

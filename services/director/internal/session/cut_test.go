@@ -201,7 +201,7 @@ func TestLostInTheFirstMoment(t *testing.T) {
 	}
 	inPlay(t, script{pushed: lose}, func(p *play) {
 		first := p.worker("a")
-		other := p.worker("c", func(w *link.Peer) { w.Fingerprint = "another engine" })
+		other := p.worker("c", func(w *link.Peer) { w.Models[0].Fingerprint = "another engine" })
 		got[*wirepb.Attach](first)
 		release := p.hold()
 		first.say(begins(1, 1), frames(1, 1, 1))

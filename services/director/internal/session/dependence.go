@@ -28,8 +28,8 @@ type dependence struct {
 	link   *link.Link         // at which own is, as far as the owner has acted on it; nil while it is nowhere
 	target *placement.Request // of a planned handover before its cut; nil if there is none
 	kind   migration.Kind
-	engine string // fingerprint of the one that the stream began with; empty before that
-	closed bool   // nothing more is wanted from any worker
+	need   routing.Need // the model, and the fingerprint of the one that the stream began with; empty before that
+	closed bool         // nothing more is wanted from any worker
 }
 
 var _ placement.Session = (*dependence)(nil)
@@ -53,7 +53,7 @@ func (d *dependence) Lost(place *placement.Request, l *link.Link, cause link.Cau
 			d.log.Fence()
 			d.link = nil
 		}
-		place.Kind, place.Need = d.kind, routing.Need{Fingerprint: d.engine}
+		place.Kind, place.Need = d.kind, d.need
 		again = true
 	} else {
 		d.target = nil
@@ -76,9 +76,16 @@ func (d *dependence) serve(target *attempt.Attempt, m wire.Message) (gap time.Du
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if gap, ok = d.log.Serve(target.Epoch, target.Link.Worker(), m); ok {
-		d.kind, d.engine = migration.Failover, target.Link.Fingerprint()
+		d.kind, d.need.Fingerprint = migration.Failover, target.Model().Fingerprint
 	}
 	return gap, ok
+}
+
+// named says by name which model the stream is to have.
+func (d *dependence) named(model string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.need.Model = model
 }
 
 // plans says which place a planned handover wants; nil for none.

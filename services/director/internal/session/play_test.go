@@ -21,6 +21,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/placement/placementtest"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/session/sessiontest"
 	"github.com/connswap/connswap/services/director/internal/stream"
@@ -216,7 +217,7 @@ type actor struct {
 }
 
 func (p *play) worker(label string, change ...func(*link.Peer)) *actor {
-	w := link.Peer{Label: label, Capacity: 2, Version: 2, Fingerprint: "engine", MgmtAddr: label + ":63001"}
+	w := link.Peer{Label: label, Capacity: 2, Version: 2, Models: []routing.Model{{Name: "model", Fingerprint: "engine"}}, MgmtAddr: label + ":63001"}
 	for _, c := range change {
 		c(&w)
 	}
@@ -227,7 +228,7 @@ func (p *play) worker(label string, change ...func(*link.Peer)) *actor {
 	return &actor{Fake: fake, play: p}
 }
 
-func stateful(w *link.Peer) { w.Stateful = true }
+func stateful(w *link.Peer) { w.Models[0].Stateful = true }
 
 // allows fails unless the worker is the next one that is given the token of this secret, for such a thing.
 func (a *actor) allows(secret []byte, purpose wirepb.Purpose, target string) {

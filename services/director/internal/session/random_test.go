@@ -145,7 +145,7 @@ func (c *chance) happens() {
 
 func (c *chance) enters() {
 	c.named++
-	w := c.worker(fmt.Sprintf("w%d", c.named), func(p *link.Peer) { p.Stateful = c.stateful })
+	w := c.worker(fmt.Sprintf("w%d", c.named), func(p *link.Peer) { p.Models[0].Stateful = c.stateful })
 	c.workers = append(c.workers, &player{actor: w})
 }
 

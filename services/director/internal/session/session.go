@@ -91,6 +91,7 @@ func New(who Identity, request *wirepb.Request, memory stream.Memory, open Open,
 	a := &s.assignment
 	a.cfg, a.deps, a.log, a.view, a.blame.factor = cfg, deps, s.log, &s.View, 1
 	a.depends.log, a.depends.post = s.record, s.inbox.put
+	a.named(request.GetModel())
 	a.stream = &attempt.Stream{
 		ID: who.ID, Connection: who.Connection, ConnectionID: who.ConnectionID, StreamID: who.StreamID,
 		Request: request, Log: s.record, Tokens: deps.Tokens, Leg: &s.legs, Post: s.tell,

@@ -114,9 +114,9 @@ func (s *stage) perform(args []string) {
 
 func (s *stage) enters(label string, args []string) {
 	s.actors[label] = &role{actor: s.worker(label, func(p *link.Peer) {
-		p.Stateful = slices.Contains(args, "stateful")
+		p.Models[0].Stateful = slices.Contains(args, "stateful")
 		if engine := option(args, "engine"); engine != "" {
-			p.Fingerprint = engine
+			p.Models[0].Fingerprint = engine
 		}
 		if slices.Contains(args, "full") {
 			p.Capacity = 0

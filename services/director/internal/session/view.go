@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/handover"
-	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration"
 )
@@ -42,6 +42,7 @@ type Snapshot struct {
 	StreamID   uint64      `json:"stream_id"`
 	State      State       `json:"state"`
 	Reason     string      `json:"reason,omitempty"` // why it ended
+	Model      string      `json:"model,omitempty"`  // of which name; empty while none was asked for and none serves
 	Worker     string      `json:"worker"`
 	Epoch      uint64      `json:"epoch"`    // of its worker, or of the one that it moves to
 	Sequence   uint64      `json:"sequence"` // last token accepted
@@ -64,7 +65,7 @@ type View struct {
 	log      *stream.Log
 
 	mu       sync.Mutex
-	link     *link.Link // of the worker that the client was told last
+	model    routing.Model // that was asked for, of which only the name is known; then the one that serves
 	swaps    uint32
 	resumes  uint32
 	recovery *Recovering
@@ -87,11 +88,11 @@ func (v *View) end(state State, reason string) (first bool) {
 	return true
 }
 
-// serve says which worker serves the session now, after a handover of some kind.
-func (v *View) serve(l *link.Link, kind migration.Kind) {
+// serve says which model of a worker serves the session now, after a handover of some kind.
+func (v *View) serve(m routing.Model, kind migration.Kind) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.link, v.waits = l, false
+	v.model, v.waits = m, false
 	if kind != migration.Placement {
 		v.swaps++
 	}
@@ -168,6 +169,7 @@ func (v *View) Snapshot() Snapshot {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	snapshot.Model = v.model.Name
 	snapshot.Swaps, snapshot.Resumes, snapshot.Recovering = v.swaps, v.resumes, v.recovery
 	if away := v.away; !away.IsZero() && v.state == "" {
 		snapshot.Away = &away
@@ -204,21 +206,26 @@ func (v *View) Worker() string {
 	return ""
 }
 
-// Fingerprint returns that of the engine that the stream began with; empty before that.
-func (v *View) Fingerprint() string {
+// Need is what the session needs of any worker: the model that was asked for, or that it got, and from its first worker on
+// the fingerprint of that.
+func (v *View) Need() routing.Need {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.link == nil {
-		return ""
-	}
-	return v.link.Fingerprint()
+	return routing.Need{Model: v.model.Name, Fingerprint: v.model.Fingerprint}
 }
 
 // Stateful reports whether an engine's state moves with the session.
 func (v *View) Stateful() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.link != nil && v.link.Stateful()
+	return v.model.Stateful
+}
+
+// named says by name which model the stream is to have.
+func (v *View) named(model string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.model.Name = model
 }
 
 // Swap returns the handover under way, or nil; a placement is none.

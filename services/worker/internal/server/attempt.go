@@ -27,6 +27,7 @@ type attempt struct {
 	connection string
 	stream     uint64
 	request    engine.Request
+	model      *Model         // set before run
 	prefix     *wirepb.Prefix // until the engine has it
 	checkpoint *wirepb.Fetch  // where the engine's state is; nil if nowhere
 	standby    bool           // nothing is generated before Pivot
@@ -363,7 +364,7 @@ func (a *attempt) leave(last func()) bool {
 		return false
 	}
 	a.over = true
-	a.link.server.release(a.bytes)
+	a.link.server.release(a.model, a.bytes)
 	last()
 	return true
 }
@@ -375,7 +376,7 @@ func (a *attempt) stop() {
 	defer a.mu.Unlock()
 	if !a.over {
 		a.over = true
-		a.link.server.release(a.bytes)
+		a.link.server.release(a.model, a.bytes)
 	}
 	a.cancel()
 }

@@ -103,9 +103,14 @@ func (l *link) add(ctx context.Context, a *attempt) *wire.Error {
 		older.stop()
 		l.forget(older)
 	}
-	if refusal := l.server.reserve(a.bytes); refusal != nil {
+	model, refusal := l.server.model(a.request.Model)
+	if refusal == nil {
+		refusal = l.server.reserve(model, a.bytes)
+	}
+	if refusal != nil {
 		return refusal
 	}
+	a.model = model
 	ctx, a.cancel = context.WithCancel(ctx)
 	l.attempts[a.session] = a
 	a.out = l.lanes.take(a.connection)

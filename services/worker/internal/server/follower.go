@@ -59,7 +59,7 @@ func (f *follower) resume(ctx context.Context) error {
 
 // start lets the engine begin with the tokens alone.
 func (f *follower) start(ctx context.Context) (err error) {
-	f.generation, err = f.link.server.deps.Engine.Open(ctx, f.request, f.chunks, f.progress())
+	f.generation, err = f.model.Open(ctx, f.request, f.chunks, f.progress())
 	f.at = f.length()
 	return err
 }
@@ -67,7 +67,7 @@ func (f *follower) start(ctx context.Context) (err error) {
 // standBy does what the director says until the pivot, and tells it how far it is. The engine is opened at once, unless
 // its state is still to come.
 func (f *follower) standBy(ctx context.Context) error {
-	if _, ok := f.link.server.deps.Engine.(engine.Stateful); !ok {
+	if _, ok := f.model.Engine.(engine.Stateful); !ok {
 		if err := f.start(ctx); err != nil {
 			return err
 		}
@@ -186,7 +186,7 @@ func (f *follower) pivot(ctx context.Context, m *wirepb.Pivot) error {
 
 // fetch gets the engine's state from where it is, and opens the engine with it.
 func (f *follower) fetch(ctx context.Context, m *wirepb.Fetch) error {
-	stateful, ok := f.link.server.deps.Engine.(engine.Stateful)
+	stateful, ok := f.model.Engine.(engine.Stateful)
 	if !ok || f.generation != nil {
 		return wire.Errorf(wire.CodeProtocol, "a state is of no use to this engine now")
 	}

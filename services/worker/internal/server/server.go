@@ -18,7 +18,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/services/worker/internal/failure"
 	"github.com/connswap/connswap/services/worker/internal/stepclock"
 	"github.com/connswap/connswap/shared/quicnet"
@@ -37,7 +36,7 @@ type Config struct {
 
 // Deps are what a Server works with.
 type Deps struct {
-	Engine engine.Engine
+	Models []Model // at least one; the first serves who names none
 	Clock  *stepclock.Clock
 	Gate   *failure.Gate // everything that is sent passes it
 	States *States
@@ -59,6 +58,7 @@ type Server struct {
 	reason   string        // why no session is taken now; empty if they are
 	stopping chan struct{} // not nil once the worker is to stop; closed when it has no session left
 	sessions int
+	perModel map[*Model]int
 	bytes    int64 // that they hold
 	links    map[*link]struct{}
 	drained  string // id of the director whose operator has taken this worker out of use; empty if none has
@@ -66,7 +66,7 @@ type Server struct {
 
 // New returns a Server that takes sessions.
 func New(cfg Config, deps Deps) *Server {
-	return &Server{cfg: cfg, deps: deps, links: make(map[*link]struct{})}
+	return &Server{cfg: cfg, deps: deps, links: make(map[*link]struct{}), perModel: map[*Model]int{}}
 }
 
 // Load is how busy a Server is.
@@ -283,7 +283,7 @@ func (s *Server) bindTether(id string) *link {
 }
 
 // reserve takes a place for a session, and the memory for what it begins with, or says why there is none.
-func (s *Server) reserve(bytes int) *wire.Error {
+func (s *Server) reserve(m *Model, bytes int) *wire.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch reason := s.unavailable(); {
@@ -291,11 +291,14 @@ func (s *Server) reserve(bytes int) *wire.Error {
 		return wire.Errorf(wire.CodeUnavailable, "%s", reason)
 	case s.sessions >= s.cfg.Capacity:
 		return wire.Errorf(wire.CodeCapacity, "all %d places are taken", s.cfg.Capacity)
+	case m.Capacity > 0 && s.perModel[m] >= m.Capacity:
+		return wire.Errorf(wire.CodeCapacity, "all %d places of model %s are taken", m.Capacity, m.Name())
 	}
 	if refusal := s.take(bytes); refusal != nil {
 		return refusal
 	}
 	s.sessions++
+	s.perModel[m]++
 	return nil
 }
 
@@ -317,10 +320,11 @@ func (s *Server) take(bytes int) *wire.Error {
 }
 
 // release gives a place back, and the memory of its session.
-func (s *Server) release(bytes int) {
+func (s *Server) release(m *Model, bytes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sessions--
+	s.perModel[m]--
 	s.bytes -= int64(bytes)
 	if s.sessions == 0 && s.stopping != nil {
 		close(s.stopping) // once: no session begins any more

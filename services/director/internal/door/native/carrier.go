@@ -359,8 +359,10 @@ func (c *carrier) check(generate *wirepb.Generate) error {
 	request := generate.GetRequest()
 	most := uint32(cfg.MaxTokens)
 	switch {
-	case len(request.GetPrompt()) > cfg.MaxPromptBytes:
+	case len(request.GetPrompt())+len(request.GetBody()) > cfg.MaxPromptBytes:
 		return tooLong(cfg.MaxPromptBytes)
+	case request.GetChoices() > wire.MaxChoice+1:
+		return wire.Errorf(wire.CodeInvalid, "%d choices; give 1 to %d", request.GetChoices(), wire.MaxChoice+1)
 	case request.GetMaxTokens() > most:
 		return wire.Errorf(wire.CodeLimit, "max_tokens is %d, this director allows %d", request.GetMaxTokens(), most)
 	case request.GetPriority() > maxPriority:
@@ -368,6 +370,11 @@ func (c *carrier) check(generate *wirepb.Generate) error {
 	case request.GetMaxTokens() == 0:
 		request.MaxTokens = most
 	}
+	model, err := cfg.Model(request.GetModel())
+	if err != nil {
+		return err
+	}
+	request.Model = model
 	return nil
 }
 

@@ -161,7 +161,7 @@ func (k *connection) begin(c *carrier, quic *quic.Stream, m *wirepb.Generate) (e
 		leave()
 		return err
 	}
-	memory, err := holder.Open(streamBytes + 2*len(m.GetRequest().GetPrompt())) // a worker's link has a copy
+	memory, err := holder.Open(streamBytes + 2*(len(m.GetRequest().GetPrompt())+len(m.GetRequest().GetBody()))) // a worker's link has a copy
 	if err != nil {
 		holder.Give(shares.Streams, 1)
 		leave()
@@ -246,12 +246,15 @@ func (k *connection) open(c *carrier, s *quic.Stream, at streamlog.Cursor) sessi
 	}
 }
 
-// snapshot returns the connection as it is now; false if the handshake of the client that comes back is not over.
+// snapshot returns the connection as it is now; false if it is over, or the handshake of a client that comes back is not.
 func (k *connection) snapshot() (Snapshot, bool) {
 	all := Snapshot{Number: k.number, ConnectionID: k.id, Client: k.client, Since: k.since}
 	k.mu.Lock()
-	carrier := k.carrier
+	carrier, over := k.carrier, k.over
 	k.mu.Unlock()
+	if over {
+		return Snapshot{}, false
+	}
 	if carrier != nil {
 		proof, err := quicnet.ReadProof(carrier.conn)
 		if err != nil {

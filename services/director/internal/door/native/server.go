@@ -32,6 +32,9 @@ type Config struct {
 	Drain          time.Duration // that streams have to end by themselves when the director stops
 	ResumeWait     time.Duration // that a client may be away, and find its streams when it comes back; 0 for not at all
 
+	// Model returns the model that is meant by the name in a request, which may be empty, or why there is none. Optional.
+	Model func(name string) (string, error)
+
 	// Names are those of the clients that may come, by their certificates; none for all.
 	Names []string
 
@@ -60,6 +63,9 @@ type Server struct {
 
 // New returns a server that serves nobody yet.
 func New(cfg Config, shares *shares.Ledger, sessions *session.Manager, clock *clock.StallProof, log *zap.Logger) *Server {
+	if cfg.Model == nil {
+		cfg.Model = func(name string) (string, error) { return name, nil }
+	}
 	if cfg.Hurry == nil {
 		cfg.Hurry = context.Background()
 	}
