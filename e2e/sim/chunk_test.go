@@ -228,3 +228,57 @@ func (s *scenario) seesRecovery(t *testing.T) {
 		t.Errorf("operators see %+v", r)
 	}
 }
+
+// TestStopStrings: a text ends before a stop string, also where that comes in pieces from two workers; of what may be one
+// nothing is shown too early, and what was none comes.
+func TestStopStrings(t *testing.T) {
+	for name, test := range map[string]struct{ stop, end string }{
+		"across chunks":       {"44 45", "43 "},
+		"within one":          {"7", "6 "},
+		"that never comes":    {"44 46", ""},
+		"over a worker's end": {"31 32 33", "30 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stage(t, setup{engine: &thinker{plain: true}}, func(t *testing.T, s *scenario) {
+				stream, err := s.conn.Generate(s.ctx, connswap.Request{Prompt: "p", MaxTokens: 1000, Stop: []string{test.stop, "never"}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				var text strings.Builder
+				var done connswap.Done
+				for event, err := range stream.Events() {
+					if err != nil {
+						t.Fatal(err)
+					}
+					switch e := event.(type) {
+					case connswap.Token:
+						text.WriteString(e.Text)
+						if e.Sequence == 29 {
+							p := s.worker(e.Worker)
+							time.AfterFunc(120*time.Millisecond, func() { p.die(p.host.Kill) }) // two or three chunks later
+							time.AfterFunc(time.Second, p.restart)
+						}
+					case connswap.Done:
+						done = e
+					}
+				}
+				want, reason := "", "tool_calls"
+				for n := range thoughtsOf {
+					if want += string(chunkNumber(n+1, 1, true).Text); test.end != "" && strings.HasSuffix(" "+want, " "+test.end) {
+						reason = "stop"
+						break
+					}
+				}
+				if text.String() != want || done.FinishReason != reason {
+					t.Errorf("%s: %q, want %q", done.FinishReason, text.String(), want)
+				}
+				time.Sleep(time.Second)
+				for _, w := range s.registered() {
+					if w.Sessions > 0 {
+						t.Errorf("%+v goes on", w)
+					}
+				}
+			})
+		})
+	}
+}

@@ -81,7 +81,7 @@ func New(who Identity, request *wirepb.Request, memory stream.Memory, open Open,
 			telemetry.Often(who.Address)),
 	}
 	limits := stream.Config{
-		MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Choices: request.GetChoices(), Window: cfg.Window, Progress: minProgress,
+		MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Choices: request.GetChoices(), Release: releaseOf(request), Window: cfg.Window, Progress: minProgress,
 		Memory: memory,
 	}
 	s.record = stream.New(limits, deps.Clock, func(n stream.Notice) { s.tell(n) })
@@ -100,6 +100,14 @@ func New(who Identity, request *wirepb.Request, memory stream.Memory, open Open,
 		Store: deps.Checkpoints, Limiter: deps.Limiter, Peer: deps.Placement.Peer, Clock: deps.Clock, Log: s.log,
 	}, func(f func()) bool { return s.inbox.put(f) })
 	return s
+}
+
+// releaseOf returns what must not be shown at once. Where there are several choices their stop strings are the engine's.
+func releaseOf(r *wirepb.Request) stream.Release {
+	if r.GetChoices() > 1 {
+		return stream.Release{}
+	}
+	return stream.Release{Stop: r.GetStop()}
 }
 
 // tell gives an event to the owner, if there still is one. Any goroutine may call it; it never blocks.
@@ -368,6 +376,8 @@ func (s *Session) notice(n stream.Notice) {
 		s.conclude(a.lose(link.CauseProtocol, nil))
 	case stream.Full:
 		s.conclude(&ending{finish: "length"})
+	case stream.Stopped:
+		s.conclude(&ending{finish: "stop"})
 	case stream.Starved:
 		s.conclude(&ending{err: wire.Errorf(wire.CodeLimit, "the director has no memory left for this stream (DIRECTOR_MAX_BYTES)")})
 	case stream.Progressed:

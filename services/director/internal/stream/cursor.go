@@ -17,12 +17,20 @@ type Cursor struct {
 func (l *Log) Read(c Cursor, limit int) (frames []byte, next Cursor) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.journal.more(&c.at) {
+	held := l.release != nil && len(l.release.held) > 0
+	if held && c.at == l.release.at.position || !l.journal.more(&c.at) {
 		return nil, c
 	}
 	b := c.at.block
 	frames = b.frames[c.at.offset:]
+	if held && l.release.at.block == b {
+		frames = b.frames[c.at.offset:l.release.at.offset]
+	}
 	switch {
+	case held:
+		size, tokens := cut(frames, limit)
+		frames = frames[:size]
+		c.sequence += tokens
 	case len(frames) > limit:
 		size, tokens := cut(frames, limit)
 		frames = frames[:size]
@@ -63,6 +71,9 @@ type Stand struct {
 func (l *Log) Resume(s Stand) (Cursor, error) {
 	l.mu.Lock()
 	records, acked := l.journal.records, l.acked
+	if l.release != nil {
+		records = l.release.at.records
+	}
 	var c Cursor
 	var before [][]byte
 	if s.Records <= records {

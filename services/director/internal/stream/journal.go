@@ -88,6 +88,26 @@ func (j *journal) append(t *wire.Chunk) error {
 	return nil
 }
 
+// snapshot returns the journal as it is now.
+func (j *journal) snapshot() snapshot {
+	s := snapshot{tokens: j.tokens, records: j.records, weight: j.weight, bytes: j.bytes}
+	if j.last != nil {
+		s.position = position{j.last, len(j.last.frames)}
+	}
+	return s
+}
+
+// restore takes the journal back to what it was. Nobody may have read what came after that.
+func (j *journal) restore(s snapshot) {
+	j.tokens, j.records, j.weight, j.bytes = s.tokens, s.records, s.weight, s.bytes
+	if j.last = s.block; j.last == nil {
+		j.first = nil
+	} else {
+		j.last.frames, j.last.next = j.last.frames[:s.offset], nil
+	}
+	j.digest, j.hashed = session.Rolling{}, position{}
+}
+
 // mark adds a frame that is no token. It is small, and has to get to the client: there always is memory for it.
 func (j *journal) mark(m wire.Message) {
 	frame := wire.Append(nil, m)

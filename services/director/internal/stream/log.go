@@ -15,6 +15,7 @@ type Config struct {
 	MaxBytes  int    // of text, of the whole stream
 	MaxTokens uint64 // that the request asks for, of each choice
 	Choices   uint32 // that it asks for; 0 for one
+	Release   Release
 	Window    int    // tokens that a worker may send ahead of what the client's connection took
 	Progress  uint64 // tokens after which an epoch has made progress
 	Memory    Memory // nil for as much as there is
@@ -42,6 +43,7 @@ const (
 	Starved                  // the same, but what there is no memory for
 	First                    // the epoch that is being verified has its first token
 	Progressed               // the present epoch has made progress
+	Stopped                  // a stop string came: the log ends before it, and is fenced
 	Awaited                  // the token came that the owner waits for, see Await
 	Acknowledged             // the client has read the last frame
 )
@@ -69,6 +71,7 @@ type Log struct {
 	cadence cadence
 	journal journal
 
+	release *release     // nil where all that is in the journal may be read
 	waiting []wire.Chunk // of the pending epoch
 	highest uint64       // that ever was pending
 	fenced  uint64       // tokens refused because their epoch was over
@@ -78,7 +81,7 @@ type Log struct {
 
 // New returns a Log without tokens, fenced.
 func New(cfg Config, clock *clock.StallProof, told func(Notice)) *Log {
-	return &Log{cfg: cfg, clock: clock, told: told, journal: journal{limit: cfg.MaxBytes, memory: cfg.Memory}}
+	return &Log{cfg: cfg, clock: clock, told: told, journal: journal{limit: cfg.MaxBytes, memory: cfg.Memory}, release: newRelease(cfg.Release)}
 }
 
 // Append takes one token, which came at a time, if its epoch may append. The tokens of an epoch that is being verified
@@ -127,6 +130,10 @@ func copied(t wire.Chunk) wire.Chunk {
 
 // accept takes a token of the present epoch. l.mu is held.
 func (l *Log) accept(t *wire.Chunk, at time.Time) {
+	before := snapshot{}
+	if l.release != nil {
+		before = l.journal.snapshot()
+	}
 	switch err := l.journal.append(t); {
 	case errors.Is(err, errFull):
 		l.breaks(Full, t.Epoch)
@@ -139,6 +146,10 @@ func (l *Log) accept(t *wire.Chunk, at time.Time) {
 		return
 	}
 	l.cadence.token(l.clock.Now(), at)
+	if l.release != nil && l.release.add(&l.journal, before, *t) {
+		l.breaks(Stopped, t.Epoch)
+		return
+	}
 	if t.Sequence == l.goal {
 		l.told(Notice{Progressed, t.Epoch})
 	}
@@ -192,7 +203,7 @@ func (l *Log) expect(epoch uint64) (credit uint64) {
 	l.fence()
 	l.pending, l.highest = epoch, max(l.highest, epoch)
 	// One token at least, even to a client that reads nothing: without it the worker could not be verified.
-	l.granted = max(l.taken+uint64(l.cfg.Window), l.journal.tokens+1)
+	l.granted = max(l.taken+l.heldBack()+uint64(l.cfg.Window), l.journal.tokens+1)
 	return l.granted
 }
 
@@ -240,7 +251,9 @@ func (l *Log) Serve(epoch uint64, worker string, m wire.Message) (gap time.Durat
 	l.cadence.restart(l.clock.Now())
 	for i, chunk := range waiting {
 		chunk.Epoch, chunk.Sequence = epoch, first+uint64(i)
-		l.accept(&chunk, now)
+		if l.accept(&chunk, now); l.epoch != epoch {
+			break // the log was fenced
+		}
 	}
 	return gap, true
 }
@@ -253,8 +266,12 @@ func (l *Log) Mark(m wire.Message) {
 }
 
 func (l *Log) mark(m wire.Message) {
-	if !l.closed {
-		l.journal.mark(m)
+	if l.closed {
+		return
+	}
+	l.journal.mark(m)
+	if l.release != nil {
+		l.release.move(&l.journal)
 	}
 }
 
@@ -263,6 +280,9 @@ func (l *Log) Close(last wire.Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.fence()
+	if l.release != nil {
+		l.release.end(&l.journal)
+	}
 	l.mark(last)
 	l.closed = true
 }
@@ -281,16 +301,25 @@ func (l *Log) Await() {
 func (l *Log) Credit(epoch uint64) (sequence uint64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	window := uint64(l.cfg.Window)
-	if epoch == 0 || l.epoch != epoch || l.taken+window < l.granted+(window+1)/2 {
+	window, taken := uint64(l.cfg.Window), l.taken+l.heldBack()
+	if epoch == 0 || l.epoch != epoch || taken+window < l.granted+(window+1)/2 {
 		return 0, false
 	}
 	if l.journal.tokens >= l.granted {
 		l.cadence.starved(time.Now())
 	}
-	l.granted = l.taken + window
+	l.granted = taken + window
 	l.cadence.allow(l.clock.Now())
 	return l.granted, true
+}
+
+// heldBack returns how many chunks the client cannot take yet: what waits for them must not keep the worker waiting.
+// l.mu is held.
+func (l *Log) heldBack() uint64 {
+	if l.release == nil {
+		return 0
+	}
+	return l.journal.tokens - l.release.at.tokens
 }
 
 // Len returns the number of tokens, which is also the sequence of the last one.

@@ -91,16 +91,27 @@ func (c *carrier) serve(serving context.Context, running *sync.WaitGroup) {
 		streams.Go(func() { c.serveStream(ctx, stream) })
 	}
 	streams.Wait()
-	cause := context.Cause(c.conn.Context())
-	if cause == nil {
-		cause = context.Cause(ctx) // it is the director that ends it
-	}
+	cause := c.cause(ctx)
 	c.connection.lose(c, cause)
 	if serving.Err() != nil {
 		c.connection.sessions.Wait() // each tells the client how its stream ends
 	}
 	_ = c.conn.CloseWithError(wire.QUICShutdown, shutdown)
 	log.Log(departure(cause))
+}
+
+// cause returns why the QUIC connection ended, or, if ctx has, why the director ends it. One of the two is so, or is about
+// to be: QUIC ends streams before it says that the connection is over.
+func (c *carrier) cause(ctx context.Context) error {
+	select {
+	case <-c.conn.Context().Done():
+		return context.Cause(c.conn.Context())
+	case <-ctx.Done():
+	}
+	if err := context.Cause(c.conn.Context()); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
 }
 
 // readControl reads what the client has to say beside its streams: what it has read of them.
