@@ -68,7 +68,7 @@ func (d *description) exchange(method, path, body string, want int) string {
 	require.Equal(d.t, want, status, "%s %s: %s", method, path, text)
 	if want >= 400 {
 		d.valid(text, "components", "responses", "Problem", "content", "application/json", "schema")
-	} else if described != "/livez" && described != "/readyz" && described != "/healthz" {
+	} else if described != "/livez" && described != "/readyz" && described != "/healthz" && described != "/metrics" {
 		d.valid(text, "paths", described, lower, "responses", fmt.Sprint(want), "content", "application/json", "schema")
 	}
 	return text
@@ -100,7 +100,7 @@ func TestOpenAPI(t *testing.T) {
 		exchange(http.MethodPost, "/v1/drain", `{"worker": "worker-0", "timeout_ms": 60000, "force": false}`, 200)
 		exchange(http.MethodPost, "/v1/undrain", `{"worker": "worker-0"}`, 200)
 		exchange(http.MethodPost, "/v1/rebalance", `{}`, 200)
-		for _, path := range []string{"/livez", "/readyz", "/healthz", "/openapi.json", "/v1/status", "/v1/checkpoints"} {
+		for _, path := range []string{"/livez", "/readyz", "/healthz", "/openapi.json", "/v1/status", "/v1/checkpoints", "/metrics"} {
 			exchange(http.MethodGet, path, "", 200)
 		}
 		for _, list := range []string{"workers", "connections", "sessions", "swaps"} {
@@ -111,6 +111,9 @@ func TestOpenAPI(t *testing.T) {
 		exchange(http.MethodGet, "/v1/sessions?state=done&state=streaming", "", 200)
 		exchange(http.MethodGet, "/v1/sessions?state=x", "", 400)
 		exchange(http.MethodGet, "/v1/status?limit=1", "", 400)
+
+		exchange(http.MethodGet, "/v1/events?kind=x", "", 400)
+		exchange(http.MethodGet, "/v1/events?stream_id=x", "", 400)
 
 		resp := d.send(s.ctx, http.MethodPost, "/v1/rebalance", `{}`, eventStream...)
 		all, _ := events(resp.Body, nil)

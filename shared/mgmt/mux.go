@@ -91,6 +91,14 @@ func (m *Mux) Document(path string, build func(r *http.Request) (any, error), pa
 	m.handle("GET "+path, m.access.readers(func(w http.ResponseWriter, r *http.Request) { m.answers.serve(w, r, checked) }))
 }
 
+// Query returns the parameters of a request's query, or refuses those that are not known.
+func Query(r *http.Request, known ...string) (url.Values, error) {
+	if err := checkQuery(r, known); err != nil {
+		return nil, err
+	}
+	return r.URL.Query(), nil
+}
+
 // checkQuery refuses parameters that are not known: whoever misspells one would get the wrong answer.
 func checkQuery(r *http.Request, known []string) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
@@ -108,6 +116,9 @@ func checkQuery(r *http.Request, known []string) error {
 	}
 	return nil
 }
+
+// Metrics answers GET /metrics, to who may read documents.
+func (m *Mux) Metrics(handler http.HandlerFunc) { m.handle("GET /metrics", m.access.readers(handler)) }
 
 // Operate answers requests of operators. The pattern has a method and a path.
 func (m *Mux) Operate(pattern string, handler http.HandlerFunc) {

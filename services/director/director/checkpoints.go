@@ -9,12 +9,14 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/connswap/connswap/services/director/internal/checkpoint"
+	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/migration/token"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/transfer"
+	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
@@ -43,7 +45,7 @@ type checkpoints struct {
 var _ checkpoint.Store = (*checkpoints)(nil)
 
 // newCheckpoints returns an empty store for this director's instance. Close it.
-func newCheckpoints(cfg config.Director, instance string, nw quicnet.Network, source identity.Source, log *zap.Logger) *checkpoints {
+func newCheckpoints(cfg config.Director, instance string, nw quicnet.Network, source identity.Source, events *event.Bus, log *zap.Logger) *checkpoints {
 	ctx, stop := context.WithCancel(context.Background())
 	c := &checkpoints{
 		id: cfg.ID, instance: instance, stop: stop,
@@ -58,9 +60,13 @@ func newCheckpoints(cfg config.Director, instance string, nw quicnet.Network, so
 	c.server = &transfer.Server{
 		Store: c.store, Limiter: rate.NewLimiter(rate.Limit(cfg.TransferRate), cfg.TransferRate), Log: log,
 		Show: func(secret []byte, puller string) (*wirepb.Token, error) {
-			return c.tokens.Show(secret, token.Want{
+			t, err := c.tokens.Show(secret, token.Want{
 				Purpose: wirepb.Purpose_PURPOSE_STATE_TRANSFER, Director: instance, Source: cfg.ID, Target: puller,
 			})
+			if err != nil {
+				events.Publish(event.TokenRefused{Worker: puller, Code: string(wire.AsError(err, wire.CodeInternal).Code)})
+			}
+			return t, err
 		},
 	}
 	return c

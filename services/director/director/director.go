@@ -17,10 +17,12 @@ import (
 	"github.com/connswap/connswap/services/director/internal/checkpoint"
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/door/native"
+	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/maintenance"
+	"github.com/connswap/connswap/services/director/internal/metrics"
 	"github.com/connswap/connswap/services/director/internal/operations"
 	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/routing"
@@ -69,6 +71,9 @@ type Director struct {
 	maintenance *maintenance.Service
 	operations  *operations.Table // operators', over HTTP
 	swaps       *history          // that are over
+	events      *event.Bus
+	metrics     *metrics.Metrics
+	followers   atomic.Int64 // of events
 
 	check    *mgmt.Checkup
 	serving  atomic.Bool // clients, between the start and the end of Run: readyz says so
@@ -96,28 +101,34 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 		clock:    &clock.StallProof{}, swaps: newHistory(), operations: operations.NewTable(deps.Log),
 		memory: deps.Memory, shares: shares.New(limits(cfg, deps.Memory)),
 	}
+	d.metrics = metrics.New(d.load)
+	d.events = event.NewBus(d.swaps.observe, d.metrics.Observe)
 	links := link.Config{
 		DirectorID: cfg.ID, Instance: d.instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
-		ProgressTimeout: cfg.ProgressTimeout,
+		ProgressTimeout: cfg.ProgressTimeout, Flow: d.metrics,
 	}
 	d.fleet = fleet.New(links, fleet.Deps{
 		Dialer: link.QUIC{Network: nw, TLS: deps.TLS, KeepAlive: links.Ping()}, Clock: d.clock, Log: deps.Log,
-		Draining:             func(label, instance string) { d.maintenance.Leaving(label, instance) },
+		Draining: func(label, instance string) {
+			d.events.Publish(event.WorkerDraining{Worker: label, Reason: "it asks for that"})
+			d.maintenance.Leaving(label, instance)
+		},
+		Events:               d.events,
 		LabelsPerCertificate: cfg.MaxLabels, DefaultModel: cfg.DefaultModel, ModelsFor: cfg.WorkerWait,
 	})
 	if d.placement, err = newPlacement(cfg, d.fleet, deps.Log); err != nil {
 		return nil, err
 	}
-	d.checkpoints = newCheckpoints(cfg, d.instance, nw, deps.TLS, deps.Log)
+	d.checkpoints = newCheckpoints(cfg, d.instance, nw, deps.TLS, d.events, deps.Log)
 	d.sessions = session.NewManager(sessionConfig(cfg), session.Deps{
-		Placement: d.placement, Clock: d.clock, Log: deps.Log, Swaps: d.swaps.add,
+		Placement: d.placement, Clock: d.clock, Log: deps.Log, Events: d.events, Stalls: &d.metrics.Stalls,
 		Checkpoints: d.checkpoints, Limiter: d.checkpoints.limiter,
 		Tokens: token.NewIssuer(token.Config{Director: d.instance, TTL: cfg.TokenTTL, Rate: cfg.TokenRate}),
 	}, cfg.SessionRetention)
 	d.native = native.New(native.Config{
 		DirectorID: cfg.ID, MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
 		ClientIdle: cfg.ClientIdleTimeout, Drain: cfg.DrainTimeout, ResumeWait: cfg.ResumeWait, Hurry: deps.Hurry,
-		Names: cfg.ClientNames, Model: d.fleet.Model,
+		Names: cfg.ClientNames, Model: d.fleet.Model, Events: d.events,
 	}, d.shares, d.sessions, d.clock, deps.Log)
 	d.maintenance = maintenance.New(maintenance.Config{
 		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, SwapsPerSecond: cfg.RebalancePace,

@@ -3,6 +3,7 @@ package director
 import (
 	"sync"
 
+	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/shared/migration"
 )
 
@@ -16,6 +17,13 @@ type history struct {
 const historySize = 4096
 
 func newHistory() *history { return &history{} }
+
+// observe records handovers that are over, placements aside.
+func (h *history) observe(e event.Event) {
+	if over, ok := e.Body.(event.HandoverEnded); ok && over.Record.Kind != migration.Placement.String() {
+		h.add(over.Record)
+	}
+}
 
 // add records a swap that is over, in place of the oldest one where there are too many.
 func (h *history) add(r migration.Record) {

@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/event"
+	"github.com/connswap/connswap/services/director/internal/metrics"
 	"github.com/connswap/connswap/services/director/internal/operations"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/mgmt"
@@ -29,6 +31,7 @@ type endpoint struct {
 	status  string   // 200 if empty
 	public  bool     // health: for everybody
 	events  bool     // the answer may be a stream of events
+	follows bool     // it is nothing else
 }
 
 var endpoints = map[string]endpoint{
@@ -42,12 +45,17 @@ var endpoints = map[string]endpoint{
 	"GET /v1/sessions":    {summary: "Streams that run, and those that have ended lately, by age", query: append([]string{"state"}, paged...), answer: sessionsDocument{}},
 	"GET /v1/swaps":       {summary: "Swaps that are over, in the order of their ends", query: paged, answer: swapsDocument{}},
 	"GET /v1/checkpoints": {summary: "Engines' states that are kept for failovers", answer: checkpointsDocument{}},
-	"POST /v1/swap":       {summary: "Moves one stream to another worker; the record's state says how it ended", body: swapRequest{}, answer: recordOf, events: true},
-	"POST /v1/drain":      {summary: "Takes a worker out of use and moves everything away from it", body: drainRequest{}, answer: movesDocument{}, events: true},
-	"POST /v1/undrain":    {summary: "Puts a worker back into use", body: undrainRequest{}, answer: messageDocument{}, events: true},
-	"POST /v1/rebalance":  {summary: "Moves streams from the fullest to the emptiest workers until they are even", body: rebalanceRequest{}, answer: movesDocument{}, events: true},
-	"POST /v1/confirm":    {summary: "Lets a swap go on that waits for an operator", body: confirmRequest{}, answer: messageDocument{}, events: true},
-	"POST /v1/veto":       {summary: "Ends a swap before its cut; the stream stays where it is", body: vetoRequest{}, answer: messageDocument{}, events: true},
+	"GET /metrics":        {summary: "Metrics, for Prometheus"},
+	"GET /v1/events": {
+		summary: "What happens, as it happens: server-sent events, each with one of the objects described; after Last-Event-ID, if that is given",
+		query:   []string{"kind", "connection_id", "stream_id", "worker", "Last-Event-ID"}, follows: true,
+	},
+	"POST /v1/swap":      {summary: "Moves one stream to another worker; the record's state says how it ended", body: swapRequest{}, answer: recordOf, events: true},
+	"POST /v1/drain":     {summary: "Takes a worker out of use and moves everything away from it", body: drainRequest{}, answer: movesDocument{}, events: true},
+	"POST /v1/undrain":   {summary: "Puts a worker back into use", body: undrainRequest{}, answer: messageDocument{}, events: true},
+	"POST /v1/rebalance": {summary: "Moves streams from the fullest to the emptiest workers until they are even", body: rebalanceRequest{}, answer: movesDocument{}, events: true},
+	"POST /v1/confirm":   {summary: "Lets a swap go on that waits for an operator", body: confirmRequest{}, answer: messageDocument{}, events: true},
+	"POST /v1/veto":      {summary: "Ends a swap before its cut; the stream stays where it is", body: vetoRequest{}, answer: messageDocument{}, events: true},
 	"GET /v1/operations/{id}": {
 		summary: "How an operation stands; or its events, those after Last-Event-ID", answer: operations.Document{}, events: true,
 	},
@@ -59,7 +67,7 @@ var paged = []string{"limit", "cursor"}
 // TestOpenAPI holds the description to the routes and to the types of their answers. That real answers are such e2e/sim
 // tests.
 func TestOpenAPI(t *testing.T) {
-	d := &Director{operations: operations.NewTable(zap.NewNop())}
+	d := &Director{operations: operations.NewTable(zap.NewNop()), metrics: metrics.New(nil)}
 	mux, ok := d.routes(mgmt.Access{Log: zap.NewNop()}).(*mgmt.Mux)
 	require.True(t, ok)
 	require.ElementsMatch(t, mux.Patterns(), slices.Collect(maps.Keys(endpoints)), "each route is described, and each description has a route")
@@ -94,10 +102,14 @@ func TestOpenAPI(t *testing.T) {
 }
 
 var parameters = map[string]any{
-	"limit":  query("entries of a page", map[string]any{"type": "integer", "minimum": 1, "maximum": mgmt.MaxLimit, "default": 100}),
-	"cursor": query("the next of the page before; none to begin", map[string]any{"type": "string"}),
-	"state":  query("only streams in this state; may be given several times", map[string]any{"type": "array", "items": map[string]any{"enum": session.States}}),
-	"id":     map[string]any{"name": "id", "in": "path", "required": true, "schema": map[string]any{"type": "string"}},
+	"limit":         query("entries of a page", map[string]any{"type": "integer", "minimum": 1, "maximum": mgmt.MaxLimit, "default": 100}),
+	"cursor":        query("the next of the page before; none to begin", map[string]any{"type": "string"}),
+	"kind":          query("only events of this kind; may be given several times", map[string]any{"type": "array", "items": map[string]any{"enum": event.Kinds}}),
+	"connection_id": query("only events of this connection", map[string]any{"type": "string"}),
+	"stream_id":     query("only events of streams with this number", map[string]any{"type": "integer", "minimum": 1}),
+	"worker":        query("only events of this worker", map[string]any{"type": "string"}),
+	"state":         query("only streams in this state; may be given several times", map[string]any{"type": "array", "items": map[string]any{"enum": session.States}}),
+	"id":            map[string]any{"name": "id", "in": "path", "required": true, "schema": map[string]any{"type": "string"}},
 	"Idempotency-Key": header("a request that is sent again with the same key follows what it has begun; another one is refused with 422",
 		map[string]any{"type": "string", "maxLength": 255}),
 	"Last-Event-ID": header("the id of the last event that came", map[string]any{"type": "integer", "minimum": 0}),
@@ -137,6 +149,11 @@ func (e endpoint) describe(b *schemas, path string) map[string]any {
 	kinds := map[string]any{"text/plain": map[string]any{"schema": map[string]any{"type": "string"}}}
 	if e.answer != nil {
 		kinds = content("application/json", b.of(e.answer))
+	}
+	if e.follows {
+		kinds = map[string]any{"text/event-stream": map[string]any{"schema": map[string]any{
+			"type": "string", "description": "events until the asker leaves: id, event (the kind) and data, a JSON object with id, time, kind, and what there is to say of it",
+		}}}
 	}
 	if e.events {
 		kinds["text/event-stream"] = map[string]any{"schema": map[string]any{

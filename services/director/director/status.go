@@ -28,6 +28,8 @@ func (d *Director) routes(access mgmt.Access) http.Handler {
 	mux.Document("/v1/checkpoints", func(*http.Request) (any, error) { return d.checkpoints.status(), nil })
 	mux.Document("/v1/status", func(r *http.Request) (any, error) { return d.statusDocument(mgmt.IsOperator(r)), nil })
 	mux.Open("GET /openapi.json", serveOpenAPI)
+	mux.Metrics(d.metrics.Handler())
+	mux.Operate("GET /v1/events", d.followEvents)
 	d.operators(mux)
 	return mux
 }

@@ -65,6 +65,7 @@ type bytesHeld struct {
 func (w *Worker) routes() http.Handler {
 	mux := mgmt.NewMux(w.live, w.ready, mgmt.Access{PlainStatus: w.cfg.PlainStatus, Log: w.deps.Log})
 	mux.Document("/v1/status", func(*http.Request) (any, error) { return w.status(), nil })
+	mux.Metrics(w.metrics())
 	return mux
 }
 

@@ -208,6 +208,7 @@ func (a *Attempt) Token(t wire.Chunk, at time.Time) (first bool) {
 	if t.Sequence%observeEvery == 0 {
 		if interval := a.log.Interval(); interval > 0 {
 			a.Latency.Observe(interval, at)
+			a.Link.Interval(interval)
 		}
 	}
 	return !a.dirty.Swap(true) // after the token is in the log: the flush that resets it hands that on

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -40,6 +41,8 @@ type Deps struct {
 	Log      *zap.Logger
 	Draining func(label, instance string) // called when a worker asks to be emptied; must not block. Optional
 
+	Events *event.Bus // optional
+
 	// LabelsPerCertificate bounds the workers that are registered with one certificate which names nobody; 0 for no bound.
 	LabelsPerCertificate int
 
@@ -66,6 +69,7 @@ type Fleet struct {
 	mu      sync.Mutex
 	workers map[string]*worker // by label
 	models  models
+	gone    packets
 	links   []*link.Link         // up, in the order in which they came up
 	drained map[string]time.Time // labels of workers that get nothing new: since when none is registered, zero while one is
 }
@@ -164,6 +168,7 @@ func (o owner) Up(l *link.Link) {
 	o.links = append(o.links, l)
 	o.worker.link, o.worker.unreachable = l, ""
 	o.mu.Unlock()
+	o.deps.Events.Publish(event.WorkerUp{Worker: o.worker.Label})
 	o.placement.Up(l)
 }
 
@@ -189,6 +194,8 @@ func (o owner) Down(l *link.Link, cause link.Cause) {
 		o.links = slices.Delete(o.links, i, i+1)
 	}
 	o.worker.link = nil
+	o.gone.add(l)
 	o.mu.Unlock()
+	o.deps.Events.Publish(event.WorkerLost{Worker: o.worker.Label, Cause: string(cause)})
 	o.placement.Down(l, cause)
 }

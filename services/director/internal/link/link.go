@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quic-go/quic-go"
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/clock"
@@ -63,7 +64,22 @@ type Config struct {
 	IdleTimeout     time.Duration // without any packet
 	ProgressTimeout time.Duration // without progress, while packets come
 	Clock           *clock.StallProof
+	Flow            Flow // optional
 }
+
+// Flow is told what goes through links: once for each batch, not for each chunk. It must not block.
+type Flow interface {
+	Batch(chunks, tokens int, took time.Duration)
+	Interval(d time.Duration)
+	Fenced(chunks uint64)
+}
+
+// noFlow is nobody to be told.
+type noFlow struct{}
+
+func (noFlow) Batch(int, int, time.Duration) {}
+func (noFlow) Interval(time.Duration)        {}
+func (noFlow) Fenced(uint64)                 {}
 
 // Owner is told what becomes of a link. The link's goroutines call it; it must not block.
 type Owner interface {
@@ -112,6 +128,9 @@ const tokenStreams = 4
 
 // New returns a link that is not connected yet.
 func New(cfg Config, dialer Dialer, owner Owner, peer Peer, log *zap.Logger) *Link {
+	if cfg.Flow == nil {
+		cfg.Flow = noFlow{}
+	}
 	l := &Link{
 		cfg: cfg, dialer: dialer, owner: owner, peer: peer, tether: identity.NewID(),
 		log:   log.With(zap.String("worker", peer.Label), telemetry.Often(peer.UserAddr)),
@@ -210,6 +229,7 @@ func (l *Link) down(err error) {
 		level = zap.InfoLevel
 	}
 	l.log.Log(level, "worker lost", zap.String("cause", string(cause)), zap.Int("sessions", l.sinks.detachAll()), zap.Error(err))
+	l.cfg.Flow.Fenced(l.fenced.Load())
 	l.owner.Down(l, cause)
 }
 
@@ -240,6 +260,12 @@ func (l *Link) Model(name string) (routing.Model, bool) {
 	}
 	return routing.Model{}, false
 }
+
+// Interval passes on what the usual time between the chunks of a stream is.
+func (l *Link) Interval(d time.Duration) { l.cfg.Flow.Interval(d) }
+
+// Stats returns the numbers of the link's QUIC connection. The link has to be up, or have been.
+func (l *Link) Stats() quic.ConnectionStats { return l.conn.Stats() }
 
 // Stateful reports whether some model of the worker has a state that moves with a stream.
 func (l *Link) Stateful() bool {

@@ -45,6 +45,8 @@ type tokenReader struct {
 	client uint64    // whose streams are dirty
 	dirty  []Sink    // have taken tokens that are not flushed
 	grants []*wirepb.Credit_Grant
+
+	chunks, tokens int // of the present batch
 }
 
 // run is the hot path: each token is fenced and recorded under its stream's own short lock. A worker puts side by side
@@ -118,6 +120,8 @@ func (r *tokenReader) token(t wire.Chunk) {
 	if r.at.IsZero() {
 		r.at = time.Now()
 	}
+	r.chunks++
+	r.tokens += int(t.Tokens())
 	if s.Token(t, r.at) {
 		r.dirty = append(r.dirty, s)
 	}
@@ -139,6 +143,10 @@ func (r *tokenReader) settle() {
 	r.flush()
 	if len(r.grants) > 0 {
 		r.link.Grant(r.grants...)
+	}
+	if r.chunks > 0 {
+		r.link.cfg.Flow.Batch(r.chunks, r.tokens, time.Since(r.at))
+		r.chunks, r.tokens = 0, 0
 	}
 	clear(r.grants)
 	r.grants, r.at = r.grants[:0], time.Time{}

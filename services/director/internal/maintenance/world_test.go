@@ -14,6 +14,7 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/checkpoint"
 	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
 	"github.com/connswap/connswap/services/director/internal/handover"
@@ -60,7 +61,11 @@ func inWorld(t *testing.T, cfg Config, test func(w *world)) {
 				TransferTimeout: time.Minute,
 			},
 		}, session.Deps{
-			Placement: places, Clock: clock, Log: zap.NewNop(), Swaps: func(migration.Record) { w.over.Add(1) },
+			Placement: places, Clock: clock, Log: zap.NewNop(), Events: event.NewBus(func(e event.Event) {
+				if over, ok := e.Body.(event.HandoverEnded); ok && over.Record.Kind != migration.Placement.String() {
+					w.over.Add(1)
+				}
+			}),
 			Checkpoints: nowhere{},
 			Tokens:      token.NewIssuer(token.Config{Director: "d", Rate: 10_000, TTL: 30 * time.Second}),
 		}, time.Minute)

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -135,31 +134,21 @@ func (o *Operation) answer(w http.ResponseWriter, r *http.Request) {
 
 // stream sends the events that follow the one with the number after, up to the last (HTML, §9.2, server-sent events).
 func (o *Operation) stream(w http.ResponseWriter, r *http.Request, after uint64) {
-	clearReadDeadline(w)
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no") // proxies that collect an answer would keep it
-	out := http.NewResponseController(w)
-	text := fmt.Sprintf(": %s\nretry: 1000\n\n", o.ID)
-	for {
-		if _, err := io.WriteString(w, text); err != nil || out.Flush() != nil {
-			return
-		}
+	out, err := mgmt.StartEvents(w, o.ID)
+	for err == nil {
 		ctx, cancel := context.WithTimeout(r.Context(), keepAlive)
-		event, more, err := o.Next(ctx, after)
+		event, more, late := o.Next(ctx, after)
 		cancel()
 		switch {
 		case r.Context().Err() != nil:
 			return
-		case err != nil:
-			text = ": still there\n\n"
+		case late != nil:
+			err = out.Ping()
 			continue
 		}
 		after = event.Number
-		text = fmt.Sprintf("id: %d\nevent: %s\ndata: %s\n\n", event.Number, event.Name, event.Data)
-		if !more {
-			_, _ = io.WriteString(w, text) // the last word; whoever has left can ask again
-			return
+		if err = out.Send(event.Number, event.Name, event.Data); !more {
+			return // that was the last word; whoever has left can ask again
 		}
 	}
 }

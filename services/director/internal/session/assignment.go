@@ -8,6 +8,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/attempt"
 	"github.com/connswap/connswap/services/director/internal/checkpoint"
 	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/placement"
@@ -327,7 +328,10 @@ func (a *assignment) Serve(target *attempt.Attempt, m wire.Message) (gap time.Du
 }
 
 // Show is part of handover.Owner.
-func (a *assignment) Show(h *handover.Handover) { a.view.moves(h) }
+func (a *assignment) Show(h *handover.Handover) {
+	a.view.moves(h)
+	a.deps.Events.Publish(event.HandoverEntered{Stream: a.view.key(), Handover: h.Kind.String(), State: h.State().String()})
+}
 
 // end ends the handover under way, if there is one, with the event that says why.
 func (a *assignment) end(event migration.Event, reason string) {
@@ -355,9 +359,8 @@ func (a *assignment) finishHandover() {
 		a.log.Info("planned swap ended before its cut", zap.String("from_worker", r.From),
 			zap.String("to_worker", r.To), zap.String("state", r.State), zap.String("reason", r.Reason))
 	}
-	if h.Kind != migration.Placement {
-		a.deps.Swaps(r)
-	}
+	r.ConnectionID, r.StreamID = a.view.who.ConnectionID, a.view.who.StreamID
+	a.deps.Events.Publish(event.HandoverEnded{Stream: a.view.key(), Record: r})
 	if h.Plan != nil && h.Plan.Done != nil {
 		h.Plan.Done(r)
 	}
@@ -371,8 +374,12 @@ func (a *assignment) serve(h *handover.Handover, r migration.Record) {
 	if h.Kind == migration.Placement {
 		a.log.Info("worker assigned", zap.String("worker", r.To), zap.Uint64("epoch", r.Epoch),
 			zap.String("address", a.view.who.Address))
+		a.deps.Events.Publish(event.StreamPlaced{Stream: a.view.key(), Worker: r.To, WaitMS: milliseconds(time.Since(a.view.started))})
 		return
 	}
+	a.deps.Events.Publish(event.StreamMoved{
+		Stream: a.view.key(), Worker: r.To, FromWorker: r.From, Swap: r.Kind, Cause: r.Cause, GapMS: milliseconds(h.Gap),
+	})
 	a.log.Info("migrating connection to new worker", zap.String("from_worker", r.From), zap.String("to_worker", r.To),
 		zap.Stringer("kind", h.Kind), zap.Uint64("sequence", r.Cut+1), zap.Uint64("epoch", r.Epoch), telemetry.Always())
 }

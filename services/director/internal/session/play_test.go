@@ -15,6 +15,7 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/checkpoint"
 	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
 	"github.com/connswap/connswap/services/director/internal/handover"
@@ -105,7 +106,7 @@ func newPlay(t *testing.T, sc script) *play {
 	}
 	who := session.Identity{ID: 7, Connection: 1, ConnectionID: "conn-test", StreamID: 1, Resumable: sc.waits > 0}
 	p.s = session.New(who, &wirepb.Request{MaxTokens: cmp.Or(sc.tokens, 100)}, nil, open, p.cfg, session.Deps{
-		Placement: p.placement, Clock: clock, Log: zap.NewNop(), Swaps: p.swapOver, Checkpoints: p.keeper, Limiter: p.limiter,
+		Placement: p.placement, Clock: clock, Log: zap.NewNop(), Events: event.NewBus(p.happened), Checkpoints: p.keeper, Limiter: p.limiter,
 		Tokens: token.NewIssuer(token.Config{Director: "d", Rate: cmp.Or(sc.rate, 1000), TTL: 30 * time.Second}),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -136,10 +137,15 @@ func (p *play) close() {
 	p.fleet.Close()
 }
 
-func (p *play) swapOver(r migration.Record) {
+// happened takes note of handovers that are over, placements aside.
+func (p *play) happened(e event.Event) {
+	over, ok := e.Body.(event.HandoverEnded)
+	if !ok || over.Record.Kind == migration.Placement.String() {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.over = append(p.over, r)
+	p.over = append(p.over, over.Record)
 }
 
 // empty fails if a session that has ended still holds something.

@@ -13,6 +13,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/attempt"
 	"github.com/connswap/connswap/services/director/internal/checkpoint"
 	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/placement"
@@ -42,7 +43,8 @@ type Deps struct {
 	Placement   *placement.Placement
 	Clock       *clock.StallProof
 	Log         *zap.Logger
-	Swaps       func(migration.Record) // called once for each handover that is over, placements aside
+	Events      *event.Bus     // optional
+	Stalls      *atomic.Uint64 // optional; counts workers that had to wait for a client to read
 	Tokens      *token.Issuer
 	Checkpoints checkpoint.Store
 	Limiter     *checkpoint.Limiter
@@ -82,7 +84,7 @@ func New(who Identity, request *wirepb.Request, memory stream.Memory, open Open,
 	}
 	limits := stream.Config{
 		MaxBytes: cfg.MaxBytes, MaxTokens: uint64(request.GetMaxTokens()), Choices: request.GetChoices(), Release: releaseOf(request), Window: cfg.Window, Progress: minProgress,
-		Memory: memory,
+		Memory: memory, Stalls: deps.Stalls,
 	}
 	s.record = stream.New(limits, deps.Clock, func(n stream.Notice) { s.tell(n) })
 	s.View.log = s.record
@@ -119,10 +121,16 @@ func (s *Session) Run(ctx context.Context) {
 	timer := time.NewTimer(clock.Tick)
 	defer timer.Stop()
 	defer s.assignment.deps.Clock.Every(s.cfg.calm()/2, s.glance)()
+	events := s.assignment.deps.Events
+	events.Publish(event.StreamOpened{Stream: s.key(), Model: s.Need().Model})
 	s.assignment.begin()
 	err := s.serve(ctx, timer)
 	s.release()
 	s.legs.close(err)
+	last := s.Snapshot()
+	events.Publish(event.StreamFinished{
+		Stream: s.key(), State: string(last.State), Reason: last.Reason, Tokens: last.Sequence, Swaps: last.Swaps, Fenced: last.Fenced,
+	})
 }
 
 // serve is the loop of the owner: it waits for events, for the end of the client's connection, and for what is due. It
@@ -269,8 +277,8 @@ func (s *Session) handle(event any) (clientGone bool) {
 }
 
 // heard acts on what the present leg tells, and reports whether the client is gone.
-func (s *Session) heard(event any) (clientGone bool) {
-	switch e := event.(type) {
+func (s *Session) heard(said any) (clientGone bool) {
+	switch e := said.(type) {
 	case ClientLeft:
 		switch {
 		case s.delivered: // who has everything may go
@@ -279,6 +287,7 @@ func (s *Session) heard(event any) (clientGone bool) {
 		default:
 			s.legs.close(e.Err)
 			s.View.leave()
+			s.assignment.deps.Events.Publish(event.StreamAway{Stream: s.key(), Reason: e.Err.Error()})
 			s.log.Info("client lost, its stream waits for it", zap.Duration("limit", s.cfg.ResumeWait),
 				zap.Uint64("sequence", s.record.Len()), zap.NamedError("reason", e.Err))
 		}
@@ -312,6 +321,7 @@ func (s *Session) Resume(open Open) bool {
 func (s *Session) resume(e resumed) {
 	away := s.View.back()
 	s.legs.open(s.record, e.open, s.tell)
+	s.assignment.deps.Events.Publish(event.StreamResumed{Stream: s.key(), AwayMS: milliseconds(away)})
 	s.log.Info("client came back", zap.Duration("away", away), zap.Uint64("sequence", s.record.Len()))
 	s.legs.Push()
 	if s.assignment.serving != nil {

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/stream"
@@ -239,6 +240,13 @@ func (v *View) Swap() *migration.Record {
 	r.TotalMS = float64(time.Since(r.Started)) / float64(time.Millisecond)
 	return &r
 }
+
+// key is how the stream is called everywhere.
+func (v *View) key() event.Stream {
+	return event.Stream{ConnectionID: v.who.ConnectionID, StreamID: v.who.StreamID}
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // Who says whose stream it is.
 func (v *View) Who() Identity { return v.who }

@@ -3,6 +3,7 @@ package stream
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/clock"
@@ -16,9 +17,10 @@ type Config struct {
 	MaxTokens uint64 // that the request asks for, of each choice
 	Choices   uint32 // that it asks for; 0 for one
 	Release   Release
-	Window    int    // tokens that a worker may send ahead of what the client's connection took
-	Progress  uint64 // tokens after which an epoch has made progress
-	Memory    Memory // nil for as much as there is
+	Window    int            // tokens that a worker may send ahead of what the client's connection took
+	Progress  uint64         // tokens after which an epoch has made progress
+	Memory    Memory         // nil for as much as there is
+	Stalls    *atomic.Uint64 // counts how often a worker had to wait for the client; nil for nobody
 }
 
 // Memory is what a Log takes its memory from, a block at a time.
@@ -307,6 +309,9 @@ func (l *Log) Credit(epoch uint64) (sequence uint64, ok bool) {
 	}
 	if l.journal.tokens >= l.granted {
 		l.cadence.starved(time.Now())
+		if l.cfg.Stalls != nil {
+			l.cfg.Stalls.Add(1)
+		}
 	}
 	l.granted = taken + window
 	l.cadence.allow(l.clock.Now())

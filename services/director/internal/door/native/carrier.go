@@ -319,6 +319,7 @@ func (c *carrier) awaitRequest(ctx context.Context, stream *quic.Stream) (*wirep
 // refuse tells the client why its stream is not served. It waits for nobody: a client that leaves no room for the
 // answer gets none but the stream's code.
 func (c *carrier) refuse(stream *quic.Stream, refusal *wire.Error) {
+	c.server.limitHit(c.connection.id, refusal)
 	c.server.log.Info("request refused", zap.String("connection.id", c.connection.id), zap.Error(refusal),
 		telemetry.From(c.address()))
 	stream.CancelRead(wire.StreamRefused)

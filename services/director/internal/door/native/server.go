@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/shared/identity"
@@ -34,6 +35,8 @@ type Config struct {
 
 	// Model returns the model that is meant by the name in a request, which may be empty, or why there is none. Optional.
 	Model func(name string) (string, error)
+
+	Events *event.Bus // optional
 
 	// Names are those of the clients that may come, by their certificates; none for all.
 	Names []string
@@ -121,6 +124,7 @@ func (s *Server) accept(ctx context.Context, conn *quic.Conn, running *sync.Wait
 	c := &carrier{server: s, conn: conn, since: time.Now()}
 	c.watch = quicnet.NewWatch(conn, s.cfg.ClientIdle, c.lost)
 	if err := s.admit(c); err != nil {
+		s.limitHit("", err)
 		s.log.Warn("client refused", zap.Error(err), zap.Stringer("address", conn.RemoteAddr()), telemetry.From(c.address()))
 		_ = conn.CloseWithError(wire.QUICRefused, wire.Text(err.Error()))
 		return
@@ -129,6 +133,13 @@ func (s *Server) accept(ctx context.Context, conn *quic.Conn, running *sync.Wait
 		defer s.dismiss(c)
 		c.serve(ctx, running)
 	})
+}
+
+// limitHit says that a client was refused for want of something, if that is why.
+func (s *Server) limitHit(connection string, err error) {
+	if e := wire.AsError(err, wire.CodeInternal); e.Code == wire.CodeLimit {
+		s.cfg.Events.Publish(event.LimitHit{ConnectionID: connection, Code: string(e.Code), Message: e.Message})
+	}
 }
 
 // drain returns when all clients have left, which they do after their last stream, or those that are left have had
@@ -213,6 +224,9 @@ func (s *Server) Open() int {
 	defer s.mu.Unlock()
 	return len(s.carriers)
 }
+
+// Known returns how many connections there are, those of clients that are lost and may come back among them.
+func (s *Server) Known() int { return len(s.connections.all()) }
 
 // Snapshot is a connection as it is shown to people and programs.
 type Snapshot struct {

@@ -23,7 +23,6 @@ import (
 	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/identity"
-	"github.com/connswap/connswap/shared/migration"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/simtest"
 	"github.com/connswap/connswap/shared/wire"
@@ -103,7 +102,7 @@ func sessions(workers *placement.Placement, clock *clock.StallProof) *session.Ma
 		MaxBytes: 1 << 20, Window: 16, ClientStall: time.Minute, ResumeWait: waits, MaxSwapsPerMinute: 10, MaxWorkerDeaths: 3,
 		Tokens:   stream.Timeouts{FirstToken: time.Second, TokenMin: time.Second, Factor: 4},
 		Handover: handover.Config{WorkerWait: time.Hour, AttachTimeout: time.Second, FirstTokenTimeout: time.Second},
-	}, session.Deps{Placement: workers, Clock: clock, Log: zap.NewNop(), Swaps: func(migration.Record) {}}, time.Minute)
+	}, session.Deps{Placement: workers, Clock: clock, Log: zap.NewNop()}, time.Minute)
 }
 
 // dial connects without a word; window is what it gives each stream, or 0 for what clients give.
