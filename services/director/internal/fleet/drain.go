@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -28,11 +29,15 @@ func (f *Fleet) Drain(label string, force bool) error {
 		f.mu.Unlock()
 		return wire.Errorf(wire.CodeNoWorker, "%s is the last worker that takes sessions; start another one first, or force it", label)
 	}
-	if !f.hasDrainMark(label) {
+	begins := !f.hasDrainMark(label)
+	if begins {
 		f.drained[label] = time.Time{}
 	}
 	f.sendDrainMark(f.workers[label])
 	f.mu.Unlock()
+	if begins {
+		f.deps.Events.Publish(event.WorkerDraining{Worker: label, Reason: "an operator asks for that"})
+	}
 	f.changed(label)
 	return nil
 }
