@@ -131,8 +131,20 @@ func (Missed) kind() Kind          { return "events.missed" }
 // Kinds lists all kinds.
 var Kinds = func() (all []Kind) {
 	for _, b := range []Body{
-		StreamOpened{}, StreamPlaced{}, StreamMoved{}, StreamAway{}, StreamResumed{}, StreamFinished{}, HandoverEntered{}, HandoverEnded{},
-		WorkerUp{}, WorkerLost{}, WorkerDraining{}, TokenRefused{}, LimitHit{}, Missed{},
+		StreamOpened{},
+		StreamPlaced{},
+		StreamMoved{},
+		StreamAway{},
+		StreamResumed{},
+		StreamFinished{},
+		HandoverEntered{},
+		HandoverEnded{},
+		WorkerUp{},
+		WorkerLost{},
+		WorkerDraining{},
+		TokenRefused{},
+		LimitHit{},
+		Missed{},
 	} {
 		all = append(all, b.kind())
 	}
