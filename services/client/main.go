@@ -21,7 +21,7 @@ func main() {
 	// director is to hear of it.
 	signal.Ignore(syscall.SIGPIPE)
 	log.SetOutput(io.Discard) // quic-go's advice about large UDP buffers; a client reads little
-	ctx, stop := signalContext()
+	ctx := signalContext()
 	code := cli.Run(ctx, cli.Process{
 		Args:     os.Args[1:],
 		Stdout:   os.Stdout,
@@ -31,22 +31,21 @@ func main() {
 		Terminal: isatty.IsTerminal(os.Stdout.Fd()),
 		Plain:    config.PlainTerminal(),
 	})
-	stop()
-	os.Exit(code)
+	os.Exit(code) // with signals still ours: the second one of a pair must not spoil the code
 }
 
 // signalContext returns a context that ends at the first SIGINT or SIGTERM, or SIGHUP, which a terminal sends that is closed,
 // unless whoever started the client wants that ignored (nohup). A second one ends the process as it
 // usually does, but not right away: make, timeout and the like pass on what the terminal has sent already, and
 // that must not keep the goodbye from reaching the director.
-func signalContext() (ctx context.Context, stop context.CancelFunc) {
+func signalContext() context.Context {
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {
 		signals = append(signals, syscall.SIGHUP)
 	}
-	ctx, stop = signal.NotifyContext(context.Background(), signals...)
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
-	return ctx, stop
+	return ctx
 }
 
 // isPiped reports whether somebody may have put something into a file: it is a pipe, or a file that is not empty. A service

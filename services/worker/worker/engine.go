@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"fmt"
 	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/services/worker/internal/engines"
 	"github.com/connswap/connswap/services/worker/internal/server"
@@ -24,7 +25,7 @@ func EngineOf(cfg config.Worker) (engine.Engine, error) {
 func modelsOf(cfg config.Worker) ([]server.Model, error) {
 	configured, err := cfg.Models()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("engine %q: %w", cfg.Engine, err)
 	}
 	all := make([]server.Model, len(configured))
 	for i, m := range configured {
