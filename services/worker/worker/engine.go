@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+
 	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/services/worker/internal/engines"
 	"github.com/connswap/connswap/services/worker/internal/server"
