@@ -2,6 +2,7 @@ package connswap
 
 import (
 	"errors"
+	"net"
 	"time"
 
 	"github.com/connswap/connswap/services/client/internal/fault"
@@ -21,7 +22,7 @@ func (s *Stream) resume(lost error) (Event, error) {
 		if err = s.takeUp(c); err == nil {
 			break
 		}
-		if s.ctx.Err() != nil || s.conn.resumable(c) == nil {
+		if s.ctx.Err() != nil || s.lost(c, err) == nil {
 			return nil, s.fail(gone(cause, err))
 		}
 		s.carrier = c // lost as well
@@ -35,6 +36,17 @@ func (s *Stream) resume(lost error) (Event, error) {
 		r.Gap = s.rhythm.pause(time.Now())
 	}
 	return r, nil
+}
+
+// lost returns why a carrier was lost with which something failed, if the stream may go on over another one; else nil.
+func (s *Stream) lost(c *carrier, failed error) error {
+	if errors.Is(failed, net.ErrClosed) { // QUIC ends streams before it says that the connection is over
+		select {
+		case <-c.quic.Context().Done():
+		case <-s.ctx.Done():
+		}
+	}
+	return s.conn.resumable(c)
 }
 
 // gone returns the error for a stream that was lost with its connection, because of a cause, and cannot be taken up. Where the

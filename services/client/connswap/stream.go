@@ -227,7 +227,7 @@ func (s *Stream) receive() (Event, error) {
 	}
 	frame, err := s.frames.Next()
 	if err != nil && s.ctx.Err() == nil {
-		if lost := s.conn.resumable(s.carrier); lost != nil {
+		if lost := s.lost(s.carrier, err); lost != nil {
 			return s.resume(lost)
 		}
 	}
