@@ -226,11 +226,12 @@ func (s *Session) checkTime() time.Duration {
 	if !s.over {
 		s.conclude(s.assignment.check())
 	}
-	if s.over {
-		left := s.limit() - s.legs.Stalled() // for the client that has yet to take what is left
-		return max(clock.Tick, min(left, s.cfg.Tokens.TokenMin))
+	next := s.cfg.Tokens.TokenMin
+	if !s.over {
+		next = s.assignment.nextCheck()
 	}
-	return s.assignment.nextCheck()
+	left := s.limit() - s.legs.Stalled() // for the client to take what waits for it, or to come back
+	return max(clock.Tick, min(left, next))
 }
 
 // release gives back all that the session still has anywhere: the worker, the place, the checkpoints. What operators
