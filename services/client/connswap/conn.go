@@ -132,14 +132,15 @@ func (c *Conn) Generate(ctx context.Context, r Request) (*Stream, error) {
 		Priority: uint32(r.Priority),
 	}
 	carrier, number, used := c.begin()
-	if used && c.resumable(carrier) != nil {
-		if next, err := c.revive(ctx, carrier); err == nil {
-			carrier = next // the others will be there, and this one can be
+	s := newStream(ctx, c, number, request)
+	err := s.ask(carrier)
+	if err != nil && used && s.lost(carrier, err) != nil {
+		if carrier, err = c.revive(s.ctx, carrier); err == nil {
+			err = s.takeUp(carrier) // the others will be there, and this one can be
 		}
 	}
-	s := newStream(ctx, c, number, request)
-	if err := s.ask(carrier); err != nil {
-		return nil, fmt.Errorf("sending the request: %w", err)
+	if err != nil {
+		return nil, fmt.Errorf("sending the request: %w", s.fail(err))
 	}
 	return s, nil
 }

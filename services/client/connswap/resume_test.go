@@ -3,7 +3,9 @@ package connswap_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -93,6 +95,31 @@ func TestResume(t *testing.T) {
 		for i, p := range proofs {
 			if slices.Contains(proofs[:i], p) {
 				t.Errorf("the QUIC connection %v carried the stream before", p)
+			}
+		}
+	})
+}
+
+// TestGenerateAfterLoss: a stream that is asked for when the connection of others has broken goes over the one that they find.
+func TestGenerateAfterLoss(t *testing.T) {
+	inWorld(t, func(w *world) {
+		conn, first := w.resumable(w.Context(), fakedirector.Director{Play: func(s *fakedirector.Stream) {
+			if s.Request.GetPrompt() == "hello" {
+				s.Break(wire.QUICLost)
+			}
+			s.Assign()
+			s.Say(1, s.Request.GetPrompt())
+			s.Send(s.Finish())
+		}})
+		time.Sleep(10 * delay) // it has broken, and nobody reads
+		second, err := conn.Generate(w.Context(), connswap.Request{Prompt: "again"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for stream, want := range map[*connswap.Stream]string{first: "hello", second: "again"} {
+			events, err := collect(stream)
+			if err != nil || !strings.Contains(fmt.Sprint(events), want) {
+				t.Errorf("got %v, %v, want %q", events, err, want)
 			}
 		}
 	})

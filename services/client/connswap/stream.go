@@ -117,12 +117,9 @@ func (s *Stream) abort() {
 // ask sends the request over a carrier.
 func (s *Stream) ask(c *carrier) error {
 	if err := s.use(c); err != nil {
-		return s.fail(err)
+		return err
 	}
-	if err := s.send(&wirepb.Generate{Request: s.request, Stream: s.id}); err != nil {
-		return s.fail(err)
-	}
-	return nil
+	return s.send(&wirepb.Generate{Request: s.request, Stream: s.id})
 }
 
 // send writes the one frame of this side, and ends it.
@@ -136,7 +133,8 @@ func (s *Stream) send(m wire.Message) error {
 	if err != nil {
 		return err
 	}
-	return s.quic.Close()
+	_ = s.quic.Close() // fails where the director wants no more of it, as above
+	return nil
 }
 
 // Events yields what happens on the stream, until Done or an error, which is the last thing it yields. Leaving
