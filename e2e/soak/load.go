@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/connswap/connswap/e2e/internal/cluster"
 	"github.com/connswap/connswap/services/client/connswap"
@@ -21,11 +24,15 @@ const (
 
 // key says which text a stream has to have.
 type key struct {
-	engine string
-	seed   uint64
+	model string
+	seed  uint64
 }
 
-// learn returns the texts of all engines, as they are while nothing fails.
+func (k key) request(tokens int) connswap.Request {
+	return connswap.Request{Model: k.model, Prompt: "The river", MaxTokens: uint32(tokens), Seed: k.seed}
+}
+
+// learn returns the texts of all models, as they are while nothing fails.
 func learn(ctx context.Context, c *cluster.Cluster) (map[key]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -34,55 +41,40 @@ func learn(ctx context.Context, c *cluster.Cluster) (map[key]string, error) {
 		return nil, err
 	}
 	defer conn.Close() //nolint:errcheck // all is read
+	var mu sync.Mutex
 	texts := map[key]string{}
-	type result struct {
-		key
-		text string
-		err  error
-	}
-	for len(texts) < 2*seeds {
-		results := make(chan result, 4*seeds)
-		for i := range 4 * seeds { // workers take turns
-			go func() {
-				r := result{key: key{seed: uint64(i%seeds) + 1}}
-				var worker string
-				r.text, worker, r.err = whole(ctx, conn, r.seed, longest)
-				r.engine = engines[worker]
-				results <- r
-			}()
-		}
-		for range cap(results) {
-			r := <-results
-			if r.err != nil {
-				return nil, r.err
-			}
-			texts[r.key] = r.text
+	group, ctx := errgroup.WithContext(ctx)
+	for _, model := range models {
+		for seed := range uint64(seeds) {
+			k := key{model, seed + 1}
+			group.Go(func() error {
+				text, err := whole(ctx, conn, k.request(longest))
+				mu.Lock()
+				defer mu.Unlock()
+				texts[k] = text
+				return err
+			})
 		}
 	}
-	return texts, nil
+	return texts, group.Wait()
 }
 
-// whole reads a stream to its end, and returns its first worker too.
-func whole(ctx context.Context, conn *connswap.Conn, seed uint64, tokens uint32) (text, worker string, err error) {
-	stream, err := conn.Generate(ctx, connswap.Request{Prompt: "The river", MaxTokens: tokens, Seed: seed})
+// whole reads a stream to its end.
+func whole(ctx context.Context, conn *connswap.Conn, r connswap.Request) (string, error) {
+	stream, err := conn.Generate(ctx, r)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	var all strings.Builder
 	for event, err := range stream.Events() {
 		if err != nil {
-			return all.String(), worker, err
+			return "", err
 		}
-		switch e := event.(type) {
-		case connswap.Assigned:
-			if worker == "" {
-				worker = e.Worker
-			}
-		case connswap.Token:
-			all.WriteString(e.Text)
+		if t, ok := event.(connswap.Token); ok {
+			all.WriteString(t.Text)
 		}
 	}
-	return all.String(), worker, nil
+	return all.String(), nil
 }
 
 // load is the clients.
@@ -137,7 +129,7 @@ func (l *load) visit(ctx context.Context, r *rand.Rand) error {
 func (l *load) stream(ctx context.Context, conn *connswap.Conn, r *rand.Rand) (gone bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	seed, tokens := uint64(r.IntN(seeds))+1, 10+r.IntN(longest-10)
+	k, tokens := key{models[r.IntN(len(models))], uint64(r.IntN(seeds)) + 1}, 10+r.IntN(longest-10)
 	pause, leave := -1, -1
 	switch r.IntN(6) {
 	case 0:
@@ -145,20 +137,19 @@ func (l *load) stream(ctx context.Context, conn *connswap.Conn, r *rand.Rand) (g
 	case 1:
 		leave = r.IntN(tokens)
 	}
-	stream, err := conn.Generate(ctx, connswap.Request{Prompt: "The river", MaxTokens: uint32(tokens), Seed: seed})
+	stream, err := conn.Generate(ctx, k.request(tokens))
 	if err != nil {
 		return false, fmt.Errorf("asking: %w", err)
 	}
-	var text, of string
-	read := 0
+	of, text, read := l.texts[k], "", 0
 	for event, err := range stream.Events() {
 		if err != nil {
 			return false, fmt.Errorf("%s, stream %d, after %d tokens: %w", conn.ID(), stream.ID(), read, err)
 		}
 		switch e := event.(type) {
 		case connswap.Assigned:
-			if of == "" {
-				of = l.texts[key{engines[e.Worker], seed}]
+			if engines[e.Worker] != k.model {
+				return false, fmt.Errorf("%s, stream %d: of %s, on %s, which has not got it", conn.ID(), stream.ID(), k.model, e.Worker)
 			}
 		case connswap.Swapped:
 			l.swaps.Add(1)

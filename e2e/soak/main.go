@@ -38,6 +38,9 @@ func main() {
 // engines of the workers, each of which two have: the first of them lives through all.
 var engines = map[string]string{"a": "markov", "b": "markov", "c": "stateful", "d": "stateful"}
 
+// models are these engines, once each: as workers name them, and streams.
+var models = []string{"markov", "stateful"}
+
 // soak reports whether all went well.
 func soak(ctx context.Context, bin string, last time.Duration, clients int) (ok bool, err error) {
 	c, err := cluster.Start(bin, len(engines),
