@@ -13,10 +13,10 @@ func TestSilentFailures(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			c := up(t, setup{workers: env{
-				"WORKER_FAILURE_MODE": mode, "WORKER_FAILURE_MIN": "1h", "WORKER_FAILURE_MAX": "1h", "WORKER_RECOVERY": "5s",
-				// 20 times that is longer than a stream may be silent, even after one token came just in time: such a
-				// token widens the deadline to 1.8 s at most.
-				"WORKER_TOKEN_INTERVAL": "120ms",
+				"WORKER_FAILURE_MODE": mode, "WORKER_FAILURE_MIN": "1h", "WORKER_FAILURE_MAX": "1h", "WORKER_RECOVERY": "10s",
+				// 20 times that is longer than a stream may be silent, even after one token came just in time, which widens
+				// the deadline to 2.1 s, and by the clock of a director that is starved half of the time.
+				"WORKER_TOKEN_INTERVAL": "240ms",
 			}})
 			cl := c.generate(t, story)
 			victim := cl.reads(t, 20)
