@@ -281,9 +281,9 @@ func TestDrainOfAWorkerThatHangs(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		start := time.Now()
 		b.stop()
-		status(t, l, false, false, true)
 		l.Send(t, &wirepb.Cancel{Session: 1, Epoch: 1})
 		b.stays(t, 9*time.Second)
+		status(t, l, false, false, true) // who hangs cannot even say that it leaves
 		parting(t, l)
 		b.left(t, start, 10*time.Second)
 	})

@@ -6,15 +6,17 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/worker/internal/failure"
+	"github.com/connswap/connswap/services/worker/internal/chaos"
 )
 
-func (w *Worker) newInjector() *failure.Injector {
-	cfg := failure.Config{
+func (w *Worker) newInjector() *chaos.Injector {
+	cfg := chaos.InjectorConfig{
 		Mode: w.cfg.FailureMode, Min: w.cfg.FailureMin, Max: w.cfg.FailureMax,
 		Recovery: w.cfg.FailureRecovery, Seed: seedOf(w.cfg.FailureSeed, w.cfg.Label),
 	}
-	return failure.New(cfg, w.effect(), w.deps.Log, w.victims)
+	says := chaos.Effect{Begin: w.server.Fail, End: w.server.Recover}
+	dies := chaos.Effect{Begin: func(string) { w.deps.Die() }, End: func() {}}
+	return chaos.NewInjector(cfg, w.chaos.Effect(says, dies), w.deps.Log, w.victims)
 }
 
 // seedOf gives each worker failures of its own from one seed for all: with the same ones they would all be down together. 0 stays 0, which stands for
@@ -26,23 +28,6 @@ func seedOf(seed uint64, label string) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write(binary.BigEndian.AppendUint64([]byte(label), seed)) // a hash never fails to take bytes
 	return max(1, h.Sum64())
-}
-
-// effect is what the configured failure does to this worker.
-func (w *Worker) effect() failure.Effect {
-	switch w.cfg.FailureMode {
-	case "error":
-		return failure.Effect{Begin: w.server.Fail, End: w.server.Recover}
-	case "exit":
-		return failure.Effect{Begin: func(string) { w.deps.Die() }, End: func() {}}
-	case "hang":
-		return failure.Effect{Begin: func(string) { w.gate.Shut() }, End: w.gate.Open}
-	case "drop":
-		return failure.Effect{Begin: func(string) { w.impaired.DropAll(true) }, End: func() { w.impaired.DropAll(false) }}
-	case "slow":
-		return failure.Effect{Begin: func(string) { w.clock.Slow(true) }, End: func() { w.clock.Slow(false) }}
-	}
-	return failure.Effect{Begin: func(string) {}, End: func() {}}
 }
 
 // victims says whom a failure concerns: the connection by name where it is only one.

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -11,14 +10,14 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// workTimeout is how long a health check waits for the worker to send something, twice. A checkup waits for longer.
+// workTimeout is how long a health check waits for the worker to send something. A checkup waits for more than twice that.
 const workTimeout = 400 * time.Millisecond
 
 // checkup asks each part that a session passes through, in the way in which it does.
 func (w *Worker) checkup(ports *ports) *mgmt.Checkup {
 	check := &mgmt.Checkup{}
 	check.Add("sessions", func() error { w.server.Load(); return nil })
-	check.Add("links", w.linksWork)
+	check.Add("links", w.chaos.Check(workTimeout, w.linksWork))
 	check.Add("new links", ports.user.Accepting)
 	check.Add("states", ports.mgmt.Accepting)
 	check.Add("registrar", func() error { w.registrar.Registered(); return nil })
@@ -26,18 +25,12 @@ func (w *Worker) checkup(ports *ports) *mgmt.Checkup {
 }
 
 // linksWork returns an error where directors hear nothing. A process that was stopped gets a moment to go on.
-func (w *Worker) linksWork() (err error) {
-	for range 2 {
-		ctx, cancel := context.WithTimeout(context.Background(), workTimeout)
-		if err = w.server.Working(ctx); err != nil {
-			<-ctx.Done()
-		}
-		cancel()
-		if err == nil {
-			return nil
-		}
+func (w *Worker) linksWork() error {
+	if w.server.Working() == nil {
+		return nil
 	}
-	return err
+	time.Sleep(workTimeout)
+	return w.server.Working()
 }
 
 // live says which part is stuck: only a new start helps then.

@@ -12,10 +12,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/worker/engine"
-	"github.com/connswap/connswap/services/worker/internal/failure"
+	"github.com/connswap/connswap/services/worker/internal/chaos"
 	"github.com/connswap/connswap/services/worker/internal/registrar"
 	"github.com/connswap/connswap/services/worker/internal/server"
-	"github.com/connswap/connswap/services/worker/internal/stepclock"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/memory"
@@ -50,12 +49,10 @@ type Worker struct {
 	versions wire.Versions
 	started  time.Time
 
-	impaired *quicnet.Impaired // the network, where packets have to be lost; else nil
-	clock    *stepclock.Clock
-	gate     *failure.Gate
+	chaos    *chaos.Chaos
 	states   *server.States
 	server   *server.Server
-	injector *failure.Injector
+	injector *chaos.Injector
 
 	// Set by Run before anything serves.
 	ports     *ports
@@ -80,7 +77,7 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 	deps.Log = deps.Log.With(zap.String("worker", cfg.Label))
 	w := &Worker{
 		cfg: cfg, deps: deps, instance: identity.NewID(),
-		started: time.Now(), clock: stepclock.NewClock(cfg.TokenInterval), gate: &failure.Gate{},
+		started: time.Now(), chaos: chaos.New(cfg.FailureMode, cfg.TokenInterval, cfg.PacketLoss),
 	}
 	if deps.Engine != nil {
 		w.models = []server.Model{{Engine: deps.Engine}}
@@ -90,10 +87,10 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 			return nil, err
 		}
 	}
-	if cfg.FailureMode == "drop" || cfg.PacketLoss > 0 {
-		w.impaired = quicnet.Impair(deps.Network, cfg.PacketLoss)
-		w.deps.Network = w.impaired
+	for i := range w.models {
+		w.models[i].Engine = w.chaos.Engine(w.models[i].Engine)
 	}
+	w.deps.Network = w.chaos.Network(deps.Network)
 	w.versions = wire.PeerVersions(deps.Version)
 	w.states = server.NewStates(server.StatesConfig{
 		Label: cfg.Label, MaxState: cfg.MaxStateBytes, MaxSnapshots: deps.Memory.Part(4, cfg.MaxSnapshotBytes), TransferRate: cfg.TransferRate,
@@ -104,7 +101,7 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 			MaxBytes: deps.Memory.Budget(cfg.MaxBytes),
 		},
 		server.Deps{
-			Models: w.models, Clock: w.clock, Gate: w.gate, States: w.states, Log: deps.Log,
+			Models: w.models, States: w.states, Log: deps.Log,
 			LinkEnded: func(instance string) { w.registrar.LinkEnded(instance) },
 		},
 	)
@@ -154,7 +151,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return server.Serve(ctx, ports.mgmt)
 	})
 	actors.Add("links", func(ctx context.Context) error {
-		return w.server.Serve(ctx, ports.user, ports.tether)
+		return w.server.Serve(ctx, w.chaos.Listener(server.Over(ports.user)), ports.tether)
 	})
 	actors.Add("registrar", w.registrar.Run)
 	actors.Add("failures", w.injector.Run)
@@ -219,9 +216,8 @@ func (w *Worker) newRegistrar(ports *ports) *registrar.Registrar {
 		registrar.Deps{
 			Network:   w.deps.Network,
 			TLS:       identity.ClientTLS(w.deps.TLS, wire.ALPNMgmt, identity.Director),
-			Gate:      w.gate,
 			Log:       w.deps.Log,
-			Load:      func() int { return w.server.Load().Sessions },
+			Load:      w.chaos.Load(func() int { return w.server.Load().Sessions }),
 			DrainedBy: w.server.DrainedBy,
 			Replaced:  w.server.Forget,
 		},

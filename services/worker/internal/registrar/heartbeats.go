@@ -39,10 +39,11 @@ func (h *heartbeats) beat(ctx context.Context) error {
 	h.late = time.NewTimer(cfg.Timeout)
 	defer h.late.Stop()
 	for {
-		if err := deps.Gate.Wait(ctx); err != nil {
+		sessions, err := deps.Load(ctx)
+		if err != nil {
 			return err
 		}
-		if err := h.send(deps.Load()); err != nil {
+		if err := h.send(sessions); err != nil {
 			return fmt.Errorf("sending a heartbeat: %w", err)
 		}
 		if err := h.untilNext(ctx, ticker.C); err != nil {

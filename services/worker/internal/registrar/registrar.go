@@ -10,7 +10,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/worker/internal/failure"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/retry"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -26,13 +25,13 @@ type Config struct {
 
 // Deps are what a Registrar works with.
 type Deps struct {
-	Network   quicnet.Network
-	TLS       *tls.Config   // for wire.ALPNMgmt, to a director
-	Load      func() int    // sessions now, for the heartbeats
+	Network quicnet.Network
+	TLS     *tls.Config // for wire.ALPNMgmt, to a director
+	// Load returns how many sessions there are, for a heartbeat. It may wait; its error ends the registration.
+	Load      func(ctx context.Context) (sessions int, err error)
 	DrainedBy func() string // director whose operator has taken the worker out of use, or empty; told at registration
 	// Replaced is told that another process of a director answers where the one of that instance did.
 	Replaced func(instance string)
-	Gate     *failure.Gate // heartbeats pass it
 	Log      *zap.Logger
 }
 

@@ -109,21 +109,16 @@ func (a *attempt) run(ctx context.Context) {
 	defer a.stop()
 	prefix, digest, refusal := readPrefix(a.prefix)
 	if refusal != nil {
-		if a.pass(ctx) == nil {
-			a.leave(func() { a.link.refuse(a.session, a.epoch, refusal) })
-		}
+		a.leave(func() { a.link.refuse(a.session, a.epoch, refusal) })
 		return
 	}
 	a.prefix, a.digest = nil, digest
 	a.made.Store(uint64(len(prefix)))
 	err := a.generate(ctx, prefix)
-	if a.pass(ctx) == nil && ctx.Err() == nil { // else it was stopped, or the link is gone
+	if ctx.Err() == nil { // else it was stopped, or the link is gone
 		a.finish(err)
 	}
 }
-
-// pass waits at the worker's gate.
-func (a *attempt) pass(ctx context.Context) error { return a.link.server.deps.Gate.Wait(ctx) }
 
 // generate returns the engine's Finish, or what went wrong.
 func (a *attempt) generate(ctx context.Context, prefix []engine.Chunk) (err error) {
@@ -144,16 +139,12 @@ func (a *attempt) generate(ctx context.Context, prefix []engine.Chunk) (err erro
 		}
 		err = cmp.Or(err, failed)
 	}()
-	if err := a.begin(ctx); err != nil {
+	if err := a.begin(); err != nil {
 		return err
 	}
-	walker := a.link.server.deps.Clock.Walker()
 	for {
 		if !a.full() { // else the engine has nothing but a finish
 			if err := a.mayGo(ctx); err != nil {
-				return err
-			}
-			if err := walker.Wait(ctx); err != nil {
 				return err
 			}
 		}
@@ -161,7 +152,7 @@ func (a *attempt) generate(ctx context.Context, prefix []engine.Chunk) (err erro
 		if err != nil {
 			return err
 		}
-		if err := a.put(ctx, chunk); err != nil {
+		if err := a.put(chunk); err != nil {
 			return err
 		}
 	}
@@ -215,10 +206,7 @@ func (a *attempt) next(ctx context.Context, g engine.Generation) (engine.Chunk, 
 	return chunk, err
 }
 
-func (a *attempt) begin(ctx context.Context) error {
-	if err := a.pass(ctx); err != nil {
-		return err
-	}
+func (a *attempt) begin() error {
 	a.log.Info("session attached", zap.Uint64("sequence", a.made.Load()))
 	digest := a.digest.Digest()
 	begin := &wirepb.Begin{Session: a.session, Epoch: a.epoch, NextSequence: a.made.Load() + 1, Digest: digest[:]}
@@ -255,7 +243,7 @@ func (a *attempt) grant(sequence uint64) {
 	}
 }
 
-func (a *attempt) put(ctx context.Context, made engine.Chunk) error {
+func (a *attempt) put(made engine.Chunk) error {
 	if err := made.Check(); err != nil {
 		return fmt.Errorf("the engine made %w", err)
 	}
@@ -265,9 +253,6 @@ func (a *attempt) put(ctx context.Context, made engine.Chunk) error {
 		return fmt.Errorf("the engine made a chunk of choice %d, asked for were %d", made.Choice, a.request.Choices)
 	case most > 0 && a.tokens > most:
 		return fmt.Errorf("the engine made %d tokens, asked for were %d", a.tokens, most)
-	}
-	if err := a.pass(ctx); err != nil {
-		return err
 	}
 	chunk := toWire(made)
 	chunk.Session, chunk.Epoch, chunk.Sequence = a.session, a.epoch, a.made.Load()+1
@@ -294,14 +279,13 @@ func (a *attempt) send(put func()) error {
 // progressEvery is how often at most a director is told how far an engine is.
 const progressEvery = 100 * time.Millisecond
 
-// progress returns what tells the director how far the engine is before it begins. It never blocks, and a worker that
-// hangs says nothing.
+// progress returns what tells the director how far the engine is before it begins. It never blocks.
 func (a *attempt) progress() engine.Progress {
 	var last atomic.Int64 // when the director was told, in nanoseconds since start
 	start := time.Now()
 	return func(at, of int) {
 		now, before := int64(time.Since(start)), last.Load()
-		if now < before+int64(progressEvery) || !last.CompareAndSwap(before, now) || a.link.server.deps.Gate.IsShut() {
+		if now < before+int64(progressEvery) || !last.CompareAndSwap(before, now) {
 			return
 		}
 		m := &wirepb.Progressing{Session: a.session, Epoch: a.epoch, At: uint64(max(0, at)), Of: uint64(max(0, at, of))}

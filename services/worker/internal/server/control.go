@@ -12,7 +12,7 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// read handles the control stream's frames until it ends. A worker that hangs reads none.
+// read handles the control stream's frames until it ends.
 func (l *link) read(ctx context.Context, frames *wire.Reader) error {
 	for {
 		f, err := frames.Next()
@@ -20,9 +20,6 @@ func (l *link) read(ctx context.Context, frames *wire.Reader) error {
 			return errDirector
 		}
 		if err != nil {
-			return err
-		}
-		if err := l.server.deps.Gate.Wait(ctx); err != nil {
 			return err
 		}
 		m, err := wire.Decode(f)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -73,7 +74,7 @@ func (f *follower) standBy(ctx context.Context) error {
 		}
 	}
 	for {
-		if err := f.prepared(ctx); err != nil {
+		if err := f.prepared(); err != nil {
 			return err
 		}
 		select {
@@ -89,10 +90,7 @@ func (f *follower) standBy(ctx context.Context) error {
 }
 
 // prepared tells the director how far the standby is.
-func (f *follower) prepared(ctx context.Context) error {
-	if err := f.pass(ctx); err != nil {
-		return err
-	}
+func (f *follower) prepared() error {
 	m := &wirepb.Prepared{Session: f.session, Epoch: f.epoch, Sequence: f.length()}
 	return f.send(func() { f.link.control.Send(m) })
 }
@@ -136,33 +134,18 @@ func (f *follower) feed(m *wirepb.Feed) error {
 	return nil
 }
 
-// follow lets the engine make the chunks that the stream has already. They have to be the same.
+// follow brings the engine behind the chunks that the stream has already. They have to be those that it would have made.
 func (f *follower) follow(ctx context.Context) error {
 	if f.generation == nil || f.at >= f.length() {
 		return nil
 	}
-	progress := f.progress()
-	for ; f.at < f.length(); f.at++ {
-		if f.at%followed == 0 {
-			progress(int(f.at), len(f.chunks))
-		}
-		want := f.chunks[f.at]
-		chunk, err := f.generation.Next(ctx)
-		if _, over := engine.Finished(err); over {
-			return wire.Errorf(wire.CodeDiverged, "the text ends after chunk %d here", f.at)
-		}
-		if err != nil {
-			return err
-		}
-		if !sameText(chunk, want) {
-			return wire.Errorf(wire.CodeDiverged, "chunk %d is %q here and %q in the stream", f.at+1, chunk.Text, want.Text)
-		}
+	err := engine.Advance(ctx, f.generation, f.chunks[f.at:], f.progress())
+	if errors.Is(err, engine.ErrDiverged) {
+		return wire.Errorf(wire.CodeDiverged, "%v", err)
 	}
-	return nil
+	f.at = f.length()
+	return err
 }
-
-// followed is after how many chunks of a long way the director is told of it.
-const followed = 64
 
 // pivot makes the standby the session's owner after the cut.
 func (f *follower) pivot(ctx context.Context, m *wirepb.Pivot) error {

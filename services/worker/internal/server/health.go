@@ -1,8 +1,6 @@
 package server
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -10,12 +8,9 @@ import (
 // reportLate is how late Progress may be: a director has given the worker up much earlier.
 const reportLate = 2 * time.Second
 
-// Working returns an error where directors hear nothing from this worker. It takes the way that everything takes which
-// is sent: through the gate, which it waits for as long as ctx lets it, and through the locks of all links.
-func (s *Server) Working(ctx context.Context) error {
-	if s.deps.Gate.Wait(ctx) != nil {
-		return errors.New("the worker hangs: nothing is sent")
-	}
+// Working returns an error where directors hear nothing from this worker. It takes the locks of all
+// links on its way.
+func (s *Server) Working() error {
 	s.mu.Lock()
 	links := s.allLinks()
 	s.mu.Unlock()

@@ -36,7 +36,7 @@ var (
 // link is one director's connection. The goroutine of serveLink owns it and waits for all others.
 type link struct {
 	server  *Server
-	conn    *quic.Conn
+	conn    Conn
 	log     *zap.Logger
 	end     context.CancelCauseFunc // ends the link
 	running sync.WaitGroup          // its writers, its progress and its attempts
@@ -65,7 +65,7 @@ type link struct {
 }
 
 // serveLink serves one connection until it ends or ctx does.
-func (s *Server) serveLink(ctx context.Context, conn *quic.Conn) {
+func (s *Server) serveLink(ctx context.Context, conn Conn) {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	l := &link{
@@ -113,9 +113,9 @@ func (l *link) few() zap.Field { return telemetry.From(l.conn.RemoteAddr().Strin
 
 // streams are a link's, once it is greeted.
 type streams struct {
-	control *quic.Stream
+	control Stream
 	frames  *wire.Reader // of control
-	tokens  []*quic.SendStream
+	tokens  []SendStream
 }
 
 // greet reads the director's hello and opens the streams that it asks for.
@@ -176,7 +176,7 @@ func (l *link) accept(hello *wirepb.LinkHello) *wire.Error {
 }
 
 // turnAway tells the director why, and gives it a moment to read that.
-func (l *link) turnAway(ctx context.Context, stream *quic.Stream, refusal *wire.Error) {
+func (l *link) turnAway(ctx context.Context, stream Stream, refusal *wire.Error) {
 	if _, err := stream.Write(wire.Append(nil, refusal.Proto())); err != nil {
 		return
 	}
@@ -188,9 +188,6 @@ func (l *link) turnAway(ctx context.Context, stream *quic.Stream, refusal *wire.
 
 // serve runs the link's writers and reads its control stream.
 func (l *link) serve(ctx context.Context, s streams) error {
-	if err := l.server.deps.Gate.Wait(ctx); err != nil {
-		return err
-	}
 	if ctx.Err() != nil { // a link that is dead must not end the newer one
 		return context.Cause(ctx)
 	}
@@ -262,9 +259,6 @@ func (l *link) report(ctx context.Context, every time.Duration) {
 		case every = <-l.rhythm:
 			ticker.Reset(every)
 		case <-ctx.Done():
-			return
-		}
-		if l.server.deps.Gate.Wait(ctx) != nil {
 			return
 		}
 		progress := &wirepb.Progress{Count: count, Received: l.received.Load()}

@@ -55,8 +55,3 @@ func toWire(c engine.Chunk) wire.Chunk {
 	}
 	return w
 }
-
-// sameText reports whether two chunks bring the same text of the same choice and channel.
-func sameText(a, b engine.Chunk) bool {
-	return string(a.Text) == string(b.Text) && a.Choice == b.Choice && a.Channel == b.Channel
-}

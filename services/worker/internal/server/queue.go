@@ -79,20 +79,14 @@ func (q *queue) wrote(n int) {
 	q.roomy = make(chan struct{})
 }
 
-// sendStream is the part of a QUIC stream that a queue writes to.
-type sendStream interface {
-	Write(b []byte) (int, error)
-	SetWriteDeadline(t time.Time) error
-}
-
 // run writes what is put to s until ctx ends, s fails or takes nothing for takeTimeout, or the queue is closed and empty.
-func (q *queue) run(ctx context.Context, s sendStream) error {
+func (q *queue) run(ctx context.Context, s SendStream) error {
 	return q.Run(ctx, &queueWriter{queue: q, stream: s})
 }
 
 type queueWriter struct {
 	queue  *queue
-	stream sendStream
+	stream SendStream
 }
 
 func (w *queueWriter) Write(b []byte) (written int, err error) {

@@ -43,6 +43,8 @@ func (v *valve) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+func (v *valve) Close() error { return nil }
+
 func (v *valve) bytes() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()

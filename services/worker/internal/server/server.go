@@ -18,9 +18,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/worker/internal/failure"
-	"github.com/connswap/connswap/services/worker/internal/stepclock"
-	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -37,8 +34,6 @@ type Config struct {
 // Deps are what a Server works with.
 type Deps struct {
 	Models []Model // at least one; the first serves who names none
-	Clock  *stepclock.Clock
-	Gate   *failure.Gate // everything that is sent passes it
 	States *States
 	Log    *zap.Logger
 	// LinkEnded is told that the link of a director's process has ended, and was not replaced. It must not block.
@@ -97,7 +92,7 @@ const shuttingDown = "shutting down"
 
 // Serve serves links and their tethers until ctx ends, then tells the directors, and closes both listeners.
 // When it returns no session, no link and no goroutine of it is left.
-func (s *Server) Serve(ctx context.Context, l *quicnet.Listener, tethers net.Listener) error {
+func (s *Server) Serve(ctx context.Context, l Listener, tethers net.Listener) error {
 	// Links outlive ctx for as long as it takes to tell their directors.
 	serving, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
@@ -118,7 +113,7 @@ func (s *Server) Serve(ctx context.Context, l *quicnet.Listener, tethers net.Lis
 }
 
 // acceptLinks serves each connection on a goroutine of its own, until the listener fails or ctx ends.
-func (s *Server) acceptLinks(ctx context.Context, l *quicnet.Listener, running *sync.WaitGroup) error {
+func (s *Server) acceptLinks(ctx context.Context, l Listener, running *sync.WaitGroup) error {
 	for {
 		conn, err := l.Accept(ctx)
 		if err != nil {

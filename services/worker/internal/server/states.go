@@ -214,9 +214,7 @@ func (l *link) capture(ctx context.Context, m *wirepb.Capture) {
 	} else {
 		answer.Sequence, answer.Size = snapshot.Sequence(), uint64(snapshot.Size())
 	}
-	if l.server.deps.Gate.Wait(ctx) == nil {
-		l.control.Send(answer)
-	}
+	l.control.Send(answer)
 }
 
 // snapshot copies and compresses the engine's state, and stores it for others to pull.
@@ -318,7 +316,5 @@ func (l *link) hold(ctx context.Context, m *wirepb.Hold) {
 	} else {
 		answer.Sequence = snapshot.Sequence()
 	}
-	if l.server.deps.Gate.Wait(ctx) == nil {
-		l.control.Send(answer)
-	}
+	l.control.Send(answer)
 }

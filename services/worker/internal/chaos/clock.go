@@ -1,5 +1,4 @@
-// Package stepclock gives the sessions of a worker a common step, as an engine that decodes them in one batch would.
-package stepclock
+package chaos
 
 import (
 	"context"

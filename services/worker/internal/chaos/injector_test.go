@@ -1,4 +1,4 @@
-package failure_test
+package chaos_test
 
 import (
 	"context"
@@ -9,19 +9,19 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/worker/internal/failure"
+	"github.com/connswap/connswap/services/worker/internal/chaos"
 )
 
 // record runs an injector for d and returns when each failure began and ended.
-func record(t *testing.T, cfg failure.Config, d time.Duration, meanwhile func(i *failure.Injector)) (began, ended []time.Duration) {
+func record(t *testing.T, cfg chaos.InjectorConfig, d time.Duration, meanwhile func(i *chaos.Injector)) (began, ended []time.Duration) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		effect := failure.Effect{
+		effect := chaos.Effect{
 			Begin: func(string) { began = append(began, time.Since(start)) },
 			End:   func() { ended = append(ended, time.Since(start)) },
 		}
-		i := failure.New(cfg, effect, zap.NewNop(), func() []zap.Field { return nil })
+		i := chaos.NewInjector(cfg, effect, zap.NewNop(), func() []zap.Field { return nil })
 		ctx, cancel := context.WithTimeout(t.Context(), d)
 		defer cancel()
 		done := make(chan error, 1)
@@ -36,8 +36,8 @@ func record(t *testing.T, cfg failure.Config, d time.Duration, meanwhile func(i 
 	return began, ended
 }
 
-func config(seed uint64) failure.Config {
-	return failure.Config{Mode: "error", Min: 10 * time.Second, Max: 25 * time.Second, Recovery: 7 * time.Second, Seed: seed}
+func config(seed uint64) chaos.InjectorConfig {
+	return chaos.InjectorConfig{Mode: "error", Min: 10 * time.Second, Max: 25 * time.Second, Recovery: 7 * time.Second, Seed: seed}
 }
 
 func TestFailuresFallInTheRange(t *testing.T) {
@@ -87,7 +87,7 @@ func TestSeedRepeatsFailures(t *testing.T) {
 }
 
 func TestFixedTime(t *testing.T) {
-	cfg := failure.Config{Mode: "error", Max: time.Second, Min: time.Second, Recovery: time.Second}
+	cfg := chaos.InjectorConfig{Mode: "error", Max: time.Second, Min: time.Second, Recovery: time.Second}
 	began, _ := record(t, cfg, 6*time.Second+1, nil)
 	if want := []time.Duration{time.Second, 3 * time.Second, 5 * time.Second}; !slices.Equal(began, want) {
 		t.Errorf("got %v, want %v", began, want)
@@ -95,7 +95,7 @@ func TestFixedTime(t *testing.T) {
 }
 
 func TestNow(t *testing.T) {
-	began, ended := record(t, config(1), 9*time.Second, func(i *failure.Injector) {
+	began, ended := record(t, config(1), 9*time.Second, func(i *chaos.Injector) {
 		time.Sleep(time.Second)
 		i.Now()
 		i.Now()
@@ -111,7 +111,7 @@ func TestNow(t *testing.T) {
 }
 
 func TestTheEndHealsAFailure(t *testing.T) {
-	began, ended := record(t, config(1), 3*time.Second, func(i *failure.Injector) { i.Now() })
+	began, ended := record(t, config(1), 3*time.Second, func(i *chaos.Injector) { i.Now() })
 	if len(began) != 1 || len(ended) != 1 || ended[0] != 3*time.Second {
 		t.Errorf("began %v, ended %v", began, ended)
 	}
@@ -119,8 +119,8 @@ func TestTheEndHealsAFailure(t *testing.T) {
 
 func TestNone(t *testing.T) {
 	cfg := config(1)
-	cfg.Mode = failure.None
-	began, _ := record(t, cfg, time.Hour, func(i *failure.Injector) { i.Now() })
+	cfg.Mode = chaos.None
+	began, _ := record(t, cfg, time.Hour, func(i *chaos.Injector) { i.Now() })
 	if len(began) > 0 {
 		t.Errorf("failed at %v", began)
 	}

@@ -1,4 +1,4 @@
-package stepclock_test
+package chaos_test
 
 import (
 	"context"
@@ -7,13 +7,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/connswap/connswap/services/worker/internal/stepclock"
+	"github.com/connswap/connswap/services/worker/internal/chaos"
 )
 
 func TestWalkersStepOnTheSameInstants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		clock := stepclock.NewClock(100 * time.Millisecond)
+		clock := chaos.NewClock(100 * time.Millisecond)
 		time.Sleep(30 * time.Millisecond)
 		walker := clock.Walker()
 		for _, want := range []time.Duration{30, 100, 200, 300} {
@@ -47,7 +47,7 @@ func TestWalkersStepOnTheSameInstants(t *testing.T) {
 func TestAChangeMovesTheStepUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		clock := stepclock.NewClock(100 * time.Millisecond)
+		clock := chaos.NewClock(100 * time.Millisecond)
 		walker := clock.Walker()
 		if err := walker.Wait(t.Context()); err != nil {
 			t.Fatal(err)
@@ -57,7 +57,7 @@ func TestAChangeMovesTheStepUnderWay(t *testing.T) {
 		if err := walker.Wait(t.Context()); err != nil || time.Since(start) != 600*time.Millisecond {
 			t.Errorf("stepped at %v, want 600ms: %v", time.Since(start), err)
 		}
-		clock = stepclock.NewClock(0)
+		clock = chaos.NewClock(0)
 		walker = clock.Walker()
 		clock.Slow(true)
 		if err := walker.Wait(t.Context()); err != nil {
@@ -73,7 +73,7 @@ func TestAChangeMovesTheStepUnderWay(t *testing.T) {
 func TestNoInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		clock := stepclock.NewClock(0)
+		clock := chaos.NewClock(0)
 		walker := clock.Walker()
 		for range 10 {
 			if err := walker.Wait(t.Context()); err != nil {
@@ -93,7 +93,7 @@ func TestNoInterval(t *testing.T) {
 func TestWaitingEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		over := errors.New("over")
-		walker := stepclock.NewClock(time.Hour).Walker()
+		walker := chaos.NewClock(time.Hour).Walker()
 		if err := walker.Wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package failure_test
+package chaos_test
 
 import (
 	"context"
@@ -7,13 +7,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/connswap/connswap/services/worker/internal/failure"
+	"github.com/connswap/connswap/services/worker/internal/chaos"
 )
 
 func TestWaitingAtAGateEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		over := errors.New("over")
-		gate := &failure.Gate{}
+		gate := &chaos.Gate{}
 		gate.Shut()
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(over) })
@@ -25,7 +25,7 @@ func TestWaitingAtAGateEndsWithTheContext(t *testing.T) {
 
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		gate := &failure.Gate{}
+		gate := &chaos.Gate{}
 		gate.Open() // it is already
 		if err := gate.Wait(t.Context()); err != nil {
 			t.Fatal(err)

@@ -1,5 +1,4 @@
-// Package failure simulates failures of the worker that it runs in.
-package failure
+package chaos
 
 import (
 	"context"
@@ -10,11 +9,18 @@ import (
 	"go.uber.org/zap"
 )
 
-// None is the mode in which nothing fails.
-const None = "none"
+// Modes of failing.
+const (
+	None  = "none"
+	Error = "error" // it says so
+	Exit  = "exit"  // the process dies
+	Hang  = "hang"  // it is alive, and produces nothing
+	Drop  = "drop"  // its packets vanish
+	Slow  = "slow"  // it is 20 times as slow
+)
 
-// Config says what fails, and when.
-type Config struct {
+// InjectorConfig says what an Injector lets fail, and when.
+type InjectorConfig struct {
 	Mode     string
 	Min, Max time.Duration // range of the time from start or recovery to the next failure
 	Recovery time.Duration // how long a failure lasts
@@ -29,7 +35,7 @@ type Effect struct {
 
 // Injector lets the failure happen, again and again, at random times.
 type Injector struct {
-	cfg     Config
+	cfg     InjectorConfig
 	effect  Effect
 	log     *zap.Logger
 	context func() []zap.Field
@@ -37,8 +43,8 @@ type Injector struct {
 	now     chan struct{}
 }
 
-// New returns an Injector. context gives the fields with which a failure is logged.
-func New(cfg Config, effect Effect, log *zap.Logger, context func() []zap.Field) *Injector {
+// NewInjector returns an Injector. context gives the fields with which a failure is logged.
+func NewInjector(cfg InjectorConfig, effect Effect, log *zap.Logger, context func() []zap.Field) *Injector {
 	seed := cfg.Seed
 	if seed == 0 {
 		seed = rand.Uint64()
@@ -77,7 +83,7 @@ func (i *Injector) Run(ctx context.Context) error {
 	}
 }
 
-// next is the time to the next failure.
+// next is the time to the next chaos.
 func (i *Injector) next() time.Duration {
 	return i.cfg.Min + time.Duration(i.random.Int64N(int64(i.cfg.Max-i.cfg.Min)+1))
 }
