@@ -108,7 +108,7 @@ func (m *member) on(command ...string) []string {
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	c := up(t, setup{})
-	all := c.crowd(t, 2, 4, request{prompt: "The mill", tokens: 400, seed: 20})
+	all := c.crowd(t, 2, 4, request{prompt: "The mill", tokens: 700, seed: 20})
 
 	lines, last := c.command(t, "drain", "worker-a").ends(t, 0)
 	if last.Worker != "worker-a" || last.Moved != 4 || last.Remaining != 0 || last.Failed != 0 {
@@ -210,7 +210,7 @@ func (c *cluster) table(t *testing.T) (stdout, stderr string) {
 func TestVeto(t *testing.T) {
 	t.Parallel()
 	c := up(t, setup{director: env{"DIRECTOR_CONFIRM": "operator"}})
-	all := c.crowd(t, 1, 1, request{prompt: "The letter", tokens: 400, seed: 30})
+	all := c.crowd(t, 1, 1, request{prompt: "The letter", tokens: 700, seed: 30})
 	stream := all.members[0]
 
 	vetoed := c.command(t, stream.on("swap")...)
