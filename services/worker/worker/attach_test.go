@@ -86,7 +86,7 @@ func TestRefusesBeyondCapacity(t *testing.T) {
 		one, _ := b.Open(t, b.from, userAddr)
 		other, _ := b.Open(t, b.Net.Host("director-2"), userAddr)
 		one.Send(t, attach(1, 1, 0), attach(2, 1, 0))
-		other.Send(t, attach(1, 1, 4)) // the same number, but another director's session
+		other.Send(t, of("conn-2", attach(1, 1, 4))) // the same number, but another director's session
 		time.Sleep(100 * time.Millisecond)
 		one.Send(t, attach(3, 1, 0))
 		refusals := only[*wirepb.Refused](one.Remaining(100 * time.Millisecond))

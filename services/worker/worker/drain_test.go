@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -210,8 +211,8 @@ func TestNewLinkDuringADrain(t *testing.T) {
 		p, other := fakedirector.NewPlanner("one"), fakedirector.NewPlanner("other")
 		l := p.Open(t, b.World, b.from, userAddr)
 		stays := other.Open(t, b.World, b.Net.Host("director-2"), userAddr)
-		for _, l := range []*fakedirector.Link{l, stays} {
-			l.Send(t, attach(1, 1, 0))
+		for i, l := range []*fakedirector.Link{l, stays} {
+			l.Send(t, of(fmt.Sprint("conn-", i+1), attach(1, 1, 0)))
 			fakedirector.Next[*wirepb.Begin](t, l)
 		}
 		b.stop()

@@ -5,7 +5,7 @@ import (
 
 	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/services/worker/internal/engines"
-	"github.com/connswap/connswap/services/worker/internal/server"
+	"github.com/connswap/connswap/services/worker/internal/session"
 	"github.com/connswap/connswap/shared/config"
 )
 
@@ -23,18 +23,18 @@ func EngineOf(cfg config.Worker) (engine.Engine, error) {
 }
 
 // modelsOf returns the models that a worker is configured to have.
-func modelsOf(cfg config.Worker) ([]server.Model, error) {
+func modelsOf(cfg config.Worker) ([]session.Model, error) {
 	configured, err := cfg.Models()
 	if err != nil {
 		return nil, fmt.Errorf("engine %q: %w", cfg.Engine, err)
 	}
-	all := make([]server.Model, len(configured))
+	all := make([]session.Model, len(configured))
 	for i, m := range configured {
 		e, err := engines.New(m.Engine, engines.Options{StateBytes: cfg.StateBytes})
 		if err != nil {
 			return nil, err
 		}
-		all[i] = server.Model{Engine: e, Capacity: m.Capacity}
+		all[i] = session.Model{Engine: e, Capacity: m.Capacity}
 	}
 	return all, nil
 }

@@ -14,7 +14,7 @@ func (w *Worker) newInjector() *chaos.Injector {
 		Mode: w.cfg.FailureMode, Min: w.cfg.FailureMin, Max: w.cfg.FailureMax,
 		Recovery: w.cfg.FailureRecovery, Seed: seedOf(w.cfg.FailureSeed, w.cfg.Label),
 	}
-	says := chaos.Effect{Begin: w.server.Fail, End: w.server.Recover}
+	says := chaos.Effect{Begin: w.sessions.Fail, End: w.sessions.Recover}
 	dies := chaos.Effect{Begin: func(string) { w.deps.Die() }, End: func() {}}
 	return chaos.NewInjector(cfg, w.chaos.Effect(says, dies), w.deps.Log, w.victims)
 }
@@ -32,7 +32,7 @@ func seedOf(seed uint64, label string) uint64 {
 
 // victims says whom a failure concerns: the connection by name where it is only one.
 func (w *Worker) victims() []zap.Field {
-	sessions := w.server.Sessions()
+	sessions := w.sessions.Sessions()
 	if len(sessions) == 1 {
 		return []zap.Field{zap.String("connection.id", sessions[0].ConnectionID), zap.Uint64("stream.id", sessions[0].StreamID)}
 	}

@@ -175,7 +175,7 @@ func TestModeDrop(t *testing.T) {
 			<-b.mgmt.Registrations
 		}
 		fresh, _ := b.Open(t, b.Net.Host("director-2"), userAddr)
-		fresh.Send(t, attach(1, 1, 2))
+		fresh.Send(t, of("conn-2", attach(1, 1, 2)))
 		stream(t, fresh, 1, 1, nil)
 		fresh.Close()
 		l.Close()

@@ -16,7 +16,7 @@ const workTimeout = 400 * time.Millisecond
 // checkup asks each part that a session passes through, in the way in which it does.
 func (w *Worker) checkup(ports *ports) *mgmt.Checkup {
 	check := &mgmt.Checkup{}
-	check.Add("sessions", func() error { w.server.Load(); return nil })
+	check.Add("sessions", func() error { w.sessions.Load(); return nil })
 	check.Add("links", w.chaos.Check(workTimeout, w.linksWork))
 	check.Add("new links", ports.user.Accepting)
 	check.Add("states", ports.mgmt.Accepting)
@@ -26,11 +26,11 @@ func (w *Worker) checkup(ports *ports) *mgmt.Checkup {
 
 // linksWork returns an error where directors hear nothing. A process that was stopped gets a moment to go on.
 func (w *Worker) linksWork() error {
-	if w.server.Working() == nil {
+	if w.links.Working() == nil {
 		return nil
 	}
 	time.Sleep(workTimeout)
-	return w.server.Working()
+	return w.links.Working()
 }
 
 // live says which part is stuck: only a new start helps then.
@@ -49,7 +49,7 @@ func (w *Worker) ready() (note string, err error) {
 
 // placed says why no director has anything for the worker.
 func (w *Worker) placed() error {
-	if load := w.server.Load(); !load.Available {
+	if load := w.sessions.Load(); !load.Available {
 		return errors.New(load.Reason)
 	}
 	if w.registrar.Registered() == 0 {
@@ -68,7 +68,7 @@ func (w *Worker) health() *wirepb.HealthReply {
 		Role: "worker", Name: w.cfg.Label, Ready: err == nil, Capacity: uint32(w.cfg.Capacity),
 	}
 	if w.live() == nil { // what is stuck cannot be counted
-		reply.Sessions = uint32(w.server.Load().Sessions)
+		reply.Sessions = uint32(w.sessions.Load().Sessions)
 	}
 	return reply
 }

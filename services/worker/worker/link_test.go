@@ -146,7 +146,7 @@ func TestTetherEndsTheLink(t *testing.T) {
 		fakedirector.Next[*wirepb.LinkWelcome](t, untouched)
 		tether := b.Tether(t, b.from, userAddr, fakedirector.Hello().GetTether()+"\n")
 		l.Send(t, attach(1, 1, 0))
-		untouched.Send(t, attach(1, 1, 5))
+		untouched.Send(t, of("conn-2", attach(1, 1, 5)))
 		time.Sleep(1500 * time.Millisecond)
 
 		start := time.Now()
@@ -181,7 +181,7 @@ func TestNewLinkEndsTheOlderOne(t *testing.T) {
 		}
 		older, namesake := open("one"), open("two")
 		older.Send(t, attach(1, 1, 0))
-		namesake.Send(t, attach(1, 1, 5))
+		namesake.Send(t, of("conn-2", attach(1, 1, 5)))
 		time.Sleep(1500 * time.Millisecond)
 
 		newer := open("one")

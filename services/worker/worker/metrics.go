@@ -52,7 +52,7 @@ func (c *collector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(to chan<- prometheus.Metric) {
-	w, load, counters := c.worker, c.worker.server.Load(), c.worker.server.Counters()
+	w, load, counters := c.worker, c.worker.sessions.Load(), c.worker.links.Counters()
 	gauge := func(d *prometheus.Desc, value float64) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value)
 	}

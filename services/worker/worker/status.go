@@ -4,7 +4,8 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/connswap/connswap/services/worker/internal/server"
+	"github.com/connswap/connswap/services/worker/internal/link"
+	"github.com/connswap/connswap/services/worker/internal/session"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/memory"
 	"github.com/connswap/connswap/shared/mgmt"
@@ -26,8 +27,8 @@ type Status struct {
 	Unreachable string           `json:"unreachable,omitempty"` // why they cannot reach its USER port
 	DrainedBy   string           `json:"drained_by,omitempty"`  // director whose operator has taken it out of use
 	Capacity    int              `json:"capacity"`
-	Sessions    []server.Session `json:"sessions"`
-	server.Counters
+	Sessions    []session.Status `json:"sessions"`
+	link.Counters
 	MigrationTokens token.Counts `json:"migration_tokens"`
 	SnapshotBytes   int          `json:"snapshot_bytes"` // of states that are offered or kept, compressed
 	Build           string       `json:"build"`
@@ -70,13 +71,13 @@ func (w *Worker) routes() http.Handler {
 }
 
 func (w *Worker) status() Status {
-	load := w.server.Load()
+	load := w.sessions.Load()
 	return Status{
 		Worker: w.cfg.Label, Instance: w.instance, Started: w.started,
 		Models: w.modelStatus(), Available: load.Available, Reason: load.Reason, Directors: w.registrar.Registered(),
-		Unreachable: w.registrar.Unreachable(), DrainedBy: w.server.DrainedBy(),
-		Capacity: w.cfg.Capacity, Sessions: append([]server.Session{}, w.server.Sessions()...),
-		Counters: w.server.Counters(), MigrationTokens: w.states.Tokens(), SnapshotBytes: w.states.Bytes(),
+		Unreachable: w.registrar.Unreachable(), DrainedBy: w.links.DrainedBy(),
+		Capacity: w.cfg.Capacity, Sessions: append([]session.Status{}, w.sessions.Sessions()...),
+		Counters: w.links.Counters(), MigrationTokens: w.states.Tokens(), SnapshotBytes: w.states.Bytes(),
 		Build: wire.Build, Version: w.versions.Newest, Log: w.deps.LogCounts(),
 		Certificate: identity.ExpiryOf(w.deps.TLS), Process: telemetry.ReadProcess(), Memory: w.deps.Memory, Bytes: bytesHeld{w.deps.Memory.Budget(w.cfg.MaxBytes), load.Bytes},
 		Handshakes: map[string]quicnet.Handshakes{"user": w.ports.user.Handshakes(), "mgmt": w.ports.mgmt.Handshakes()},

@@ -13,8 +13,10 @@ import (
 
 	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/services/worker/internal/chaos"
+	"github.com/connswap/connswap/services/worker/internal/link"
 	"github.com/connswap/connswap/services/worker/internal/registrar"
-	"github.com/connswap/connswap/services/worker/internal/server"
+	"github.com/connswap/connswap/services/worker/internal/session"
+	"github.com/connswap/connswap/services/worker/internal/state"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/memory"
@@ -44,14 +46,15 @@ type Deps struct {
 type Worker struct {
 	cfg      config.Worker
 	deps     Deps
-	models   []server.Model
+	models   []session.Model
 	instance string
 	versions wire.Versions
 	started  time.Time
 
 	chaos    *chaos.Chaos
-	states   *server.States
-	server   *server.Server
+	states   *state.Keeper
+	sessions *session.Table
+	links    *link.Server
 	injector *chaos.Injector
 
 	// Set by Run before anything serves.
@@ -80,7 +83,7 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 		started: time.Now(), chaos: chaos.New(cfg.FailureMode, cfg.TokenInterval, cfg.PacketLoss),
 	}
 	if deps.Engine != nil {
-		w.models = []server.Model{{Engine: deps.Engine}}
+		w.models = []session.Model{{Engine: deps.Engine}}
 	} else {
 		var err error
 		if w.models, err = modelsOf(cfg); err != nil {
@@ -92,16 +95,16 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 	}
 	w.deps.Network = w.chaos.Network(deps.Network)
 	w.versions = wire.PeerVersions(deps.Version)
-	w.states = server.NewStates(server.StatesConfig{
+	w.states = state.New(state.Config{
 		Label: cfg.Label, MaxState: cfg.MaxStateBytes, MaxSnapshots: deps.Memory.Part(4, cfg.MaxSnapshotBytes), TransferRate: cfg.TransferRate,
 	}, w.deps.Network, deps.TLS, deps.Log)
-	w.server = server.New(
-		server.Config{
-			Label: cfg.Label, Instance: w.instance, Capacity: cfg.Capacity, Versions: w.versions,
-			MaxBytes: deps.Memory.Budget(cfg.MaxBytes),
-		},
-		server.Deps{
-			Models: w.models, States: w.states, Log: deps.Log,
+	w.sessions = session.NewTable(session.Config{
+		Models: w.models, Capacity: cfg.Capacity, MaxBytes: deps.Memory.Budget(cfg.MaxBytes), Log: deps.Log,
+	})
+	w.links = link.New(
+		link.Config{Label: cfg.Label, Instance: w.instance, Versions: w.versions},
+		link.Deps{
+			Sessions: w.sessions, States: w.states, Log: deps.Log,
 			LinkEnded: func(instance string) { w.registrar.LinkEnded(instance) },
 		},
 	)
@@ -151,14 +154,14 @@ func (w *Worker) Run(ctx context.Context) error {
 		return server.Serve(ctx, ports.mgmt)
 	})
 	actors.Add("links", func(ctx context.Context) error {
-		return w.server.Serve(ctx, w.chaos.Listener(server.Over(ports.user)), ports.tether)
+		return w.links.Serve(ctx, w.chaos.Listener(link.Over(ports.user)), ports.tether)
 	})
 	actors.Add("registrar", w.registrar.Run)
 	actors.Add("failures", w.injector.Run)
 	actors.Add("drain", func(stopping context.Context) error {
 		select {
 		case <-ctx.Done():
-			w.server.Drain(stopping, w.cfg.DrainTimeout)
+			w.sessions.Drain(stopping, w.cfg.DrainTimeout)
 		case <-stopping.Done():
 		}
 		return nil
@@ -217,9 +220,9 @@ func (w *Worker) newRegistrar(ports *ports) *registrar.Registrar {
 			Network:   w.deps.Network,
 			TLS:       identity.ClientTLS(w.deps.TLS, wire.ALPNMgmt, identity.Director),
 			Log:       w.deps.Log,
-			Load:      w.chaos.Load(func() int { return w.server.Load().Sessions }),
-			DrainedBy: w.server.DrainedBy,
-			Replaced:  w.server.Forget,
+			Load:      w.chaos.Load(func() int { return w.sessions.Load().Sessions }),
+			DrainedBy: w.links.DrainedBy,
+			Replaced:  w.links.Forget,
 		},
 	)
 }

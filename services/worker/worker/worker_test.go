@@ -112,6 +112,12 @@ func attach(session, epoch uint64, maxTokens uint32) *wirepb.Attach {
 	}
 }
 
+// of makes an Attach one for a stream of another connection.
+func of(connection string, m *wirepb.Attach) *wirepb.Attach {
+	m.ConnectionId = connection
+	return m
+}
+
 func prefixOf(tokens [][]byte) *wirepb.Prefix {
 	p := &wirepb.Prefix{}
 	var digest session.Rolling

@@ -2529,6 +2529,7 @@ type Credit_Grant struct {
 	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Sequence      uint64                 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Acknowledged  uint64                 `protobuf:"varint,4,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"` // sequence up to which the client has read for good: the worker may forget that
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2580,6 +2581,13 @@ func (x *Credit_Grant) GetEpoch() uint64 {
 func (x *Credit_Grant) GetSequence() uint64 {
 	if x != nil {
 		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Credit_Grant) GetAcknowledged() uint64 {
+	if x != nil {
+		return x.Acknowledged
 	}
 	return 0
 }
@@ -2701,13 +2709,14 @@ const file_control_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04code\x18\x03 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\"\x95\x01\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"\xb9\x01\n" +
 	"\x06Credit\x126\n" +
-	"\x06grants\x18\x01 \x03(\v2\x1e.connswap.wire.v1.Credit.GrantR\x06grants\x1aS\n" +
+	"\x06grants\x18\x01 \x03(\v2\x1e.connswap.wire.v1.Credit.GrantR\x06grants\x1aw\n" +
 	"\x05Grant\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
-	"\bsequence\x18\x03 \x01(\x04R\bsequence\"8\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\"\n" +
+	"\facknowledged\x18\x04 \x01(\x04R\facknowledged\"8\n" +
 	"\x06Cancel\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"P\n" +

@@ -188,11 +188,11 @@ func (a *Attempt) Grant() {
 }
 
 func (a *Attempt) credit() *wirepb.Credit_Grant {
-	sequence, ok := a.log.Credit(a.Epoch)
+	sequence, acknowledged, ok := a.log.Credit(a.Epoch)
 	if !ok {
 		return nil
 	}
-	return &wirepb.Credit_Grant{Session: a.ID, Epoch: a.Epoch, Sequence: sequence}
+	return &wirepb.Credit_Grant{Session: a.ID, Epoch: a.Epoch, Sequence: sequence, Acknowledged: acknowledged}
 }
 
 // Client tells the streams of different clients apart.

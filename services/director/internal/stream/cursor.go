@@ -121,6 +121,7 @@ func (l *Log) Acknowledge(records uint64) {
 		return
 	}
 	l.acked = records
+	_, l.read = l.journal.at(records)
 	if l.closed && records == l.journal.records {
 		l.told(Notice{Kind: Acknowledged})
 	}

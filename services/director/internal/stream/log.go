@@ -79,6 +79,7 @@ type Log struct {
 	fenced  uint64       // tokens refused because their epoch was over
 	worker  string       // label of the one that the client was told last
 	acked   uint64       // records that the client has read for good
+	read    uint64       // sequence of the last token among them
 }
 
 // New returns a Log without tokens, fenced.
@@ -298,14 +299,14 @@ func (l *Log) Await() {
 }
 
 // Credit returns the highest sequence that the worker of an epoch may send, when half a window or more has become free
-// since it was told last, and takes note that it is told. Otherwise, or if the epoch is not the present one, it returns
-// false.
-func (l *Log) Credit(epoch uint64) (sequence uint64, ok bool) {
+// since it was told last, and takes note that it is told; and the sequence up to which the client has read for good. Otherwise,
+// or if the epoch is not the present one, it returns false.
+func (l *Log) Credit(epoch uint64) (sequence, acknowledged uint64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	window, taken := uint64(l.cfg.Window), l.taken+l.heldBack()
 	if epoch == 0 || l.epoch != epoch || taken+window < l.granted+(window+1)/2 {
-		return 0, false
+		return 0, 0, false
 	}
 	if l.journal.tokens >= l.granted {
 		l.cadence.starved(time.Now())
@@ -315,7 +316,7 @@ func (l *Log) Credit(epoch uint64) (sequence uint64, ok bool) {
 	}
 	l.granted = taken + window
 	l.cadence.allow(l.clock.Now())
-	return l.granted, true
+	return l.granted, l.read, true
 }
 
 // heldBack returns how many chunks the client cannot take yet: what waits for them must not keep the worker waiting.

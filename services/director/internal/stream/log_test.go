@@ -206,10 +206,10 @@ func TestCredit(t *testing.T) {
 	var grants []uint64
 	for sequence := uint64(2); sequence <= 9; sequence++ {
 		r.read(t)
-		if g, ok := r.Credit(1); ok {
+		if g, _, ok := r.Credit(1); ok {
 			grants = append(grants, g)
 		}
-		if g, ok := r.Credit(2); ok {
+		if g, _, ok := r.Credit(2); ok {
 			t.Errorf("granted %d to an epoch that does not serve", g)
 		}
 		r.Append(made(1, sequence), time.Now())
@@ -219,7 +219,7 @@ func TestCredit(t *testing.T) {
 	}
 	for sequence := uint64(10); sequence <= 12; sequence++ {
 		r.Append(made(1, sequence), time.Now())
-		if g, ok := r.Credit(1); ok {
+		if g, _, ok := r.Credit(1); ok {
 			t.Errorf("granted %d although the client takes nothing", g)
 		}
 	}

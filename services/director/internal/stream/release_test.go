@@ -64,7 +64,7 @@ func TestRelease(t *testing.T) {
 				if text = r.shown(t, text); i < len(wants) && text != wants[i] {
 					t.Errorf("after chunk %d %q may be shown, want %q", i+1, text, wants[i])
 				}
-				if _, ok := r.Credit(1); !ok && r.Status().Epoch == 1 {
+				if _, _, ok := r.Credit(1); !ok && r.Status().Epoch == 1 {
 					t.Errorf("after chunk %d the worker may send no more", i+1)
 				}
 			}

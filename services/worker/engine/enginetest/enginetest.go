@@ -29,6 +29,7 @@ func Run(t *testing.T, build func() engine.Engine, requests ...engine.Request) {
 		t.Run("limits", func(t *testing.T) { s.on(t).limits() })
 		t.Run("finish", func(t *testing.T) { s.on(t).finishes() })
 		t.Run("cuts", func(t *testing.T) { s.on(t).cuts() })
+		t.Run("advance", func(t *testing.T) { s.on(t).advances() })
 		t.Run("side by side", func(t *testing.T) { s.on(t).sideBySide() })
 		t.Run("cancel", func(t *testing.T) { s.on(t).cancels() })
 		t.Run("progress", func(t *testing.T) { s.on(t).progresses() })
@@ -150,6 +151,39 @@ func (s *suite) cuts() {
 		rest, finish := s.generate(s.theirs, s.whole[:cut])
 		s.compare(rest, finish, cut)
 	}
+}
+
+// advances: a generation is brought behind chunks that are there already, and refuses those that it would not have made.
+func (s *suite) advances() {
+	for cut := range s.whole {
+		g := s.open(cut / 2)
+		if err := engine.Advance(s.Context(), g, s.whole[cut/2:cut], ignore); err != nil {
+			s.Fatalf("from chunk %d to %d: %v", cut/2, cut, err)
+		}
+		rest, finish := s.read(g, cut)
+		s.close(g)
+		s.compare(rest, finish, cut)
+	}
+	if len(s.whole) == 0 {
+		return
+	}
+	other := s.whole[0]
+	other.Text = append([]byte("another "), other.Text...)
+	g := s.open(0)
+	defer s.close(g)
+	if err := engine.Advance(s.Context(), g, []engine.Chunk{other}, ignore); !errors.Is(err, engine.ErrDiverged) {
+		s.Errorf("another text: %v, want ErrDiverged", err)
+	}
+}
+
+// open opens a generation that goes on after so many chunks.
+func (s *suite) open(chunks int) engine.Generation {
+	s.Helper()
+	g, err := s.theirs.Open(s.Context(), s.request, s.whole[:chunks], ignore)
+	if err != nil {
+		s.Fatalf("open after %d chunks: %v", chunks, err)
+	}
+	return g
 }
 
 // sideBySide: generations do not depend on each other.

@@ -4,12 +4,12 @@ import (
 	"context"
 	"time"
 
-	"github.com/connswap/connswap/services/worker/internal/server"
+	"github.com/connswap/connswap/services/worker/internal/link"
 )
 
 // Listener returns l as a hung worker has it: while the gate is shut nothing is taken from it or its connections, and nothing
 // is sent. QUIC itself goes on answering.
-func (c *Chaos) Listener(l server.Listener) server.Listener {
+func (c *Chaos) Listener(l link.Listener) link.Listener {
 	if c.gate == nil {
 		return l
 	}
@@ -17,11 +17,11 @@ func (c *Chaos) Listener(l server.Listener) server.Listener {
 }
 
 type listener struct {
-	server.Listener
+	link.Listener
 	gate *Gate
 }
 
-func (l listener) Accept(ctx context.Context) (server.Conn, error) {
+func (l listener) Accept(ctx context.Context) (link.Conn, error) {
 	c, err := l.Listener.Accept(ctx)
 	if err != nil {
 		return nil, err
@@ -30,11 +30,11 @@ func (l listener) Accept(ctx context.Context) (server.Conn, error) {
 }
 
 type conn struct {
-	server.Conn
+	link.Conn
 	gate *Gate
 }
 
-func (c conn) AcceptStream(ctx context.Context) (server.Stream, error) {
+func (c conn) AcceptStream(ctx context.Context) (link.Stream, error) {
 	s, err := c.Conn.AcceptStream(ctx)
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func (c conn) AcceptStream(ctx context.Context) (server.Stream, error) {
 	return &stream{Stream: s, writes: sendStream{SendStream: s, conn: c}}, nil
 }
 
-func (c conn) OpenUniStreamSync(ctx context.Context) (server.SendStream, error) {
+func (c conn) OpenUniStreamSync(ctx context.Context) (link.SendStream, error) {
 	s, err := c.Conn.OpenUniStreamSync(ctx)
 	if err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func (c conn) wait() error { return c.gate.Wait(c.Context()) }
 
 // sendStream writes through the gate. One goroutine uses it, as any stream.
 type sendStream struct {
-	server.SendStream
+	link.SendStream
 	conn    conn
 	timeout time.Duration // of the next Write; 0 for none
 }
@@ -92,7 +92,7 @@ func (s *sendStream) Write(b []byte) (int, error) {
 
 // stream reads and writes through the gate.
 type stream struct {
-	server.Stream
+	link.Stream
 	writes sendStream
 }
 

@@ -1,8 +1,7 @@
-package server
+package session
 
 import (
 	"github.com/connswap/connswap/services/worker/engine"
-	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
@@ -18,14 +17,4 @@ func (m Model) Proto() *wirepb.Model {
 	return &wirepb.Model{
 		Name: m.Name(), Fingerprint: m.Fingerprint(), Capacity: uint32(m.Capacity), Stateful: stateful, Continuity: uint32(engine.Exact),
 	}
-}
-
-// model returns the model of a name, or the first one for none.
-func (s *Server) model(name string) (*Model, *wire.Error) {
-	for i := range s.deps.Models {
-		if m := &s.deps.Models[i]; name == "" || m.Name() == name {
-			return m, nil
-		}
-	}
-	return nil, wire.Errorf(wire.CodeModel, "this worker has no model %q", name)
 }

@@ -1,28 +1,12 @@
-package server
+package link
 
 import (
-	"cmp"
 	"maps"
 	"sync"
 	"sync/atomic"
 
 	"github.com/connswap/connswap/shared/wire"
 )
-
-// Session is one session as it is at a moment.
-type Session struct {
-	ID           uint64 `json:"session"`
-	Epoch        uint64 `json:"epoch"`
-	Director     string `json:"director"`
-	ConnectionID string `json:"connection_id"`
-	StreamID     uint64 `json:"stream_id"`
-	Sequence     uint64 `json:"sequence"`
-	Credit       uint64 `json:"credit"`
-}
-
-func (s Session) compare(other Session) int {
-	return cmp.Or(cmp.Compare(s.ConnectionID, other.ConnectionID), cmp.Compare(s.StreamID, other.StreamID), cmp.Compare(s.Epoch, other.Epoch))
-}
 
 // Counters are what a Server has done since its start.
 type Counters struct {
@@ -33,10 +17,13 @@ type Counters struct {
 }
 
 // Counters returns the counts of this moment.
-func (s *Server) Counters() Counters { return s.counters.read() }
+func (s *Server) Counters() Counters {
+	c := s.counters.read()
+	c.Tokens = s.deps.Sessions.Chunks()
+	return c
+}
 
 type counters struct {
-	tokens   atomic.Uint64
 	attaches atomic.Uint64
 	cancels  atomic.Uint64
 
@@ -44,7 +31,6 @@ type counters struct {
 	refusals map[wire.Code]uint64
 }
 
-func (c *counters) made()      { c.tokens.Add(1) }
 func (c *counters) attached()  { c.attaches.Add(1) }
 func (c *counters) cancelled() { c.cancels.Add(1) }
 
@@ -64,5 +50,5 @@ func (c *counters) read() Counters {
 	if refusals == nil {
 		refusals = map[wire.Code]uint64{}
 	}
-	return Counters{Tokens: c.tokens.Load(), Attaches: c.attaches.Load(), Cancels: c.cancels.Load(), Refusals: refusals}
+	return Counters{Attaches: c.attaches.Load(), Cancels: c.cancels.Load(), Refusals: refusals}
 }

@@ -1,4 +1,4 @@
-package server
+package session
 
 import (
 	"context"
@@ -16,10 +16,10 @@ import (
 // maxOrders bounds what a standby has been told and not done yet: a director waits for each answer.
 const maxOrders = 4
 
-// follower brings an attempt's engine to where the stream is: after the last of its tokens. The goroutine of
-// attempt.run owns it.
+// follower brings a session's engine to where the stream is: after the last of its tokens. The goroutine of
+// Session.run owns it.
 type follower struct {
-	*attempt
+	*Session
 
 	chunks     []engine.Chunk    // of the stream so far
 	generation engine.Generation // nil until it can be opened
@@ -91,8 +91,7 @@ func (f *follower) standBy(ctx context.Context) error {
 
 // prepared tells the director how far the standby is.
 func (f *follower) prepared() error {
-	m := &wirepb.Prepared{Session: f.session, Epoch: f.epoch, Sequence: f.length()}
-	return f.send(func() { f.link.control.Send(m) })
+	return f.tell(Prepared{f.length()})
 }
 
 // obey does one thing that the director asks of a standby. pivoted says that the standby has become the session's owner.
@@ -173,7 +172,7 @@ func (f *follower) fetch(ctx context.Context, m *wirepb.Fetch) error {
 	if !ok || f.generation != nil {
 		return wire.Errorf(wire.CodeProtocol, "a state is of no use to this engine now")
 	}
-	snapshot, err := f.link.server.deps.States.get(ctx, f.link, m)
+	snapshot, err := f.states.Fetch(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -187,4 +186,20 @@ func (f *follower) fetch(ctx context.Context, m *wirepb.Fetch) error {
 	f.at = snapshot.Sequence()
 	f.log.Debug("state restored", zap.Uint64("sequence", snapshot.Sequence()), zap.Int("bytes", snapshot.Size()))
 	return nil
+}
+
+// Order gives a standby something to do: a Feed, a Fetch or a Pivot. What does not stand by, or no more, ignores it. A standby
+// that has more to do than any director asks for at once is to be given up: that is the error.
+func (s *Session) Order(m wire.Message) *wire.Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.orders == nil {
+		return nil
+	}
+	select {
+	case s.orders <- m:
+		return nil
+	default:
+		return wire.Errorf(wire.CodeProtocol, "more than %d orders at once", maxOrders)
+	}
 }

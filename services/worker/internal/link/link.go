@@ -1,4 +1,4 @@
-package server
+package link
 
 import (
 	"context"
@@ -12,7 +12,8 @@ import (
 	"github.com/quic-go/quic-go"
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/shared/migration/token"
+	"github.com/connswap/connswap/services/worker/internal/session"
+	"github.com/connswap/connswap/services/worker/internal/state"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
@@ -39,7 +40,7 @@ type link struct {
 	conn    Conn
 	log     *zap.Logger
 	end     context.CancelCauseFunc // ends the link
-	running sync.WaitGroup          // its writers, its progress and its attempts
+	running sync.WaitGroup          // its writers, its progress and its sessions
 
 	// Set while greeting, constant afterwards.
 	director string
@@ -49,19 +50,21 @@ type link struct {
 	control  *queue
 	tokens   []*queue
 	written  chan struct{} // closed when nothing is written to token streams any more
-	grants   *token.Grants // what the director allows, until the link ends
+	states   *state.Director
 
 	rhythm   chan time.Duration        // for report: Progress this often from now on
 	received atomic.Uint64             // bytes of the control stream, for Progress
 	due      atomic.Pointer[time.Time] // when the next Progress is; nil while there is none to come
+	welcomed bool                      // owned by tell
 
 	// Guarded by Server.mu.
 	hasTether  bool
-	superseded bool // another process has followed the director's
+	leave      func() // ends what the director is told of the worker
+	superseded bool   // another process has followed the director's
 
 	mu       sync.Mutex
-	attempts map[uint64]*attempt // by session
-	lanes    *lanes              // which of tokens each of them uses
+	sessions map[uint64]*served // by the number that the director has for each
+	lanes    *lanes             // which of tokens each of them uses
 }
 
 // serveLink serves one connection until it ends or ctx does.
@@ -70,7 +73,7 @@ func (s *Server) serveLink(ctx context.Context, conn Conn) {
 	defer end(nil)
 	l := &link{
 		server: s, conn: conn, end: end, log: s.deps.Log.With(telemetry.Often(conn.RemoteAddr().String())),
-		control: newQueue(maxQueued, end), written: make(chan struct{}), rhythm: make(chan time.Duration, 1), attempts: make(map[uint64]*attempt),
+		control: newQueue(maxQueued, end), written: make(chan struct{}), rhythm: make(chan time.Duration, 1), sessions: make(map[uint64]*served),
 	}
 	defer context.AfterFunc(conn.Context(), func() { end(context.Cause(conn.Context())) })()
 
@@ -84,7 +87,7 @@ func (s *Server) serveLink(ctx context.Context, conn Conn) {
 	<-closed
 }
 
-// run serves the link, and returns when no goroutine of it runs any more, with what ended it. Its attempts end before the
+// run serves the link, and returns when no goroutine of it runs any more, with what ended it. Its sessions end before the
 // link leaves the Server's table, so that a newer link of the same director finds their places free.
 func (l *link) run(ctx context.Context) error {
 	s, err := l.greet(ctx)
@@ -93,12 +96,11 @@ func (l *link) run(ctx context.Context) error {
 		return err
 	}
 	l.log.Info("link opened")
-	tokens := l.server.deps.States.tokens
-	l.grants = tokens.Join(l.instance)
-	defer tokens.Leave(l.grants)
+	l.states = l.server.deps.States.Join(l.instance)
+	defer l.states.Leave()
 	err = l.serve(ctx, s)
 	l.end(err)
-	l.stopAttempts()
+	l.stopSessions()
 	l.server.removeLink(l)
 	if cause := context.Cause(ctx); !errors.Is(cause, errShutdown) && !errors.Is(cause, errReplaced) {
 		l.server.deps.LinkEnded(l.instance)
@@ -216,6 +218,16 @@ func (l *link) serve(ctx context.Context, s streams) error {
 	return l.read(ctx, s.frames)
 }
 
+// tell tells the director whether the worker takes sessions: in the welcome at first, and then whenever that changes.
+func (l *link) tell(s session.State) {
+	if !l.welcomed {
+		l.welcomed = true
+		l.control.Send(&wirepb.LinkWelcome{Worker: l.server.cfg.Label, Instance: l.server.cfg.Instance, Available: s.Available})
+		return
+	}
+	l.control.Send(&wirepb.WorkerStatus{Available: s.Available, Failed: s.Failed, Draining: s.Draining, Reason: wire.Text(s.Reason)})
+}
+
 // flush lets everything go out that was put into the queues, and nothing after it. The control stream ends last, so that the
 // director has read everything else when it learns of the end. flush returns when the director has closed the link, or when
 // ctx ends.
@@ -273,25 +285,14 @@ func (l *link) report(ctx context.Context, every time.Duration) {
 	}
 }
 
-// stopAttempts ends all attempts of the link; nothing of them goes into a queue any more when it returns.
-func (l *link) stopAttempts() {
+// stopSessions ends all sessions of the link; nothing of them goes into a queue any more when it returns.
+func (l *link) stopSessions() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, a := range l.attempts {
-		a.stop()
-		l.forget(a)
+	for _, s := range l.sessions {
+		s.Stop()
+		l.forget(s)
 	}
-}
-
-// list describes the attempts of this moment, for people and programs.
-func (l *link) list() []Session {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	sessions := make([]Session, 0, len(l.attempts))
-	for _, a := range l.attempts {
-		sessions = append(sessions, a.describe())
-	}
-	return sessions
 }
 
 // closeReason is how the director is told why the link ends.

@@ -1,4 +1,4 @@
-package server
+package link
 
 import (
 	"fmt"
@@ -15,7 +15,8 @@ func (s *Server) Working() error {
 	links := s.allLinks()
 	s.mu.Unlock()
 	for _, l := range links {
-		l.list()
+		l.mu.Lock() // as whoever starts a session
+		l.mu.Unlock()
 		if late := l.late(); late > reportLate {
 			return fmt.Errorf("no progress is reported to director %s, for %v", l.director, late.Round(time.Millisecond))
 		}
