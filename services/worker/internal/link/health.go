@@ -15,13 +15,19 @@ func (s *Server) Working() error {
 	links := s.allLinks()
 	s.mu.Unlock()
 	for _, l := range links {
-		l.mu.Lock() // as whoever starts a session
-		l.mu.Unlock()
+		sessions := l.count() // which waits for the lock that whoever starts one takes
 		if late := l.late(); late > reportLate {
-			return fmt.Errorf("no progress is reported to director %s, for %v", l.director, late.Round(time.Millisecond))
+			return fmt.Errorf("no progress is reported to director %s, for %v, with %d sessions", l.director, late.Round(time.Millisecond), sessions)
 		}
 	}
 	return nil
+}
+
+// count returns how many sessions the link serves.
+func (l *link) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.sessions)
 }
 
 // late returns for how long Progress is overdue.

@@ -230,7 +230,7 @@ func (g *broken) Next(context.Context) (engine.Chunk, error) {
 		return engine.Chunk{Text: []byte("x")}, nil
 	}
 	if g.panics {
-		panic("a defect") //nolint:forbidigo // that is the test
+		panic("a defect")
 	}
 	return engine.Chunk{}, errors.New("a fault")
 }
