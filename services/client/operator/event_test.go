@@ -18,7 +18,7 @@ func FuzzEvents(f *testing.F) {
 	f.Add("\x00\xff\nevent\n\ndata: \u202e\n\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		o := &operation{progress: func(json.RawMessage) {}}
-		err := o.read(bufio.NewReaderSize(strings.NewReader(text), 64), func() {})
+		err := readEvents(bufio.NewReaderSize(strings.NewReader(text), 64), func() {}, func(e sent) (bool, error) { return o.event(e.name, e.data) })
 		if err == nil {
 			if !strings.Contains(text, "event") {
 				t.Errorf("a result out of %q", text)

@@ -67,16 +67,28 @@ func (c *Client) do(ctx context.Context, kind string, body any, progress func(js
 	return o.result, nil
 }
 
-// follow reads events to the last one. After a lost connection it goes on with another.
+// follow reads events to the last one.
 func (o *operation) follow(ctx context.Context) error {
+	return follow(ctx, o.open, func(e sent) (bool, error) {
+		o.last = e.id
+		return o.event(e.name, e.data)
+	})
+}
+
+// follow reads events until take reports that one was the last. After a lost connection it goes on with another, which open
+// opens.
+func follow(ctx context.Context, open func(context.Context) (*http.Response, error), take func(sent) (over bool, err error)) error {
 	var deadline time.Time // for another connection; zero while there is one
 	for wait := firstPause; ; wait = min(2*wait, longPause) {
-		before := o.last
-		err := o.attempt(ctx)
+		came := false
+		err := listen(ctx, open, func(e sent) (bool, error) {
+			came = true
+			return take(e)
+		})
 		if err == nil || ctx.Err() != nil || isLast(err) {
 			return err
 		}
-		if o.last != before || deadline.IsZero() {
+		if came || deadline.IsZero() {
 			deadline, wait = time.Now().Add(reconnecting), firstPause
 		}
 		if time.Now().Add(wait).After(deadline) {
@@ -94,16 +106,16 @@ func isLast(err error) bool {
 	return errors.As(err, &known) && !errors.Is(err, errSilent) && !errors.Is(err, errNoResult)
 }
 
-// attempt follows the request on one connection, from where the last one ended.
-func (o *operation) attempt(ctx context.Context) error {
+// listen reads events on one connection.
+func listen(ctx context.Context, open func(context.Context) (*http.Response, error), take func(sent) (over bool, err error)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	quiet := time.AfterFunc(silence, func() { cancel(errSilent) })
 	defer quiet.Stop()
-	resp, err := o.open(ctx)
+	resp, err := open(ctx)
 	if err == nil {
 		defer resp.Body.Close()
-		err = o.read(bufio.NewReaderSize(resp.Body, 4<<10), func() { quiet.Reset(silence) })
+		err = readEvents(bufio.NewReaderSize(resp.Body, 4<<10), func() { quiet.Reset(silence) }, take)
 	}
 	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
 		return errSilent
@@ -131,9 +143,12 @@ func (o *operation) open(ctx context.Context) (*http.Response, error) {
 	return resp, err
 }
 
-// read reads events up to the last one. heard is called with each line.
-func (o *operation) read(stream *bufio.Reader, heard func()) error {
-	var id, name, data string
+// sent is one event as it came.
+type sent struct{ id, name, data string }
+
+// readEvents reads events until take reports that one was the last. heard is called with each line.
+func readEvents(stream *bufio.Reader, heard func(), take func(sent) (over bool, err error)) error {
+	var e sent
 	for {
 		line, err := readLine(stream)
 		if err != nil {
@@ -144,17 +159,16 @@ func (o *operation) read(stream *bufio.Reader, heard func()) error {
 		value = strings.TrimPrefix(value, " ")
 		switch {
 		case field == "id":
-			id = value
+			e.id = value
 		case field == "event":
-			name = value
+			e.name = value
 		case field == "data":
-			data = value
-		case line == "" && name != "":
-			o.last = id
-			if over, err := o.event(name, data); over {
+			e.data = value
+		case line == "" && e.name != "":
+			if over, err := take(e); over {
 				return err
 			}
-			id, name, data = "", "", ""
+			e = sent{}
 		}
 	}
 }

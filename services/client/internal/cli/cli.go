@@ -49,7 +49,7 @@ func (p Process) root() *cobra.Command {
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		return command.Misused(cmd, "no command; %s", command.Choices(cmd))
 	}
-	root.AddCommand(p.generateCommand(), p.statusCommand(), p.swapCommand(), p.drainCommand(), p.undrainCommand(),
+	root.AddCommand(p.generateCommand(), p.statusCommand(), p.eventsCommand(), p.swapCommand(), p.drainCommand(), p.undrainCommand(),
 		p.rebalanceCommand(), p.confirmCommand(), p.vetoCommand())
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(cmd.OutOrStdout(), cmd) })
 	return root

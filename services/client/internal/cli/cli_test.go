@@ -67,7 +67,7 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-const choices = "the commands are generate, status, swap, drain, undrain, rebalance, confirm, veto, version and completion"
+const choices = "the commands are generate, status, events, swap, drain, undrain, rebalance, confirm, veto, version and completion"
 
 // What is wrong is said in one line each, all at once, and nothing is tried.
 func TestMisuse(t *testing.T) {

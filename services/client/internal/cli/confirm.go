@@ -17,6 +17,6 @@ func (p Process) confirmCommand() *cobra.Command {
 
 type confirm struct{ onStream }
 
-func (c *confirm) run(ctx context.Context, client *operator.Client, _ func(*moves)) (result, error) {
+func (c *confirm) run(ctx context.Context, client *operator.Client, _ func(update)) (result, error) {
 	return c.decided("confirmed"), client.Confirm(ctx, c.connection, c.stream)
 }

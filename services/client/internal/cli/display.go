@@ -12,7 +12,7 @@ import (
 
 // display is one of the two ways to show what an operation comes to.
 type display interface {
-	progress(m *moves)
+	progress(u update)
 	// ended is the last call. With an error the result has what is known.
 	ended(r result, err error)
 	// broken is why the display cannot be written any more, or nil.
@@ -27,6 +27,13 @@ type result interface {
 	text(w io.Writer)
 	// blockers are lines on why it did not.
 	blockers() []string
+}
+
+// update is what there is to say before the result.
+type update interface {
+	result
+	// show shows it to people.
+	show(d *textDisplay)
 }
 
 // outcome begins every result.
@@ -65,7 +72,7 @@ type jsonDisplay struct {
 	encoder *json.Encoder
 }
 
-func (d *jsonDisplay) progress(m *moves) { d.write("progress", m, nil) }
+func (d *jsonDisplay) progress(u update) { d.write("progress", u, nil) }
 
 func (d *jsonDisplay) ended(r result, err error) {
 	if err != nil {
@@ -92,8 +99,10 @@ type textDisplay struct {
 // clearLine puts the cursor at the beginning of its line, and empties that (ECMA-48 §8.3.41).
 const clearLine = "\r\x1b[K"
 
-func (d *textDisplay) progress(m *moves) {
-	line := m.line()
+func (d *textDisplay) progress(u update) { u.show(d) }
+
+// line shows how far something has come.
+func (d *textDisplay) line(line string) {
 	switch {
 	case line == d.last:
 		return

@@ -42,7 +42,7 @@ func (d *drain) check() problems {
 	return wrong
 }
 
-func (d *drain) run(ctx context.Context, client *operator.Client, progress func(*moves)) (result, error) {
+func (d *drain) run(ctx context.Context, client *operator.Client, progress func(update)) (result, error) {
 	last, err := client.Drain(ctx, d.worker, d.timeout, d.force, func(m operator.Moves) {
 		progress(&moves{Worker: d.worker, Moves: m})
 	})

@@ -26,6 +26,8 @@ func (m *moves) line() string {
 	return said
 }
 
+func (m *moves) show(d *textDisplay) { d.line(m.line()) }
+
 func (m *moves) text(w io.Writer) {
 	what := "balanced"
 	if m.Worker != "" {

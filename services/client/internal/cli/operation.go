@@ -22,9 +22,9 @@ type operation interface {
 	parse(args []string) error
 	// check returns what is wrong with the values.
 	check() problems
-	// run asks. The result is never nil; with an error it has what is known all the same. progress takes how far
-	// the operation has come.
-	run(ctx context.Context, client *operator.Client, progress func(*moves)) (result, error)
+	// run asks. The result is never nil; with an error it has what is known all the same. progress takes what there is to
+	// say before that.
+	run(ctx context.Context, client *operator.Client, progress func(update)) (result, error)
 }
 
 // asking makes cmd a command that runs an operation.
@@ -94,8 +94,8 @@ func (p Process) operate(ctx context.Context, cfg config.Operator, tls identity.
 func watch(ctx context.Context, client *operator.Client, op operation, out display) (result, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	return op.run(ctx, client, func(m *moves) {
-		out.progress(m)
+	return op.run(ctx, client, func(u update) {
+		out.progress(u)
 		if err := written(out); err != nil {
 			stop(err)
 		}

@@ -23,6 +23,7 @@ func TestMisuseOfOperations(t *testing.T) {
 		"timeout":         {nil, []string{"drain", "a", "--timeout", "60"}, []string{"missing unit"}},
 		"no time":         {nil, []string{"drain", "a", "--timeout", "0s"}, []string{`client: --timeout="0s": not above 0; give a duration such as 60s`}},
 		"no such stream":  {nil, []string{"swap", "--connection", "conn-1", "--stream", "-1"}, []string{"--stream"}},
+		"no event":        {nil, []string{"events", "--after", "x"}, []string{`client: --after="x": not the id of an event; give a number, or 0`}},
 		"no connection":   {nil, []string{"veto"}, []string{`client: --connection="": missing; give the id of a connection`}},
 		"no such output":  {nil, []string{"status", "--output", "log"}, []string{`client: --output="log": unknown; give text or json`}},
 		"several outputs": {map[string]string{"OPERATOR_OUTPUT": "xml"}, []string{"status"}, []string{`CONNECTION_SWAP_OPERATOR_OUTPUT="xml"`}},

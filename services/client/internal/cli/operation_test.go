@@ -2,6 +2,8 @@ package cli_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,6 +70,20 @@ var (
 		"conn-1 stream 1: no other worker \u001b[2Jhas the engine", "conn-2 stream 4: waits for client confirm"]}`))
 )
 
+// happening tells of what happens, and breaks off for good.
+func happening(o *fakedirector.Operation) error {
+	for id, e := range []string{
+		`"kind":"stream.opened","connection_id":"conn-1","stream_id":2,"model":"markov"`,
+		`"kind":"worker.lost","worker":"worker-a","cause":"tether \u001b[2J"`,
+		`"kind":"stream.moved","connection_id":"conn-1","stream_id":2,"worker":"worker-b","from_worker":"worker-a","swap":"failover","gap_ms":1.25`,
+		`"kind":"events.missed","events":3`,
+		`"kind":"something.new","what":{"a":[1]}`,
+	} {
+		o.Say(fmt.Sprintf("event: x\ndata: {\"id\":%d,\"time\":\"2026-01-02T03:04:05.6Z\",%s}\n\n", id+1, e))
+	}
+	return errors.New("broken off")
+}
+
 // oneLine is a JSON text as an event carries it.
 func oneLine(text string) string { return strings.ReplaceAll(text, "\n", " ") }
 
@@ -89,6 +105,8 @@ func TestOperations(t *testing.T) {
 		{"drain-hindered", []string{"drain", "worker-a"}, hindered, 1},
 		{"drain-refused", []string{"drain", "worker-x"}, refuse(wire.CodeInvalid, "there is no worker worker-x\x1b[2J\nclient: all is well"), 1},
 		{"undrain", []string{"undrain", "worker-a"}, done, 0},
+		{"events", []string{"events", "--after", "0"}, happening, 1},
+		{"events-refused", []string{"events", "--kind", "x"}, refuse(wire.CodeInvalid, "there is no kind \"x\"; there are: stream.opened"), 1},
 		{"rebalance", []string{"rebalance"}, drained, 0},
 		{"confirm", []string{"confirm", "--connection", "conn-1", "--stream", "2"}, done, 0},
 		{"veto", []string{"veto", "--connection", "conn-1", "--reason", "not now"}, done, 0},
@@ -131,10 +149,14 @@ func TestOperationsAskForWhatWasGiven(t *testing.T) {
 		args []string
 		want string
 	}{
-		"status":    {[]string{"status"}, `status`},
-		"swap":      {[]string{"swap", "--connection=conn-1", "--stream=2", "--to=worker-b"}, `swap {"connection_id":"conn-1","stream_id":2,"to_worker":"worker-b"}`},
-		"drain":     {[]string{"drain", "--force", "worker-a", "--timeout=90s"}, `drain {"worker":"worker-a","timeout_ms":90000,"force":true}`},
-		"defaults":  {[]string{"drain", "worker-a"}, `drain {"worker":"worker-a","timeout_ms":60000,"force":false}`},
+		"status":   {[]string{"status"}, `status`},
+		"swap":     {[]string{"swap", "--connection=conn-1", "--stream=2", "--to=worker-b"}, `swap {"connection_id":"conn-1","stream_id":2,"to_worker":"worker-b"}`},
+		"drain":    {[]string{"drain", "--force", "worker-a", "--timeout=90s"}, `drain {"worker":"worker-a","timeout_ms":90000,"force":true}`},
+		"defaults": {[]string{"drain", "worker-a"}, `drain {"worker":"worker-a","timeout_ms":60000,"force":false}`},
+		"events": {
+			[]string{"events", "--kind=worker.up,worker.lost", "--kind=stream.moved", "--connection=conn-1", "--stream=2", "--worker=worker-b"},
+			`events connection_id=conn-1&kind=worker.up&kind=worker.lost&kind=stream.moved&stream_id=2&worker=worker-b`,
+		},
 		"undrain":   {[]string{"undrain", "worker-a"}, `undrain {"worker":"worker-a"}`},
 		"rebalance": {[]string{"rebalance"}, `rebalance {}`},
 		"confirm":   {[]string{"confirm", "--connection=conn-1"}, `confirm {"connection_id":"conn-1","stream_id":0}`},

@@ -21,7 +21,7 @@ type rebalance struct{ noArguments }
 func (*rebalance) register(*pflag.FlagSet) {}
 func (*rebalance) check() problems         { return nil }
 
-func (*rebalance) run(ctx context.Context, client *operator.Client, progress func(*moves)) (result, error) {
+func (*rebalance) run(ctx context.Context, client *operator.Client, progress func(update)) (result, error) {
 	last, err := client.Rebalance(ctx, func(m operator.Moves) { progress(&moves{Moves: m}) })
 	return &moves{Moves: last}, err
 }

@@ -26,7 +26,7 @@ type status struct{ noArguments }
 func (*status) register(*pflag.FlagSet) {}
 func (*status) check() problems         { return nil }
 
-func (*status) run(ctx context.Context, client *operator.Client, _ func(*moves)) (result, error) {
+func (*status) run(ctx context.Context, client *operator.Client, _ func(update)) (result, error) {
 	found, err := client.Status(ctx)
 	if err != nil {
 		return &outcome{}, err

@@ -40,7 +40,7 @@ func (s *swap) check() problems {
 	return wrong
 }
 
-func (s *swap) run(ctx context.Context, client *operator.Client, _ func(*moves)) (result, error) {
+func (s *swap) run(ctx context.Context, client *operator.Client, _ func(update)) (result, error) {
 	record, err := client.Swap(ctx, s.connection, s.stream, s.to)
 	if record.State == "" { // it did not begin
 		return &outcome{}, err

@@ -22,7 +22,7 @@ type undrain struct{ onWorker }
 
 func (*undrain) register(*pflag.FlagSet) {}
 
-func (u *undrain) run(ctx context.Context, client *operator.Client, _ func(*moves)) (result, error) {
+func (u *undrain) run(ctx context.Context, client *operator.Client, _ func(update)) (result, error) {
 	return &undrained{Worker: u.worker}, client.Undrain(ctx, u.worker)
 }
 

@@ -26,6 +26,6 @@ func (v *veto) register(flags *pflag.FlagSet) {
 	flags.StringVar(&v.reason, "reason", "", "`text` for the director's log and for whoever asked for the swap")
 }
 
-func (v *veto) run(ctx context.Context, client *operator.Client, _ func(*moves)) (result, error) {
+func (v *veto) run(ctx context.Context, client *operator.Client, _ func(update)) (result, error) {
 	return v.decided("vetoed"), client.Veto(ctx, v.connection, v.stream, v.reason)
 }

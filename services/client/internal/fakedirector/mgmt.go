@@ -54,6 +54,7 @@ func (m *Mgmt) Start(t testing.TB) *Mgmt {
 	access := mgmt.Access{Log: zap.NewNop()}
 	mux := mgmt.NewMux(func() error { return nil }, func() (string, error) { return "", nil }, access)
 	mux.Operate("GET /v1/status", m.status)
+	mux.Operate("GET /v1/events", m.events)
 	mux.Operate("POST /v1/{kind}", m.post)
 	mux.Operate("GET /v1/operations/{id}", m.follow)
 	mux.Operate("DELETE /v1/operations/{id}", m.giveUp)
@@ -136,6 +137,37 @@ func (m *Mgmt) post(w http.ResponseWriter, r *http.Request) {
 	m.stream(w, r, o, 0)
 }
 
+// events is an operation that whoever asks follows, from behind the event that they had last.
+func (m *Mgmt) events(w http.ResponseWriter, r *http.Request) {
+	m.note(r)
+	m.mu.Lock()
+	o := m.operations["events"]
+	if o == nil {
+		o = newOperation("events " + r.URL.RawQuery)
+		m.operations["events"] = o
+		ended := make(chan error, 1)
+		m.running.Go(func() {
+			err := m.Operate(o)
+			ended <- err
+			o.end(err)
+		})
+		select { // it is refused at once, or not at all
+		case err := <-ended:
+			if refusal := (*wire.Error)(nil); errors.As(err, &refusal) {
+				delete(m.operations, "events")
+				m.mu.Unlock()
+				mgmt.Refuse(w, refusal)
+				return
+			}
+		case <-time.After(time.Millisecond):
+		}
+	}
+	m.mu.Unlock()
+	after := 0
+	_, _ = fmt.Sscan(r.Header.Get("Last-Event-ID"), &after) // none is 0
+	m.stream(w, r, o, after)
+}
+
 func (m *Mgmt) find(w http.ResponseWriter, r *http.Request) *Operation {
 	m.note(r)
 	m.mu.Lock()
@@ -185,6 +217,7 @@ func (m *Mgmt) stream(w http.ResponseWriter, r *http.Request, o *Operation, afte
 		switch {
 		case over != nil:
 			if errors.Is(over, errAbort) {
+				_ = out.Flush() // a moment before
 				breakOff()
 			}
 			return

@@ -92,7 +92,9 @@ func (s *Subscription) take() (e Event, ok bool, news <-chan struct{}) {
 	b := s.bus
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s.after = min(s.after, b.total) // a number of another process
+	if s.after > b.total { // a number of the process before: all that this one has is news
+		s.after = 0
+	}
 	if oldest := b.total - uint64(len(b.ring)); s.after < oldest {
 		missed := oldest - s.after
 		s.after = oldest
