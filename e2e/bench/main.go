@@ -30,6 +30,7 @@ func main() {
 	flag.BoolVar(&o.memory, "memory", true, "measure the memory of planned swaps in flight")
 	flag.IntVar(&o.state, "state", 0, "KiB of state of each stream whose worker fails; 0 for an engine without")
 	flag.DurationVar(&o.calm, "calm", 0, "how long streams run before each fault, or before their cost is measured: with a state, until there are checkpoints")
+	flag.BoolVar(&o.resume, "resume", true, "measure how long clients that lost their director take to read on")
 	only := flag.String("only", "", "parts to run, of "+strings.Join(parts, ", ")+"; empty for all")
 	streams := flag.String("streams", "1,1000", "numbers of streams for the classes of faults")
 	classes := flag.String("classes", strings.Join(classNames(), ","), "classes of faults; empty for none")
@@ -79,6 +80,8 @@ type options struct {
 	cases []string // planned swaps
 	moves int
 
+	resume bool
+
 	memory bool
 	steady time.Duration
 
@@ -86,7 +89,7 @@ type options struct {
 	policies        []string // routing
 }
 
-var parts = []string{"faults", "planned", "memory", "steady", "relay", "routing"}
+var parts = []string{"faults", "planned", "resume", "memory", "steady", "relay", "routing"}
 
 // restrict leaves all parts out but those named, if any are.
 func (o *options) restrict(only []string) error {
@@ -101,6 +104,9 @@ func (o *options) restrict(only []string) error {
 	}
 	if without("planned") {
 		o.cases = nil
+	}
+	if without("resume") {
+		o.resume = false
 	}
 	if without("memory") {
 		o.memory = false
@@ -128,7 +134,7 @@ func (o options) run(ctx context.Context, out string) error {
 	}
 	defer r.close() //nolint:errcheck // each line was written, or reported
 	fmt.Println(machine())
-	for _, part := range []func(context.Context, *report) error{o.faulty, o.planned, o.costs, o.beside, o.routing} {
+	for _, part := range []func(context.Context, *report) error{o.faulty, o.planned, o.resuming, o.costs, o.beside, o.routing} {
 		if err := part(ctx, r); err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ type reader struct {
 	last   time.Time     // when the last token came
 	pause  time.Duration // the longest between two tokens since it was asked for
 	swaps  []swap
+	back   int           // how often another connection took over
 	err    error
 }
 
@@ -43,6 +44,8 @@ func (r *reader) read(stream *connswap.Stream) {
 			r.token(time.Now())
 		case connswap.Swapped:
 			r.swaps = append(r.swaps, swap{e.Kind, e.Gap, time.Now()})
+		case connswap.Resumed:
+			r.back++
 		case connswap.Done:
 			r.err = errors.New("the stream is complete; ask for fewer faults")
 		}
@@ -116,6 +119,13 @@ func (r *reader) takeSwap() swap {
 	first := r.swaps[0]
 	r.swaps = r.swaps[1:]
 	return first
+}
+
+// takeResumed returns how often another connection took over.
+func (r *reader) takeResumed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.back
 }
 
 // takeSwaps returns all swaps not taken yet.

@@ -119,6 +119,11 @@ func (p *proof) follow(e event) {
 	}
 	sequence := uint64(len(p.tokens))
 	switch e.Event {
+	case "resumed": // it says which connection it is now
+		if e.ODCID == "" || e.Sequence != sequence {
+			p.complain("after token %d: %+v", sequence, e)
+		}
+		p.first.ODCID, p.first.Exporter = e.ODCID, e.Exporter
 	case "assigned", "swapped":
 		if e.Epoch <= p.epoch {
 			p.complain("epoch %d after %d: %+v", e.Epoch, p.epoch, e)

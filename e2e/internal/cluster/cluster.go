@@ -166,9 +166,12 @@ func (c *Cluster) Swaps() (int, error) {
 	return status.Total, err
 }
 
+// Addr is where clients find the director.
+func (c *Cluster) Addr() string { return Addr(c.Ports[0]) }
+
 // Dial connects a client.
 func (c *Cluster) Dial(ctx context.Context) (*connswap.Conn, error) {
-	return connswap.Dial(ctx, Addr(c.Ports[0]), connswap.Options{TLS: c.TLS, Name: "e2e"})
+	return connswap.Dial(ctx, c.Addr(), connswap.Options{TLS: c.TLS, Name: "e2e"})
 }
 
 // Logs returns the end of each process's log.
