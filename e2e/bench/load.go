@@ -13,6 +13,7 @@ import (
 type load struct {
 	conns   []*connswap.Conn
 	streams []*reader
+	running context.Context // of the readers
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 }
@@ -33,30 +34,36 @@ func begin(ctx context.Context, c site, streams int) (*load, error) {
 		return nil, err
 	}
 	running, stop := context.WithCancel(ctx)
-	l := &load{stop: stop}
-	for i := range streams {
+	l := &load{running: running, stop: stop}
+	if err := l.grow(ctx, c, streams); err != nil {
+		l.end()
+		return nil, err
+	}
+	return l, c.Work(ctx, "b")
+}
+
+// grow opens streams until there are so many, and waits until all of them flow.
+func (l *load) grow(ctx context.Context, c site, streams int) error {
+	for i := len(l.streams); i < streams; i++ {
 		if i%perConn == 0 {
 			conn, err := c.Dial(ctx)
 			if err != nil {
-				l.end()
-				return nil, err
+				return err
 			}
 			l.conns = append(l.conns, conn)
 		}
-		stream, err := l.conns[len(l.conns)-1].Generate(running, connswap.Request{Prompt: fmt.Sprint("The bench of ", i), Seed: uint64(i)})
+		stream, err := l.conns[len(l.conns)-1].Generate(l.running, connswap.Request{Prompt: fmt.Sprint("The bench of ", i), Seed: uint64(i)})
 		if err != nil {
-			l.end()
-			return nil, err
+			return err
 		}
 		r := newReader()
 		l.streams = append(l.streams, r)
 		l.done.Go(func() { r.read(stream) })
 	}
 	if err := l.flow(ctx); err != nil {
-		l.end()
-		return nil, fmt.Errorf("%w\n%s", err, c.Logs())
+		return fmt.Errorf("%w\n%s", err, c.Logs())
 	}
-	return l, c.Work(ctx, "b")
+	return nil
 }
 
 // flow waits until every stream has had three tokens more.

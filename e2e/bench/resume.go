@@ -76,7 +76,11 @@ func (o options) resuming(ctx context.Context, r *report) error {
 			return err
 		}
 	}
-	return nil
+	line, err := o.away(ctx)
+	if err != nil {
+		return fmt.Errorf("memory of streams without clients: %w", err)
+	}
+	return r.add(line)
 }
 
 func (a absence) measure(ctx context.Context, c *outside) (resumed, error) {

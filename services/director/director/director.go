@@ -213,11 +213,21 @@ func (d *Director) bind(nw quicnet.Network, tls identity.Source) (err error) {
 	if err != nil {
 		return config.CannotBind("DIRECTOR_MGMT_ADDR", d.cfg.MgmtAddr, err)
 	}
-	d.mgmtHTTP, err = nw.ListenStream(d.cfg.MgmtAddr)
+	d.mgmtHTTP, err = nw.ListenStream(sameNumber(d.cfg.MgmtAddr, d.mgmt.Addr()))
 	if err != nil {
 		return config.CannotBind("DIRECTOR_MGMT_ADDR", d.cfg.MgmtAddr, err)
 	}
 	return nil
+}
+
+// sameNumber is an address with the number that another listener got there: the system may have chosen it.
+func sameNumber(addr string, bound net.Addr) string {
+	host, _, err := net.SplitHostPort(addr)
+	_, port, boundErr := net.SplitHostPort(bound.String())
+	if err != nil || boundErr != nil {
+		return addr
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // clientRoles says who has to prove what on the USER port.

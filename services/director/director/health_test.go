@@ -53,6 +53,9 @@ func TestStuckPartIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if d.mgmtHTTP.Addr().String() != d.MgmtAddr().String() {
+		t.Errorf("HTTP is at %v, QUIC at %v: the MGMT port has one number", d.mgmtHTTP.Addr(), d.MgmtAddr())
+	}
 	d.serving.Store(true)
 	if _, err := d.ready(); err != nil {
 		t.Fatal(err)

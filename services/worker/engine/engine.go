@@ -25,7 +25,8 @@
 // Engines with equal fingerprints continue each other. Whatever changes a chunk has to change the fingerprint:
 // the name, the version of the algorithm, the weights, the tokenizer.
 //
-// Package enginetest tries all of that on an engine.
+// What more an engine can do it says by further methods: a [Stateful] one moves with a state, the generations of an [Advancer] get past
+// chunks that are there already by other means than making them. Package enginetest tries all of that on an engine.
 package engine
 
 import "context"
