@@ -18,7 +18,7 @@ type reader struct {
 	last   time.Time     // when the last token came
 	pause  time.Duration // the longest between two tokens since it was asked for
 	swaps  []swap
-	back   int           // how often another connection took over
+	back   int // how often another connection took over
 	err    error
 }
 
