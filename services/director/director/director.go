@@ -102,7 +102,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 		memory: deps.Memory, shares: shares.New(limits(cfg, deps.Memory)),
 	}
 	d.metrics = metrics.New(d.load)
-	d.events = event.NewBus(d.swaps.observe, d.metrics.Observe)
+	d.events = event.NewBus(d.swaps.observe, d.metrics.Observe, logEvents(deps.Log))
 	links := link.Config{
 		DirectorID: cfg.ID, Instance: d.instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
 		ProgressTimeout: cfg.ProgressTimeout, Flow: d.metrics,

@@ -98,7 +98,7 @@ func TestManyPublishers(t *testing.T) {
 
 func TestJSON(t *testing.T) {
 	bus := event.NewBus()
-	bus.Publish(event.StreamMoved{Stream: event.Stream{ConnectionID: "conn-1", StreamID: 2}, Worker: "b", FromWorker: "a", Swap: "failover", Cause: "x", GapMS: 1.5})
+	bus.Publish(event.StreamMoved{Stream: event.Stream{ConnectionID: "conn-1", StreamID: 2, Address: "not told"}, Worker: "b", FromWorker: "a", Swap: "failover", Cause: "x", Sequence: 9, Epoch: 2, GapMS: 1.5})
 	e, err := bus.Subscribe(0, nil).Next(t.Context())
 	require.NoError(t, err)
 	b, err := json.Marshal(e)
@@ -107,7 +107,8 @@ func TestJSON(t *testing.T) {
 	require.NoError(t, json.Unmarshal(b, &got))
 	delete(got, "time")
 	require.Equal(t, map[string]any{
-		"id": 1., "kind": "stream.moved", "connection_id": "conn-1", "stream_id": 2., "worker": "b", "from_worker": "a", "swap": "failover", "cause": "x", "gap_ms": 1.5,
+		"id": 1., "kind": "stream.moved", "connection_id": "conn-1", "stream_id": 2., "worker": "b", "from_worker": "a", "swap": "failover", "cause": "x", "sequence": 9., "epoch": 2.,
+		"gap_ms": 1.5,
 	}, got)
 }
 

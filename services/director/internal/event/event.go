@@ -31,6 +31,7 @@ func (e Event) Kind() Kind { return e.Body.kind() }
 type Stream struct {
 	ConnectionID string `json:"connection_id"`
 	StreamID     uint64 `json:"stream_id"`
+	Address      string `json:"-"` // of its client, for the log
 }
 
 // The bodies.
@@ -44,6 +45,7 @@ type (
 	StreamPlaced struct {
 		Stream
 		Worker string  `json:"worker"`
+		Epoch  uint64  `json:"epoch"`
 		WaitMS float64 `json:"wait_ms"` // since it was opened: the time to the first token
 	}
 	// StreamMoved says that another worker goes on with a stream.
@@ -53,16 +55,20 @@ type (
 		FromWorker string  `json:"from_worker"`
 		Swap       string  `json:"swap"` // failover or planned
 		Cause      string  `json:"cause"`
+		Sequence   uint64  `json:"sequence"` // of its first token
+		Epoch      uint64  `json:"epoch"`
 		GapMS      float64 `json:"gap_ms"`
 	}
 	// StreamAway says that a stream's client is lost and may come back, StreamResumed that it has.
 	StreamAway struct {
 		Stream
-		Reason string `json:"reason"`
+		Reason   string `json:"reason"`
+		Sequence uint64 `json:"sequence"` // of the last token by then
 	}
 	StreamResumed struct {
 		Stream
-		AwayMS float64 `json:"away_ms"`
+		AwayMS   float64 `json:"away_ms"`
+		Sequence uint64  `json:"sequence"`
 	}
 	// StreamFinished says how a stream ended.
 	StreamFinished struct {

@@ -356,8 +356,6 @@ func (a *assignment) finishHandover() {
 		a.serve(h, r)
 	case a.serving != nil: // it stays where it was
 		a.states.Serving(a.serving)
-		a.log.Info("planned swap ended before its cut", zap.String("from_worker", r.From),
-			zap.String("to_worker", r.To), zap.String("state", r.State), zap.String("reason", r.Reason))
 	}
 	r.ConnectionID, r.StreamID = a.view.who.ConnectionID, a.view.who.StreamID
 	a.deps.Events.Publish(event.HandoverEnded{Stream: a.view.key(), Record: r})
@@ -372,16 +370,15 @@ func (a *assignment) serve(h *handover.Handover, r migration.Record) {
 	a.states.Serving(a.serving)
 	a.view.serve(a.serving.Model(), h.Kind)
 	if h.Kind == migration.Placement {
-		a.log.Info("worker assigned", zap.String("worker", r.To), zap.Uint64("epoch", r.Epoch),
-			zap.String("address", a.view.who.Address))
-		a.deps.Events.Publish(event.StreamPlaced{Stream: a.view.key(), Worker: r.To, WaitMS: milliseconds(time.Since(a.view.started))})
+		a.deps.Events.Publish(event.StreamPlaced{
+			Stream: a.view.key(), Worker: r.To, Epoch: r.Epoch, WaitMS: milliseconds(time.Since(a.view.started)),
+		})
 		return
 	}
 	a.deps.Events.Publish(event.StreamMoved{
-		Stream: a.view.key(), Worker: r.To, FromWorker: r.From, Swap: r.Kind, Cause: r.Cause, GapMS: milliseconds(h.Gap),
+		Stream: a.view.key(), Worker: r.To, FromWorker: r.From, Swap: r.Kind, Cause: r.Cause, Sequence: r.Cut + 1, Epoch: r.Epoch,
+		GapMS: milliseconds(h.Gap),
 	})
-	a.log.Info("migrating connection to new worker", zap.String("from_worker", r.From), zap.String("to_worker", r.To),
-		zap.Stringer("kind", h.Kind), zap.Uint64("sequence", r.Cut+1), zap.Uint64("epoch", r.Epoch), telemetry.Always())
 }
 
 // release ends the handover under way, and takes the stream back from its worker.

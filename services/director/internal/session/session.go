@@ -288,9 +288,7 @@ func (s *Session) heard(said any) (clientGone bool) {
 		default:
 			s.legs.close(e.Err)
 			s.View.leave()
-			s.assignment.deps.Events.Publish(event.StreamAway{Stream: s.key(), Reason: e.Err.Error()})
-			s.log.Info("client lost, its stream waits for it", zap.Duration("limit", s.cfg.ResumeWait),
-				zap.Uint64("sequence", s.record.Len()), zap.NamedError("reason", e.Err))
+			s.assignment.deps.Events.Publish(event.StreamAway{Stream: s.key(), Reason: e.Err.Error(), Sequence: s.record.Len()})
 		}
 	case ClientRead:
 		if s.assignment.serving != nil {
@@ -322,8 +320,7 @@ func (s *Session) Resume(open Open) bool {
 func (s *Session) resume(e resumed) {
 	away := s.View.back()
 	s.legs.open(s.record, e.open, s.tell)
-	s.assignment.deps.Events.Publish(event.StreamResumed{Stream: s.key(), AwayMS: milliseconds(away)})
-	s.log.Info("client came back", zap.Duration("away", away), zap.Uint64("sequence", s.record.Len()))
+	s.assignment.deps.Events.Publish(event.StreamResumed{Stream: s.key(), AwayMS: milliseconds(away), Sequence: s.record.Len()})
 	s.legs.Push()
 	if s.assignment.serving != nil {
 		s.assignment.serving.Grant()

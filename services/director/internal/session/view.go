@@ -243,7 +243,7 @@ func (v *View) Swap() *migration.Record {
 
 // key is how the stream is called everywhere.
 func (v *View) key() event.Stream {
-	return event.Stream{ConnectionID: v.who.ConnectionID, StreamID: v.who.StreamID}
+	return event.Stream{ConnectionID: v.who.ConnectionID, StreamID: v.who.StreamID, Address: v.who.Address}
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
