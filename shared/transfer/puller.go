@@ -79,7 +79,7 @@ func (p *Puller) Pull(ctx context.Context, from identity.Role, fetch *wirepb.Fet
 // persist tries until d is complete, or a refusal, or the end of ctx.
 func (p *Puller) persist(ctx context.Context, from identity.Role, fetch *wirepb.Fetch, d *download) error {
 	again := retry.Backoff{First: firstWait, Most: lastWait}
-	for {
+	for last := error(nil); ; {
 		had := d.next()
 		err := p.attempt(ctx, from, fetch, d)
 		var final *wire.Error
@@ -89,6 +89,10 @@ func (p *Puller) persist(ctx context.Context, from identity.Role, fetch *wirepb.
 		if d.next() > had {
 			again.Reset()
 		}
+		if ctx.Err() != nil && last != nil {
+			err = last // that this attempt was broken off says nothing
+		}
+		last = err
 		if !retry.Sleep(ctx, again.Next()) {
 			return fmt.Errorf("%w (the last attempt: %w)", context.Cause(ctx), err)
 		}
