@@ -11,6 +11,7 @@ import (
 type Release struct {
 	Stop       []string // the text of the only choice ends before the first of these
 	Characters bool     // only whole characters are shown
+	Calls      bool     // a tool call is shown once its JSON is whole
 }
 
 // release is where readers have to stop: before the first chunk that may have to be changed, or whose text may not be shown
@@ -48,6 +49,7 @@ type heldChunk struct {
 type heldText struct {
 	end, from uint64
 	tail      []byte // the last bytes before end, as many as a stop string, or a character, may begin with
+	call      call
 }
 
 // newRelease returns nil where all that is in the log may be shown.
@@ -56,7 +58,7 @@ func newRelease(r Release) *release {
 	for _, stop := range r.Stop {
 		longest = max(longest, len(stop))
 	}
-	if longest == 0 && !r.Characters {
+	if longest == 0 && !r.Characters && !r.Calls {
 		return nil
 	}
 	return &release{Release: r, longest: longest, texts: map[place]*heldText{}}
@@ -84,7 +86,11 @@ func (r *release) add(j *journal, before snapshot, c wire.Chunk) (stopped bool) 
 			return true
 		}
 	}
-	t.from = t.end - uint64(r.holds(text, at.channel))
+	from := t.end - uint64(r.holds(text, at.channel))
+	if r.Calls && at.channel == wire.ToolCall {
+		from = min(from, t.whole(c.Text))
+	}
+	t.from = from
 	t.tail = append(t.tail[:0:0], text[len(text)-min(len(text), max(r.longest-1, utf8.UTFMax-1)):]...)
 	r.move(j)
 	return false
@@ -116,6 +122,51 @@ func (r *release) holds(text []byte, channel wire.Channel) (n int) {
 		n = max(n, incomplete(text))
 	}
 	return n
+}
+
+// whole takes the next bytes of tool calls, behind which the text ends, and returns up to where they may be shown: to the end
+// of the last chunk behind which there was no call under way.
+func (t *heldText) whole(more []byte) uint64 {
+	within := t.call.depth > 0
+	t.call.read(more)
+	switch {
+	case t.call.depth == 0:
+		return t.end
+	case within:
+		return t.from
+	default:
+		return t.end - t.call.bytes
+	}
+}
+
+// call follows the JSON of tool calls: objects and arrays, one after the other.
+type call struct {
+	depth           int
+	bytes           uint64 // since the outermost one has begun
+	quoted, escaped bool
+}
+
+// read goes through the next bytes.
+func (c *call) read(text []byte) {
+	for _, b := range text {
+		if c.depth > 0 {
+			c.bytes++
+		}
+		switch {
+		case c.escaped:
+			c.escaped = false
+		case c.quoted:
+			c.escaped, c.quoted = b == '\\', b != '"'
+		case c.depth > 0 && b == '"':
+			c.quoted = true
+		case b == '{' || b == '[':
+			if c.depth++; c.depth == 1 {
+				c.bytes = 1
+			}
+		case c.depth > 0 && (b == '}' || b == ']'):
+			c.depth--
+		}
+	}
 }
 
 // incomplete returns how many bytes at the end of a text are the beginning of a character.
@@ -164,5 +215,5 @@ func (r *release) cut(j *journal, at place, offset uint64) {
 // end shows all that is in the log, and all that comes.
 func (r *release) end(j *journal) {
 	r.held, r.at = nil, j.snapshot()
-	r.Stop, r.Characters = nil, false
+	r.Stop, r.Characters, r.Calls = nil, false, false
 }

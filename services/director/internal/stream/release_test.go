@@ -159,3 +159,54 @@ func (r *record) serveEmpty(epoch uint64) {
 	r.Append(wire.Chunk{Epoch: epoch, Sequence: r.Len() + 1}, time.Now())
 	r.Serve(epoch, "a", &wirepb.Swapped{Epoch: epoch})
 }
+
+// TestReleaseCalls: of tool calls only whole ones are shown, wherever their JSON is cut; what is said beside them waits for them, in its
+// order.
+func TestReleaseCalls(t *testing.T) {
+	const first, second = `{"name":"f","arguments":{"a":[1,"}\"]"]}}`, `[{"b":2}]`
+	const calls = first + second + `{"half":`
+	for size := 1; size <= len(calls); size++ {
+		r := newRecord(stream.Config{MaxBytes: 10_000, MaxTokens: 200, Window: 1, Release: stream.Release{Calls: true}})
+		r.Expect(1)
+		r.Begun(1)
+		sequence, shown := uint64(0), ""
+		say := func(channel wire.Channel, text string) {
+			sequence++
+			c := wire.Chunk{Epoch: 1, Sequence: sequence, Text: []byte(text)}
+			if channel != wire.Content {
+				c.Rich = &wire.Rich{Channel: channel, Tokens: 1}
+			}
+			r.Append(c, time.Now())
+			if sequence == 1 {
+				r.Serve(1, "a", &wirepb.Assigned{})
+			}
+			shown = r.shown(t, shown)
+			if _, _, ok := r.Credit(1); !ok {
+				t.Errorf("cut every %d bytes, after chunk %d the worker may send no more", size, sequence)
+			}
+		}
+		say(wire.Content, "I call. ")
+		for at := 0; at < len(calls); at += size {
+			say(wire.ToolCall, calls[at:min(at+size, len(calls))])
+			switch strings.TrimPrefix(shown, "I call. ") {
+			case "", first, first + second:
+			default:
+				t.Errorf("cut every %d bytes: %q is shown", size, shown)
+			}
+		}
+		if size == 1 && !strings.HasSuffix(shown, second) {
+			t.Errorf("of whole calls %q is shown", shown)
+		}
+		say(wire.Content, "Well?")
+		if strings.Contains(shown, "half") || strings.Contains(shown, "Well") {
+			t.Errorf("cut every %d bytes: %q is shown", size, shown)
+		}
+		r.Close(&wirepb.Done{})
+		for before := "."; shown != before; { // it comes in several pieces
+			before, shown = shown, r.shown(t, shown)
+		}
+		if shown != "I call. "+calls+"Well?" {
+			t.Errorf("cut every %d bytes, at the end %q was shown", size, shown)
+		}
+	}
+}
