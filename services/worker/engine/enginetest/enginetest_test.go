@@ -34,7 +34,22 @@ func (w word) Open(ctx context.Context, req engine.Request, prefix []engine.Chun
 	if w.defect == "usage" {
 		made = 0
 	}
-	return &words{defect: w.defect, n: len(prefix), own: len(prefix), limit: engine.NewLimit(req, made, 3)}, nil
+	g := &words{defect: w.defect, n: len(prefix), own: len(prefix), limit: engine.NewLimit(req, made, 3)}
+	if w.defect == "stays" || w.defect == "believes" {
+		return advancer{g}, nil
+	}
+	return g, nil
+}
+
+// advancer does not advance, or believes whatever it is told.
+type advancer struct{ *words }
+
+func (g advancer) Advance(_ context.Context, chunks []engine.Chunk, _ engine.Progress) error {
+	if g.defect == "stays" {
+		return nil
+	}
+	g.n += len(chunks)
+	return g.limit.Take(len(chunks))
 }
 
 type words struct {
@@ -79,6 +94,7 @@ func TestSuite(t *testing.T) {
 func TestDefects(t *testing.T) {
 	for defect, found := range map[string]string{
 		"cut": "TestSuite/cuts", "finish": "Finish", "usage": "TestSuite/finish", "cancel": "TestSuite/cancel", "progress": "TestSuite/progress",
+		"stays": "FAIL: TestSuite/advance", "believes": "want ErrDiverged",
 		"panic": "TestSuite/strange_prefixes", "size": "TestSuite/limits", "choice": "TestSuite/limits",
 	} {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSuite$")

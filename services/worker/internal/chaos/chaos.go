@@ -53,6 +53,9 @@ func (c *Chaos) Load(sessions func() int) func(ctx context.Context) (int, error)
 
 // Check returns a health check that fails where the worker hangs for longer than a timeout.
 func (c *Chaos) Check(timeout time.Duration, check func() error) func() error {
+	if c.gate == nil {
+		return check
+	}
 	return func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()

@@ -10,6 +10,9 @@ import (
 // acknowledged or not: from these on nobody can take the session over any more.
 const maxBacklog = 256 << 10
 
+// largestChunk is what one may take, with all that it can have.
+const largestChunk = keptBytes + wire.MaxChunk + wire.MaxChunkData + 4*wire.MaxChunkTokens
+
 // backlog is what a session has made and its client has not acknowledged. It is not safe for concurrent use.
 type backlog struct {
 	after  uint64 // sequence of the last chunk that is forgotten
@@ -52,6 +55,9 @@ func (b *backlog) add(c wire.Chunk) {
 		b.forget(b.oldest(b.bytes - maxBacklog/2))
 	}
 }
+
+// full reports whether the next chunk could cost one that is kept.
+func (b *backlog) full() bool { return b.bytes > maxBacklog-largestChunk }
 
 // oldest returns the sequence up to which the chunks take so many bytes at least.
 func (b *backlog) oldest(bytes int) uint64 {

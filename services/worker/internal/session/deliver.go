@@ -60,16 +60,22 @@ func (s *Session) Leave(out Outlet) {
 	}
 }
 
-// room waits until the outlet takes a chunk. One that is taken away keeps nobody waiting.
+// room waits until the outlet takes a chunk; while there is none, until that can be kept for the next one. An outlet that is taken
+// away keeps nobody waiting.
 func (s *Session) room(ctx context.Context) error {
-	s.mu.Lock()
-	out := s.out
-	s.mu.Unlock()
-	if out == nil || out.Room(out.taken) == nil {
-		return context.Cause(ctx)
-	}
-	if ctx.Err() == nil {
-		return s.room(ctx)
+	for ctx.Err() == nil {
+		s.mu.Lock()
+		out, full := s.out, s.backlog.full()
+		s.mu.Unlock()
+		switch {
+		case out != nil && out.Room(out.taken) == nil, out == nil && !full:
+			return context.Cause(ctx)
+		case out == nil:
+			select {
+			case <-s.served:
+			case <-ctx.Done():
+			}
+		}
 	}
 	return context.Cause(ctx)
 }

@@ -176,6 +176,47 @@ func TestNobodyKeepsItWaiting(t *testing.T) {
 	})
 }
 
+// TestNothingIsLostMeanwhile: without an outlet a session makes no more than it can keep, however much credit it has, and goes on from
+// there when it is taken up.
+func TestNothingIsLostMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := session.NewTable(session.Config{
+			Capacity: 1, MaxBytes: 1 << 20, Models: []session.Model{{Engine: verbose{}}}, Log: zap.NewNop(),
+		})
+		first, second := &memory{full: true}, &memory{}
+		s, refusal := start(t, table, 1, 1, 1000, 100, first)
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		s.Leave(first)
+		synctest.Wait()
+		if made := s.Status().Sequence; made < 5 || made >= 100 {
+			t.Errorf("%d chunks of %d bytes without an outlet", made, engine.MaxText)
+		}
+		if err := s.Serve(second, 0); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if _, ok := second.last().(session.Ended); !ok || len(second.chunks) != 100 {
+			t.Errorf("%d chunks, %+v", len(second.chunks), second.last())
+		}
+	})
+}
+
+// verbose is an engine whose chunks are as large as they may be.
+type verbose struct{ defective }
+
+func (verbose) Open(_ context.Context, req engine.Request, _ []engine.Chunk, _ engine.Progress) (engine.Generation, error) {
+	return &talk{limit: engine.NewLimit(req, 0, 0)}, nil
+}
+
+type talk struct{ limit engine.Limit }
+
+func (g *talk) Next(context.Context) (engine.Chunk, error) {
+	return engine.Chunk{Text: make([]byte, engine.MaxText)}, g.limit.Take(1)
+}
+func (g *talk) Close() error { return nil }
+
 // TestFencing: a higher epoch of a stream ends the lower one, wherever that came from, before it has its place; the same or a lower one is
 // refused. Nothing of a session comes after Stop.
 func TestFencing(t *testing.T) {
