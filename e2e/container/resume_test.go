@@ -17,16 +17,19 @@ func TestClientIsCutOff(t *testing.T) {
 	c := up(t, setup{})
 	cl := c.generate(t, request{prompt: "The road", tokens: 600, seed: 31})
 	victim := cl.reads(t, 10)
-	happens := c.happenings(t)
-	before := c.address(t, cl.node)
+	begun, _, err := cl.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, happens, before := begun[0].ConnectionID, c.happenings(t), c.address(t, cl.node)
 
 	c.cut(t, cl.node)
-	happens.until(t, "stream.away")
+	c.generate(t, request{prompt: "Another", tokens: 600, seed: 1}).reads(t, 1) // it has the address now, should that be given again
+	happens.until(t, "stream.away", id)
 	c.workers[victim].signal(t, "KILL")
-	happens.until(t, "stream.moved")
-	c.generate(t, request{prompt: "Another", tokens: 600, seed: 1}).reads(t, 1) // has the address by then, where it is given again
+	happens.until(t, "stream.moved", id)
 	c.heal(t, cl.node)
-	happens.until(t, "stream.resumed")
+	happens.until(t, "stream.resumed", id)
 	if after := c.address(t, cl.node); after == before {
 		t.Errorf("the client has its address %s again", after)
 	}
@@ -80,8 +83,8 @@ func (c *cluster) happenings(t *testing.T) happenings {
 	return events
 }
 
-// until waits for an event of a kind.
-func (h happenings) until(t *testing.T, kind string) operator.Event {
+// until waits for an event of a kind that is about a connection.
+func (h happenings) until(t *testing.T, kind, connection string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
@@ -91,8 +94,8 @@ func (h happenings) until(t *testing.T, kind string) operator.Event {
 			if !more {
 				t.Fatalf("events end, want %s", kind)
 			}
-			if e.Kind == kind {
-				return e
+			if e.Kind == kind && e.ConnectionID == connection {
+				return
 			}
 		case <-ctx.Done():
 			t.Fatalf("no %s for %v", kind, waitTimeout)
