@@ -1,6 +1,7 @@
 package container
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ func TestStateTransferCut(t *testing.T) {
 			"WORKER_ENGINE": "stateful", "WORKER_STATE_BYTES": strconv.Itoa(state), "TRANSFER_RATE": strconv.Itoa(perSecond),
 		},
 	})
-	all := c.crowd(t, 1, 1, request{prompt: "The archive", tokens: 450, seed: 40, state: state})
+	all := c.crowd(t, 1, 1, request{prompt: "The archive", tokens: 2000, seed: 40, state: state})
 	stream := all.members[0]
 	connection, number := stream.id()
 	source, target := "worker-a", "worker-b"
@@ -56,15 +57,15 @@ func TestStateTransferCut(t *testing.T) {
 			t.Errorf("%s had honoured %d migration tokens, and has now %+v", name, before[name], after)
 		}
 	}
-	all.running(t)
-	events := all.survives(t)[0]
-	onPurpose(t, events, requested)
-	if told := events.of("swapped"); len(told) != 1 || told[0].Sequence != last.Cut {
-		t.Errorf("want one swap, at %d: %+v", last.Cut, told)
-	}
 	_, swaps, err := c.witness.swaps(t.Context(), connection, number)
 	if err != nil || len(swaps) != 2 || swaps[0].State != "Aborted" {
 		t.Errorf("the director has %+v (%v)", swaps, err)
+	}
+	all.hurry(t)
+	events := all.survives(t)[0]
+	onPurpose(t, events, requested, drained)
+	if told := events.of("swapped"); len(told) == 0 || told[0].Sequence != last.Cut || slices.Contains(events.causes()[1:], requested) {
+		t.Errorf("want one swap on request, at %d: %+v", last.Cut, told)
 	}
 }
 

@@ -17,7 +17,7 @@ const otherVersion = wire.NewestPeerVersion + 1
 func TestUpgradedWorkers(t *testing.T) {
 	t.Parallel()
 	c := up(t, setup{})
-	all := c.crowd(t, 2, 10, request{prompt: "The harbour", tokens: 400, seed: 80})
+	all := c.crowd(t, 2, 10, request{prompt: "The harbour", tokens: 2000, seed: 80})
 	swap := func(from, to string) {
 		t.Helper()
 		m := all.at(t, from)
@@ -39,7 +39,7 @@ func TestUpgradedWorkers(t *testing.T) {
 	c.speaks(t, "worker-a")
 	swap("worker-b", "worker-a")
 	swap("worker-a", "worker-b")
-	all.running(t)
+	all.hurry(t)
 	for _, events := range all.survives(t) {
 		told := events.of("swapped")
 		if len(told) == 0 {
