@@ -104,3 +104,13 @@ func splitAddr(addr string, lowest int) (host string, err error) {
 	}
 	return host, nil
 }
+
+// IsLoopback reports whether a listener on an address, "host:port", is for this machine only.
+func IsLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}

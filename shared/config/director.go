@@ -7,7 +7,8 @@ type Director struct {
 	Common
 	Peer
 
-	UserAddr string `envconfig:"DIRECTOR_USER_ADDR" default:":61000" desc:"address to serve clients on (UDP)"`
+	UserAddr string `envconfig:"DIRECTOR_USER_ADDR" default:":61000" desc:"address to serve clients on: connswap and HTTP/3 (UDP), HTTP/1.1 and HTTP/2 (TCP)"`
+	HTTP     string `envconfig:"DIRECTOR_HTTP" default:"auto" desc:"the OpenAI API on DIRECTOR_USER_ADDR: tls with the director's certificate, plain for HTTP in the clear on TCP, off; auto is plain on a loopback address, tls elsewhere"`
 	MgmtAddr string `envconfig:"DIRECTOR_MGMT_ADDR" default:":61001" desc:"address to serve workers (UDP) and operators (TCP, HTTP) on"`
 	Tokens   string `envconfig:"DIRECTOR_OPERATOR_TOKENS_FILE" default:"" desc:"file with operators' bearer tokens for HTTPS, one a line, 16 characters or more; read again when it changes; empty: certificates only"`
 	ID       string `envconfig:"DIRECTOR_ID" default:"" desc:"name of this director in logs and replies; the host name if empty"`
@@ -20,6 +21,7 @@ type Director struct {
 	MaxSessions        int           `envconfig:"DIRECTOR_MAX_SESSIONS" default:"10000" desc:"streams at once, of all clients together; divided as DIRECTOR_MAX_CONNECTIONS are"`
 	MaxBytes           int           `envconfig:"DIRECTOR_MAX_BYTES" default:"0" desc:"memory that clients may make the director hold (connections, prompts, text), in bytes; 0 for half of what the process may have, by GOMEMLIMIT or its container, or a quarter of the machine's"`
 	MaxPromptBytes     int           `envconfig:"DIRECTOR_MAX_PROMPT_BYTES" default:"65536" desc:"length of a prompt, in bytes"`
+	MaxBodyBytes       int           `envconfig:"DIRECTOR_MAX_BODY_BYTES" default:"1048576" desc:"length of the body of an HTTP request, in bytes"`
 	MaxTokens          int           `envconfig:"DIRECTOR_MAX_TOKENS" default:"100000" desc:"tokens of one stream; what a request may ask for at most"`
 	MaxSessionBytes    int           `envconfig:"DIRECTOR_MAX_SESSION_BYTES" default:"1048576" desc:"text of one stream, in bytes: the journal's bound; at it the stream ends with finish reason length"`
 	DefaultModel       string        `envconfig:"DIRECTOR_DEFAULT_MODEL" default:"" desc:"model of requests that name none; empty for the one that the most workers have"`
@@ -44,7 +46,8 @@ type Director struct {
 	CheckpointInterval time.Duration `envconfig:"DIRECTOR_CHECKPOINT_INTERVAL" default:"5s" desc:"how often at most the state of a stateful engine is kept for failovers; 0 for never: then the whole stream is computed again"`
 	CheckpointPlace    string        `envconfig:"DIRECTOR_CHECKPOINT_PLACE" default:"director" desc:"where it is kept: director, or peer (another worker)"`
 	MaxCheckpointBytes int           `envconfig:"DIRECTOR_MAX_CHECKPOINT_BYTES" default:"1073741824" desc:"checkpoints that the director keeps, compressed, in bytes, but at most a quarter of what the process may have; beyond it there are no new ones"`
-	SessionRetention   time.Duration `envconfig:"DIRECTOR_SESSION_RETENTION" default:"1m" desc:"how long a session that has ended is still listed"`
+	SessionRetention   time.Duration `envconfig:"DIRECTOR_SESSION_RETENTION" default:"1m" desc:"how long a session that has ended is still listed, and a response can be asked for"`
+	HTTPHeartbeat      time.Duration `envconfig:"DIRECTOR_HTTP_HEARTBEAT" default:"10s" desc:"how long a client of an HTTP stream is told nothing while it waits; then it gets a comment"`
 	LinkKeepAlive      time.Duration `envconfig:"DIRECTOR_LINK_KEEP_ALIVE" default:"100ms" desc:"how often a worker with streams has to report progress, and is asked for a sign of life while it is silent; one without streams has up to fifty times as long"`
 	LinkIdleTimeout    time.Duration `envconfig:"DIRECTOR_LINK_IDLE_TIMEOUT" default:"300ms" desc:"a worker from which no packet came for this long is lost"`
 	ProgressTimeout    time.Duration `envconfig:"DIRECTOR_PROGRESS_TIMEOUT" default:"500ms" desc:"a worker that answers but reported no progress for this long is lost"`

@@ -34,6 +34,10 @@ func (d *Director) validate(p *Problems) {
 	d.Common.validate(p)
 	d.Peer.validate(p)
 	p.listenAddr("DIRECTOR_USER_ADDR", d.UserAddr)
+	p.oneOf("DIRECTOR_HTTP", d.HTTP, "auto", "tls", "plain", "off")
+	if d.HTTP == "plain" && d.ClientAuth == "certificate" {
+		p.add("DIRECTOR_HTTP", d.HTTP, "nobody can show a certificate in the clear, and %s=certificate wants one; give tls or off", full("DIRECTOR_CLIENT_AUTH"))
+	}
 	p.listenAddr("DIRECTOR_MGMT_ADDR", d.MgmtAddr)
 	p.label("DIRECTOR_ID", d.ID)
 	d.validateLimits(p)
@@ -55,6 +59,7 @@ func (d *Director) validateLimits(p *Problems) {
 	p.count("DIRECTOR_MAX_SESSIONS", d.MaxSessions)
 	p.budget("DIRECTOR_MAX_BYTES", d.MaxBytes)
 	between(p, "DIRECTOR_MAX_PROMPT_BYTES", d.MaxPromptBytes, 1, wire.MaxPrompt)
+	between(p, "DIRECTOR_MAX_BODY_BYTES", d.MaxBodyBytes, 1, wire.MaxPrompt)
 	p.count("DIRECTOR_MAX_TOKENS", d.MaxTokens)
 	between(p, "DIRECTOR_MAX_SESSION_BYTES", d.MaxSessionBytes, 1, wire.MaxPrefix)
 	p.count("DIRECTOR_WINDOW_TOKENS", d.WindowTokens)
@@ -68,6 +73,7 @@ func (d *Director) validateLimits(p *Problems) {
 	p.oneOf("DIRECTOR_ROUTING", d.Routing, "round_robin", "least_loaded", "p2c")
 	p.count("DIRECTOR_MAX_WORKER_DEATHS", d.MaxWorkerDeaths)
 	p.positive("DIRECTOR_SESSION_RETENTION", d.SessionRetention)
+	p.positive("DIRECTOR_HTTP_HEARTBEAT", d.HTTPHeartbeat)
 }
 
 // longestTokenTTL bounds how long a migration token that was stolen is of use.

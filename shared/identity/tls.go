@@ -177,5 +177,35 @@ func HTTPServerTLS(src Source) *tls.Config {
 	}
 }
 
+// WebTLS returns the configuration of a port that speaks HTTP/2 and HTTP/1.1 over TCP, to everybody, or with roles to those of
+// them: these have to prove it with a certificate. Whoever names no protocol speaks HTTP/1.1.
+func WebTLS(src Source, roles []Role) *tls.Config {
+	s := &server{src: src, alpn: []string{HTTP2, HTTP}}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: s.alpn, GetCertificate: s.certificate,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			cfg := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: s.alpn, GetCertificate: s.certificate}
+			if len(roles) == 0 {
+				return cfg, nil
+			}
+			roots, err := src.Roots()
+			if roots == nil {
+				roots = x509.NewCertPool() // without any, crypto/tls would take the system's
+			}
+			cfg.ClientAuth, cfg.ClientCAs = tls.RequireAndVerifyClientCert, roots
+			cfg.VerifyConnection = func(state tls.ConnectionState) error {
+				if role, ok := PeerRole(state); !ok || !slices.Contains(roles, role) {
+					return fmt.Errorf("identity: %w: the peer's certificate is of role %q, HTTP is for %s", ErrRole, role, list(roles))
+				}
+				return nil
+			}
+			return cfg, err
+		},
+	}
+}
+
+// HTTP2 is the other protocol of WebTLS.
+const HTTP2 = "h2"
+
 // HTTP is the protocol of HTTPServerTLS, for ClientTLS.
 const HTTP = "http/1.1"

@@ -71,9 +71,13 @@ func ServeClientsConfig(maxStreams int) *quic.Config {
 		InitialConnectionReceiveWindow: 4 * requestWindow,
 		MaxConnectionReceiveWindow:     4 * requestWindow,
 		MaxIncomingStreams:             int64(maxStreams) + 1,
-		MaxIncomingUniStreams:          -1,
+		MaxIncomingUniStreams:          http3Streams,
 	})
 }
+
+// http3Streams are the unidirectional streams that a client of HTTP/3 opens: control, and two of QPACK (RFC 9114 §6.2, RFC 9204
+// §4.2). Native clients open none.
+const http3Streams = 3
 
 // LinkConfig is used on both ends of a link. keepAlive is the director's; zero on a worker.
 func LinkConfig(keepAlive time.Duration) *quic.Config {

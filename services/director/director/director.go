@@ -5,6 +5,7 @@ package director
 import (
 	"context"
 	crypto "crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,11 +13,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/connswap/connswap/services/director/internal/checkpoint"
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/door/native"
+	"github.com/connswap/connswap/services/director/internal/door/openai"
 	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/handover"
@@ -68,6 +73,7 @@ type Director struct {
 	memory      memory.Limit
 	shares      *shares.Ledger
 	native      *native.Server
+	openai      *openai.Server
 	maintenance *maintenance.Service
 	operations  *operations.Table // operators', over HTTP
 	swaps       *history          // that are over
@@ -80,6 +86,7 @@ type Director struct {
 	instance string      // of this process
 
 	user     *quicnet.Listener
+	userHTTP net.Listener // nil where HTTP is off
 	mgmt     *quicnet.Listener
 	mgmtHTTP net.Listener
 	http     mgmt.HTTP // what is served on mgmtHTTP
@@ -125,11 +132,7 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 		Checkpoints: d.checkpoints, Limiter: d.checkpoints.limiter,
 		Tokens: token.NewIssuer(token.Config{Director: d.instance, TTL: cfg.TokenTTL, Rate: cfg.TokenRate}),
 	}, cfg.SessionRetention)
-	d.native = native.New(native.Config{
-		DirectorID: cfg.ID, MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
-		ClientIdle: cfg.ClientIdleTimeout, Drain: cfg.DrainTimeout, ResumeWait: cfg.ResumeWait, Hurry: deps.Hurry,
-		Names: cfg.ClientNames, Model: d.fleet.Model, Events: d.events,
-	}, d.shares, d.sessions, d.clock, deps.Log)
+	d.openDoors(deps)
 	d.maintenance = maintenance.New(maintenance.Config{
 		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, SwapsPerSecond: cfg.RebalancePace,
 		Confirm: cfg.Confirm == "operator",
@@ -146,6 +149,23 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	d.check = d.checkup()
 	d.http = mgmt.HTTP{Handler: d.routes(access), TLS: identity.HTTPServerTLS(deps.TLS), Log: deps.Log}
 	return d, nil
+}
+
+// openDoors makes what clients come in by.
+func (d *Director) openDoors(deps Deps) {
+	cfg := d.cfg
+	numbers := &atomic.Uint64{}
+	d.openai = openai.New(openai.Config{
+		MaxBody: cfg.MaxBodyBytes, MaxTokens: cfg.MaxTokens, MaxStreams: cfg.MaxStreams, Drain: cfg.DrainTimeout,
+		Retention: cfg.SessionRetention, Resume: cfg.ResumeWait > 0, Heartbeat: cfg.HTTPHeartbeat, Hurry: deps.Hurry,
+		Model: d.fleet.Model, Models: d.fleet.Models, Promise: d.fleet.Promise, Events: d.events,
+	}, d.shares, d.sessions, numbers, d.clock, deps.Log)
+	d.native = native.New(native.Config{
+		DirectorID: cfg.ID, MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
+		ClientIdle: cfg.ClientIdleTimeout, Drain: cfg.DrainTimeout, ResumeWait: cfg.ResumeWait, Hurry: deps.Hurry,
+		Names: cfg.ClientNames, Model: d.fleet.Model, Events: d.events,
+		Numbers: numbers, Others: map[string]func(*quic.Conn){http3.NextProtoH3: d.openai.ServeQUIC},
+	}, d.shares, d.sessions, d.clock, deps.Log)
 }
 
 // access is who may do what over HTTP.
@@ -205,9 +225,18 @@ func sessionConfig(cfg config.Director) session.Config {
 // bind listens on all ports, before anything runs: a port that is taken ends the start.
 func (d *Director) bind(nw quicnet.Network, tls identity.Source) (err error) {
 	serveClients := quicnet.ServeClientsConfig(d.cfg.MaxStreams)
-	d.user, err = quicnet.Listen(nw, d.cfg.UserAddr, identity.ServerTLS(tls, []string{wire.ALPNClient}, d.clientRoles()), serveClients)
+	protocols := []string{wire.ALPNClient}
+	if d.cfg.HTTP != "off" {
+		protocols = append(protocols, http3.NextProtoH3)
+	}
+	d.user, err = quicnet.Listen(nw, d.cfg.UserAddr, identity.ServerTLS(tls, protocols, d.clientRoles()), serveClients)
 	if err != nil {
 		return config.CannotBind("DIRECTOR_USER_ADDR", d.cfg.UserAddr, err)
+	}
+	if d.cfg.HTTP != "off" {
+		if d.userHTTP, err = nw.ListenStream(sameNumber(d.cfg.UserAddr, d.user.Addr())); err != nil {
+			return config.CannotBind("DIRECTOR_USER_ADDR", d.cfg.UserAddr, err)
+		}
 	}
 	d.mgmt, err = mgmt.Listen(nw, d.cfg.MgmtAddr, tls, d.cfg.HeartbeatInterval+d.cfg.HeartbeatTimeout, d.log)
 	if err != nil {
@@ -235,7 +264,16 @@ func (d *Director) clientRoles() map[string][]identity.Role {
 	if d.cfg.ClientAuth != "certificate" {
 		return nil
 	}
-	return map[string][]identity.Role{wire.ALPNClient: {identity.Client}}
+	only := []identity.Role{identity.Client}
+	return map[string][]identity.Role{wire.ALPNClient: only, http3.NextProtoH3: only}
+}
+
+// webTLS is how HTTP is spoken over TCP: nil for in the clear.
+func (d *Director) webTLS() *tls.Config {
+	if d.cfg.HTTP == "plain" || d.cfg.HTTP == "auto" && d.cfg.ClientAuth != "certificate" && config.IsLoopback(d.cfg.UserAddr) {
+		return nil
+	}
+	return identity.WebTLS(d.tls, d.clientRoles()[http3.NextProtoH3])
 }
 
 // unbind releases what bind got before it failed.
@@ -243,6 +281,9 @@ func (d *Director) unbind() error {
 	var errs []error
 	if d.user != nil {
 		errs = append(errs, d.user.Close())
+	}
+	if d.userHTTP != nil {
+		errs = append(errs, d.userHTTP.Close())
 	}
 	if d.mgmt != nil {
 		errs = append(errs, d.mgmt.Close())
@@ -285,7 +326,13 @@ func (d *Director) Run(ctx context.Context) error {
 	g.Add("clients", func(ctx context.Context) error {
 		d.serving.Store(true)
 		defer context.AfterFunc(ctx, func() { d.serving.Store(false) })()
-		return d.native.Serve(ctx, d.user)
+		if d.userHTTP == nil {
+			return d.native.Serve(ctx, d.user)
+		}
+		var doors errgroup.Group // they drain at the same time
+		doors.Go(func() error { return d.openai.Serve(ctx, d.userHTTP, d.webTLS()) })
+		doors.Go(func() error { return d.native.Serve(ctx, d.user) })
+		return doors.Wait()
 	})
 	return g.Run(ctx)
 }

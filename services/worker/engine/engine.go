@@ -36,6 +36,8 @@ type Request struct {
 	Model  string // that was asked for; empty for the worker's only one, or its first
 	Prompt string
 	Body   []byte // the request in its original form, if there is more to it than a prompt; not to be changed
+	API    string // whose form Body has: chat.completions, completions or responses, of OpenAI; empty for none
+	Trace  string // traceparent (W3C Trace Context), for an engine that passes the request on
 
 	MaxTokens  int      // of the whole text, prefix included; at it the engine finishes with Length. 0 for no limit
 	Stop       []string // the director ends the text before the first of these; an engine may stop earlier for them

@@ -245,6 +245,8 @@ type Request struct {
 	Stop          []string               `protobuf:"bytes,7,rep,name=stop,proto3" json:"stop,omitempty"`              // the text ends before the first of these
 	Choices       uint32                 `protobuf:"varint,8,opt,name=choices,proto3" json:"choices,omitempty"`       // 0 means 1
 	Continuity    uint32                 `protobuf:"varint,9,opt,name=continuity,proto3" json:"continuity,omitempty"` // the least class that will do: 0 for any, 1 text, 2 verified, 3 exact
+	Api           string                 `protobuf:"bytes,10,opt,name=api,proto3" json:"api,omitempty"`               // whose original form body has: chat.completions, completions, responses; empty for none
+	Trace         string                 `protobuf:"bytes,11,opt,name=trace,proto3" json:"trace,omitempty"`           // traceparent of the request (W3C Trace Context), for an engine that passes it on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -340,6 +342,20 @@ func (x *Request) GetContinuity() uint32 {
 		return x.Continuity
 	}
 	return 0
+}
+
+func (x *Request) GetApi() string {
+	if x != nil {
+		return x.Api
+	}
+	return ""
+}
+
+func (x *Request) GetTrace() string {
+	if x != nil {
+		return x.Trace
+	}
+	return ""
 }
 
 // Usage is what a generation took, as its engine says.
@@ -2612,7 +2628,7 @@ const file_control_proto_rawDesc = "" +
 	"\vdirector_id\x18\x03 \x01(\tR\n" +
 	"directorId\x12\x16\n" +
 	"\x06secret\x18\x04 \x01(\fR\x06secret\x12$\n" +
-	"\x0eresume_wait_ms\x18\x05 \x01(\x04R\fresumeWaitMs\"\xe8\x01\n" +
+	"\x0eresume_wait_ms\x18\x05 \x01(\x04R\fresumeWaitMs\"\x90\x02\n" +
 	"\aRequest\x12\x16\n" +
 	"\x06prompt\x18\x01 \x01(\tR\x06prompt\x12\x1d\n" +
 	"\n" +
@@ -2625,7 +2641,10 @@ const file_control_proto_rawDesc = "" +
 	"\achoices\x18\b \x01(\rR\achoices\x12\x1e\n" +
 	"\n" +
 	"continuity\x18\t \x01(\rR\n" +
-	"continuity\"\xa9\x01\n" +
+	"continuity\x12\x10\n" +
+	"\x03api\x18\n" +
+	" \x01(\tR\x03api\x12\x14\n" +
+	"\x05trace\x18\v \x01(\tR\x05trace\"\xa9\x01\n" +
 	"\x05Usage\x12#\n" +
 	"\rprompt_tokens\x18\x01 \x01(\x04R\fpromptTokens\x12+\n" +
 	"\x11completion_tokens\x18\x02 \x01(\x04R\x10completionTokens\x12#\n" +

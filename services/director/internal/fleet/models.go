@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -14,19 +15,50 @@ import (
 type models map[string]*model
 
 type model struct {
-	workers int       // that are registered and have it
-	left    time.Time // since when none does
+	workers int               // that are registered and have it
+	classes [len(classes)]int // of them, by the class of continuity that they promise
+	left    time.Time         // since when none does
 }
 
 // count adds to the workers that have some models.
-func (m models) count(names []string, n int) {
-	for _, name := range names {
-		if m[name] == nil {
-			m[name] = &model{}
+func (m models) count(all []routing.Model, n int) {
+	for _, one := range all {
+		if m[one.Name] == nil {
+			m[one.Name] = &model{}
 		}
-		m[name].workers += n
-		m[name].left = time.Now()
+		m[one.Name].workers += n
+		m[one.Name].classes[min(int(one.Continuity), len(classes)-1)] += n
+		m[one.Name].left = time.Now()
 	}
+}
+
+// Models returns the names of the models that registered workers have, in order.
+func (f *Fleet) Models() (names []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(f.models)) {
+		if f.models[name].workers > 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Promise returns the weakest class of continuity, from least on, that workers with a model have: wherever such a stream goes, it
+// has that. It is least while no worker has the model, and false if they all promise less.
+func (f *Fleet) Promise(name string, least uint32) (class uint32, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := f.models[name]
+	if m == nil || m.workers == 0 {
+		return least, true
+	}
+	for class = least; int(class) < len(m.classes); class++ {
+		if m.classes[class] > 0 {
+			return class, true
+		}
+	}
+	return 0, false
 }
 
 // forget drops models that no worker has had for so long.

@@ -89,7 +89,7 @@ func (f *Fleet) add(peer link.Peer) *worker {
 	ctx, stop := context.WithCancelCause(f.ctx)
 	w.stop = stop
 	f.workers[w.Label] = w
-	f.models.count(w.Names(), +1)
+	f.models.count(w.Models, +1)
 	f.unattended(w.Label, time.Time{})
 	f.adoptDrainMark(w)
 	f.log.Info("worker registered", zap.String("worker", w.Label), zap.String("instance", w.Instance),

@@ -40,7 +40,7 @@ type Model struct {
 }
 
 // classes are the names of the classes of continuity, from the weakest.
-var classes = []string{"none", "text", "verified", "exact"}
+var classes = [...]string{"none", "text", "verified", "exact"}
 
 func modelsOf(models []routing.Model) []Model {
 	all := make([]Model, len(models))

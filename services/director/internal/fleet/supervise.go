@@ -106,7 +106,7 @@ func (w *worker) dismiss(reason error) {
 func (f *Fleet) remove(w *worker) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.models.count(w.Names(), -1)
+	f.models.count(w.Models, -1)
 	if f.workers[w.Label] == w {
 		delete(f.workers, w.Label)
 		f.unattended(w.Label, time.Now())

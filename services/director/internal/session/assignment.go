@@ -104,6 +104,7 @@ func (a *assignment) request(r placement.Request) *placement.Request {
 	r.Session, r.ID, r.Started, r.Holder = &a.depends, a.stream.ID, a.view.started.Unix(), a.view.who.Holder
 	need := a.view.Need()
 	r.Priority, r.Need.Model, r.Need.Fingerprint = a.stream.Request.GetPriority(), need.Model, need.Fingerprint
+	r.Need.Continuity = a.stream.Request.GetContinuity()
 	a.deps.Placement.Unread(&r, a.unread)
 	return &r
 }

@@ -295,7 +295,7 @@ func (s *Session) heard(said any) (clientGone bool) {
 			s.assignment.serving.Grant()
 		}
 	case Delivered:
-		s.delivered = !s.who.Resumable
+		s.delivered = !s.who.Resumable || s.who.Kept
 		s.legs.close(nil) // a client that may come back still has to say that it has read all
 	}
 	return false

@@ -20,6 +20,7 @@ type Identity struct {
 	Address      string // of the client
 	Holder       string // who the client is where places are divided; empty for nobody in particular
 	Resumable    bool   // the client says what it has read, and may come back after it was lost
+	Kept         bool   // whoever opened the stream keeps its log: nobody has to acknowledge what was delivered
 }
 
 // State is where a session stands, for people and programs.

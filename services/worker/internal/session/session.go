@@ -122,7 +122,7 @@ func newSession(t *Table, start Start) *Session {
 // requestOf returns a request as an engine gets it.
 func requestOf(r *wirepb.Request) engine.Request {
 	return engine.Request{
-		Model: r.GetModel(), Prompt: r.GetPrompt(), Body: r.GetBody(), MaxTokens: int(r.GetMaxTokens()), Stop: r.GetStop(),
+		Model: r.GetModel(), Prompt: r.GetPrompt(), Body: r.GetBody(), API: r.GetApi(), Trace: r.GetTrace(), MaxTokens: int(r.GetMaxTokens()), Stop: r.GetStop(),
 		Choices: int(max(1, r.GetChoices())), Seed: r.GetSeed(), Continuity: engine.Continuity(min(r.GetContinuity(), uint32(engine.Exact))),
 		Priority: uint8(min(r.GetPriority(), 255)),
 	}

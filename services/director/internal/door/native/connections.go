@@ -24,7 +24,6 @@ type connections struct {
 	server *Server
 
 	mu   sync.Mutex
-	last uint64 // number of the newest
 	byID map[string]*connection
 }
 
@@ -42,8 +41,7 @@ func (s *connections) open(serving context.Context, running *sync.WaitGroup, c *
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last++
-	k.number = s.last
+	k.number = s.server.cfg.Numbers.Add(1)
 	s.byID[k.id] = k
 	return k, nil
 }

@@ -36,6 +36,12 @@ type Config struct {
 	// Model returns the model that is meant by the name in a request, which may be empty, or why there is none. Optional.
 	Model func(name string) (string, error)
 
+	// Numbers gives each connection its number, of all that the director has had. Optional.
+	Numbers *atomic.Uint64
+
+	// Others serve connections that speak other protocols, by ALPN, until these end. Optional.
+	Others map[string]func(conn *quic.Conn)
+
 	Events *event.Bus // optional
 
 	// Names are those of the clients that may come, by their certificates; none for all.
@@ -68,6 +74,9 @@ type Server struct {
 func New(cfg Config, shares *shares.Ledger, sessions *session.Manager, clock *clock.StallProof, log *zap.Logger) *Server {
 	if cfg.Model == nil {
 		cfg.Model = func(name string) (string, error) { return name, nil }
+	}
+	if cfg.Numbers == nil {
+		cfg.Numbers = &atomic.Uint64{}
 	}
 	if cfg.Hurry == nil {
 		cfg.Hurry = context.Background()
@@ -117,6 +126,10 @@ func (s *Server) Serve(ctx context.Context, l *quicnet.Listener) error {
 
 // accept serves a connection on a goroutine of its own, unless it may not be served.
 func (s *Server) accept(ctx context.Context, conn *quic.Conn, running *sync.WaitGroup) {
+	if other := s.cfg.Others[conn.ConnectionState().TLS.NegotiatedProtocol]; other != nil {
+		running.Go(func() { other(conn) })
+		return
+	}
 	if s.draining.Load() && !s.connections.away() {
 		_ = conn.CloseWithError(wire.QUICShutdown, shutdown)
 		return

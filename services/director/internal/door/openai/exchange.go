@@ -1,0 +1,339 @@
+package openai
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/shares"
+	"github.com/connswap/connswap/services/director/internal/stream"
+	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
+)
+
+// exchange is one request that generates, from when it is let in until its stream may be forgotten. What its client sees follows
+// from what is here and from the log, so that it can be written again for a client that comes back.
+type exchange struct {
+	ask        *ask
+	id         string // resp_…, chatcmpl-… or cmpl-…
+	suffix     string // of all ids: what is random in them
+	connection string // conn-…
+	created    time.Time
+	key        string            // name of the key that it came with; empty without keys
+	promise    uint32            // class of continuity
+	told       bool              // the client wants to know what happened behind
+	resumable  bool              // the stream goes on without its client, for a while
+	inputs     []json.RawMessage // of a response: all items that it was asked with
+
+	session *session.Session
+	log     *stream.Log
+	memory  *shares.Account
+	cancel  context.CancelCauseFunc // ends the stream
+	over    chan struct{}           // closed once it has ended
+	expiry  *time.Timer             // ends its retention; nil before that has begun. Guarded by kept.mu
+
+	worker  atomic.Pointer[string] // label of the first one
+	longest atomic.Int64           // gap at a swap, as the first client saw it
+}
+
+// identify makes the ids, and what else a client sees of an exchange.
+func (e *exchange) identify() {
+	e.suffix = identity.NewID() + identity.NewID()
+	e.connection, e.created = "conn-"+identity.NewID(), time.Now()
+	e.id = map[api]string{chat: "chatcmpl-", completions: "cmpl-", responses: "resp_"}[e.ask.api] + e.suffix
+}
+
+// callID is the id of a tool call of a choice.
+func (e *exchange) callID(choice, index int) string {
+	return fmt.Sprintf("call_%s%02x%02x", e.suffix[:20], choice, index)
+}
+
+// head begins a JSON object with what is the same in each of a stream.
+func (e *exchange) head(object string) []byte {
+	b := append([]byte(`{"id":"`), e.id...)
+	b = append(append(b, `","object":"`...), object...)
+	b = strconv.AppendInt(append(b, `","created":`...), e.created.Unix(), 10)
+	return appendString(append(b, `,"model":`...), e.ask.request.GetModel())
+}
+
+// usageOf is what a stream took; where the engine does not say, as many tokens as the chunks stand for.
+func (e *exchange) usageOf(done *wirepb.Done) *wirepb.Usage {
+	if u := done.GetUsage(); u != nil {
+		return u
+	}
+	return &wirepb.Usage{CompletionTokens: done.GetTokens()}
+}
+
+// outcome is what happened behind, as JSON.
+func (e *exchange) outcome(swaps uint32) []byte {
+	b, _ := json.Marshal(struct { // numbers always can be
+		Swaps      uint32  `json:"swaps"`
+		GapMS      float64 `json:"gap_ms"`
+		Continuity string  `json:"continuity"`
+	}{swaps, e.gapMS(), classes[e.promise]})
+	return b
+}
+
+func (e *exchange) gapMS() float64 {
+	return float64(time.Duration(e.longest.Load()).Microseconds()) / 1000
+}
+
+// answer is the response to one HTTP request, by which a client reads an exchange.
+type answer struct {
+	*exchange
+	server  *Server
+	w       http.ResponseWriter
+	out     *http.ResponseController
+	leg     *leg
+	live    bool // the client reads the stream as it is made, for the first time
+	decoder decoder
+	events  *events // nil where the answer is one document
+	whole   documenter
+
+	started bool      // the headers have been sent
+	lastAt  time.Time // when the last chunk was read
+	swapped bool      // and a swap since
+	failed  *wire.Error
+	swaps   int
+}
+
+// documenter is an encoder of an answer that is one JSON document.
+type documenter interface {
+	encoder
+	// document returns it, or why there is none.
+	document() ([]byte, *wire.Error)
+}
+
+func (c *chatWhole) document() ([]byte, *wire.Error) { return c.body, c.err }
+
+// newAnswer returns the answer for a client that has so many of the events already.
+func (s *Server) newAnswer(w http.ResponseWriter, e *exchange, streamed bool, skip uint64) *answer {
+	a := &answer{exchange: e, server: s, w: w, out: http.NewResponseController(w)}
+	switch {
+	case streamed:
+		a.events = &events{skip: skip, ids: e.resumable && e.ask.api != responses}
+		if e.ask.api == responses {
+			a.decoder.to = newResponse(e, a.events)
+		} else {
+			a.decoder.to = newChatStream(e, a.events)
+		}
+	case e.ask.api == responses:
+		a.whole = newResponse(e, nil)
+		a.decoder.to = a.whole
+	default:
+		a.whole = newChatWhole(e)
+		a.decoder.to = a.whole
+	}
+	a.decoder.notice = a.notice
+	a.decoder.failed = func(err *wire.Error) { a.failed = err }
+	return a
+}
+
+// notice takes what the log tells between chunks.
+func (a *answer) notice(m wire.Message) {
+	switch m := m.(type) {
+	case *wirepb.Assigned:
+		worker := m.GetWorker()
+		a.worker.Store(&worker)
+	case *wirepb.Swapped:
+		a.swapped = true
+		a.swaps++
+	}
+}
+
+// Why an answer breaks off, so that its client does not take what it has for all there is.
+var (
+	errLeft   = errors.New("the client has gone")
+	errBroken = errors.New("the answer breaks off")
+)
+
+// serve writes the stream to the client, to its end. The error is errBroken, or nil for an answer that says itself how it ended.
+func (a *answer) serve(ctx context.Context) error {
+	defer a.leg.leave()
+	beat := time.NewTimer(a.server.cfg.Heartbeat)
+	defer beat.Stop()
+	for {
+		over, err := a.pass()
+		if over {
+			return nil
+		}
+		if err == nil {
+			err = a.await(ctx, beat)
+		}
+		switch {
+		case errors.Is(err, errEnded):
+			if over, err = a.pass(); err == nil && !over { // what was put into the log before
+				err = a.breakOff()
+			}
+			if err != nil {
+				return errBroken
+			}
+			return nil
+		case err != nil:
+			a.leave(err)
+			return errBroken
+		}
+	}
+}
+
+// errEnded says that the stream was ended from here.
+var errEnded = errors.New("the leg was closed")
+
+// await waits until there may be something new, and shows the client meanwhile that somebody is there.
+func (a *answer) await(ctx context.Context, beat *time.Timer) error {
+	for {
+		beat.Reset(a.server.cfg.Heartbeat)
+		select {
+		case <-a.leg.wake:
+			return nil
+		case <-beat.C:
+			if err := a.ping(); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return errLeft // or it has closed the half of the connection on which it writes: nobody can tell
+		case <-a.leg.closed:
+			return errEnded
+		}
+	}
+}
+
+// leave says that the client has gone. Whoever may come back is waited for.
+func (a *answer) leave(err error) {
+	a.leg.tell(session.ClientLeft{Cancelled: !a.resumable, Err: err})
+}
+
+// pass hands on what is new, and reports whether that was the last of it.
+func (a *answer) pass() (over bool, err error) {
+	for {
+		frames := a.leg.read()
+		if len(frames) == 0 {
+			return false, nil
+		}
+		before := a.decoder.tokens
+		over = a.decoder.read(frames)
+		if a.decoder.tokens > before {
+			a.measure()
+		}
+		if err = a.leg.write(func() error { return a.flush(over) }); err != nil || over {
+			return over, err
+		}
+	}
+}
+
+// measure takes note of how long the client had to wait at a swap.
+func (a *answer) measure() {
+	if !a.live {
+		return
+	}
+	now := time.Now()
+	if gap := int64(now.Sub(a.lastAt)); a.swapped && !a.lastAt.IsZero() && gap > a.longest.Load() {
+		a.longest.Store(gap)
+	}
+	a.lastAt, a.swapped = now, false
+}
+
+// flush writes what has been encoded.
+func (a *answer) flush(over bool) error {
+	if a.events == nil {
+		if !over {
+			return nil
+		}
+		body, failed := a.whole.document()
+		if failed != nil {
+			a.refuse(failureOf(failed))
+			return nil
+		}
+		a.start("application/json")
+		return a.write(append(body, '\n'))
+	}
+	if a.failed != nil && !a.started && a.decoder.tokens == 0 { // the status can still say it
+		a.refuse(failureOf(a.failed))
+		return nil
+	}
+	if len(a.events.buf) == 0 {
+		return nil
+	}
+	a.start("text/event-stream")
+	err := a.write(a.events.buf)
+	a.events.buf = a.events.buf[:0]
+	if over {
+		a.trailers()
+	}
+	return err
+}
+
+// breakOff ends the answer of a stream that was ended from here, and has no last frame: the client is told.
+func (a *answer) breakOff() error {
+	a.failed = wire.AsError(a.leg.err, wire.CodeCancelled)
+	if a.server.draining.Load() {
+		a.failed = wire.Errorf(wire.CodeShutdown, "the server is shutting down")
+	}
+	a.decoder.to.fail(a.failed)
+	if a.events == nil {
+		a.refuse(failureOf(a.failed))
+		return nil
+	}
+	return a.flush(true)
+}
+
+// refuse answers with an error, if nothing was sent yet.
+func (a *answer) refuse(f *failure) {
+	if !a.started {
+		a.started = true
+		f.write(a.w)
+	}
+}
+
+// start sends the headers, once.
+func (a *answer) start(contentType string) {
+	if a.started {
+		return
+	}
+	a.started = true
+	h := a.w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Cache-Control", "no-cache")
+	h.Set("X-Accel-Buffering", "no") // or nginx would collect the answer
+	h.Set("X-Content-Type-Options", "nosniff")
+	if worker := a.worker.Load(); worker != nil {
+		h.Set("X-Connswap-Worker", *worker)
+	}
+	if a.told && a.events != nil {
+		h.Set("Trailer", "X-Connswap-Swaps, X-Connswap-Gap-Ms")
+	} else if a.told {
+		a.trailers()
+	}
+	a.w.WriteHeader(http.StatusOK)
+}
+
+// trailers say what happened behind.
+func (a *answer) trailers() {
+	if a.told {
+		a.w.Header().Set("X-Connswap-Swaps", strconv.Itoa(a.swaps))
+		a.w.Header().Set("X-Connswap-Gap-Ms", strconv.FormatFloat(a.gapMS(), 'f', -1, 64))
+	}
+}
+
+// ping shows the client of a stream that somebody is there. Nothing else can go wrong in HTTP's own way after that.
+func (a *answer) ping() error {
+	if a.events == nil {
+		return nil // a document cannot begin before it is there
+	}
+	a.start("text/event-stream")
+	return a.write([]byte(ping))
+}
+
+func (a *answer) write(b []byte) error {
+	if _, err := a.w.Write(b); err != nil {
+		return err
+	}
+	return a.out.Flush()
+}

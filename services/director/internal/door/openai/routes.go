@@ -1,0 +1,328 @@
+package openai
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/event"
+	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/shares"
+	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/peer"
+	"github.com/connswap/connswap/shared/telemetry"
+	"github.com/connswap/connswap/shared/wire"
+)
+
+// routes are all that is answered.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, h func(w http.ResponseWriter, r *http.Request) error) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			switch err := h(w, r); {
+			case errors.Is(err, errBroken):
+				panic(http.ErrAbortHandler) //nolint:forbidigo // that is how net/http is told to break off an answer
+			case err != nil:
+				s.refuse(w, r, err)
+			}
+		})
+	}
+	for path, of := range map[string]api{"/v1/chat/completions": chat, "/v1/completions": completions, "/v1/responses": responses} {
+		handle("POST "+path, func(w http.ResponseWriter, r *http.Request) error { return s.generate(w, r, of) })
+	}
+	handle("GET /v1/models", s.listModels)
+	handle("GET /v1/models/{id...}", s.showModel)
+	handle("GET /v1/responses/{id}", s.showResponse)
+	handle("DELETE /v1/responses/{id}", s.deleteResponse)
+	handle("POST /v1/responses/{id}/cancel", s.cancelResponse)
+	handle("GET /v1/responses/{id}/input_items", s.listInput)
+	handle("GET /v1/streams/{id}", s.resumeStream)
+	handle("DELETE /v1/streams/{id}", s.deleteStream)
+	handle("GET /health", s.health)
+	handle("/", s.unknown(mux))
+	return s.common(mux)
+}
+
+// notServedHere are end points of OpenAI's that clients may ask for, and that are not served.
+var notServedHere = []string{
+	"assistants", "audio", "batches", "chat", "containers", "conversations", "embeddings", "evals", "files", "fine_tuning", "images",
+	"moderations", "organization", "realtime", "responses", "threads", "uploads", "vector_stores", "videos",
+}
+
+// unknown answers for whatever is not served: by name, in OpenAI's shape.
+func (s *Server) unknown(mux *http.ServeMux) func(w http.ResponseWriter, r *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		path := wire.Text(r.URL.Path)
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+			other := r.Clone(r.Context())
+			other.Method = method
+			if _, pattern := mux.Handler(other); pattern != "/" && method != r.Method {
+				w.Header().Add("Allow", method)
+			}
+		}
+		if allow := w.Header().Values("Allow"); len(allow) > 0 {
+			return &failure{
+				status: http.StatusMethodNotAllowed, kind: invalidRequest, code: "method_not_allowed",
+				message: fmt.Sprintf("%s cannot be asked for with %s; use %s", path, wire.Text(r.Method), strings.Join(allow, " or ")),
+			}
+		}
+		name, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v1/"), "/")
+		if strings.HasPrefix(r.URL.Path, "/v1/") && slices.Contains(notServedHere, name) {
+			return &failure{
+				status: http.StatusNotImplemented, kind: unsupported, code: "not_supported",
+				message: fmt.Sprintf("%s is not served here; chat/completions, completions, responses and models are", path),
+			}
+		}
+		return &failure{status: http.StatusNotFound, kind: invalidRequest, code: "unknown_url", message: "there is no " + path + " here"}
+	}
+}
+
+// Longest values of headers that are taken from a client, in bytes.
+const (
+	longestID    = 128
+	longestTrace = 64
+)
+
+// common answers with the headers that every answer has.
+func (s *Server) common(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		id := r.Header.Get("X-Request-Id")
+		if id == "" || !printable(id, longestID) {
+			id = "req_" + identity.NewID() + identity.NewID()
+		}
+		h.Set("X-Request-Id", id)
+		if trace := r.Header.Get("Traceparent"); trace != "" && printable(trace, longestTrace) {
+			h.Set("Traceparent", trace)
+		}
+		if s.cfg.AltSvc != "" && r.ProtoMajor < 3 {
+			h.Set("Alt-Svc", s.cfg.AltSvc)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// refuse answers with an error.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	f := failureOf(err)
+	if f.status == http.StatusTooManyRequests {
+		s.cfg.Events.Publish(event.LimitHit{Code: string(wire.CodeLimit), Message: f.message})
+	}
+	s.log.Info("request refused", zap.String("path", wire.Text(r.URL.Path)), zap.Int("status", f.status), zap.String("reason", f.message),
+		telemetry.From(r.RemoteAddr))
+	f.write(w)
+}
+
+// callerOf names who has made a request.
+func (s *Server) callerOf(*http.Request) string { return "" }
+
+// holderOf says who a client is where things are divided.
+func holderOf(addr net.Addr) string { return peer.Name(peer.Of(addr)) }
+
+// clientOf is holderOf for a request.
+func clientOf(r *http.Request) string {
+	addr, err := net.ResolveTCPAddr("tcp", r.RemoteAddr) // a literal: nothing is looked up
+	if err != nil {
+		return holderOf(nil)
+	}
+	return holderOf(addr)
+}
+
+// body reads a request's body, up to what is allowed.
+func (s *Server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxBody)))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return nil, s.tooLarge()
+	case err != nil:
+		return nil, &failure{status: http.StatusRequestTimeout, kind: invalidRequest, message: "the body did not come: " + wire.Text(err.Error())}
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // it was for the request; h3 has none
+	return body, nil
+}
+
+func (s *Server) tooLarge() error {
+	return &failure{
+		status: http.StatusRequestEntityTooLarge, kind: invalidRequest, code: "request_too_large",
+		message: fmt.Sprintf("the body is longer than the %d bytes that this server allows (CONNECTION_SWAP_DIRECTOR_MAX_BODY_BYTES)", s.cfg.MaxBody),
+	}
+}
+
+// generate answers a request for text.
+func (s *Server) generate(w http.ResponseWriter, r *http.Request, of api) error {
+	if s.draining.Load() {
+		return wire.Errorf(wire.CodeShutdown, "the server is shutting down, and takes nothing new")
+	}
+	holder := s.shares.Join(clientOf(r))
+	defer holder.Leave()
+	body, err := s.unfinished(w, r, holder)
+	if err != nil {
+		return err
+	}
+	ask, err := parse(of, body, s.cfg.MaxTokens)
+	if err != nil {
+		return err
+	}
+	e := &exchange{ask: ask}
+	if err := s.check(e, r); err != nil {
+		return err
+	}
+	e.identify()
+	a := s.newAnswer(w, e, ask.stream, 0)
+	a.live = true
+	if err := s.begin(a, r, holder.Name()); err != nil {
+		return err
+	}
+	w.Header().Set("X-Connswap-Connection", e.connection)
+	w.Header().Set("X-Connswap-Continuity", classes[e.promise])
+	return a.serve(r.Context())
+}
+
+// unfinished reads the body of a request, which counts as unfinished meanwhile.
+func (s *Server) unfinished(w http.ResponseWriter, r *http.Request, holder *shares.Holder) ([]byte, error) {
+	if err := holder.Take(shares.Requests, 1); err != nil {
+		return nil, err
+	}
+	defer holder.Give(shares.Requests, 1)
+	return s.body(w, r)
+}
+
+// check fills in what the request leaves open, or returns why it cannot be served.
+func (s *Server) check(e *exchange, r *http.Request) (err error) {
+	q := e.ask.request
+	if q.Continuity, err = continuityOf(r.Header.Get("X-Connswap-Continuity")); err != nil {
+		return err
+	}
+	if q.Model, err = s.cfg.Model(q.GetModel()); err != nil {
+		return err
+	}
+	if q.GetMaxTokens() == 0 {
+		q.MaxTokens = uint32(s.cfg.MaxTokens)
+	}
+	if trace := r.Header.Get("Traceparent"); printable(trace, longestTrace) {
+		q.Trace = trace
+	}
+	e.told = !strings.EqualFold(r.Header.Get("X-Connswap-Outcome"), "off")
+	e.resumable = s.cfg.Resume && e.ask.stream && (e.ask.api == responses || r.Header.Get("X-Connswap-Resume") == "1")
+	e.inputs = e.ask.input
+	if e.ask.earlier != "" {
+		if err := s.follow(e); err != nil {
+			return err
+		}
+	}
+	promise, ok := s.cfg.Promise(q.GetModel(), q.GetContinuity())
+	if !ok {
+		return &failure{
+			status: http.StatusConflict, kind: invalidRequest, code: "continuity_unavailable", retry: "false",
+			message: fmt.Sprintf("no worker with model %q promises continuity %q; ask for less with x-connswap-continuity", q.GetModel(), classes[q.GetContinuity()]),
+		}
+	}
+	e.promise = promise
+	return nil
+}
+
+// begin has the stream of an exchange begin, with the answer's leg.
+func (s *Server) begin(a *answer, r *http.Request, name string) error {
+	e := a.exchange
+	holder := s.shares.Join(name)
+	if err := holder.Take(shares.Streams, 1); err != nil {
+		holder.Leave()
+		return err
+	}
+	q := e.ask.request
+	// A worker's link has a copy of the request, and an answer one of the text.
+	memory, err := holder.Open(exchangeBytes + 2*len(q.GetBody()) + len(q.GetPrompt()))
+	if err != nil {
+		holder.Give(shares.Streams, 1)
+		holder.Leave()
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(s.ending)
+	e.memory, e.cancel, e.over = memory, cancel, make(chan struct{})
+	number := s.numbers.Add(1)
+	e.session = s.sessions.Create(session.Identity{
+		Connection: number, ConnectionID: e.connection, StreamID: 1, Address: r.RemoteAddr, Holder: name, Resumable: e.resumable, Kept: true,
+	}, q, twice{memory}, open(&a.leg, s.clock, a.interrupt))
+	e.log = a.leg.log
+	if e.resumable || e.ask.api == responses {
+		s.kept.add(e)
+	}
+	s.active.Add(1)
+	s.running.Go(func() {
+		defer s.active.Add(-1)
+		defer holder.Leave()
+		defer s.kept.retain(e, s.cfg.Retention)
+		defer close(e.over)
+		defer holder.Give(shares.Streams, 1)
+		defer s.sessions.Retire(e.session)
+		defer cancel(nil)
+		e.session.Run(ctx)
+	})
+	return nil
+}
+
+// twice takes double of what a log takes: the answer has a copy.
+type twice struct{ *shares.Account }
+
+func (t twice) Grow(bytes int) bool { return t.Account.Grow(2 * bytes) }
+
+// interrupt makes a write end that the client holds up.
+func (a *answer) interrupt() { _ = a.out.SetWriteDeadline(time.Unix(1, 0)) } // an answer without has ended
+
+// health answers whether streams are served.
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {
+	if s.draining.Load() {
+		return &failure{status: http.StatusServiceUnavailable, kind: serverError, code: "unavailable", message: "the server is shutting down", after: busyAfter}
+	}
+	return writeJSON(w, map[string]string{"status": "ok"})
+}
+
+// listModels lists the models that there are.
+func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) error {
+	all := []any{}
+	for _, name := range s.cfg.Models() {
+		all = append(all, s.model(name))
+	}
+	return writeJSON(w, map[string]any{"object": "list", "data": all})
+}
+
+// model is a model as it is shown. created is when the director began: workers come and go.
+func (s *Server) model(name string) map[string]any {
+	return map[string]any{"id": name, "object": "model", "created": started.Unix(), "owned_by": "connswap"}
+}
+
+var started = time.Now()
+
+func (s *Server) showModel(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("id")
+	if !slices.Contains(s.cfg.Models(), name) {
+		if _, err := s.cfg.Model(name); err != nil {
+			return err
+		}
+		return wire.Errorf(wire.CodeModel, "no worker has a model %q", wire.Text(name))
+	}
+	return writeJSON(w, s.model(name))
+}
+
+// writeJSON answers with a document.
+func writeJSON(w http.ResponseWriter, document any) error {
+	b, err := json.Marshal(document)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
+	_, _ = w.Write(append(b, '\n')) // whoever is gone is not told
+	return nil
+}

@@ -1,0 +1,253 @@
+package openai
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/event"
+	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/shares"
+	"github.com/connswap/connswap/shared/telemetry"
+	"github.com/connswap/connswap/shared/wire"
+)
+
+// Config is what the door allows.
+type Config struct {
+	MaxBody    int           // bytes of a request
+	MaxTokens  int           // of one stream
+	MaxStreams int           // at once on one connection
+	Drain      time.Duration // that streams have to end by themselves when the director stops
+	Retention  time.Duration // for which a response can be taken up again after its end
+	Resume     bool          // streams may be taken up again after their client was lost
+	Heartbeat  time.Duration // how long a client that waits is told nothing
+	AltSvc     string        // value of the header that says where HTTP/3 is served; empty for nowhere
+
+	// Model returns the model that is meant by the name in a request, which may be empty, or why there is none.
+	Model func(name string) (string, error)
+	// Models returns the names of the models that there are.
+	Models func() []string
+	// Promise returns the class of continuity that a model's workers have, of those that are of a class at least; false for none.
+	Promise func(model string, least uint32) (class uint32, ok bool)
+	Events  *event.Bus
+	Hurry   context.Context // ends a drain early
+}
+
+// Bounds on an exchange over TCP.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 30 * time.Second // of a whole request; not of the answer
+	idleTimeout       = 2 * time.Minute
+	maxHeader         = 32 << 10
+)
+
+// What a client makes the director hold beside prompts and text, in bytes.
+const (
+	connectionBytes = 32 << 10 // measured: 20 KB with TLS
+	exchangeBytes   = 24 << 10 // its goroutines, its state and the buffers of its answer
+)
+
+// Server answers all clients of the door. Serve owns the goroutines; when it returns none of them runs any more. All methods may
+// be called from any goroutine.
+type Server struct {
+	cfg      Config
+	shares   *shares.Ledger
+	sessions *session.Manager
+	numbers  *atomic.Uint64 // of the connections that the director has had
+	clock    *clock.StallProof
+	log      *zap.Logger
+
+	handler  http.Handler
+	h3       *http3.Server
+	draining atomic.Bool
+	kept     kept
+
+	ending  context.Context // of the streams
+	end     context.CancelCauseFunc
+	running sync.WaitGroup // streams
+	active  atomic.Int64   // of them
+}
+
+// New returns a server that serves nobody yet. Connections are numbered by numbers, which other doors have a part in.
+func New(cfg Config, shares *shares.Ledger, sessions *session.Manager, numbers *atomic.Uint64, clock *clock.StallProof, log *zap.Logger) *Server {
+	s := &Server{cfg: cfg, shares: shares, sessions: sessions, numbers: numbers, clock: clock, log: log, kept: kept{byID: map[string]*exchange{}}}
+	if s.cfg.Hurry == nil {
+		s.cfg.Hurry = context.Background()
+	}
+	s.ending, s.end = context.WithCancelCause(context.Background())
+	s.handler = s.routes()
+	s.h3 = &http3.Server{Handler: s.handler, MaxHeaderBytes: maxHeader, IdleTimeout: idleTimeout, Logger: nil}
+	return s
+}
+
+// Serve answers over TCP what comes to l, until ctx ends. Then it drains: it takes nothing new, and waits for streams to end for as
+// long as it is configured to; those that are left then are told. It closes l. With tls nil it speaks in the clear, HTTP/2 as well.
+func (s *Server) Serve(ctx context.Context, l net.Listener, tlsConf *tls.Config) error {
+	errorLog, err := zap.NewStdLogAt(s.log.With(telemetry.From("")), zap.DebugLevel)
+	if err != nil {
+		return err
+	}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(tlsConf == nil)
+	var open sync.WaitGroup
+	server := &http.Server{
+		Handler: s.handler, ErrorLog: errorLog, Protocols: &protocols, TLSConfig: tlsConf,
+		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: s.cfg.MaxStreams, MaxReadFrameSize: 16 << 10, WriteByteTimeout: idleTimeout},
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state { //nolint:exhaustive // only the first and the last states count
+			case http.StateNew:
+				open.Add(1)
+			case http.StateHijacked, http.StateClosed:
+				open.Done()
+			}
+		},
+	}
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		s.drain()
+		s.shutDown(server)
+	})
+	bounded := &listener{Listener: l, server: s}
+	if tlsConf != nil {
+		err = server.ServeTLS(bounded, "", "")
+	} else {
+		err = server.Serve(bounded)
+	}
+	if stop() { // Serve failed by itself
+		s.drain()
+		s.shutDown(server)
+	} else {
+		<-stopped
+	}
+	open.Wait()
+	s.kept.close()
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serving HTTP on %s: %w", l.Addr(), err)
+}
+
+// ServeQUIC answers over a QUIC connection that speaks HTTP/3, until it ends.
+func (s *Server) ServeQUIC(conn *quic.Conn) {
+	leave, err := s.admit(conn.RemoteAddr())
+	if err != nil {
+		s.turnedAway(conn.RemoteAddr(), err)
+		_ = conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad), wire.Text(err.Error()))
+		return
+	}
+	defer leave()
+	_ = s.h3.ServeQUICConn(conn) // how a client ends its connection is its own affair
+}
+
+// drainLook is how often a drain looks whether all streams have ended.
+const drainLook = 10 * time.Millisecond
+
+// drain takes no new stream, and returns when all have ended, those that did not in time being told.
+func (s *Server) drain() {
+	s.draining.Store(true)
+	late := time.NewTimer(s.cfg.Drain)
+	defer late.Stop()
+	look := time.NewTicker(drainLook)
+	defer look.Stop()
+	for waiting := true; waiting && s.active.Load() > 0; {
+		select {
+		case <-look.C:
+		case <-late.C:
+			waiting = false
+		case <-s.cfg.Hurry.Done():
+			waiting = false
+		}
+	}
+	s.end(errDraining)
+	s.running.Wait()
+}
+
+// errDraining ends the streams that are left when the director stops.
+var errDraining = errors.New("the director is shutting down")
+
+// farewell is how long answers have to go out, once all streams are over.
+const farewell = time.Second
+
+func (s *Server) shutDown(server *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+	defer cancel()
+	if server.Shutdown(ctx) != nil {
+		_ = server.Close() // what it could not close is closed already
+	}
+	_ = s.h3.Close() // it has no listener of its own, only connections
+}
+
+// Streams returns how many exchanges are under way.
+func (s *Server) Streams() int { return int(s.active.Load()) }
+
+// listener lets in as many connections as their holders may have. Those beyond are closed at once.
+type listener struct {
+	net.Listener
+	server *Server
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		leave, err := l.server.admit(c.RemoteAddr())
+		if err == nil {
+			return &countedConn{Conn: c, leave: leave}, nil
+		}
+		l.server.turnedAway(c.RemoteAddr(), err)
+		_ = c.Close()
+	}
+}
+
+// countedConn gives its place back when it is closed.
+type countedConn struct {
+	net.Conn
+	leave func()
+}
+
+func (c *countedConn) Close() error {
+	c.leave()
+	return c.Conn.Close()
+}
+
+// admit counts a connection in, or returns why it may not be served. leave gives its place back; it may be called again.
+func (s *Server) admit(from net.Addr) (leave func(), err error) {
+	holder := s.shares.Join(holderOf(from))
+	if err := holder.Take(shares.Connections, 1); err != nil {
+		holder.Leave()
+		return nil, err
+	}
+	memory, err := holder.Open(connectionBytes)
+	if err != nil {
+		holder.Give(shares.Connections, 1)
+		holder.Leave()
+		return nil, err
+	}
+	return sync.OnceFunc(func() {
+		memory.Close()
+		holder.Give(shares.Connections, 1)
+		holder.Leave()
+	}), nil
+}
+
+// turnedAway logs that a connection is not served.
+func (s *Server) turnedAway(from net.Addr, err error) {
+	s.log.Warn("client refused", zap.Error(err), zap.Stringer("address", from), telemetry.From(from.String()))
+}
