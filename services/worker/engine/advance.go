@@ -43,3 +43,11 @@ func Advance(ctx context.Context, g Generation, chunks []Chunk, progress Progres
 	}
 	return nil
 }
+
+// Prompted is a Generation that knows from its beginning how many tokens its prompt has. It is optional: with it the usage is known
+// of a text, too, that the director ends, at a stop string.
+type Prompted interface {
+	Generation
+	// PromptTokens returns what a Finish will say as Usage.Prompt.
+	PromptTokens() int
+}

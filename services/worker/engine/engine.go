@@ -26,7 +26,8 @@
 // the name, the version of the algorithm, the weights, the tokenizer.
 //
 // What more an engine can do it says by further methods: a [Stateful] one moves with a state, the generations of an [Advancer] get past
-// chunks that are there already by other means than making them. Package enginetest tries all of that on an engine.
+// chunks that are there already by other means than making them, [Prompted] ones know the size of their prompt. Package enginetest
+// tries all of that on an engine.
 package engine
 
 import "context"

@@ -32,5 +32,8 @@ func (l *Limit) Finish(reason string) Finish {
 	return Finish{Reason: reason, Usage: Usage{Prompt: l.prompt, Completion: l.made}}
 }
 
+// PromptTokens returns how many tokens the prompt has: see Prompted.
+func (l *Limit) PromptTokens() int { return l.prompt }
+
 // Made returns how many tokens there are.
 func (l *Limit) Made() int { return l.made }

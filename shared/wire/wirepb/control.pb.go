@@ -1763,7 +1763,8 @@ type Begin struct {
 	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	NextSequence  uint64                 `protobuf:"varint,3,opt,name=next_sequence,json=nextSequence,proto3" json:"next_sequence,omitempty"`
-	Digest        []byte                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"` // of the prefix as the worker received it
+	Digest        []byte                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`                                  // of the prefix as the worker received it
+	PromptTokens  uint64                 `protobuf:"varint,5,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"` // of the request, if the engine says so before its end; 0 if not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1824,6 +1825,13 @@ func (x *Begin) GetDigest() []byte {
 		return x.Digest
 	}
 	return nil
+}
+
+func (x *Begin) GetPromptTokens() uint64 {
+	if x != nil {
+		return x.PromptTokens
+	}
+	return 0
 }
 
 // End follows the last token of an attempt that completed.
@@ -2751,12 +2759,13 @@ const file_control_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1a\n" +
 	"\bdraining\x18\x04 \x01(\bR\bdraining\"%\n" +
 	"\tDrainMark\x12\x18\n" +
-	"\adrained\x18\x01 \x01(\bR\adrained\"t\n" +
+	"\adrained\x18\x01 \x01(\bR\adrained\"\x99\x01\n" +
 	"\x05Begin\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12#\n" +
 	"\rnext_sequence\x18\x03 \x01(\x04R\fnextSequence\x12\x16\n" +
-	"\x06digest\x18\x04 \x01(\fR\x06digest\"\xe0\x01\n" +
+	"\x06digest\x18\x04 \x01(\fR\x06digest\x12#\n" +
+	"\rprompt_tokens\x18\x05 \x01(\x04R\fpromptTokens\"\xe0\x01\n" +
 	"\x03End\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12#\n" +

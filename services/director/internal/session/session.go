@@ -341,6 +341,7 @@ func (s *Session) react(event any) *ending {
 	case attempt.Progressing:
 		a.progressing(e)
 	case attempt.Begun:
+		a.prompt = max(a.prompt, e.M.GetPromptTokens())
 		if a.targets(e.Attempt) && !a.handover.Begun(e.M) {
 			return a.lose(link.CauseDiverged, nil)
 		}
@@ -495,12 +496,20 @@ func (s *Session) conclude(e *ending) {
 		swaps := s.swapped()
 		done := &wirepb.Done{
 			FinishReason: wire.Text(e.finish), Tokens: tokens, Swaps: swaps, Digest: digest[:],
-			Usage: e.usage, FinishReasons: e.reasons,
+			Usage: s.usage(e), FinishReasons: e.reasons,
 		}
 		s.close(done, Done, e.finish)
 		s.log.Info("stream done",
 			zap.String("finish_reason", e.finish), zap.Uint64("tokens", tokens), zap.Uint32("swaps", swaps))
 	}
+}
+
+// usage is what a complete stream took: as the engine says or, where it was ended here, as far as that is known.
+func (s *Session) usage(e *ending) *wirepb.Usage {
+	if e.usage != nil || s.assignment.prompt == 0 {
+		return e.usage
+	}
+	return &wirepb.Usage{PromptTokens: s.assignment.prompt, CompletionTokens: s.record.Weight()}
 }
 
 // close ends the stream with its last frame, which the leg still has to deliver. The worker is left at once.

@@ -335,6 +335,13 @@ func (l *Log) Len() uint64 {
 	return l.journal.tokens
 }
 
+// Weight returns how many tokens the chunks stand for.
+func (l *Log) Weight() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.journal.weight
+}
+
 // Complete reports whether there are as many tokens as the request asks for.
 func (l *Log) Complete() bool {
 	l.mu.Lock()

@@ -46,4 +46,7 @@ func (c *count) Next(ctx context.Context) (engine.Chunk, error) {
 	return engine.Chunk{Text: c.buf}, nil
 }
 
+// PromptTokens implements engine.Prompted.
+func (c *count) PromptTokens() int { return c.limit.PromptTokens() }
+
 func (c *count) Close() error { return nil }

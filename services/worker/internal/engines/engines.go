@@ -2,11 +2,14 @@
 package engines
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/connswap/connswap/services/worker/engine"
@@ -39,7 +42,54 @@ func begin(name string, req engine.Request, made int) (engine.Limit, error) {
 	if req.Choices > 1 {
 		return engine.Limit{}, wire.Errorf(wire.CodeInvalid, "engine %s makes one choice, and was asked for %d", name, req.Choices)
 	}
-	return engine.NewLimit(req, made, len(strings.Fields(req.Prompt))), nil
+	wish, err := wishOf(req)
+	if err == nil {
+		err = wish.unmet(name)
+	}
+	return engine.NewLimit(req, made, len(strings.Fields(req.Prompt))), err
+}
+
+// wish is what a request in OpenAI's form asks for beyond plain text.
+type wish struct {
+	IgnoreEOS      bool            `json:"ignore_eos"` // of vLLM: the text goes on to its limit
+	Logprobs       json.RawMessage `json:"logprobs"`
+	ToolChoice     json.RawMessage `json:"tool_choice"`
+	ResponseFormat struct {
+		Type string `json:"type"`
+	} `json:"response_format"`
+	Text struct {
+		Format struct {
+			Type string `json:"type"`
+		} `json:"format"`
+	} `json:"text"`
+}
+
+func wishOf(req engine.Request) (w wish, err error) {
+	if req.API == "" || len(req.Body) == 0 {
+		return wish{IgnoreEOS: true}, nil
+	}
+	if err := json.Unmarshal(req.Body, &w); err != nil {
+		return w, wire.Errorf(wire.CodeInvalid, "the request cannot be read: %v", err)
+	}
+	return w, nil
+}
+
+// unmet says what a built-in engine cannot do of it.
+func (w wish) unmet(name string) error {
+	format := cmp.Or(w.ResponseFormat.Type, w.Text.Format.Type, "text")
+	choice := string(w.ToolChoice)
+	what := ""
+	switch {
+	case format != "text":
+		what = "response_format " + strconv.Quote(format)
+	case choice != "" && choice != "null" && choice != `"auto"` && choice != `"none"`:
+		what = "a tool_choice that wants a call"
+	case len(w.Logprobs) > 0 && !slices.Contains([]string{"false", "null", "0"}, string(w.Logprobs)):
+		what = "logprobs"
+	default:
+		return nil
+	}
+	return wire.Errorf(wire.CodeInvalid, "engine %s makes plain text, and was asked for %s", name, wire.Text(what))
 }
 
 // fingerprint names an engine by all that its tokens depend on.

@@ -11,7 +11,7 @@ import (
 //go:embed corpus.txt
 var corpus string
 
-const markovVersion = 1
+const markovVersion = 2
 
 // Chances out of 256.
 const (
@@ -20,8 +20,15 @@ const (
 	chanceParagraph = 36  // to begin a paragraph after it
 )
 
+// How many tokens an answer has, with the rest of its last sentence.
+const (
+	leastAnswer = 60
+	moreAnswer  = 120
+)
+
 // Markov is a small language model: the next word is one that followed the last three words in its text, or
-// the last two. Its text was written for this project and is part of the program. It never ends by itself.
+// the last two. Its text was written for this project and is part of the program. What was asked for in OpenAI's form ends after
+// some sentences, anything else never ends by itself.
 //
 // The choice of token n depends on the request, on n and on the three tokens before it, and on nothing else;
 // so a generation is opened at any prefix in the same short time.
@@ -56,9 +63,16 @@ func (m *Markov) Open(_ context.Context, req engine.Request, prefix []engine.Chu
 		return nil, err
 	}
 	lead := m.lead(req.Prompt)
+	wish, err := wishOf(req)
+	if err != nil {
+		return nil, err
+	}
 	g := &walk{
 		limit: limit, markov: m, model: m.model, key: mix(req.Seed ^ mix(lead.hash)),
 		lead: lead.length, n: uint64(len(prefix)), at: lead.from, known: order,
+	}
+	if !wish.IgnoreEOS {
+		g.enough = leastAnswer + mix(g.key)%moreAnswer
 	}
 	if err := g.resume(lead, prefix); err != nil {
 		return nil, err
@@ -76,6 +90,7 @@ type walk struct {
 	n      uint64 // tokens made
 	at     place  // where the last tokens stand in the text
 	known  int    // how many of them do; what they are decides at and known
+	enough uint64 // tokens after which the text ends with its sentence; 0 for never
 }
 
 // resume goes to the place that stands for the last tokens of prefix.
@@ -118,6 +133,9 @@ func (g *walk) locate(words [order]wordID) (ok bool) {
 func (g *walk) Next(ctx context.Context) (engine.Chunk, error) {
 	if err := ctx.Err(); err != nil {
 		return engine.Chunk{}, err
+	}
+	if g.enough > 0 && g.n >= g.enough && g.ended() {
+		return engine.Chunk{}, g.limit.Finish(engine.Stop)
 	}
 	if err := g.limit.Take(1); err != nil {
 		return engine.Chunk{}, err
@@ -172,6 +190,9 @@ func (g *walk) setting(chance uint64) int {
 		return sentence
 	}
 }
+
+// PromptTokens implements engine.Prompted.
+func (g *walk) PromptTokens() int { return g.limit.PromptTokens() }
 
 func (g *walk) Close() error { return nil }
 

@@ -96,6 +96,9 @@ func (m *mixer) Capture(buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
+// PromptTokens implements engine.Prompted.
+func (m *mixer) PromptTokens() int { return m.limit.PromptTokens() }
+
 func (m *mixer) Close() error {
 	m.state = nil // whoever holds the generation a little longer need not hold the state
 	return nil

@@ -31,7 +31,7 @@ func (o *outlet) PutChunk(c wire.Chunk) {
 func (o *outlet) Tell(n session.Note) {
 	switch n := n.(type) {
 	case session.Begun:
-		o.lane.Send(&wirepb.Begin{Session: o.session, Epoch: o.epoch, NextSequence: n.Next, Digest: n.Digest[:]})
+		o.lane.Send(&wirepb.Begin{Session: o.session, Epoch: o.epoch, NextSequence: n.Next, Digest: n.Digest[:], PromptTokens: n.PromptTokens})
 	case session.Recovering:
 		o.lane.Send(&wirepb.Progressing{Session: o.session, Epoch: o.epoch, At: n.At, Of: n.Of})
 	case session.Ended:

@@ -51,7 +51,7 @@ func (s *Session) generate(ctx context.Context, prefix []engine.Chunk) (err erro
 		}
 		err = cmp.Or(err, failed)
 	}()
-	if err := s.begin(); err != nil {
+	if err := s.begin(g); err != nil {
 		return err
 	}
 	for {
@@ -119,9 +119,13 @@ func (s *Session) next(ctx context.Context, g engine.Generation) (engine.Chunk, 
 	return chunk, err
 }
 
-func (s *Session) begin() error {
+func (s *Session) begin(g engine.Generation) error {
 	s.log.Info("session attached", zap.Uint64("sequence", s.made.Load()))
-	return s.tell(Begun{Next: s.made.Load() + 1, Digest: s.digest.Digest()})
+	begun := Begun{Next: s.made.Load() + 1, Digest: s.digest.Digest()}
+	if p, ok := g.(engine.Prompted); ok {
+		begun.PromptTokens = uint64(max(0, p.PromptTokens()))
+	}
+	return s.tell(begun)
 }
 
 // most is how many tokens all choices may have; 0 for as many as there are.

@@ -26,6 +26,8 @@ type (
 	Begun struct {
 		Next   uint64         // its sequence
 		Digest session.Digest // over all before
+
+		PromptTokens uint64 // 0 if the engine does not say
 	}
 	// Recovering says how far an engine is on its way to where the stream is.
 	Recovering struct{ At, Of uint64 }
