@@ -54,6 +54,7 @@ type Model struct {
 // Connection is a client's.
 type Connection struct {
 	ConnectionID string    `json:"connection_id"`
+	Protocol     string    `json:"protocol"` // connswap, or the version of HTTP
 	ODCID        string    `json:"odcid"`
 	Exporter     string    `json:"exporter"`
 	Client       string    `json:"client"` // what it calls itself

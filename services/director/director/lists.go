@@ -1,10 +1,11 @@
 package director
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 
-	"github.com/connswap/connswap/services/director/internal/door/native"
+	"github.com/connswap/connswap/services/director/internal/door"
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/mgmt"
@@ -22,7 +23,7 @@ type (
 	}
 	// connectionsDocument is what /v1/connections shows, by age.
 	connectionsDocument struct {
-		Connections []native.Snapshot     `json:"connections"`
+		Connections []door.Connection     `json:"connections"`
 		Sessions    map[session.State]int `json:"sessions"` // how many in each state, of all connections
 		Next        string                `json:"next,omitempty"`
 	}
@@ -56,13 +57,15 @@ func (d *Director) listConnections(r *http.Request) (any, error) {
 		return nil, err
 	}
 	connections := d.connections(after, page.Limit+1, mgmt.IsOperator(r))
-	connections, next := mgmt.Cut(page, connections, func(c native.Snapshot) string { return mgmt.NumberKey(c.Number) })
+	connections, next := mgmt.Cut(page, connections, func(c door.Connection) string { return mgmt.NumberKey(c.Number) })
 	return connectionsDocument{connections, d.sessions.Count(), next}, nil
 }
 
 // connections returns a part of the connections. Exporters are for operators only.
-func (d *Director) connections(after uint64, limit int, operator bool) []native.Snapshot {
-	connections := d.native.Connections(after, limit)
+func (d *Director) connections(after uint64, limit int, operator bool) []door.Connection {
+	connections := append(d.native.Connections(after, limit), d.openai.Connections(after, limit)...)
+	slices.SortFunc(connections, func(a, b door.Connection) int { return cmp.Compare(a.Number, b.Number) })
+	connections = connections[:min(limit, len(connections))]
 	if !operator {
 		for i := range connections {
 			connections[i].Exporter = ""

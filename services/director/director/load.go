@@ -10,7 +10,7 @@ import (
 func (d *Director) load() metrics.Load {
 	counts := d.sessions.Count()
 	load := metrics.Load{
-		Streams: map[string]int{}, Connections: d.native.Known(), Paths: metrics.Paths(d.fleet.Paths()),
+		Streams: map[string]int{}, Connections: d.native.Known() + d.openai.Streams(), Paths: metrics.Paths(d.fleet.Paths()),
 		Workers: map[string]int{"ready": 0, "draining": 0, "unavailable": 0, "unconnected": 0},
 	}
 	for _, state := range []session.State{session.Streaming, session.Moving, session.Waiting} {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/connswap/connswap/services/director/internal/door/native"
+	"github.com/connswap/connswap/services/director/internal/door"
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/operations"
 	"github.com/connswap/connswap/services/director/internal/session"
@@ -32,7 +32,7 @@ var recordOf = migration.Record{}
 // schemaNames are those of types whose own name does not say enough.
 var schemaNames = map[reflect.Type]string{
 	reflect.TypeFor[fleet.Snapshot]():      "Worker",
-	reflect.TypeFor[native.Snapshot]():     "Connection",
+	reflect.TypeFor[door.Connection]():     "Connection",
 	reflect.TypeFor[session.Snapshot]():    "Stream",
 	reflect.TypeFor[session.Listed]():      "Session",
 	reflect.TypeFor[migration.Record]():    "Swap",

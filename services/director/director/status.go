@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/connswap/connswap/services/director/internal/door/native"
+	"github.com/connswap/connswap/services/director/internal/door"
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/shares"
@@ -41,7 +41,7 @@ type statusDocument struct {
 	Time        time.Time             `json:"time"`
 	Workers     []fleet.Snapshot      `json:"workers"`
 	Waiting     int                   `json:"waiting_streams"`
-	Connections []native.Snapshot     `json:"connections"`
+	Connections []door.Connection     `json:"connections"`
 	Sessions    map[session.State]int `json:"sessions"`
 
 	Swaps       []migration.Record            `json:"swaps"`      // under way

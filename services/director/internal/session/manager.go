@@ -119,6 +119,14 @@ func (m *Manager) Of(connection uint64) []*Session {
 	return byStream(m.live[connection])
 }
 
+// Unread returns the running sessions of a holder whose clients read nothing, by age.
+func (m *Manager) Unread(holder string) []*Session {
+	m.mu.Lock()
+	all := m.running()
+	m.mu.Unlock()
+	return slices.DeleteFunc(all, func(s *Session) bool { return s.who.Holder != holder || !s.Unread() })
+}
+
 // byStream returns the sessions of one connection in the order of their streams.
 func byStream(set map[*Session]struct{}) []*Session {
 	all := make([]*Session, 0, len(set))

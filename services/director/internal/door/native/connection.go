@@ -7,6 +7,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/connswap/connswap/services/director/internal/door"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/shares"
 	streamlog "github.com/connswap/connswap/services/director/internal/stream"
@@ -247,18 +248,18 @@ func (k *connection) open(c *carrier, s *quic.Stream, at streamlog.Cursor) sessi
 }
 
 // snapshot returns the connection as it is now; false if it is over, or the handshake of a client that comes back is not.
-func (k *connection) snapshot() (Snapshot, bool) {
-	all := Snapshot{Number: k.number, ConnectionID: k.id, Client: k.client, Since: k.since}
+func (k *connection) snapshot() (door.Connection, bool) {
+	all := door.Connection{Number: k.number, ConnectionID: k.id, Protocol: "connswap", Client: k.client, Since: k.since}
 	k.mu.Lock()
 	carrier, over := k.carrier, k.over
 	k.mu.Unlock()
 	if over {
-		return Snapshot{}, false
+		return door.Connection{}, false
 	}
 	if carrier != nil {
 		proof, err := quicnet.ReadProof(carrier.conn)
 		if err != nil {
-			return Snapshot{}, false
+			return door.Connection{}, false
 		}
 		all.ODCID, all.Exporter, all.ExporterHash = proof.ODCID, proof.Exporter, proof.ExporterHash()
 		all.Address = carrier.address()

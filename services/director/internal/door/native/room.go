@@ -8,7 +8,6 @@ import (
 
 	"github.com/quic-go/quic-go"
 
-	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/peer"
@@ -67,47 +66,39 @@ func (s *Server) makeRoom(ctx context.Context) (stop func()) {
 
 // endIdle ends connections that have had no stream for a while, of who has most of them.
 func (s *Server) endIdle() {
-	holder := func(c *carrier) *shares.Holder { return c.holder }
-	for _, c := range ofWhoHasMost(s.shares.Most(shares.Connections), s.all(), holder, (*carrier).idle, idleShort) {
+	for _, c := range idleOfWhoHasMost(s.shares.Most(shares.Connections), s.all(), idleShort) {
 		_ = c.conn.CloseWithError(wire.QUICRefused, string(wire.CodeLimit)+
 			": there is little room for connections, and this one has had no stream for a while")
 	}
 }
 
-// endUnread ends streams that nobody reads, of who has most.
+// endUnread ends streams that nobody reads, of who has most: those that run longest.
 func (s *Server) endUnread(kind shares.Kind) {
-	holder := func(k *connection) *shares.Holder { return k.holder }
-	unread := func(k *connection) time.Duration {
-		if slices.ContainsFunc(s.sessions.Of(k.number), (*session.Session).Unread) {
-			return time.Since(k.since)
+	for _, h := range s.shares.Most(kind) {
+		unread := s.sessions.Unread(h.Name())
+		for _, stream := range unread[:min(len(unread), len(unread)/8+atOnce)] {
+			stream.Yield()
 		}
-		return 0
-	}
-	ended := 0
-	for _, k := range ofWhoHasMost(s.shares.Most(kind), s.connections.all(), holder, unread, 1) {
-		for _, stream := range s.sessions.Of(k.number) {
-			if stream.Unread() && ended < s.sessions.Running()/8+atOnce {
-				stream.Yield()
-				ended++
-			}
+		if len(unread) > 0 {
+			return
 		}
 	}
 }
 
-// ofWhoHasMost returns some of all connections, among those of the first holder who has any, that have been something for
-// so long at least: those that have been it longest.
-func ofWhoHasMost[C comparable](most []*shares.Holder, all []C, holder func(C) *shares.Holder, since func(C) time.Duration, least time.Duration) []C {
-	byHolder := map[*shares.Holder][]C{}
-	been := map[C]time.Duration{}
+// idleOfWhoHasMost returns some of the connections that have had no stream for so long at least, among those of the first holder who
+// has any: those that have had none longest.
+func idleOfWhoHasMost(most []*shares.Holder, all []*carrier, least time.Duration) []*carrier {
+	byHolder := map[*shares.Holder][]*carrier{}
+	been := map[*carrier]time.Duration{}
 	for _, c := range all {
-		if d := since(c); d >= least {
+		if d := c.idle(); d >= least {
 			been[c] = d
-			byHolder[holder(c)] = append(byHolder[holder(c)], c)
+			byHolder[c.holder] = append(byHolder[c.holder], c)
 		}
 	}
 	for _, h := range most {
 		if some := byHolder[h]; len(some) > 0 {
-			slices.SortFunc(some, func(a, b C) int { return cmp.Compare(been[b], been[a]) })
+			slices.SortFunc(some, func(a, b *carrier) int { return cmp.Compare(been[b], been[a]) })
 			return some[:min(len(some), len(some)/8+atOnce)]
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/door"
 	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/shares"
@@ -241,19 +242,6 @@ func (s *Server) Open() int {
 // Known returns how many connections there are, those of clients that are lost and may come back among them.
 func (s *Server) Known() int { return len(s.connections.all()) }
 
-// Snapshot is a connection as it is shown to people and programs.
-type Snapshot struct {
-	Number       uint64             `json:"-"` // of all connections that the director has accepted; rising
-	ConnectionID string             `json:"connection_id"`
-	ODCID        string             `json:"odcid"`              // of the QUIC connection; empty while the client is lost
-	Exporter     string             `json:"exporter,omitempty"` // for operators only: a secret of both ends
-	ExporterHash string             `json:"exporter_sha256"`
-	Client       string             `json:"client"`
-	Address      string             `json:"address"` // empty while the client is lost
-	Since        time.Time          `json:"since"`
-	Streams      []session.Snapshot `json:"streams"`
-}
-
 // all returns the clients' QUIC connections.
 func (s *Server) all() []*carrier {
 	s.mu.Lock()
@@ -263,9 +251,9 @@ func (s *Server) all() []*carrier {
 
 // Connections returns what is connected now, the oldest first: those with a higher number than after, and no more than
 // limit. ODCID and exporter are read anew from each connection: so they prove that it is still the very same one.
-func (s *Server) Connections(after uint64, limit int) []Snapshot {
+func (s *Server) Connections(after uint64, limit int) []door.Connection {
 	conns := s.connections.all()
-	all := make([]Snapshot, 0, min(len(conns), limit))
+	all := make([]door.Connection, 0, min(len(conns), limit))
 	for _, c := range conns {
 		if len(all) == limit {
 			break

@@ -35,7 +35,7 @@ func (c *chatStream) chunk(choice int) {
 	c.begin("")
 	c.raw(c.head)
 	c.raw(`{"index":`)
-	c.number(choice)
+	c.integer(choice)
 }
 
 // endChunk ends it, with its log probabilities and finish reason; nil and empty for none.
@@ -100,7 +100,7 @@ func (c *chatStream) toolCall(d *delta) {
 		input = "input"
 	}
 	c.raw(`{"index":`)
-	c.number(d.call.index)
+	c.integer(d.call.index)
 	if d.begins {
 		c.raw(`,"id":`)
 		c.text([]byte(c.callID(d.choice, d.call.index)))

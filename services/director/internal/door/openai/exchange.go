@@ -25,6 +25,9 @@ type exchange struct {
 	id         string // resp_…, chatcmpl-… or cmpl-…
 	suffix     string // of all ids: what is random in them
 	connection string // conn-…
+	number     uint64 // of its connection
+	protocol   string // version of HTTP
+	client     string // what the client's program calls itself
 	created    time.Time
 	key        string            // name of the key that it came with; empty without keys
 	promise    uint32            // class of continuity

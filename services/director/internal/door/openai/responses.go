@@ -75,7 +75,7 @@ func (r *response) beginEvent(name string) {
 	r.raw(`{"type":"`)
 	r.raw(name)
 	r.raw(`","sequence_number":`)
-	r.number(int(r.count) - 1)
+	r.integer(int(r.count) - 1)
 }
 
 func (r *response) endEvent() {
@@ -202,10 +202,10 @@ func (r *response) piece(name string, it *item, content int, d *delta) {
 	r.raw(`,"item_id":"`)
 	r.raw(it.id)
 	r.raw(`","output_index":`)
-	r.number(it.index)
+	r.integer(it.index)
 	if content >= 0 {
 		r.raw(`,"content_index":`)
-		r.number(content)
+		r.integer(content)
 	}
 	r.raw(`,"delta":`)
 	r.text(d.text)

@@ -250,17 +250,17 @@ func (s *Server) begin(a *answer, r *http.Request, name string) error {
 	}
 	ctx, cancel := context.WithCancelCause(s.ending)
 	e.memory, e.cancel, e.over = memory, cancel, make(chan struct{})
-	number := s.numbers.Add(1)
+	e.number, e.protocol, e.client = s.numbers.Add(1), r.Proto, wire.Name(r.UserAgent())
 	e.session = s.sessions.Create(session.Identity{
-		Connection: number, ConnectionID: e.connection, StreamID: 1, Address: r.RemoteAddr, Holder: name, Resumable: e.resumable, Kept: true,
+		Connection: e.number, ConnectionID: e.connection, StreamID: 1, Address: r.RemoteAddr, Holder: name, Resumable: e.resumable, Kept: true,
 	}, q, twice{memory}, open(&a.leg, s.clock, a.interrupt))
 	e.log = a.leg.log
 	if e.resumable || e.ask.api == responses {
 		s.kept.add(e)
 	}
-	s.active.Add(1)
+	s.live.add(e)
 	s.running.Go(func() {
-		defer s.active.Add(-1)
+		defer s.live.remove(e)
 		defer holder.Leave()
 		defer s.kept.retain(e, s.cfg.Retention)
 		defer close(e.over)

@@ -1,12 +1,15 @@
 package openai
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/clock"
+	"github.com/connswap/connswap/services/director/internal/door"
 	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/shares"
@@ -72,16 +76,47 @@ type Server struct {
 	h3       *http3.Server
 	draining atomic.Bool
 	kept     kept
+	live     live
 
 	ending  context.Context // of the streams
 	end     context.CancelCauseFunc
 	running sync.WaitGroup // streams
-	active  atomic.Int64   // of them
+}
+
+// live are the exchanges whose streams run.
+type live struct {
+	mu       sync.Mutex
+	byNumber map[uint64]*exchange
+}
+
+func (l *live) add(e *exchange) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.byNumber[e.number] = e
+}
+
+func (l *live) remove(e *exchange) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.byNumber, e.number)
+}
+
+// all returns them by age.
+func (l *live) all() []*exchange {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.SortedFunc(maps.Values(l.byNumber), func(a, b *exchange) int { return cmp.Compare(a.number, b.number) })
+}
+
+func (l *live) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.byNumber)
 }
 
 // New returns a server that serves nobody yet. Connections are numbered by numbers, which other doors have a part in.
 func New(cfg Config, shares *shares.Ledger, sessions *session.Manager, numbers *atomic.Uint64, clock *clock.StallProof, log *zap.Logger) *Server {
-	s := &Server{cfg: cfg, shares: shares, sessions: sessions, numbers: numbers, clock: clock, log: log, kept: kept{byID: map[string]*exchange{}}}
+	s := &Server{cfg: cfg, shares: shares, sessions: sessions, numbers: numbers, clock: clock, log: log, kept: kept{byID: map[string]*exchange{}}, live: live{byNumber: map[uint64]*exchange{}}}
 	if s.cfg.Hurry == nil {
 		s.cfg.Hurry = context.Background()
 	}
@@ -164,7 +199,7 @@ func (s *Server) drain() {
 	defer late.Stop()
 	look := time.NewTicker(drainLook)
 	defer look.Stop()
-	for waiting := true; waiting && s.active.Load() > 0; {
+	for waiting := true; waiting && s.live.count() > 0; {
 		select {
 		case <-look.C:
 		case <-late.C:
@@ -193,7 +228,27 @@ func (s *Server) shutDown(server *http.Server) {
 }
 
 // Streams returns how many exchanges are under way.
-func (s *Server) Streams() int { return int(s.active.Load()) }
+func (s *Server) Streams() int { return s.live.count() }
+
+// Connections returns those of the exchanges under way, the oldest first: those with a higher number than after, and no more than
+// limit.
+func (s *Server) Connections(after uint64, limit int) []door.Connection {
+	var all []door.Connection
+	for _, e := range s.live.all() {
+		if e.number <= after || len(all) == limit {
+			continue
+		}
+		one := door.Connection{
+			Number: e.number, ConnectionID: e.connection, Protocol: e.protocol, Client: e.client, Address: e.session.Who().Address,
+			Since: e.created, Streams: []session.Snapshot{e.session.Snapshot()},
+		}
+		if one.Streams[0].Away != nil {
+			one.Address = ""
+		}
+		all = append(all, one)
+	}
+	return all
+}
 
 // listener lets in as many connections as their holders may have. Those beyond are closed at once.
 type listener struct {

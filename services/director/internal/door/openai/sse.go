@@ -50,8 +50,8 @@ func (e *events) raw(text string) { e.buf = append(e.buf, text...) }
 // data adds what is JSON already.
 func (e *events) data(text []byte) { e.buf = append(e.buf, text...) }
 
-// number adds a number.
-func (e *events) number(n int) { e.buf = strconv.AppendInt(e.buf, int64(n), 10) }
+// integer adds a number.
+func (e *events) integer(n int) { e.buf = strconv.AppendInt(e.buf, int64(n), 10) }
 
 // text adds a string.
 func (e *events) text(s []byte) { e.buf = appendString(e.buf, s) }
