@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +38,11 @@ func (d *Director) validate(p *Problems) {
 	p.oneOf("DIRECTOR_HTTP", d.HTTP, "auto", "tls", "plain", "off")
 	if d.HTTP == "plain" && d.ClientAuth == "certificate" {
 		p.add("DIRECTOR_HTTP", d.HTTP, "nobody can show a certificate in the clear, and %s=certificate wants one; give tls or off", full("DIRECTOR_CLIENT_AUTH"))
+	}
+	for _, origin := range d.Origins {
+		if u, err := url.Parse(origin); origin != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Path != "") {
+			p.add("DIRECTOR_HTTP_ORIGINS", origin, "no origin; give scheme and host such as https://example.org, or *")
+		}
 	}
 	p.listenAddr("DIRECTOR_MGMT_ADDR", d.MgmtAddr)
 	p.label("DIRECTOR_ID", d.ID)

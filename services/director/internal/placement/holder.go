@@ -25,7 +25,7 @@ type group struct {
 // compare is negative if the first request of g goes before that of other.
 func (g *group) compare(other *group) int {
 	mine, theirs := g.waiting[0], other.waiting[0]
-	return cmp.Or(compareBool(mine.unread, theirs.unread), cmp.Compare(g.holder.places, other.holder.places),
+	return cmp.Or(compareBool(mine.unread, theirs.unread), mine.urgent(theirs), cmp.Compare(g.holder.places, other.holder.places),
 		mine.compare(theirs))
 }
 

@@ -9,18 +9,35 @@ import (
 	"github.com/connswap/connswap/shared/migration"
 )
 
-// TestOrder has older ones go before those with a higher priority, these before the others, and among equals the lower
+// TestOrder has older streams move before those with a higher priority, these before the others, and among equals the lower
 // number.
 func TestOrder(t *testing.T) {
 	inWorld(t, usual, func(w *world) {
 		for i, ask := range []request{
 			{Started: 2, Priority: 1}, {Started: 3}, {Started: 2, Priority: 5}, {Started: 1}, {Started: 2, Priority: 1}, {Started: 3, Priority: 1<<32 - 1},
 		} {
+			ask.Kind = migration.Failover
 			w.session(uint64(i+1), ask)
 		}
 		w.said()
 		w.worker("a", 10)
 		w.expect("4→a 3→a 1→a 5→a 6→a 2→a")
+	})
+}
+
+// TestOrderOfNewStreams has those with a higher priority begin before older ones, whosever they are. Of equal ones
+// those of who has fewest go first.
+func TestOrderOfNewStreams(t *testing.T) {
+	inWorld(t, usual, func(w *world) {
+		for i, ask := range []request{
+			{Started: 1, Holder: "x"}, {Started: 2, Priority: 1, Holder: "x"}, {Started: 3, Priority: 1, Holder: "y"},
+			{Started: 4, Priority: 9, Holder: "x"}, {Started: 5, Kind: migration.Failover, Holder: "y"}, {Started: 1, Priority: 9, Holder: "x"},
+		} {
+			w.session(uint64(i+1), ask)
+		}
+		w.said()
+		w.worker("a", 10)
+		w.expect("6→a 5→a 4→a 3→a 2→a 1→a")
 	})
 }
 

@@ -108,7 +108,7 @@ func (q *queue) before(other *queue) *queue {
 type waiting []*Request
 
 func (h waiting) Len() int           { return len(h) }
-func (h waiting) Less(i, j int) bool { return h[i].compare(h[j]) < 0 }
+func (h waiting) Less(i, j int) bool { return h[i].compareWaiting(h[j]) < 0 }
 
 func (h waiting) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]

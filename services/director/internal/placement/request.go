@@ -29,7 +29,7 @@ type Request struct {
 	Session  Session
 	ID       uint64 // of the session; older sessions have lower ones
 	Started  int64  // when the session began, in seconds: older ones go first,
-	Priority uint32 // of equally old ones those with the higher priority
+	Priority uint32 // of equally old ones those with the higher priority; of those that are new it counts before their age
 	Holder   string // who the stream is of: those of who has fewest places go first
 	Kind     migration.Kind
 	Need     routing.Need
@@ -75,6 +75,19 @@ func (r *Request) need() routing.Need {
 func (r *Request) compare(other *Request) int {
 	return cmp.Or(compareBool(r.unread, other.unread), cmp.Compare(r.Started, other.Started),
 		cmp.Compare(other.Priority, r.Priority), cmp.Compare(r.ID, other.ID))
+}
+
+// compareWaiting is compare where both wait.
+func (r *Request) compareWaiting(other *Request) int {
+	return cmp.Or(compareBool(r.unread, other.unread), r.urgent(other), r.compare(other))
+}
+
+// urgent compares the priorities of new streams: none of them has begun, so that nobody is kept waiting within a text.
+func (r *Request) urgent(other *Request) int {
+	if r.Kind != migration.Placement || other.Kind != migration.Placement {
+		return 0
+	}
+	return cmp.Compare(other.Priority, r.Priority)
 }
 
 // compareBool orders false before true.

@@ -8,7 +8,7 @@ import (
 )
 
 // TestFewestPlacesFirst: of those who wait, who has fewest places goes first, also if the other ones' streams are older;
-// priority and age count among one's own.
+// age counts among one's own. The priority of a new stream counts before that.
 func TestFewestPlacesFirst(t *testing.T) {
 	inWorld(t, usual, func(w *world) {
 		for i := range 4 {
@@ -19,7 +19,7 @@ func TestFewestPlacesFirst(t *testing.T) {
 		w.session(7, request{Holder: "other", Started: 9, Kind: migration.Failover, Need: need{Fingerprint: "x"}})
 		w.said()
 		w.worker("a", 7, runs("x"))
-		w.expect("1→a 6→a 7→a 2→a 5→a 3→a 4→a")
+		w.expect("6→a 1→a 7→a 2→a 5→a 3→a 4→a")
 	})
 }
 

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -105,11 +106,41 @@ func (s *Server) common(next http.Handler) http.Handler {
 		if trace := r.Header.Get("Traceparent"); trace != "" && printable(trace, longestTrace) {
 			h.Set("Traceparent", trace)
 		}
-		if s.cfg.AltSvc != "" && r.ProtoMajor < 3 {
-			h.Set("Alt-Svc", s.cfg.AltSvc)
+		if there := s.altSvc.Load(); there != nil && r.ProtoMajor < 3 {
+			h.Set("Alt-Svc", *there)
 		}
-		next.ServeHTTP(w, r)
+		if s.allow(w, r) {
+			next.ServeHTTP(w, r)
+		}
 	})
+}
+
+// preflight is how long a browser may remember what it was allowed, in seconds.
+const preflight = "600"
+
+// allow says to a browser what scripts of the page that asks may do (CORS, Fetch §3.2). It reports false for a question that is
+// answered with that.
+func (s *Server) allow(w http.ResponseWriter, r *http.Request) (more bool) {
+	origin := r.Header.Get("Origin")
+	if origin == "" || len(s.cfg.Origins) == 0 {
+		return true
+	}
+	h := w.Header()
+	h.Add("Vary", "Origin")
+	if slices.Contains(s.cfg.Origins, "*") || slices.Contains(s.cfg.Origins, origin) {
+		h.Set("Access-Control-Allow-Origin", origin)
+		h.Set("Access-Control-Expose-Headers", "*")
+	}
+	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
+		return true
+	}
+	if h.Get("Access-Control-Allow-Origin") != "" {
+		h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE")
+		h.Set("Access-Control-Allow-Headers", cmp.Or(r.Header.Get("Access-Control-Request-Headers"), "*"))
+		h.Set("Access-Control-Max-Age", preflight)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return false
 }
 
 // refuse answers with an error.

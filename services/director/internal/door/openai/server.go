@@ -36,7 +36,7 @@ type Config struct {
 	Retention  time.Duration // for which a response can be taken up again after its end
 	Resume     bool          // streams may be taken up again after their client was lost
 	Heartbeat  time.Duration // how long a client that waits is told nothing
-	AltSvc     string        // value of the header that says where HTTP/3 is served; empty for nowhere
+	Origins    []string      // of web pages whose scripts may ask; * for all
 
 	// Model returns the model that is meant by the name in a request, which may be empty, or why there is none.
 	Model func(name string) (string, error)
@@ -73,6 +73,7 @@ type Server struct {
 	log      *zap.Logger
 
 	handler  http.Handler
+	altSvc   atomic.Pointer[string] // where HTTP/3 is served (RFC 7838); nil for nowhere that a client could trust
 	h3       *http3.Server
 	draining atomic.Bool
 	kept     kept
@@ -132,6 +133,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, tlsConf *tls.Config)
 	errorLog, err := zap.NewStdLogAt(s.log.With(telemetry.From("")), zap.DebugLevel)
 	if err != nil {
 		return err
+	}
+	if _, port, err := net.SplitHostPort(l.Addr().String()); err == nil && tlsConf != nil {
+		there := fmt.Sprintf("h3=%q; ma=86400", ":"+port)
+		s.altSvc.Store(&there)
 	}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
