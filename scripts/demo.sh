@@ -111,7 +111,12 @@ touch "$logs/ready"
 
 echo "demo: director$(printf ', %s' "${workers[@]}") are up; failure mode $CONNECTION_SWAP_WORKER_FAILURE_MODE, after" \
 	"$CONNECTION_SWAP_WORKER_FAILURE_MIN to $CONNECTION_SWAP_WORKER_FAILURE_MAX, for $CONNECTION_SWAP_WORKER_RECOVERY"
-echo
+cat <<'EOF'
+demo: meanwhile any program that speaks OpenAI's API can read too, from http://localhost:61000/v1:
+
+    curl -N localhost:61000/v1/chat/completions -H 'content-type: application/json' -d '{"model":"markov","stream":true,"messages":[{"role":"user","content":"Once upon a time"}]}'
+
+EOF
 
 start env CONNECTION_SWAP_DIRECTOR_TARGET=127.0.0.1:61000 bin/client generate
 client=$!

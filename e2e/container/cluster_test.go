@@ -51,6 +51,7 @@ type cluster struct {
 
 const (
 	directorUser   = "61000/udp"
+	directorHTTP   = "61000/tcp"
 	directorMgmt   = "61001/udp"
 	directorStatus = "61001/tcp"
 	workerUser     = "62001/udp"
@@ -98,7 +99,7 @@ func (c *cluster) startRoles(t *testing.T) {
 	t.Helper()
 	director := spec{image: directorImage, name: "director", env: env{
 		"LOG_FORMAT": "json", "DIRECTOR_ID": "director", "HEARTBEAT_INTERVAL": "1s", "MGMT_PLAIN_STATUS": "true",
-	}, ports: []string{directorStatus, directorMgmt, directorUser}}
+	}, ports: []string{directorStatus, directorMgmt, directorUser, directorHTTP}}
 	maps.Copy(director.env, c.setup.director)
 	specs := []spec{director}
 	for _, name := range []string{"worker-a", "worker-b"} {

@@ -30,8 +30,12 @@ func TestOrder(t *testing.T) {
 func TestOrderOfNewStreams(t *testing.T) {
 	inWorld(t, usual, func(w *world) {
 		for i, ask := range []request{
-			{Started: 1, Holder: "x"}, {Started: 2, Priority: 1, Holder: "x"}, {Started: 3, Priority: 1, Holder: "y"},
-			{Started: 4, Priority: 9, Holder: "x"}, {Started: 5, Kind: migration.Failover, Holder: "y"}, {Started: 1, Priority: 9, Holder: "x"},
+			{Started: 1, Holder: "x"},
+			{Started: 2, Priority: 1, Holder: "x"},
+			{Started: 3, Priority: 1, Holder: "y"},
+			{Started: 4, Priority: 9, Holder: "x"},
+			{Started: 5, Kind: migration.Failover, Holder: "y"},
+			{Started: 1, Priority: 9, Holder: "x"},
 		} {
 			w.session(uint64(i+1), ask)
 		}
