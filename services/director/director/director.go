@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -229,14 +230,12 @@ func (d *Director) bind(nw quicnet.Network, tls identity.Source) (err error) {
 	if d.cfg.HTTP != "off" {
 		protocols = append(protocols, http3.NextProtoH3)
 	}
-	d.user, err = quicnet.Listen(nw, d.cfg.UserAddr, identity.ServerTLS(tls, protocols, d.clientRoles()), serveClients)
+	err = d.bindUser(nw, identity.ServerTLS(tls, protocols, d.clientRoles()), serveClients)
+	for tries := 1; err != nil && tries < mostTries && strings.HasSuffix(d.cfg.UserAddr, ":0"); tries++ {
+		err = d.bindUser(nw, identity.ServerTLS(tls, protocols, d.clientRoles()), serveClients)
+	}
 	if err != nil {
 		return config.CannotBind("DIRECTOR_USER_ADDR", d.cfg.UserAddr, err)
-	}
-	if d.cfg.HTTP != "off" {
-		if d.userHTTP, err = nw.ListenStream(sameNumber(d.cfg.UserAddr, d.user.Addr())); err != nil {
-			return config.CannotBind("DIRECTOR_USER_ADDR", d.cfg.UserAddr, err)
-		}
 	}
 	d.mgmt, err = mgmt.Listen(nw, d.cfg.MgmtAddr, tls, d.cfg.HeartbeatInterval+d.cfg.HeartbeatTimeout, d.log)
 	if err != nil {
@@ -247,6 +246,21 @@ func (d *Director) bind(nw quicnet.Network, tls identity.Source) (err error) {
 		return config.CannotBind("DIRECTOR_MGMT_ADDR", d.cfg.MgmtAddr, err)
 	}
 	return nil
+}
+
+// mostTries is how many numbers of the system's choice are tried, until one is free for UDP and for TCP.
+const mostTries = 8
+
+// bindUser listens on the USER port.
+func (d *Director) bindUser(nw quicnet.Network, conf *tls.Config, quicConf *quic.Config) (err error) {
+	if d.user, err = quicnet.Listen(nw, d.cfg.UserAddr, conf, quicConf); err != nil || d.cfg.HTTP == "off" {
+		return err
+	}
+	if d.userHTTP, err = nw.ListenStream(sameNumber(d.cfg.UserAddr, d.user.Addr())); err != nil {
+		err = errors.Join(err, d.user.Close())
+		d.user = nil
+	}
+	return err
 }
 
 // sameNumber is an address with the number that another listener got there: the system may have chosen it.

@@ -148,7 +148,7 @@ func (e *exchange) ended() bool {
 
 // afterwards returns a leg to the log of a stream that has ended: nothing comes any more, and there is nobody to tell.
 func (s *Server) afterwards(e *exchange) *leg {
-	g := newLeg(e.log, s.clock, func(any) {}, func() {})
+	g := newLeg(e.log, s.clock, func(any) {}, func(time.Duration) {})
 	g.err = wire.Errorf(wire.CodeCancelled, "the stream was ended")
 	close(g.closed)
 	return g

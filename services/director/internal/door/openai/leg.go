@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,10 +21,10 @@ type leg struct {
 	clock *clock.StallProof
 	tell  func(event any)
 
-	wake      chan struct{} // capacity 1: there may be something new in the log
-	closed    chan struct{} // closed by Close
-	err       error         // for which it was closed; set before closed is
-	interrupt func()        // ends a write that the client holds up
+	wake      chan struct{}              // capacity 1: there may be something new in the log
+	closed    chan struct{}              // closed by Close
+	err       error                      // for which it was closed; set before closed is
+	interrupt func(within time.Duration) // ends a write that the client holds up
 	left      chan struct{} // closed once nobody reads the log through the leg any more
 	leaving   sync.Once
 
@@ -33,15 +34,19 @@ type leg struct {
 
 var _ session.Leg = (*leg)(nil)
 
-// open returns what opens the leg; interrupt has to make a write to the client end. The leg is set once that was called.
-func open(to **leg, clock *clock.StallProof, interrupt func()) session.Open {
+// lastWords is how long a client may hold up the end of an answer that is broken off.
+const lastWords = time.Second
+
+// open returns what opens the leg; interrupt has to make writes to the client end within a time. The leg is set once that was
+// called.
+func open(to **leg, clock *clock.StallProof, interrupt func(within time.Duration)) session.Open {
 	return func(log *stream.Log, tell func(any)) session.Leg {
 		*to = newLeg(log, clock, tell, interrupt)
 		return *to
 	}
 }
 
-func newLeg(log *stream.Log, clock *clock.StallProof, tell func(any), interrupt func()) *leg {
+func newLeg(log *stream.Log, clock *clock.StallProof, tell func(any), interrupt func(within time.Duration)) *leg {
 	return &leg{
 		log: log, clock: clock, tell: tell, interrupt: interrupt,
 		wake: make(chan struct{}, 1), closed: make(chan struct{}), left: make(chan struct{}),
@@ -69,8 +74,11 @@ func (g *leg) Stalled() time.Duration {
 func (g *leg) Close(err error) {
 	g.err = err
 	close(g.closed)
-	if err != nil {
-		g.interrupt()
+	switch {
+	case errors.Is(err, session.ErrClientStalled):
+		g.interrupt(0)
+	case err != nil:
+		g.interrupt(lastWords)
 	}
 	<-g.left
 }

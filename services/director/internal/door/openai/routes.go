@@ -308,8 +308,10 @@ type twice struct{ *shares.Account }
 
 func (t twice) Grow(bytes int) bool { return t.Account.Grow(2 * bytes) }
 
-// interrupt makes a write end that the client holds up.
-func (a *answer) interrupt() { _ = a.out.SetWriteDeadline(time.Unix(1, 0)) } // an answer without has ended
+// interrupt makes writes end that the client holds up.
+func (a *answer) interrupt(within time.Duration) {
+	_ = a.out.SetWriteDeadline(time.Now().Add(within)) // fails for an answer that has ended
+}
 
 // health answers whether streams are served.
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {
