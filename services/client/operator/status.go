@@ -44,11 +44,12 @@ type Worker struct {
 
 // Model is one of a worker's.
 type Model struct {
-	Name        string `json:"name"`
-	Fingerprint string `json:"fingerprint"` // equal ones continue each other's streams
-	Capacity    int    `json:"capacity"`    // streams at once; 0 for as many as the worker has
-	Stateful    bool   `json:"stateful"`    // a state moves with its streams
-	Continuity  string `json:"continuity"`  // the best class that it promises
+	Name        string   `json:"name"`
+	Fingerprint string   `json:"fingerprint"` // equal ones continue each other's streams
+	Capacity    int      `json:"capacity"`    // streams at once; 0 for as many as the worker has
+	Stateful    bool     `json:"stateful"`    // a state moves with its streams
+	Continuity  string   `json:"continuity"`  // the best class that it promises
+	APIs        []string `json:"apis"`        // that it answers beside those that generate text
 }
 
 // Connection is a client's.

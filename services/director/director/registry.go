@@ -142,8 +142,11 @@ func described(r *wirepb.Register, from net.Addr, own wire.Versions) (link.Peer,
 	}, nil
 }
 
-// maxModels bounds how many models a worker may have.
-const maxModels = 64
+// Bounds on what a worker may have.
+const (
+	maxModels = 64
+	maxAPIs   = 16 // of one model
+)
 
 // modelsOf checks what a worker says of its models.
 func modelsOf(all []*wirepb.Model) ([]routing.Model, error) {
@@ -158,12 +161,15 @@ func modelsOf(all []*wirepb.Model) ([]routing.Model, error) {
 					m.GetName(), m.GetFingerprint(), longestText)
 			}
 		}
+		if len(m.GetApis()) > maxAPIs || slices.ContainsFunc(m.GetApis(), func(api string) bool { return !wire.IsAPI(api) }) {
+			return nil, wire.Errorf(wire.CodeInvalid, "model %.80q answers %.200q; there are: %s", m.GetName(), m.GetApis(), strings.Join(wire.APIs, ", "))
+		}
 		if slices.ContainsFunc(models[:i], func(other routing.Model) bool { return other.Name == m.GetName() }) {
 			return nil, wire.Errorf(wire.CodeInvalid, "model %.80q twice", m.GetName())
 		}
 		models[i] = routing.Model{
 			Name: m.GetName(), Fingerprint: m.GetFingerprint(), Capacity: int(min(m.GetCapacity(), math.MaxInt32)),
-			Stateful: m.GetStateful(), Continuity: min(m.GetContinuity(), 3),
+			Stateful: m.GetStateful(), Continuity: min(m.GetContinuity(), 3), APIs: m.GetApis(),
 		}
 	}
 	return models, nil

@@ -3,6 +3,7 @@ package director
 import (
 	"errors"
 	"net"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -21,7 +22,7 @@ func TestDescribed(t *testing.T) {
 		}
 	}
 	w, err := described(good(), from, wire.PeerVersions(0))
-	if err != nil || len(w.Models) != 2 || w.Models[1] != (routing.Model{Name: "other", Fingerprint: "x", Capacity: 2, Stateful: true, Continuity: 3}) || w.Build != "v2" || w.Version != 3 || w.Label != "worker-a" || w.UserAddr != "10.0.0.7:62001" || w.MgmtAddr != "elsewhere:63001" || w.Capacity != 3 {
+	if err != nil || len(w.Models) != 2 || !reflect.DeepEqual(w.Models[1], routing.Model{Name: "other", Fingerprint: "x", Capacity: 2, Stateful: true, Continuity: 3}) || w.Build != "v2" || w.Version != 3 || w.Label != "worker-a" || w.UserAddr != "10.0.0.7:62001" || w.MgmtAddr != "elsewhere:63001" || w.Capacity != 3 {
 		t.Errorf("got %+v, %v", w, err)
 	}
 	for name, c := range map[string]struct {

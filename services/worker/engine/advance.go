@@ -51,3 +51,11 @@ type Prompted interface {
 	// PromptTokens returns what a Finish will say as Usage.Prompt.
 	PromptTokens() int
 }
+
+// Answering is an Engine that answers other requests than for text, too, such as for embeddings. Such an answer is one JSON document,
+// which is the content of its generation, in as many chunks as it takes, with the reason Stop. It is optional.
+type Answering interface {
+	Engine
+	// Answers returns which APIs it answers, as Request.API names them: embeddings, moderations, rerank, score, tokenize, detokenize.
+	Answers() []string
+}

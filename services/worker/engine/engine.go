@@ -26,7 +26,8 @@
 // the name, the version of the algorithm, the weights, the tokenizer.
 //
 // What more an engine can do it says by further methods: a [Stateful] one moves with a state, the generations of an [Advancer] get past
-// chunks that are there already by other means than making them, [Prompted] ones know the size of their prompt. Package enginetest
+// chunks that are there already by other means than making them, [Prompted] ones know the size of their prompt. An
+// [Answering] engine answers requests that are not for text. Package enginetest
 // tries all of that on an engine.
 package engine
 
@@ -37,7 +38,7 @@ type Request struct {
 	Model  string // that was asked for; empty for the worker's only one, or its first
 	Prompt string
 	Body   []byte // the request in its original form, if there is more to it than a prompt; not to be changed
-	API    string // whose form Body has: chat.completions, completions or responses, of OpenAI; empty for none
+	API    string // whose form Body has: chat.completions, completions or responses, of OpenAI, or one of an Answering; empty for none
 	Trace  string // traceparent (W3C Trace Context), for an engine that passes the request on
 
 	MaxTokens  int      // of the whole text, prefix included; at it the engine finishes with Length. 0 for no limit

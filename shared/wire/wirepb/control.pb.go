@@ -245,7 +245,7 @@ type Request struct {
 	Stop          []string               `protobuf:"bytes,7,rep,name=stop,proto3" json:"stop,omitempty"`              // the text ends before the first of these
 	Choices       uint32                 `protobuf:"varint,8,opt,name=choices,proto3" json:"choices,omitempty"`       // 0 means 1
 	Continuity    uint32                 `protobuf:"varint,9,opt,name=continuity,proto3" json:"continuity,omitempty"` // the least class that will do: 0 for any, 1 text, 2 verified, 3 exact
-	Api           string                 `protobuf:"bytes,10,opt,name=api,proto3" json:"api,omitempty"`               // whose original form body has: chat.completions, completions, responses; empty for none
+	Api           string                 `protobuf:"bytes,10,opt,name=api,proto3" json:"api,omitempty"`               // whose original form body has: chat.completions, completions, responses, embeddings …; empty for none
 	Trace         string                 `protobuf:"bytes,11,opt,name=trace,proto3" json:"trace,omitempty"`           // traceparent of the request (W3C Trace Context), for an engine that passes it on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2198,6 +2198,7 @@ type Model struct {
 	Capacity      uint32                 `protobuf:"varint,3,opt,name=capacity,proto3" json:"capacity,omitempty"`      // streams at once; 0 for as many as the worker has
 	Stateful      bool                   `protobuf:"varint,4,opt,name=stateful,proto3" json:"stateful,omitempty"`      // it has a state that has to move with a session
 	Continuity    uint32                 `protobuf:"varint,5,opt,name=continuity,proto3" json:"continuity,omitempty"`  // the best class that it can promise: see Request
+	Apis          []string               `protobuf:"bytes,6,rep,name=apis,proto3" json:"apis,omitempty"`               // that it answers beside those that generate text: embeddings …
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2265,6 +2266,13 @@ func (x *Model) GetContinuity() uint32 {
 		return x.Continuity
 	}
 	return 0
+}
+
+func (x *Model) GetApis() []string {
+	if x != nil {
+		return x.Apis
+	}
+	return nil
 }
 
 // Registered answers Register.
@@ -2798,7 +2806,7 @@ const file_control_proto_rawDesc = "" +
 	"\n" +
 	"drained_by\x18\r \x01(\tR\tdrainedBy\x12/\n" +
 	"\x06models\x18\x0e \x03(\v2\x17.connswap.wire.v1.ModelR\x06modelsJ\x04\b\x06\x10\aJ\x04\b\a\x10\bJ\x04\b\t\x10\n" +
-	"\"\x95\x01\n" +
+	"\"\xa9\x01\n" +
 	"\x05Model\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\x12\x1a\n" +
@@ -2806,7 +2814,8 @@ const file_control_proto_rawDesc = "" +
 	"\bstateful\x18\x04 \x01(\bR\bstateful\x12\x1e\n" +
 	"\n" +
 	"continuity\x18\x05 \x01(\rR\n" +
-	"continuity\"Z\n" +
+	"continuity\x12\x12\n" +
+	"\x04apis\x18\x06 \x03(\tR\x04apis\"Z\n" +
 	"\n" +
 	"Registered\x12\x1f\n" +
 	"\vdirector_id\x18\x01 \x01(\tR\n" +

@@ -44,6 +44,21 @@ func (f *Fleet) Models() (names []string) {
 	return names
 }
 
+// Answers reports whether a registered worker's model of a name answers an API that generates no text; also while nobody has it.
+func (f *Fleet) Answers(name, api string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	there := false
+	for _, w := range f.workers {
+		for _, m := range w.Models {
+			if there = there || m.Name == name; m.Name == name && slices.Contains(m.APIs, api) {
+				return true
+			}
+		}
+	}
+	return !there
+}
+
 // Promise returns the weakest class of continuity, from least on, that workers with a model have: wherever such a stream goes, it
 // has that. It is least while no worker has the model, and false if they all promise less.
 func (f *Fleet) Promise(name string, least uint32) (class uint32, ok bool) {

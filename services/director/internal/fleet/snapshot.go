@@ -32,11 +32,12 @@ type Snapshot struct {
 
 // Model is a model of a worker as it is shown to people and programs.
 type Model struct {
-	Name        string `json:"name"`
-	Fingerprint string `json:"fingerprint"`        // equal ones continue each other's streams
-	Capacity    int    `json:"capacity,omitempty"` // streams at once; absent for as many as the worker has
-	Stateful    bool   `json:"stateful"`           // a state moves with its streams
-	Continuity  string `json:"continuity"`         // the best class that it promises: none, text, verified or exact
+	Name        string   `json:"name"`
+	Fingerprint string   `json:"fingerprint"`        // equal ones continue each other's streams
+	Capacity    int      `json:"capacity,omitempty"` // streams at once; absent for as many as the worker has
+	Stateful    bool     `json:"stateful"`           // a state moves with its streams
+	Continuity  string   `json:"continuity"`         // the best class that it promises: none, text, verified or exact
+	APIs        []string `json:"apis,omitempty"`     // that it answers beside those that generate text
 }
 
 // classes are the names of the classes of continuity, from the weakest.
@@ -45,7 +46,7 @@ var classes = [...]string{"none", "text", "verified", "exact"}
 func modelsOf(models []routing.Model) []Model {
 	all := make([]Model, len(models))
 	for i, m := range models {
-		all[i] = Model{m.Name, m.Fingerprint, m.Capacity, m.Stateful, classes[min(int(m.Continuity), len(classes)-1)]}
+		all[i] = Model{m.Name, m.Fingerprint, m.Capacity, m.Stateful, classes[min(int(m.Continuity), len(classes)-1)], m.APIs}
 	}
 	return all
 }

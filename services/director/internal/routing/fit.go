@@ -15,6 +15,7 @@ type Need struct {
 	Model       string // by name; empty for any
 	Fingerprint string // of the model that the stream began with; empty for any
 	Continuity  uint32 // the least class that the model has to promise: see wirepb.Request
+	API         string // that the model has to answer, if it is none that generates text; else empty
 	Avoid       string // label of a worker to come back to only if there is no other; a planned handover leaves it, and never comes back
 	Only        string // label of the only worker that will do; empty for any
 
@@ -57,6 +58,7 @@ const (
 	NoWorker    Reason = "no worker is connected"
 	NotAsked    Reason = "the worker that was asked for is not connected"
 	OtherModel  Reason = "no connected worker has the model that was asked for"
+	OtherAPI    Reason = "no connected worker answers such requests"
 	LessPromise Reason = "no connected worker promises the continuity that was asked for"
 	OtherEngine Reason = "no connected worker runs the engine that this stream began with"
 	Leaving     Reason = "no other connected worker runs the engine that this stream began with"
@@ -65,7 +67,7 @@ const (
 	Limit       Reason = "other streams are being moved first"
 )
 
-var order = []Reason{NoWorker, NotAsked, OtherModel, LessPromise, OtherEngine, Leaving, Unavailable, Full, Limit}
+var order = []Reason{NoWorker, NotAsked, OtherModel, OtherAPI, LessPromise, OtherEngine, Leaving, Unavailable, Full, Limit}
 
 // Fit returns why a stream cannot go to a worker now, or nothing if it can. Whether it should is Rank's affair: nobody
 // is refused for a suspicion alone.
@@ -77,6 +79,8 @@ func Fit(n Need, c *Candidate) Reason {
 		return OtherEngine
 	case c.Model(n) == nil:
 		return OtherModel
+	case n.API != "" && !slices.Contains(c.Model(n).APIs, n.API):
+		return OtherAPI
 	case c.Model(n).Continuity < n.Continuity:
 		return LessPromise
 	case n.Kind == migration.Planned && n.Avoid == c.Label:

@@ -3,11 +3,12 @@ package routing
 // Model is one of the models of a worker.
 type Model struct {
 	Name        string
-	Fingerprint string // equal ones continue each other's streams exactly
-	Capacity    int    // streams at once; 0 for as many as the worker has
-	Stateful    bool   // it has a state that moves with a stream
-	Continuity  uint32 // the best class that it can promise: see wirepb.Request
-	Granted     int    // places that this director has given away for it; placement's part
+	Fingerprint string   // equal ones continue each other's streams exactly
+	Capacity    int      // streams at once; 0 for as many as the worker has
+	Stateful    bool     // it has a state that moves with a stream
+	Continuity  uint32   // the best class that it can promise: see wirepb.Request
+	APIs        []string // that it answers beside those that generate text
+	Granted     int      // places that this director has given away for it; placement's part
 }
 
 // full reports whether the model has no place left, though its worker may have.

@@ -107,6 +107,9 @@ func (a *assignment) request(r placement.Request) *placement.Request {
 	need := a.view.Need()
 	r.Priority, r.Need.Model, r.Need.Fingerprint = a.stream.Request.GetPriority(), need.Model, need.Fingerprint
 	r.Need.Continuity = a.stream.Request.GetContinuity()
+	if api := a.stream.Request.GetApi(); !wire.GeneratesText(api) {
+		r.Need.API = api
+	}
 	a.deps.Placement.Unread(&r, a.unread)
 	return &r
 }

@@ -31,6 +31,14 @@ func (e chaotic) Open(ctx context.Context, req engine.Request, prefix []engine.C
 	return e.chaos.generation(g), err
 }
 
+// Answers implements engine.Answering; nothing where the engine does not.
+func (e chaotic) Answers() []string {
+	if a, ok := e.Engine.(engine.Answering); ok {
+		return a.Answers()
+	}
+	return nil
+}
+
 type stateful struct {
 	chaotic
 	inner engine.Stateful

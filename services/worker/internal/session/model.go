@@ -14,7 +14,11 @@ type Model struct {
 // Proto returns the model as a director is told of it.
 func (m Model) Proto() *wirepb.Model {
 	_, stateful := m.Engine.(engine.Stateful)
+	var apis []string
+	if a, ok := m.Engine.(engine.Answering); ok {
+		apis = a.Answers()
+	}
 	return &wirepb.Model{
-		Name: m.Name(), Fingerprint: m.Fingerprint(), Capacity: uint32(m.Capacity), Stateful: stateful, Continuity: uint32(engine.Exact),
+		Name: m.Name(), Fingerprint: m.Fingerprint(), Capacity: uint32(m.Capacity), Stateful: stateful, Continuity: uint32(engine.Exact), Apis: apis,
 	}
 }

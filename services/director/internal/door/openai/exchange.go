@@ -50,7 +50,7 @@ type exchange struct {
 func (e *exchange) identify() {
 	e.suffix = identity.NewID() + identity.NewID()
 	e.connection, e.created = "conn-"+identity.NewID(), time.Now()
-	e.id = map[api]string{chat: "chatcmpl-", completions: "cmpl-", responses: "resp_"}[e.ask.api] + e.suffix
+	e.id = map[api]string{chat: "chatcmpl-", completions: "cmpl-", responses: "resp_"}[e.ask.api] + e.suffix // others have none
 }
 
 // callID is the id of a tool call of a choice.
@@ -129,6 +129,9 @@ func (s *Server) newAnswer(w http.ResponseWriter, e *exchange, streamed bool, sk
 		}
 	case e.ask.api == responses:
 		a.whole = newResponse(e, nil)
+		a.decoder.to = a.whole
+	case !wire.GeneratesText(string(e.ask.api)):
+		a.whole = &passed{}
 		a.decoder.to = a.whole
 	default:
 		a.whole = newChatWhole(e)

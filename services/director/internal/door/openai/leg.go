@@ -25,7 +25,7 @@ type leg struct {
 	closed    chan struct{}              // closed by Close
 	err       error                      // for which it was closed; set before closed is
 	interrupt func(within time.Duration) // ends a write that the client holds up
-	left      chan struct{} // closed once nobody reads the log through the leg any more
+	left      chan struct{}              // closed once nobody reads the log through the leg any more
 	leaving   sync.Once
 
 	writing atomic.Int64 // stall-proof time at which the write began that is under way, plus one; 0 for none

@@ -16,13 +16,14 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
-// api is one of OpenAI's APIs that generate text. Its text is how a request says whose form its body has: see wirepb.Request.
+// api is one of OpenAI's APIs: those below, which generate text, or one of wire.APIs, whose requests go to the engine as they are. Its
+// text is how a request says whose form its body has: see wirepb.Request.
 type api string
 
 const (
-	chat        api = "chat.completions"
-	completions api = "completions"
-	responses   api = "responses"
+	chat        api = wire.APIChat
+	completions api = wire.APICompletions
+	responses   api = wire.APIResponses
 )
 
 // ask is what a client asks for: the request as the stream has it, and what only the answer depends on.
@@ -57,6 +58,9 @@ func parse(of api, body []byte, maxTokens int) (*ask, error) {
 		err = a.readCompletion()
 	case responses:
 		err = a.readResponse()
+	default:
+		a.request.Choices = 1
+		return a, a.read("model", &a.request.Model)
 	}
 	if err == nil {
 		err = a.readCommon(maxTokens)

@@ -41,6 +41,9 @@ func (s *Server) routes() http.Handler {
 	for path, of := range map[string]api{"/v1/chat/completions": chat, "/v1/completions": completions, "/v1/responses": responses} {
 		handle("POST "+path, func(w http.ResponseWriter, r *http.Request) error { return s.generate(w, r, of) })
 	}
+	for _, name := range wire.APIs {
+		handle("POST /v1/"+name, func(w http.ResponseWriter, r *http.Request) error { return s.generate(w, r, api(name)) })
+	}
 	handle("GET /v1/models", s.listModels)
 	handle("GET /v1/models/{id...}", s.showModel)
 	handle("GET /v1/responses/{id}", s.showResponse)
@@ -56,8 +59,7 @@ func (s *Server) routes() http.Handler {
 
 // notServedHere are end points of OpenAI's that clients may ask for, and that are not served.
 var notServedHere = []string{
-	"assistants", "audio", "batches", "chat", "containers", "conversations", "embeddings", "evals", "files", "fine_tuning", "images",
-	"moderations", "organization", "realtime", "responses", "threads", "uploads", "vector_stores", "videos",
+	"assistants", "audio", "batches", "chat", "containers", "conversations", "evals", "files", "fine_tuning", "images", "organization", "realtime", "responses", "threads", "uploads", "vector_stores", "videos",
 }
 
 // unknown answers for whatever is not served: by name, in OpenAI's shape.
@@ -237,6 +239,12 @@ func (s *Server) check(e *exchange, r *http.Request) (err error) {
 	}
 	if q.Model, err = s.cfg.Model(q.GetModel()); err != nil {
 		return err
+	}
+	if api := q.GetApi(); !wire.GeneratesText(api) && !s.cfg.Answers(q.GetModel(), api) {
+		return &failure{
+			status: http.StatusNotImplemented, kind: unsupported, code: "not_supported", param: "model",
+			message: fmt.Sprintf("model %q does not answer %s", q.GetModel(), api),
+		}
 	}
 	if q.GetMaxTokens() == 0 {
 		q.MaxTokens = uint32(s.cfg.MaxTokens)

@@ -42,6 +42,8 @@ type Config struct {
 	Model func(name string) (string, error)
 	// Models returns the names of the models that there are.
 	Models func() []string
+	// Answers reports whether a model answers an API that generates no text.
+	Answers func(model, api string) bool
 	// Promise returns the class of continuity that a model's workers have, of those that are of a class at least; false for none.
 	Promise func(model string, least uint32) (class uint32, ok bool)
 	Events  *event.Bus
