@@ -168,6 +168,13 @@ func TestHTTPDrain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	idle, err := c.post(t.Context(), by["HTTP/3.0"], 1) // its connection stays
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := text(idle, func(int) {}); err != nil {
+		t.Fatal(err)
+	}
 	long, err := c.post(t.Context(), by["HTTP/2.0"], 10_000)
 	if err != nil {
 		t.Fatal(err)

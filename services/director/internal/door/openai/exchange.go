@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/session"
-	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/wire"
@@ -37,8 +36,8 @@ type exchange struct {
 
 	session *session.Session
 	log     *stream.Log
-	memory  *shares.Account
 	cancel  context.CancelCauseFunc // ends the stream
+	release func()                  // gives back what it holds; called once, after its end
 	over    chan struct{}           // closed once it has ended
 	expiry  *time.Timer             // ends its retention; nil before that has begun. Guarded by kept.mu
 
@@ -163,6 +162,7 @@ var (
 // serve writes the stream to the client, to its end. The error is errBroken, or nil for an answer that says itself how it ended.
 func (a *answer) serve(ctx context.Context) error {
 	defer a.leg.leave()
+	_ = a.out.SetReadDeadline(time.Time{}) // it was for the request, and would end the answer
 	beat := time.NewTimer(a.server.cfg.Heartbeat)
 	defer beat.Stop()
 	for {

@@ -48,21 +48,21 @@ func (k *kept) retain(e *exchange, retention time.Duration) {
 	defer k.mu.Unlock()
 	if k.byID[e.id] != e || k.closed {
 		delete(k.byID, e.id)
-		e.memory.Close()
+		e.release()
 		return
 	}
 	e.expiry = time.AfterFunc(retention, func() { k.forget(e) })
 }
 
-// forget gives up an exchange. Its memory is given back once it has ended.
+// forget gives up an exchange. What it holds is given back once it has ended.
 func (k *kept) forget(e *exchange) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	delete(k.byID, e.id)
-	if e.expiry != nil {
+	if k.byID[e.id] == e && e.expiry != nil {
 		e.expiry.Stop()
-		e.memory.Close()
+		e.release()
 	}
+	delete(k.byID, e.id)
 }
 
 // close gives up all, now and in future.

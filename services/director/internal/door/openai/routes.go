@@ -23,6 +23,7 @@ import (
 	"github.com/connswap/connswap/shared/peer"
 	"github.com/connswap/connswap/shared/telemetry"
 	"github.com/connswap/connswap/shared/wire"
+	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // routes are all that is answered.
@@ -56,6 +57,9 @@ func (s *Server) routes() http.Handler {
 	handle("/", s.unknown(mux))
 	return s.common(mux)
 }
+
+// errShutdown refuses what comes while the director drains.
+var errShutdown = wire.Errorf(wire.CodeShutdown, "the server is shutting down, and takes nothing new")
 
 // notServedHere are end points of OpenAI's that clients may ask for, and that are not served.
 var notServedHere = []string{
@@ -181,7 +185,6 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	case err != nil:
 		return nil, &failure{status: http.StatusRequestTimeout, kind: invalidRequest, message: "the body did not come: " + wire.Text(err.Error())}
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // it was for the request; h3 has none
 	return body, nil
 }
 
@@ -195,7 +198,7 @@ func (s *Server) tooLarge() error {
 // generate answers a request for text.
 func (s *Server) generate(w http.ResponseWriter, r *http.Request, of api) error {
 	if s.draining.Load() {
-		return wire.Errorf(wire.CodeShutdown, "the server is shutting down, and takes nothing new")
+		return errShutdown
 	}
 	holder := s.shares.Join(clientOf(r))
 	defer holder.Leave()
@@ -273,42 +276,70 @@ func (s *Server) check(e *exchange, r *http.Request) (err error) {
 
 // begin has the stream of an exchange begin, with the answer's leg.
 func (s *Server) begin(a *answer, r *http.Request, name string) error {
-	e := a.exchange
-	holder := s.shares.Join(name)
-	if err := holder.Take(shares.Streams, 1); err != nil {
-		holder.Leave()
-		return err
+	if !s.live.enter() {
+		return errShutdown
 	}
-	q := e.ask.request
-	// A worker's link has a copy of the request, and an answer one of the text.
-	memory, err := holder.Open(exchangeBytes + 2*len(q.GetBody()) + len(q.GetPrompt()))
+	place, err := s.place(name, a.ask.request)
 	if err != nil {
-		holder.Give(shares.Streams, 1)
-		holder.Leave()
+		s.live.leave()
 		return err
 	}
+	e := a.exchange
 	ctx, cancel := context.WithCancelCause(s.ending)
-	e.memory, e.cancel, e.over = memory, cancel, make(chan struct{})
+	e.cancel, e.over, e.release = cancel, make(chan struct{}), place.release
 	e.number, e.protocol, e.client = s.numbers.Add(1), r.Proto, wire.Name(r.UserAgent())
 	e.session = s.sessions.Create(session.Identity{
 		Connection: e.number, ConnectionID: e.connection, StreamID: 1, Address: r.RemoteAddr, Holder: name, Resumable: e.resumable, Kept: true,
-	}, q, twice{memory}, open(&a.leg, s.clock, a.interrupt))
+	}, e.ask.request, twice{place.memory}, open(&a.leg, s.clock, a.interrupt))
 	e.log = a.leg.log
 	if e.resumable || e.ask.api == responses {
 		s.kept.add(e)
 	}
 	s.live.add(e)
-	s.running.Go(func() {
+	go func() {
+		defer s.live.leave()
 		defer s.live.remove(e)
-		defer holder.Leave()
 		defer s.kept.retain(e, s.cfg.Retention)
 		defer close(e.over)
-		defer holder.Give(shares.Streams, 1)
+		defer place.end()
 		defer s.sessions.Retire(e.session)
 		defer cancel(nil)
 		e.session.Run(ctx)
-	})
+	}()
 	return nil
+}
+
+// place is what a stream has of what the director divides among its clients.
+type place struct {
+	holder *shares.Holder
+	memory *shares.Account
+}
+
+// place takes a place for the stream of a request, or returns why there is none.
+func (s *Server) place(name string, q *wirepb.Request) (place, error) {
+	holder := s.shares.Join(name)
+	err := holder.Take(shares.Streams, 1)
+	if err != nil {
+		holder.Leave()
+		return place{}, err
+	}
+	// A worker's link has a copy of the request, and an answer one of the text.
+	memory, err := holder.Open(exchangeBytes + 2*len(q.GetBody()) + len(q.GetPrompt()))
+	if err != nil {
+		holder.Give(shares.Streams, 1)
+		holder.Leave()
+		return place{}, err
+	}
+	return place{holder, memory}, nil
+}
+
+// end gives back what the stream needs no more once it has ended.
+func (p place) end() { p.holder.Give(shares.Streams, 1) }
+
+// release gives back what it holds for as long as somebody may ask for it.
+func (p place) release() {
+	p.memory.Close()
+	p.holder.Leave()
 }
 
 // twice takes double of what a log takes: the answer has a copy.

@@ -81,16 +81,30 @@ type Server struct {
 	kept     kept
 	live     live
 
-	ending  context.Context // of the streams
-	end     context.CancelCauseFunc
-	running sync.WaitGroup // streams
+	ending context.Context // of the streams
+	end    context.CancelCauseFunc
 }
 
 // live are the exchanges whose streams run.
 type live struct {
+	running sync.WaitGroup // from enter to leave
+
 	mu       sync.Mutex
 	byNumber map[uint64]*exchange
+	closed   bool // no more begin
 }
+
+// enter reports whether an exchange may begin. Each that may has to leave.
+func (l *live) enter() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.running.Add(1)
+	}
+	return !l.closed
+}
+
+func (l *live) leave() { l.running.Done() }
 
 func (l *live) add(e *exchange) {
 	l.mu.Lock()
@@ -102,6 +116,14 @@ func (l *live) remove(e *exchange) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.byNumber, e.number)
+}
+
+// close lets no more begin, and waits for those that run.
+func (l *live) close() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.running.Wait()
 }
 
 // all returns them by age.
@@ -216,7 +238,7 @@ func (s *Server) drain() {
 		}
 	}
 	s.end(errDraining)
-	s.running.Wait()
+	s.live.close()
 }
 
 // errDraining ends the streams that are left when the director stops.
