@@ -144,7 +144,8 @@ func (p *process) terminate(t *testing.T) {
 	select {
 	case err := <-p.exited:
 		if err != nil {
-			t.Errorf("%s: %v", p.Path, err)
+			rest, _ := io.ReadAll(p.reader) // what it could still say
+			t.Errorf("%s: %v\n%s", p.Path, err, rest)
 		}
 	case <-time.After(time.Minute):
 		t.Errorf("%s does not end", p.Path)
