@@ -175,7 +175,7 @@ func TestHTTPDrain(t *testing.T) {
 	if _, err := text(idle, func(int) {}); err != nil {
 		t.Fatal(err)
 	}
-	long, err := c.post(t.Context(), by["HTTP/2.0"], 10_000)
+	long, err := c.post(t.Context(), by["HTTP/2.0"], 10_000) //nolint:bodyclose // whoever reads it closes it
 	if err != nil {
 		t.Fatal(err)
 	}
