@@ -15,13 +15,17 @@ import (
 )
 
 // How a director is dialled again. A network that is back shall be found at once, and one that is not back for long must
-// not be flooded: a handshake begins with some 2.5 KB.
+// not be flooded: a handshake begins with some 2.5 KB. So attempts become rare, and pings between them tell when the next one
+// shall not wait.
 const (
 	// firstPause is between the first attempts, which go on beside each other; each next one is longer, up to mostPause.
 	firstPause = 20 * time.Millisecond
 	mostPause  = 100 * time.Millisecond
 	// attemptTimeout bounds one attempt.
 	attemptTimeout = time.Second
+	// pingInterval is between pings, and longer once the director has been away for more than pingShare of them.
+	pingInterval = 10 * time.Millisecond
+	pingShare    = 2000
 	// often is how soon after the last time a lost connection is no accident any more.
 	often = time.Second
 	// byName is how often an attempt asks for the director's address again, rather than use the one that it had.
@@ -84,7 +88,8 @@ func (c *Conn) replace(last, next *carrier) error {
 }
 
 // redial connects to the director and says who comes back. Attempts begin one after the other, beside each other, until one
-// gets through. The error is that of the last attempt when ctx has ended, or one that no further attempt would change.
+// gets through; the next one at once when a ping is answered. The error is that of the last attempt when ctx has ended, or one
+// that no further attempt would change.
 func (c *Conn) redial(ctx context.Context, addr string) (*carrier, error) {
 	attempts, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -114,7 +119,20 @@ func (c *Conn) redial(ctx context.Context, addr string) (*carrier, error) {
 			}
 		}
 	}
+	answered := make(chan struct{})
+	ping := func(until time.Duration) {
+		ctx, cancel := context.WithTimeout(attempts, until)
+		defer cancel()
+		if quicnet.Ping(ctx, c.opts.Network, addr, max(pingInterval, time.Since(c.lostAt)/pingShare)) != nil {
+			return
+		}
+		select {
+		case answered <- struct{}{}:
+		case <-ctx.Done():
+		}
+	}
 	var last error
+	heard := time.Now() // from the director, about; an attempt that begins then shall have its time before another one is asked for
 	pause := firstPause
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -128,8 +146,14 @@ func (c *Conn) redial(ctx context.Context, addr string) (*carrier, error) {
 		case <-timer.C:
 			named := n%byName == 0
 			running.Go(func() { attempt(named) })
+			if until := pause; time.Since(heard) >= attemptTimeout {
+				running.Go(func() { ping(until) })
+			}
 			timer.Reset(pause)
 			n, pause = n+1, min(pause*5/4, mostPause)
+		case <-answered:
+			heard = time.Now()
+			timer.Reset(0)
 		case r := <-results:
 			if r.err == nil {
 				r.err = r.hello(ctx, &wirepb.ClientHello{

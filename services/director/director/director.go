@@ -348,6 +348,7 @@ func (d *Director) Run(ctx context.Context) error {
 		doors.Go(func() error { return d.native.Serve(ctx, d.user) })
 		return doors.Wait()
 	})
+	g.Add("pings", d.user.AnswerPings)
 	return g.Run(ctx)
 }
 

@@ -38,6 +38,9 @@ type Director struct {
 	// Conf is used instead of what serves so many streams, if set.
 	Conf *quic.Config
 
+	// Silent has it answer no pings, as directors did not always.
+	Silent bool
+
 	// ResumeWait has clients told that they may come back for so long; zero for not at all. Return, if set, is what those
 	// who do are told, instead of being welcomed; Resume the same for a stream that they want to take up.
 	ResumeWait     time.Duration
@@ -82,6 +85,9 @@ func (d *Director) Start(t testing.TB) *Director {
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	serving.Go(func() { d.accept(ctx, l) })
+	if !d.Silent {
+		serving.Go(func() { _ = l.AnswerPings(ctx) })
+	}
 	t.Cleanup(func() {
 		cancel()
 		serving.Wait()
