@@ -87,7 +87,7 @@ type mobileConn struct {
 	lost     error
 }
 
-var errAddressGone = errors.New("the address is gone")
+var errAddressGone = &net.OpError{Op: "write", Net: "udp", Err: errors.New("the address is gone")}
 
 func (c *mobileConn) present() (net.PacketConn, error) {
 	c.mu.Lock()

@@ -40,7 +40,8 @@ func (s *Stream) resume(lost error) (Event, error) {
 
 // lost returns why a carrier was lost with which something failed, if the stream may go on over another one; else nil.
 func (s *Stream) lost(c *carrier, failed error) error {
-	if errors.Is(failed, net.ErrClosed) { // QUIC ends streams before it says that the connection is over
+	var socket *net.OpError                                             // of the connection as well: nothing is read or written for a stream alone
+	if errors.Is(failed, net.ErrClosed) || errors.As(failed, &socket) { // QUIC ends streams before it says that the connection is over
 		select {
 		case <-c.quic.Context().Done():
 		case <-s.ctx.Done():
