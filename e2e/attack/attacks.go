@@ -41,6 +41,7 @@ var attacks = map[string]func(a *attacker, ctx context.Context){
 	"kept-alive": (*attacker).keptAlive,
 	"slow-read":  (*attacker).slowRead,
 	"log-flood":  (*attacker).logFlood,
+	"pings":      (*attacker).pings,
 }
 
 func names() []string { return slices.Sorted(maps.Keys(attacks)) }
@@ -220,6 +221,21 @@ func (a *attacker) initials(ctx context.Context) {
 			_, _ = tr.Dial(dialing, remote, identity.ClientTLS(a.tls, wire.ALPNClient, identity.Director), quicnet.ClientConfig())
 		}
 		_ = tr.Close()
+		_ = socket.Close()
+	})
+}
+
+// pings asks whether the director is there, four times as often as it answers.
+func (a *attacker) pings(ctx context.Context) {
+	question := append([]byte{4}, make([]byte, 16)...)
+	everywhere(ctx, 4, func(ctx context.Context, _ int) {
+		socket, remote, err := evil.DialPacket(ctx, a.user)
+		if err != nil {
+			return
+		}
+		for range 100 {
+			_, _ = socket.WriteTo(question, remote)
+		}
 		_ = socket.Close()
 	})
 }

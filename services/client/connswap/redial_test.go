@@ -10,6 +10,7 @@ import (
 	"github.com/connswap/connswap/services/client/connswap"
 	"github.com/connswap/connswap/services/client/internal/fakedirector"
 	"github.com/connswap/connswap/shared/quicnet"
+	"github.com/connswap/connswap/shared/simtest"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -54,25 +55,32 @@ func (w *world) away(nw quicnet.Network, silent bool, lasts time.Duration, begin
 }
 
 // TestBackAtOnce: a client that was cut off goes on within two round trips and 20 ms, at whatever moment the network is back,
-// from a director that answers pings. From one that does not it goes on as well, when it dials the next time.
+// from a director that is near and answers pings; from one that is far three round trips after a ping. From one that answers
+// none it goes on as well, two round trips after it dials the next time.
 func TestBackAtOnce(t *testing.T) {
-	const trip = 2 * delay
+	const ms = time.Millisecond
 	for name, test := range map[string]struct {
-		silent bool
-		within time.Duration
+		silent       bool
+		trip, within time.Duration
 	}{
-		"pings are answered":     {false, 2*trip + 20*time.Millisecond},
-		"pings are not answered": {true, 2*trip + 110*time.Millisecond},
+		"near":             {false, 2 * ms, 2*2*ms + 20*ms},
+		"not so near":      {false, 8 * ms, 2*8*ms + 20*ms},
+		"far":              {false, 40 * ms, 3*40*ms + 11*ms},
+		"near, no answers": {true, 2 * ms, 2*2*ms + 101*ms},
+		"far, no answers":  {true, 40 * ms, 2*40*ms + 101*ms},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var longest time.Duration
-			for phase := time.Duration(0); phase < 100*time.Millisecond; phase += 9 * time.Millisecond {
+			for phase := time.Duration(0); phase < 100*ms; phase += 9 * ms {
 				inWorld(t, func(w *world) {
+					way := simtest.Path{Delay: test.trip / 2}
+					w.net.SetPath(w.client, w.director, way)
+					w.net.SetPath(w.director, w.client, way)
 					longest = max(longest, w.away(w.client, test.silent, 20*time.Second+phase, w.client.Isolate, w.client.Rejoin))
 				})
 			}
 			t.Logf("%v at most", longest)
-			if longest > test.within || test.silent && longest < test.within/2 {
+			if longest > test.within || longest < test.within-20*ms {
 				t.Errorf("back after %v, want %v", longest, test.within)
 			}
 		})
