@@ -119,20 +119,9 @@ func (c *Conn) redial(ctx context.Context, addr string) (*carrier, error) {
 			}
 		}
 	}
-	answered := make(chan struct{})
-	ping := func(until time.Duration) {
-		ctx, cancel := context.WithTimeout(attempts, until)
-		defer cancel()
-		if quicnet.Ping(ctx, c.opts.Network, addr, max(pingInterval, time.Since(c.lostAt)/pingShare)) != nil {
-			return
-		}
-		select {
-		case answered <- struct{}{}:
-		case <-ctx.Done():
-		}
-	}
 	var last error
-	heard := time.Now() // from the director, about; an attempt that begins then shall have its time before another one is asked for
+	answered := make(chan struct{})
+	quiet := time.Now().Add(attemptTimeout) // no pings until then: the attempts that have begun may still succeed
 	pause := firstPause
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -146,13 +135,14 @@ func (c *Conn) redial(ctx context.Context, addr string) (*carrier, error) {
 		case <-timer.C:
 			named := n%byName == 0
 			running.Go(func() { attempt(named) })
-			if until := pause; time.Since(heard) >= attemptTimeout {
-				running.Go(func() { ping(until) })
+			if now := time.Now(); now.After(quiet) {
+				next := now.Add(pause)
+				running.Go(func() { c.ping(attempts, addr, next, answered) })
 			}
 			timer.Reset(pause)
 			n, pause = n+1, min(pause*5/4, mostPause)
 		case <-answered:
-			heard = time.Now()
+			quiet = time.Now().Add(attemptTimeout)
 			timer.Reset(0)
 		case r := <-results:
 			if r.err == nil {
@@ -169,6 +159,19 @@ func (c *Conn) redial(ctx context.Context, addr string) (*carrier, error) {
 				return nil, last
 			}
 		}
+	}
+}
+
+// ping asks until the next attempt begins whether the director can be reached. An answer goes to answered.
+func (c *Conn) ping(ctx context.Context, addr string, next time.Time, answered chan<- struct{}) {
+	ctx, cancel := context.WithDeadline(ctx, next)
+	defer cancel()
+	if quicnet.Ping(ctx, c.opts.Network, addr, max(pingInterval, time.Since(c.lostAt)/pingShare)) != nil {
+		return
+	}
+	select {
+	case answered <- struct{}{}:
+	case <-ctx.Done():
 	}
 }
 
