@@ -64,18 +64,27 @@ func (l *Lane) Put(fill func(b []byte) []byte) int {
 		return 0
 	}
 	l.buf = fill(l.buf)
-	return l.end(before)
+	size, first := l.end(before)
+	if first {
+		l.out.signal()
+	}
+	return size
 }
 
-// PutChunk puts a token of a link, as Put would: there are too many of them to make a closure for each.
+// PutChunk puts a token of a link, as Put would: there are too many of them to make a closure for each. It does not wake Run: Flush
+// does.
 func (l *Lane) PutChunk(t Chunk) int {
 	before, ok := l.begin()
 	if !ok {
 		return 0
 	}
 	l.buf = AppendLinkChunk(l.buf, t)
-	return l.end(before)
+	size, _ := l.end(before)
+	return size
 }
+
+// Flush has Run write what PutChunk has put.
+func (o *Outbox) Flush() { o.signal() }
 
 // begin reports whether something may be put. If so, the Outbox's mu is held until end.
 func (l *Lane) begin() (before int, ok bool) {
@@ -97,22 +106,19 @@ func (l *Lane) begin() (before int, ok bool) {
 	return 0, false
 }
 
-// end accounts for what was put. Whoever puts the first bytes wakes Run, which takes with them all that follow until it
+// end accounts for what was put. Whoever puts the first bytes has to wake Run, which takes with them all that follow until it
 // gets to it.
-func (l *Lane) end(before int) (size int) {
+func (l *Lane) end(before int) (size int, first bool) {
 	o := l.out
 	if before == 0 {
 		o.ready = append(o.ready, l)
 	}
-	first := o.waiting == 0
+	first = o.waiting == 0
 	size = len(l.buf) - before
 	o.waiting += size
 	o.total += uint64(size)
 	o.mu.Unlock()
-	if first {
-		o.signal()
-	}
-	return size
+	return size, first
 }
 
 // ErrBacklog means that a peer takes less than there is for it.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -214,6 +215,32 @@ func TestOutboxReusesItsBuffers(t *testing.T) {
 	}
 }
 
+// TestOutboxFlush: chunks wait for what follows, until they are flushed.
+func TestOutboxFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := NewOutbox(100, nil)
+		var w slowWriter
+		wait := start(t.Context(), o, &w)
+		lane := o.Lane()
+		for sequence := range uint64(3) {
+			lane.PutChunk(Chunk{Session: 1, Epoch: 1, Sequence: sequence, Text: []byte("text")})
+			time.Sleep(10 * time.Second)
+		}
+		if len(w.writes) > 0 {
+			t.Errorf("wrote %q before Flush", w.writes)
+		}
+		o.Flush()
+		time.Sleep(10 * time.Second)
+		o.Close()
+		if len(w.writes) != 1 || strings.Count(w.writes[0], "text") != 3 {
+			t.Errorf("wrote %q", w.writes)
+		}
+		if err := wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestOutboxKeepsLanesTogether puts into two lanes by turns: what one lane got during a write leaves side by side, and
 // the bound is over both.
 func TestOutboxKeepsLanesTogether(t *testing.T) {
@@ -260,6 +287,7 @@ func BenchmarkLanes(b *testing.B) {
 	for b.Loop() {
 		token.Sequence++
 		lanes[token.Sequence%100].PutChunk(token)
+		o.Flush()
 		if token.Sequence%10_000 == 0 {
 			for o.backlog() > 0 { // not to measure how the backlog grows
 				runtime.Gosched()

@@ -13,7 +13,11 @@ import (
 // connswapWorker is the project's worker with an engine whose tokens say when they were due. s.Target is where it
 // registers.
 func connswapWorker(ctx context.Context, s Setup) (running, error) {
-	return s.work(ctx, "a", s.Load.Streams, stepped{newSteps(ctx, s.Load.interval())})
+	e := stepped{newSteps(ctx, s.Load.interval())}
+	if s.Load.Rate == 0 {
+		return s.work(ctx, "a", s.Load.Streams, e)
+	}
+	return s.work(ctx, "a", s.Load.Streams, &stepper{stepped: e, next: e.steps.present.Load()})
 }
 
 // deviceWorker is the project's worker with a device of its own.
@@ -43,7 +47,21 @@ func (e stepped) Name() string        { return "stepped" }
 func (e stepped) Fingerprint() string { return "stepped/1" }
 
 func (e stepped) Open(_ context.Context, req engine.Request, prefix []engine.Chunk, _ engine.Progress) (engine.Generation, error) {
-	return &generation{steps: e.steps, made: uint64(len(prefix)), limit: engine.NewLimit(req, len(prefix), 1)}, nil
+	return &generation{steps: e.steps, due: e.steps.last.Load(), made: uint64(len(prefix)), limit: engine.NewLimit(req, len(prefix), 1)}, nil
+}
+
+// stepper is a stepped that has steps, as it has not flat out.
+type stepper struct {
+	stepped
+	next *step // that Step waits for
+}
+
+func (e *stepper) Step(ctx context.Context) error {
+	if _, err := e.next.wait(ctx); err != nil {
+		return err
+	}
+	e.next = e.steps.present.Load()
+	return nil
 }
 
 type generation struct {
@@ -51,19 +69,36 @@ type generation struct {
 	made  uint64
 	limit engine.Limit
 	text  []byte
+	due   int64 // of the last token
 }
 
-func (g *generation) Next(ctx context.Context) (engine.Chunk, error) {
+func (g *generation) TryNext() (engine.Chunk, error) {
+	due := g.steps.last.Load()
+	if due == g.due {
+		return engine.Chunk{}, engine.ErrNotYet
+	}
 	if err := g.limit.Take(1); err != nil {
 		return engine.Chunk{}, err
 	}
-	due, err := g.steps.wait(ctx)
-	if err != nil {
+	g.due = due
+	return g.chunk(), nil
+}
+
+func (g *generation) Next(ctx context.Context) (_ engine.Chunk, err error) {
+	if err := g.limit.Take(1); err != nil {
 		return engine.Chunk{}, err
 	}
+	if g.due, err = g.steps.wait(ctx); err != nil {
+		return engine.Chunk{}, err
+	}
+	return g.chunk(), nil
+}
+
+// chunk makes the token of the step.
+func (g *generation) chunk() engine.Chunk {
 	g.made++
-	g.text = appendText(g.text[:0], due, g.made)
-	return engine.Chunk{Text: g.text}, nil
+	g.text = appendText(g.text[:0], g.due, g.made)
+	return engine.Chunk{Text: g.text}
 }
 
 func (g *generation) Close() error { return nil }

@@ -65,6 +65,7 @@ func parseHex[T text](text T) (n uint64, err error) {
 type steps struct {
 	interval time.Duration // 0: nobody waits, and no token has a time
 	present  atomic.Pointer[step]
+	last     atomic.Int64 // when the last one was due
 }
 
 type step struct {
@@ -94,6 +95,7 @@ func (s *steps) run(ctx context.Context) {
 		now := time.Now()
 		over := s.present.Swap(&step{over: make(chan struct{})})
 		over.due = now.UnixNano() - int64(now.Sub(start)%s.interval)
+		s.last.Store(over.due)
 		close(over.over)
 	}
 }
@@ -103,10 +105,13 @@ func (s *steps) wait(ctx context.Context) (due int64, err error) {
 	if s.interval == 0 {
 		return 0, nil
 	}
-	next := s.present.Load()
+	return s.present.Load().wait(ctx)
+}
+
+func (s *step) wait(ctx context.Context) (due int64, err error) {
 	select {
-	case <-next.over:
-		return next.due, nil
+	case <-s.over:
+		return s.due, nil
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}

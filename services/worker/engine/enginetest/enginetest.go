@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -35,6 +36,7 @@ func Run(t *testing.T, build func() engine.Engine, requests ...engine.Request) {
 		t.Run("progress", func(t *testing.T) { s.on(t).progresses() })
 		t.Run("strange prefixes", func(t *testing.T) { s.on(t).strangers() })
 		t.Run("state", func(t *testing.T) { s.on(t).states() })
+		t.Run("steps", func(t *testing.T) { s.on(t).steps() })
 	}
 }
 
@@ -315,4 +317,75 @@ func (s *suite) states() {
 		s.compare(rest, finish, cut)
 		s.close(restored)
 	}
+}
+
+// steps: what generations have after the engine's steps is the text that Next gives, and nobody waits for it but in Step.
+func (s *suite) steps() {
+	stepper, ok := s.theirs.(engine.Stepper)
+	if !ok {
+		s.Skip("the engine has no steps")
+	}
+	cuts := []int{0, len(s.whole) / 2, len(s.whole)}
+	open, rest, finish := make([]engine.Stepped, len(cuts)), make([][]engine.Chunk, len(cuts)), make([]engine.Finish, len(cuts))
+	for i, cut := range cuts {
+		g, ok := s.open(cut).(engine.Stepped)
+		if !ok {
+			s.Fatal("a generation of a Stepper is no Stepped")
+		}
+		defer s.close(g)
+		open[i] = g
+	}
+	ctx, cancel := context.WithCancel(s.Context())
+	defer cancel()
+	for steps := 0; slices.ContainsFunc(finish, unfinished); steps++ {
+		if steps > 0 {
+			s.step(ctx, stepper)
+		}
+		for i, g := range open {
+			if unfinished(finish[i]) {
+				more, end := s.available(g)
+				rest[i], finish[i] = append(rest[i], more...), end
+			}
+		}
+		if steps == 0 && len(s.whole) > 1 && !unfinished(finish[0]) {
+			s.Fatal("the whole text came without a step: TryNext waits for it, or there are no steps")
+		}
+	}
+	for i, cut := range cuts {
+		s.compare(rest[i], finish[i], cut)
+	}
+	cancel()
+	_ = stepper.Step(ctx) // may be a step that has ended before
+	if err := stepper.Step(ctx); !errors.Is(err, context.Canceled) {
+		s.Errorf("Step, whose context was cancelled: %v", err)
+	}
+}
+
+func unfinished(f engine.Finish) bool { return f.Reason == "" }
+
+// step waits for a step, which has to come while somebody wants a chunk.
+func (s *suite) step(ctx context.Context, e engine.Stepper) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(ctx, promptly)
+	defer cancel()
+	if err := e.Step(ctx); err != nil {
+		s.Fatalf("Step, with generations that have no chunk: %v", err)
+	}
+}
+
+// available returns the chunks that a generation has now, and its finish, if they are the last.
+func (s *suite) available(g engine.Stepped) (chunks []engine.Chunk, finish engine.Finish) {
+	s.Helper()
+	for len(chunks) <= most {
+		c, err := g.TryNext()
+		if f, over := engine.Finished(err); over || errors.Is(err, engine.ErrNotYet) {
+			return chunks, f
+		}
+		if err != nil {
+			s.Fatalf("TryNext: %v", err)
+		}
+		chunks = append(chunks, clone(c))
+	}
+	s.Fatalf("the text does not end within %d chunks", most)
+	return nil, finish
 }

@@ -2,11 +2,13 @@ package enginetest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/connswap/connswap/services/worker/engine"
@@ -83,11 +85,58 @@ func (g *words) Next(ctx context.Context) (engine.Chunk, error) {
 
 func (g *words) Close() error { return nil }
 
+// paced is word with a step for each chunk. Nobody steps but who calls Step.
+type paced struct {
+	word
+	steps atomic.Int64
+}
+
+func (p *paced) Step(ctx context.Context) error {
+	if ctx.Err() != nil && p.defect != "steps on" {
+		return ctx.Err()
+	}
+	if p.defect == "stands" {
+		return errors.New("it stands")
+	}
+	p.steps.Add(1)
+	return nil
+}
+
+func (p *paced) Open(ctx context.Context, req engine.Request, prefix []engine.Chunk, progress engine.Progress) (engine.Generation, error) {
+	g, err := p.word.Open(ctx, req, prefix, progress)
+	if err != nil || p.defect == "unstepped" {
+		return g, err
+	}
+	return &pacedWords{Generation: g, engine: p, step: p.steps.Load()}, nil
+}
+
+type pacedWords struct {
+	engine.Generation
+	engine *paced
+	step   int64
+}
+
+func (g *pacedWords) TryNext() (engine.Chunk, error) {
+	now := g.engine.steps.Load()
+	if now == g.step && g.engine.defect != "waits" {
+		return engine.Chunk{}, engine.ErrNotYet
+	}
+	g.step = now
+	if g.engine.defect == "skips" {
+		_, _ = g.Next(context.Background())
+	}
+	return g.Next(context.Background())
+}
+
 // defective names the defect that a process of its own has.
 const defective = "TEST_DEFECT"
 
 func TestSuite(t *testing.T) {
 	enginetest.Run(t, func() engine.Engine { return word{os.Getenv(defective)} }, engine.Request{MaxTokens: 12})
+}
+
+func TestStepped(t *testing.T) {
+	enginetest.Run(t, func() engine.Engine { return &paced{word: word{os.Getenv(defective)}} }, engine.Request{MaxTokens: 12}, engine.Request{MaxTokens: 1})
 }
 
 // TestDefects: an engine with a defect does not pass, and the part that finds it is named after what is wrong.
@@ -96,8 +145,10 @@ func TestDefects(t *testing.T) {
 		"cut": "TestSuite/cuts", "finish": "Finish", "usage": "TestSuite/finish", "cancel": "TestSuite/cancel", "progress": "TestSuite/progress",
 		"stays": "FAIL: TestSuite/advance", "believes": "want ErrDiverged",
 		"panic": "TestSuite/strange_prefixes", "size": "TestSuite/limits", "choice": "TestSuite/limits",
+		"unstepped": "is no Stepped", "waits": "without a step", "skips": "TestStepped/steps", "steps on": "whose context was cancelled",
+		"stands": "that have no chunk",
 	} {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSuite$")
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^(TestSuite|TestStepped)$")
 		cmd.Env = append(os.Environ(), defective+"="+defect)
 		out, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(string(out), found) {

@@ -27,6 +27,9 @@ func (o *outlet) PutChunk(c wire.Chunk) {
 	o.lane.PutChunk(c)
 }
 
+// Flush implements session.Outlet.
+func (o *outlet) Flush() { o.lane.queue.Flush() }
+
 // Tell implements session.Outlet. What is about the standing of a session goes by the control stream.
 func (o *outlet) Tell(n session.Note) {
 	switch n := n.(type) {

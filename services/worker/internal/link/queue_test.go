@@ -70,6 +70,7 @@ func TestQueueHoldsItsSessionsBack(t *testing.T) {
 						return
 					}
 					out.PutChunk(wire.Chunk{Session: id, Epoch: 1, Sequence: sequence + 1, Text: text})
+					q.Flush()
 				}
 			})
 		}

@@ -2,11 +2,7 @@ package session
 
 import (
 	"context"
-	"fmt"
-	"runtime/debug"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -40,12 +36,7 @@ func (s *Session) Capture(ctx context.Context, number uint64) (sequence uint64, 
 	if closed {
 		return 0, nil, wire.Errorf(wire.CodeStaleEpoch, "the session has ended here")
 	}
-	defer func() {
-		if p := recover(); p != nil { // as in generate
-			s.log.Error("engine panicked", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()), s.few())
-			err = fmt.Errorf("engine panicked: %v", p)
-		}
-	}()
+	defer s.recovered(&err)
 	state, err = c.Capture(nil)
 	return s.position, state, err
 }

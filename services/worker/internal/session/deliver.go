@@ -21,9 +21,8 @@ func newOutlet(out Outlet) *outlet {
 
 // detach takes the outlet away. s.mu is held.
 func (s *Session) detach() {
-	if s.out != nil {
-		s.out.leave()
-		s.out = nil
+	if out := s.out.Swap(nil); out != nil {
+		out.leave()
 	}
 }
 
@@ -43,7 +42,8 @@ func (s *Session) Serve(out Outlet, after uint64) error {
 	}
 	s.detach()
 	s.backlog.since(after, out.PutChunk)
-	s.out = newOutlet(out)
+	out.Flush()
+	s.out.Store(newOutlet(out))
 	select {
 	case s.served <- struct{}{}:
 	default:
@@ -55,7 +55,7 @@ func (s *Session) Serve(out Outlet, after uint64) error {
 func (s *Session) Leave(out Outlet) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.out != nil && s.out.Outlet == out {
+	if o := s.out.Load(); o != nil && o.Outlet == out {
 		s.detach()
 	}
 }
@@ -64,12 +64,10 @@ func (s *Session) Leave(out Outlet) {
 // away keeps nobody waiting.
 func (s *Session) room(ctx context.Context) error {
 	for ctx.Err() == nil {
-		s.mu.Lock()
-		out, full := s.out, s.backlog.full()
-		s.mu.Unlock()
+		out := s.out.Load()
 		switch {
-		case out != nil && out.Room(out.taken) == nil, out == nil && !full:
-			return context.Cause(ctx)
+		case out != nil && out.Room(out.taken) == nil, out == nil && s.keeps():
+			return nil
 		case out == nil:
 			select {
 			case <-s.served:
@@ -79,6 +77,28 @@ func (s *Session) room(ctx context.Context) error {
 	}
 	return context.Cause(ctx)
 }
+
+// keeps reports whether the next chunk can be kept without forgetting another one.
+func (s *Session) keeps() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.backlog.full()
+}
+
+// roomy reports whether room would not wait.
+func (s *Session) roomy() bool {
+	if out := s.out.Load(); out != nil {
+		return out.Room(ended) == nil
+	}
+	return s.keeps()
+}
+
+// ended is a context for asking without waiting.
+var ended = func() context.Context {
+	ctx, end := context.WithCancel(context.Background())
+	end()
+	return ctx
+}()
 
 // Credit lets the session make chunks up to a sequence, and forget those that its client has acknowledged. What it knows
 // already, and what never was, is ignored.
@@ -119,10 +139,17 @@ func (s *Session) putChunk(chunk wire.Chunk) error {
 		return context.Canceled
 	}
 	s.backlog.add(chunk)
-	if s.out != nil {
-		s.out.PutChunk(chunk)
+	if out := s.out.Load(); out != nil {
+		out.PutChunk(chunk)
 	}
 	return nil
+}
+
+// flush lets go what was put out.
+func (s *Session) flush() {
+	if out := s.out.Load(); out != nil {
+		out.Flush()
+	}
 }
 
 // tell is putChunk for a note.
@@ -132,8 +159,8 @@ func (s *Session) tell(n Note) error {
 	if s.over {
 		return context.Canceled
 	}
-	if s.out != nil {
-		s.out.Tell(n)
+	if out := s.out.Load(); out != nil {
+		out.Tell(n)
 	}
 	return nil
 }
@@ -157,15 +184,16 @@ func (s *Session) end(ctx context.Context, last Note) bool {
 func (s *Session) tryEnd(last Note) (done, ended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	out := s.out.Load()
 	switch {
 	case s.over:
 		return true, false
-	case s.out == nil:
+	case out == nil:
 		return false, false
 	}
 	s.over = true
 	s.table.remove(s, s.bytes)
-	s.out.Tell(last)
+	out.Tell(last)
 	s.detach()
 	return true, true
 }

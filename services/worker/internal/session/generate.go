@@ -34,12 +34,7 @@ func (s *Session) run(ctx context.Context) {
 
 // generate returns the engine's Finish, or what went wrong.
 func (s *Session) generate(ctx context.Context, prefix []engine.Chunk) (err error) {
-	defer func() {
-		if p := recover(); p != nil { // an engine's defect ends one session, not the worker
-			s.log.Error("engine panicked", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()), s.few())
-			err = fmt.Errorf("engine panicked: %v", p)
-		}
-	}()
+	defer s.recovered(&err)
 	g, err := s.open(ctx, prefix)
 	if err != nil {
 		return err
@@ -54,11 +49,12 @@ func (s *Session) generate(ctx context.Context, prefix []engine.Chunk) (err erro
 	if err := s.begin(g); err != nil {
 		return err
 	}
+	if g, ok := g.(engine.Stepped); ok && s.model.batch != nil && s.capturer == nil { // a capture may wait for its turn, and a batch for nobody
+		return s.model.batch.generate(ctx, s, g)
+	}
 	for {
-		if !s.full() { // else the engine has nothing but a finish
-			if err := s.mayGo(ctx); err != nil {
-				return err
-			}
+		if err := s.mayGo(ctx); err != nil {
+			return err
 		}
 		chunk, err := s.next(ctx, g)
 		if err != nil {
@@ -67,6 +63,15 @@ func (s *Session) generate(ctx context.Context, prefix []engine.Chunk) (err erro
 		if err := s.put(chunk); err != nil {
 			return err
 		}
+		s.flush()
+	}
+}
+
+// recovered is for deferring: an engine's defect ends one session, not the worker.
+func (s *Session) recovered(err *error) {
+	if p := recover(); p != nil {
+		s.log.Error("engine panicked", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()), s.few())
+		*err = fmt.Errorf("engine panicked: %v", p)
 	}
 }
 
@@ -134,8 +139,12 @@ func (s *Session) most() int { return s.request.MaxTokens * s.request.Choices }
 // full reports whether there are as many tokens as were asked for.
 func (s *Session) full() bool { return s.most() > 0 && s.tokens >= s.most() }
 
-// mayGo waits until there is credit for the next token, and room for it in what waits for the director.
+// mayGo waits until there is credit for the next token, and room for it in what waits for the director. Where there are as many as
+// were asked for the engine has nothing but a finish.
 func (s *Session) mayGo(ctx context.Context) error {
+	if s.full() {
+		return nil
+	}
 	for s.credit.Load() <= s.made.Load() {
 		select {
 		case <-s.raised:
@@ -144,6 +153,11 @@ func (s *Session) mayGo(ctx context.Context) error {
 		}
 	}
 	return s.room(ctx)
+}
+
+// mayGoNow reports whether mayGo would not wait.
+func (s *Session) mayGoNow() bool {
+	return s.full() || s.credit.Load() > s.made.Load() && s.roomy()
 }
 
 func (s *Session) put(made engine.Chunk) error {

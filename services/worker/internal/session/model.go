@@ -9,6 +9,8 @@ import (
 type Model struct {
 	engine.Engine
 	Capacity int // streams at once; 0 for as many as the worker has
+
+	batch *batch // of a Stepper; set by the table
 }
 
 // Proto returns the model as a director is told of it.

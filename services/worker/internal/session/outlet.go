@@ -12,8 +12,11 @@ import (
 type Outlet interface {
 	// Room waits until there is room for a chunk.
 	Room(ctx context.Context) error
-	// PutChunk takes the next chunk, whose memory is valid until it returns. It never blocks.
+	// PutChunk takes the next chunk, whose memory is valid until it returns. It never blocks. The chunk leaves with what
+	// follows, after Flush at the latest.
 	PutChunk(c wire.Chunk)
+	// Flush lets go what PutChunk has taken. It never blocks.
+	Flush()
 	// Tell takes anything else, in its order among the chunks. It never blocks.
 	Tell(n Note)
 }

@@ -1,8 +1,8 @@
 // Package session is a worker's work on streams: a Session makes the chunks of one, and the Table has all of them.
 //
 // A session knows no link. It puts its chunks into an Outlet, keeps a copy of those that its client has not acknowledged, and
-// makes no more than it has credit for. The goroutine that the owner gives it runs the engine; Stop, Credit, Order, Capture
-// and Serve are for whoever hears of the director.
+// makes no more than it has credit for. The goroutine that the owner gives it runs the engine, or sleeps while a batch does; Stop,
+// Credit, Order, Capture and Serve are for whoever hears of the director.
 package session
 
 import (
@@ -34,7 +34,8 @@ type Start struct {
 	Log      *zap.Logger
 }
 
-// Session makes the chunks of one stream in one epoch. The goroutine of run owns it, except where a field says otherwise.
+// Session makes the chunks of one stream in one epoch. The goroutine of run owns it, or its batch while that makes its chunks,
+// except where a field says otherwise.
 type Session struct {
 	table      *Table
 	key        Key
@@ -52,7 +53,7 @@ type Session struct {
 
 	digest *session.Rolling // over prefix and chunks so far
 	tokens int              // that these stand for
-	made   atomic.Uint64    // sequence of the last chunk; written by run only
+	made   atomic.Uint64    // sequence of the last chunk; written by the owner only
 
 	credit atomic.Uint64 // highest sequence that may be sent; written by whoever calls Credit
 	raised chan struct{} // capacity 1: credit was raised
@@ -63,8 +64,9 @@ type Session struct {
 	turn     chan struct{} // capacity 1: full while the engine of capturer works
 	position uint64        // chunks that capturer has made; whoever has the turn may use it
 
+	out atomic.Pointer[outlet] // nil while nobody carries the session; mu is held to change it
+
 	mu       sync.Mutex
-	out      *outlet // nil while nobody carries the session
 	backlog  backlog
 	acked    uint64          // up to here the client has read for good
 	bytes    int             // that it has of the table's
@@ -82,7 +84,7 @@ const sessionBytes = 16 << 10
 // says why the worker does not take it.
 func (t *Table) Start(ctx context.Context, start Start, out Outlet) (s *Session, run func(), refusal *wire.Error) {
 	s = newSession(t, start)
-	s.out = newOutlet(out)
+	s.out.Store(newOutlet(out))
 	ctx, s.cancel = context.WithCancel(ctx)
 	if refusal := t.add(s); refusal != nil {
 		s.cancel()

@@ -44,6 +44,8 @@ func (m *memory) PutChunk(c wire.Chunk) {
 	m.chunks = append(m.chunks, fmt.Sprintf("%d %s", c.Sequence, c.Text))
 }
 
+func (m *memory) Flush() {}
+
 func (m *memory) Tell(n session.Note) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -60,15 +62,30 @@ func (m *memory) last() session.Note {
 	return m.notes[len(m.notes)-1]
 }
 
-func table(t *testing.T, capacity int) *session.Table {
+func counter(t *testing.T) engine.Engine {
 	t.Helper()
 	counter, err := engines.New("counter", engines.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return counter
+}
+
+func tableOf(e engine.Engine, capacity int) *session.Table {
 	return session.NewTable(session.Config{
-		Capacity: capacity, MaxBytes: 1 << 20, Models: []session.Model{{Engine: counter}}, Log: zap.NewNop(),
+		Capacity: capacity, MaxBytes: 1 << 20, Models: []session.Model{{Engine: e}}, Log: zap.NewNop(),
 	})
+}
+
+// eachWay runs a test in bubbles: with sessions that wait for their engine each, and with those that its steps serve.
+func eachWay(t *testing.T, test func(t *testing.T, way func(engine.Engine) engine.Engine)) {
+	ways := map[string]func(engine.Engine) engine.Engine{
+		"waiting":  func(e engine.Engine) engine.Engine { return e },
+		"in steps": func(e engine.Engine) engine.Engine { return newStepping(e) },
+	}
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { test(t, way) }) })
+	}
 }
 
 // start starts a session in a bubble, with credit for so many chunks.
@@ -91,14 +108,14 @@ func start(t *testing.T, table *session.Table, stream, epoch, credit uint64, tok
 // TestTakenUp: a session that loses its outlet goes on as far as it has credit, and another outlet takes it up after any
 // chunk that was not acknowledged: what both got is the whole text.
 func TestTakenUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	eachWay(t, func(t *testing.T, way func(engine.Engine) engine.Engine) {
 		whole := &memory{}
-		if _, refusal := start(t, table(t, 1), 1, 1, 100, 50, whole); refusal != nil {
+		if _, refusal := start(t, tableOf(way(counter(t)), 1), 1, 1, 100, 50, whole); refusal != nil {
 			t.Fatal(refusal)
 		}
 		for after := uint64(4); after <= 20; after++ {
 			first, second := &memory{}, &memory{}
-			s, refusal := start(t, table(t, 1), 1, 1, 10, 50, first)
+			s, refusal := start(t, tableOf(way(counter(t)), 1), 1, 1, 10, 50, first)
 			if refusal != nil {
 				t.Fatal(refusal)
 			}
@@ -125,9 +142,9 @@ func TestTakenUp(t *testing.T) {
 
 // TestNotTakenUp: what was acknowledged, and what is not there yet, is refused, each with its own error, and disturbs nobody.
 func TestNotTakenUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	eachWay(t, func(t *testing.T, way func(engine.Engine) engine.Engine) {
 		out := &memory{}
-		s, refusal := start(t, table(t, 1), 1, 1, 10, 50, out)
+		s, refusal := start(t, tableOf(way(counter(t)), 1), 1, 1, 10, 50, out)
 		if refusal != nil {
 			t.Fatal(refusal)
 		}
@@ -152,8 +169,8 @@ func TestNotTakenUp(t *testing.T) {
 // TestNobodyKeepsItWaiting: an outlet without room that is taken away holds up nothing, and an end waits for somebody to
 // take it.
 func TestNobodyKeepsItWaiting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		table, stuck, next := table(t, 1), &memory{full: true}, &memory{}
+	eachWay(t, func(t *testing.T, way func(engine.Engine) engine.Engine) {
+		table, stuck, next := tableOf(way(counter(t)), 1), &memory{full: true}, &memory{}
 		s, refusal := start(t, table, 1, 1, 100, 50, stuck)
 		if refusal != nil {
 			t.Fatal(refusal)
@@ -179,10 +196,8 @@ func TestNobodyKeepsItWaiting(t *testing.T) {
 // TestNothingIsLostMeanwhile: without an outlet a session makes no more than it can keep, however much credit it has, and goes on from
 // there when it is taken up.
 func TestNothingIsLostMeanwhile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		table := session.NewTable(session.Config{
-			Capacity: 1, MaxBytes: 1 << 20, Models: []session.Model{{Engine: verbose{}}}, Log: zap.NewNop(),
-		})
+	eachWay(t, func(t *testing.T, way func(engine.Engine) engine.Engine) {
+		table := tableOf(way(verbose{}), 1)
 		first, second := &memory{full: true}, &memory{}
 		s, refusal := start(t, table, 1, 1, 1000, 100, first)
 		if refusal != nil {
@@ -220,8 +235,8 @@ func (g *talk) Close() error { return nil }
 // TestFencing: a higher epoch of a stream ends the lower one, wherever that came from, before it has its place; the same or a lower one is
 // refused. Nothing of a session comes after Stop.
 func TestFencing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		table, old, fresh := table(t, 1), &memory{}, &memory{}
+	eachWay(t, func(t *testing.T, way func(engine.Engine) engine.Engine) {
+		table, old, fresh := tableOf(way(counter(t)), 1), &memory{}, &memory{}
 		first, refusal := start(t, table, 1, 2, 5, 50, old)
 		if refusal != nil {
 			t.Fatal(refusal)
@@ -280,10 +295,8 @@ func (g *broken) Close() error { return nil }
 // TestDefect: an engine's error or panic ends one session, with a note, and gives its place back.
 func TestDefect(t *testing.T) {
 	for panics, want := range map[bool]string{false: "a fault", true: "engine panicked: a defect"} {
-		synctest.Test(t, func(t *testing.T) {
-			table := session.NewTable(session.Config{
-				Capacity: 1, MaxBytes: 1 << 20, Models: []session.Model{{Engine: defective{panics}}}, Log: zap.NewNop(),
-			})
+		eachWay(t, func(t *testing.T, way func(engine.Engine) engine.Engine) {
+			table := tableOf(way(defective{panics}), 1)
 			out := &memory{}
 			if _, refusal := start(t, table, 1, 1, 100, 50, out); refusal != nil {
 				t.Fatal(refusal)

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -52,6 +53,12 @@ const ShuttingDown = "shutting down"
 
 // NewTable returns a Table that takes sessions.
 func NewTable(cfg Config) *Table {
+	cfg.Models = slices.Clone(cfg.Models)
+	for i := range cfg.Models {
+		if e, ok := cfg.Models[i].Engine.(engine.Stepper); ok {
+			cfg.Models[i].batch = newBatch(e)
+		}
+	}
 	return &Table{
 		cfg: cfg, sessions: make(map[Key]*Session), perModel: make(map[*Model]int), directors: make(map[*func(State)]struct{}),
 	}
