@@ -26,14 +26,9 @@
 // the name, the version of the algorithm, the weights, the tokenizer.
 //
 // What more an engine can do it says by further methods: a [Stateful] one moves with a state, the generations of an [Advancer] get past
-<<<<<<< HEAD
-// chunks that are there already by other means than making them, [Prompted] ones know the size of their prompt. An
-// [Answering] engine answers requests that are not for text. Package enginetest
-// tries all of that on an engine.
-=======
-// chunks that are there already by other means than making them, and a [Stepper] makes those of many generations in one step.
-// Package enginetest tries all of that on an engine.
->>>>>>> a36bf46 (Engine: one that makes its chunks in steps says so, and the worker takes them for all generations in one goroutine instead of waking one for each)
+// chunks that are there already by other means than making them, [Prompted] ones know the size of their prompt, an [Answering] engine
+// answers requests that are not for text, and a [Stepper] makes the chunks of many generations in one step. Package enginetest tries
+// what makes chunks on an engine.
 package engine
 
 import "context"
