@@ -97,7 +97,7 @@ func (l *ledger) swapped(m *wirepb.Swapped) (Event, error) {
 		return nil, broken(ErrSequence, "swapped after token %d, but %d arrived", m.GetLastSequence(), l.sequence)
 	}
 	l.worker, l.epoch = m.GetToWorker(), m.GetEpoch()
-	return Swapped{
+	return &Swapped{ // a pointer, since it is not complete yet
 		From: m.GetFromWorker(), To: l.worker,
 		Kind: m.GetKind(), Cause: m.GetCause(),
 		Epoch: l.epoch, Sequence: l.sequence,

@@ -51,7 +51,7 @@ func holds(t *testing.T, before ledger, digestBefore Digest, event Event, after 
 		if e.Epoch <= before.epoch || before.sequence > 0 {
 			t.Fatalf("accepted %+v after %+v", e, before)
 		}
-	case Swapped:
+	case *Swapped:
 		if e.Epoch <= before.epoch || before.epoch == 0 || e.Sequence != before.sequence {
 			t.Fatalf("accepted %+v after %+v", e, before)
 		}

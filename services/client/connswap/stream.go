@@ -193,8 +193,8 @@ func (s *Stream) read() (Event, error) {
 		}
 		pending := s.pending
 		s.pending = nil
-		if swapped, ok := event.(Swapped); ok {
-			s.pending, event = &swapped, nil
+		if swapped, ok := event.(*Swapped); ok {
+			s.pending, event = swapped, nil
 		}
 		if pending != nil {
 			s.next = event // an error stays in s.err
