@@ -64,10 +64,8 @@ func (l *Lane) Put(fill func(b []byte) []byte) int {
 		return 0
 	}
 	l.buf = fill(l.buf)
-	size, first := l.end(before)
-	if first {
-		l.out.signal()
-	}
+	size := l.end(before)
+	l.out.signal()
 	return size
 }
 
@@ -79,11 +77,10 @@ func (l *Lane) PutChunk(t Chunk) int {
 		return 0
 	}
 	l.buf = AppendLinkChunk(l.buf, t)
-	size, _ := l.end(before)
-	return size
+	return l.end(before)
 }
 
-// Flush has Run write what PutChunk has put.
+// Flush has Run write what PutChunk has put. So does whatever is put otherwise.
 func (o *Outbox) Flush() { o.signal() }
 
 // begin reports whether something may be put. If so, the Outbox's mu is held until end.
@@ -106,19 +103,17 @@ func (l *Lane) begin() (before int, ok bool) {
 	return 0, false
 }
 
-// end accounts for what was put. Whoever puts the first bytes has to wake Run, which takes with them all that follow until it
-// gets to it.
-func (l *Lane) end(before int) (size int, first bool) {
+// end accounts for what was put. Run has to be woken after it; it takes all that follow until it gets to it.
+func (l *Lane) end(before int) (size int) {
 	o := l.out
 	if before == 0 {
 		o.ready = append(o.ready, l)
 	}
-	first = o.waiting == 0
 	size = len(l.buf) - before
 	o.waiting += size
 	o.total += uint64(size)
 	o.mu.Unlock()
-	return size, first
+	return size
 }
 
 // ErrBacklog means that a peer takes less than there is for it.

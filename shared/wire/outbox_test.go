@@ -215,26 +215,32 @@ func TestOutboxReusesItsBuffers(t *testing.T) {
 	}
 }
 
-// TestOutboxFlush: chunks wait for what follows, until they are flushed.
+// TestOutboxFlush: chunks wait for what follows, until they are flushed or something else is put.
 func TestOutboxFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := NewOutbox(100, nil)
 		var w slowWriter
 		wait := start(t.Context(), o, &w)
-		lane := o.Lane()
+		lane, pause := o.Lane(), func() {
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+		}
 		for sequence := range uint64(3) {
 			lane.PutChunk(Chunk{Session: 1, Epoch: 1, Sequence: sequence, Text: []byte("text")})
-			time.Sleep(10 * time.Second)
+			pause()
 		}
 		if len(w.writes) > 0 {
 			t.Errorf("wrote %q before Flush", w.writes)
 		}
 		o.Flush()
-		time.Sleep(10 * time.Second)
-		o.Close()
-		if len(w.writes) != 1 || strings.Count(w.writes[0], "text") != 3 {
+		pause()
+		lane.PutChunk(Chunk{Session: 1, Epoch: 1, Sequence: 4, Text: []byte("text")})
+		put(o, "more")
+		pause()
+		if len(w.writes) != 2 || strings.Count(w.writes[0], "text") != 3 || !strings.HasSuffix(w.writes[1], "textmore") {
 			t.Errorf("wrote %q", w.writes)
 		}
+		o.Close()
 		if err := wait(); err != nil {
 			t.Error(err)
 		}
