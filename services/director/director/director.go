@@ -159,7 +159,7 @@ func (d *Director) openDoors(deps Deps) {
 	d.openai = openai.New(openai.Config{
 		MaxBody: cfg.MaxBodyBytes, MaxTokens: cfg.MaxTokens, MaxStreams: cfg.MaxStreams, Drain: cfg.DrainTimeout,
 		Retention: cfg.SessionRetention, Resume: cfg.ResumeWait > 0, Heartbeat: cfg.HTTPHeartbeat, Origins: cfg.Origins, Hurry: deps.Hurry,
-		Model: d.fleet.Model, Models: d.fleet.Models, Answers: d.fleet.Answers, Promise: d.fleet.Promise, Events: d.events,
+		Model: d.fleet.Model, Models: d.fleet.Models, Answers: d.fleet.Answers, Promise: d.fleet.Promise, Answered: d.metrics.Answered, Events: d.events,
 	}, d.shares, d.sessions, numbers, d.clock, deps.Log)
 	d.native = native.New(native.Config{
 		DirectorID: cfg.ID, MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,

@@ -4,6 +4,7 @@ package metrics
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -24,7 +25,7 @@ type Metrics struct {
 	opened, fenced, resumed      prometheus.Counter
 	chunks, tokens               prometheus.Counter
 	finished, handovers, lost    *prometheus.CounterVec
-	refused, limits              *prometheus.CounterVec
+	refused, limits, answered    *prometheus.CounterVec
 	states, gaps                 *prometheus.HistogramVec
 	first, between, passed, away prometheus.Histogram
 }
@@ -41,18 +42,19 @@ func New(load func() Load) *Metrics {
 		finished: counters("streams_finished_total", "Streams that have ended, by how: done, failed or cancelled.", "state"),
 		handovers: counters("handovers_total", "Handovers that are over, by kind (placement, failover, planned), cause and result.",
 			"kind", "cause", "result"),
-		lost:    counters("worker_losses_total", "Links to workers that were lost, by the signal that told it first.", "cause"),
-		refused: counters("migration_tokens_refused_total", "Migration tokens that this director refused, by why.", "code"),
-		limits:  counters("limits_hit_total", "Requests that were refused for want of something, by code.", "code"),
-		states:  histograms("handover_state_seconds", "Time that handovers spent in a state.", "kind", "state"),
-		gaps:    histograms("handover_gap_seconds", "Time without a chunk at handovers, beyond the usual one.", "kind"),
-		first:   histogram("first_token_seconds", "Time from a request to its first chunk."),
-		between: histogram("token_interval_seconds", "Usual time between the chunks of a stream, sampled."),
-		passed:  histogram("batch_seconds", "Time from the arrival of a batch of chunks until all of it was handed on."),
-		away:    histogram("client_away_seconds", "Time for which clients that came back had been lost."),
+		lost:     counters("worker_losses_total", "Links to workers that were lost, by the signal that told it first.", "cause"),
+		refused:  counters("migration_tokens_refused_total", "Migration tokens that this director refused, by why.", "code"),
+		limits:   counters("limits_hit_total", "Requests that were refused for want of something, by code.", "code"),
+		answered: counters("http_requests_total", "Requests over HTTP that were answered, by API and status. A stream counts when it begins to be.", "api", "status"),
+		states:   histograms("handover_state_seconds", "Time that handovers spent in a state.", "kind", "state"),
+		gaps:     histograms("handover_gap_seconds", "Time without a chunk at handovers, beyond the usual one.", "kind"),
+		first:    histogram("first_token_seconds", "Time from a request to its first chunk."),
+		between:  histogram("token_interval_seconds", "Usual time between the chunks of a stream, sampled."),
+		passed:   histogram("batch_seconds", "Time from the arrival of a batch of chunks until all of it was handed on."),
+		away:     histogram("client_away_seconds", "Time for which clients that came back had been lost."),
 	}
 	m.Registry.MustRegister(
-		m.opened, m.fenced, m.resumed, m.chunks, m.tokens, m.finished, m.handovers, m.lost, m.refused, m.limits,
+		m.opened, m.fenced, m.resumed, m.chunks, m.tokens, m.finished, m.handovers, m.lost, m.refused, m.limits, m.answered,
 		m.states, m.gaps, m.first, m.between, m.passed, m.away, newPresent(load, &m.Stalls),
 	)
 	return m
@@ -108,6 +110,11 @@ func (m *Metrics) Observe(e event.Event) {
 	case event.LimitHit:
 		m.limits.WithLabelValues(b.Code).Inc()
 	}
+}
+
+// Answered takes note of a request for one of OpenAI's APIs, and the status with which its answer began.
+func (m *Metrics) Answered(api string, status int) {
+	m.answered.WithLabelValues(api, strconv.Itoa(status)).Inc()
 }
 
 // cause makes a label of a cause: causes are a few sentences of the director's own, which begin with what matters.

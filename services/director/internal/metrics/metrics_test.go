@@ -24,10 +24,11 @@ func TestLint(t *testing.T) {
 	m.Observe(event.Event{Body: event.LimitHit{Code: "limit_exceeded"}})
 	m.Observe(event.Event{Body: event.HandoverEnded{Record: migration.Record{Kind: "planned", State: "Completed", StateMS: map[string]float64{"Pivoting": 1}}}})
 	m.Batch(1, 2, time.Millisecond)
+	m.Answered("responses", 200)
 	problems, err := testutil.GatherAndLint(m.Registry)
 	require.NoError(t, err)
 	require.Empty(t, problems)
-	for name, want := range map[string]int{"connswap_worker_losses_total": 1, "connswap_migration_tokens_refused_total": 1, "connswap_handovers_total": 1} {
+	for name, want := range map[string]int{"connswap_worker_losses_total": 1, "connswap_migration_tokens_refused_total": 1, "connswap_handovers_total": 1, "connswap_http_requests_total": 1} {
 		n, err := testutil.GatherAndCount(m.Registry, name)
 		require.NoError(t, err)
 		require.Equal(t, want, n, name)

@@ -294,6 +294,7 @@ func (a *answer) breakOff() error {
 func (a *answer) refuse(f *failure) {
 	if !a.started {
 		a.started = true
+		a.server.cfg.Answered(string(a.ask.api), f.status)
 		f.write(a.w)
 	}
 }
@@ -317,6 +318,7 @@ func (a *answer) start(contentType string) {
 	} else if a.told {
 		a.trailers()
 	}
+	a.server.cfg.Answered(string(a.ask.api), http.StatusOK)
 	a.w.WriteHeader(http.StatusOK)
 }
 

@@ -39,11 +39,18 @@ func (s *Server) routes() http.Handler {
 			}
 		})
 	}
-	for path, of := range map[string]api{"/v1/chat/completions": chat, "/v1/completions": completions, "/v1/responses": responses} {
-		handle("POST "+path, func(w http.ResponseWriter, r *http.Request) error { return s.generate(w, r, of) })
-	}
+	apis := map[string]api{"chat/completions": chat, "completions": completions, "responses": responses}
 	for _, name := range wire.APIs {
-		handle("POST /v1/"+name, func(w http.ResponseWriter, r *http.Request) error { return s.generate(w, r, api(name)) })
+		apis[name] = api(name)
+	}
+	for path, of := range apis {
+		handle("POST /v1/"+path, func(w http.ResponseWriter, r *http.Request) error {
+			err := s.generate(w, r, of)
+			if err != nil && !errors.Is(err, errBroken) {
+				s.cfg.Answered(string(of), failureOf(err).status)
+			}
+			return err
+		})
 	}
 	handle("GET /v1/models", s.listModels)
 	handle("GET /v1/models/{id...}", s.showModel)

@@ -46,8 +46,11 @@ type Config struct {
 	Answers func(model, api string) bool
 	// Promise returns the class of continuity that a model's workers have, of those that are of a class at least; false for none.
 	Promise func(model string, least uint32) (class uint32, ok bool)
-	Events  *event.Bus
-	Hurry   context.Context // ends a drain early
+	// Answered is told of each request for one of the APIs, and the status with which its answer begins.
+	Answered func(api string, status int)
+
+	Events *event.Bus
+	Hurry  context.Context // ends a drain early
 }
 
 // Bounds on an exchange over TCP.
