@@ -46,7 +46,7 @@ type Config struct {
 	Answers func(model, api string) bool
 	// Promise returns the class of continuity that a model's workers have, of those that are of a class at least; false for none.
 	Promise func(model string, least uint32) (class uint32, ok bool)
-	// Answered is told of each request for one of the APIs, and the status with which its answer begins.
+	// Answered is told of each request for one of the APIs, and the status with which its answer begins. Optional.
 	Answered func(api string, status int)
 
 	Events *event.Bus
@@ -147,6 +147,9 @@ func New(cfg Config, shares *shares.Ledger, sessions *session.Manager, numbers *
 	s := &Server{cfg: cfg, shares: shares, sessions: sessions, numbers: numbers, clock: clock, log: log, kept: kept{byID: map[string]*exchange{}}, live: live{byNumber: map[uint64]*exchange{}}}
 	if s.cfg.Hurry == nil {
 		s.cfg.Hurry = context.Background()
+	}
+	if s.cfg.Answered == nil {
+		s.cfg.Answered = func(string, int) {}
 	}
 	s.ending, s.end = context.WithCancelCause(context.Background())
 	s.handler = s.routes()
