@@ -30,7 +30,8 @@ const (
 	CodeProtocol     Code = "protocol_error"    // the peer broke the protocol
 	CodeVersion      Code = "version"           // no common protocol version
 	CodeLabelInUse   Code = "label_in_use"      // another live worker has this label
-	CodeUnauthorized Code = "unauthorized"      // the certificate lacks the role
+	CodeUnauthorized Code = "unauthorized"      // the certificate lacks the role, or the key is missing or unknown
+	CodeForbidden    Code = "forbidden"         // the key is good, and not for that
 	CodeInternal     Code = "internal"          // a defect of the peer
 	CodeLost         Code = "connection_lost"   // local: the peer can no longer be reached
 	CodeSuperseded   Code = "instance_replaced" // a newer instance of the same worker took over

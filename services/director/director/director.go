@@ -26,6 +26,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/handover"
+	"github.com/connswap/connswap/services/director/internal/keys"
 	"github.com/connswap/connswap/services/director/internal/link"
 	"github.com/connswap/connswap/services/director/internal/maintenance"
 	"github.com/connswap/connswap/services/director/internal/metrics"
@@ -80,6 +81,7 @@ type Director struct {
 	swaps       *history          // that are over
 	events      *event.Bus
 	metrics     *metrics.Metrics
+	keys        *keys.Keys   // of clients; nil where these need none
 	followers   atomic.Int64 // of events
 
 	check    *mgmt.Checkup
@@ -133,12 +135,15 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 		Checkpoints: d.checkpoints, Limiter: d.checkpoints.limiter,
 		Tokens: token.NewIssuer(token.Config{Director: d.instance, TTL: cfg.TokenTTL, Rate: cfg.TokenRate}),
 	}, cfg.SessionRetention)
+	access, err := d.access()
+	if err == nil {
+		d.keys, err = d.readKeys()
+	}
 	d.openDoors(deps)
 	d.maintenance = maintenance.New(maintenance.Config{
 		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, SwapsPerSecond: cfg.RebalancePace,
 		Confirm: cfg.Confirm == "operator",
 	}, d.sessions, d.placement, d.fleet, deps.Log)
-	access, err := d.access()
 	if err == nil {
 		err = d.bind(nw, deps.TLS)
 	}
@@ -159,12 +164,13 @@ func (d *Director) openDoors(deps Deps) {
 	d.openai = openai.New(openai.Config{
 		MaxBody: cfg.MaxBodyBytes, MaxTokens: cfg.MaxTokens, MaxStreams: cfg.MaxStreams, Drain: cfg.DrainTimeout,
 		Retention: cfg.SessionRetention, Resume: cfg.ResumeWait > 0, Heartbeat: cfg.HTTPHeartbeat, Origins: cfg.Origins, Hurry: deps.Hurry,
+		Keys: d.keys,
 		Model: d.fleet.Model, Models: d.fleet.Models, Answers: d.fleet.Answers, Promise: d.fleet.Promise, Answered: d.metrics.Answered, Events: d.events,
 	}, d.shares, d.sessions, numbers, d.clock, deps.Log)
 	d.native = native.New(native.Config{
 		DirectorID: cfg.ID, MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
 		ClientIdle: cfg.ClientIdleTimeout, Drain: cfg.DrainTimeout, ResumeWait: cfg.ResumeWait, Hurry: deps.Hurry,
-		Names: cfg.ClientNames, Model: d.fleet.Model, Events: d.events,
+		Names: cfg.ClientNames, Keys: d.keys, Model: d.fleet.Model, Events: d.events,
 		Numbers: numbers, Others: map[string]func(*quic.Conn){http3.NextProtoH3: d.openai.ServeQUIC},
 	}, d.shares, d.sessions, d.clock, deps.Log)
 }
@@ -181,6 +187,22 @@ func (d *Director) access() (mgmt.Access, error) {
 	}
 	access.Tokens = tokens
 	return access, nil
+}
+
+// readKeys returns the keys of clients. A director that has none, and serves others than its own machine's, says so loudly.
+func (d *Director) readKeys() (*keys.Keys, error) {
+	if d.cfg.Keys == "" {
+		if d.cfg.ClientAuth != "certificate" && !config.IsLoopback(d.cfg.UserAddr) {
+			d.log.Warn("whoever reaches this director may use it: clients need neither a key (CONNECTION_SWAP_DIRECTOR_KEYS_FILE) nor a certificate (CONNECTION_SWAP_DIRECTOR_CLIENT_AUTH)",
+				zap.String("user", d.cfg.UserAddr))
+		}
+		return nil, nil
+	}
+	k, err := keys.Read(d.cfg.Keys, d.log)
+	if err != nil {
+		return nil, config.CannotUse("DIRECTOR_KEYS_FILE", d.cfg.Keys, err)
+	}
+	return k, nil
 }
 
 // limits is how much of everything clients may have together.
@@ -315,6 +337,12 @@ func (d *Director) Run(ctx context.Context) error {
 		identity.WatchExpiry(ctx, d.tls, func(text string, at time.Time) { d.log.Warn(text, zap.Time("not_after", at)) })
 		return nil
 	})
+	if d.keys != nil {
+		g.Add("keys", func(ctx context.Context) error {
+			d.keys.Watch(ctx)
+			return nil
+		})
+	}
 	g.Add("clock", func(ctx context.Context) error { return d.clock.Run(ctx, d.fleet.Watch) })
 	g.Add("checkpoints", func(ctx context.Context) error {
 		<-ctx.Done()

@@ -16,6 +16,9 @@ func (d *Director) load() metrics.Load {
 	for _, state := range []session.State{session.Streaming, session.Moving, session.Waiting} {
 		load.Streams[string(state)] = counts[state]
 	}
+	for _, used := range d.keys.Usage() {
+		load.Keys = append(load.Keys, metrics.Key(used))
+	}
 	for _, w := range d.fleet.Workers() {
 		load.Workers[stateOf(w)]++
 	}

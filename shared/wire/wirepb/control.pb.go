@@ -33,6 +33,7 @@ type ClientHello struct {
 	Client        string                 `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`        // name and version of the client, for logs
 	Resumable     bool                   `protobuf:"varint,3,opt,name=resumable,proto3" json:"resumable,omitempty"` // the client sends Ack, and may come back for its streams
 	Return        *Return                `protobuf:"bytes,4,opt,name=return,proto3" json:"return,omitempty"`        // the connection that it comes back to; absent for a new one
+	Key           string                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`              // what lets it in, where the director has keys; also of a client that comes back
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -93,6 +94,13 @@ func (x *ClientHello) GetReturn() *Return {
 		return x.Return
 	}
 	return nil
+}
+
+func (x *ClientHello) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
 }
 
 // Return shows that a client is the one that had a connection.
@@ -2628,12 +2636,13 @@ var File_control_proto protoreflect.FileDescriptor
 
 const file_control_proto_rawDesc = "" +
 	"\n" +
-	"\rcontrol.proto\x12\x10connswap.wire.v1\x1a\x0fmigration.proto\"\x8f\x01\n" +
+	"\rcontrol.proto\x12\x10connswap.wire.v1\x1a\x0fmigration.proto\"\xa1\x01\n" +
 	"\vClientHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
 	"\x06client\x18\x02 \x01(\tR\x06client\x12\x1c\n" +
 	"\tresumable\x18\x03 \x01(\bR\tresumable\x120\n" +
-	"\x06return\x18\x04 \x01(\v2\x18.connswap.wire.v1.ReturnR\x06return\"]\n" +
+	"\x06return\x18\x04 \x01(\v2\x18.connswap.wire.v1.ReturnR\x06return\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\tR\x03key\"]\n" +
 	"\x06Return\x12#\n" +
 	"\rconnection_id\x18\x01 \x01(\tR\fconnectionId\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\fR\x06secret\x12\x16\n" +

@@ -15,7 +15,8 @@ import (
 	"github.com/connswap/connswap/shared/metrics"
 )
 
-// Metrics is safe for concurrent use. No label has a value that belongs to one stream, client or worker.
+// Metrics is safe for concurrent use. No label has a value that belongs to one stream, client or worker; that of a key is one
+// that the operator has written.
 type Metrics struct {
 	Registry *prometheus.Registry
 

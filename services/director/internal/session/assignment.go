@@ -45,8 +45,6 @@ type assignment struct {
 	// there.
 	lateEnd *wirepb.End
 
-	prompt uint64 // tokens of the prompt, as an engine said at its begin; 0 if none did
-
 	recoveryTold time.Duration // stall-proof time at which the client was told last how far the next worker is
 }
 

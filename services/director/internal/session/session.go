@@ -341,7 +341,7 @@ func (s *Session) react(event any) *ending {
 	case attempt.Progressing:
 		a.progressing(e)
 	case attempt.Begun:
-		a.prompt = max(a.prompt, e.M.GetPromptTokens())
+		a.view.prompted(e.M.GetPromptTokens())
 		if a.targets(e.Attempt) && !a.handover.Begun(e.M) {
 			return a.lose(link.CauseDiverged, nil)
 		}
@@ -496,7 +496,7 @@ func (s *Session) conclude(e *ending) {
 		swaps := s.swapped()
 		done := &wirepb.Done{
 			FinishReason: wire.Text(e.finish), Tokens: tokens, Swaps: swaps, Digest: digest[:],
-			Usage: s.usage(e), FinishReasons: e.reasons,
+			Usage: s.usageOf(e), FinishReasons: e.reasons,
 		}
 		s.close(done, Done, e.finish)
 		s.log.Info("stream done",
@@ -504,12 +504,15 @@ func (s *Session) conclude(e *ending) {
 	}
 }
 
-// usage is what a complete stream took: as the engine says or, where it was ended here, as far as that is known.
-func (s *Session) usage(e *ending) *wirepb.Usage {
-	if e.usage != nil || s.assignment.prompt == 0 {
+// usageOf is what a complete stream took: as the engine says or, where it was ended here, as far as that is known; nil where
+// nobody knows what the prompt took.
+func (s *Session) usageOf(e *ending) *wirepb.Usage {
+	s.took(e.usage)
+	prompt, completion := s.Usage()
+	if e.usage != nil || prompt == 0 {
 		return e.usage
 	}
-	return &wirepb.Usage{PromptTokens: s.assignment.prompt, CompletionTokens: s.record.Weight()}
+	return &wirepb.Usage{PromptTokens: prompt, CompletionTokens: completion}
 }
 
 // close ends the stream with its last frame, which the leg still has to deliver. The worker is left at once.

@@ -9,6 +9,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
 // Identity says whose stream it is.
@@ -74,6 +75,8 @@ type View struct {
 	away     time.Time         // since when the client is lost; zero while it is there
 	waits    bool              // the client was told that there is no worker
 	swap     *migration.Record // the handover under way, as it entered its state; nil for none, and for a placement
+	prompt   uint64            // tokens, as an engine said before its end; 0 where none did
+	usage    *wirepb.Usage     // as the engine said at the end; nil before that, and where it says nothing
 	state    State             // in which it ended
 	reason   string
 	endedAt  time.Time
@@ -88,6 +91,32 @@ func (v *View) end(state State, reason string) (first bool) {
 	}
 	v.state, v.reason, v.endedAt = state, reason, time.Now()
 	return true
+}
+
+// prompted says what an engine says the prompt took.
+func (v *View) prompted(tokens uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.prompt = max(v.prompt, tokens)
+}
+
+// took says what the stream took, as its engine says; nil where that says nothing.
+func (v *View) took(u *wirepb.Usage) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.usage = u
+}
+
+// Usage returns what the stream has taken so far, in tokens: as its engine says at the end, else as many as its chunks stand for.
+// The prompt's are 0 until an engine has said them.
+func (v *View) Usage() (prompt, completion uint64) {
+	v.mu.Lock()
+	prompt, u := v.prompt, v.usage
+	v.mu.Unlock()
+	if u != nil {
+		return u.GetPromptTokens(), u.GetCompletionTokens()
+	}
+	return prompt, v.log.Weight()
 }
 
 // serve says which model of a worker serves the session now, after a handover of some kind.

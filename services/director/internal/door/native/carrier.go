@@ -253,15 +253,27 @@ func (c *carrier) greet(ctx, serving context.Context, running *sync.WaitGroup) e
 
 // welcome returns the connection of a client that says hello, or why there is none for it.
 func (c *carrier) welcome(hello *wirepb.ClientHello, serving context.Context, running *sync.WaitGroup) (*connection, error) {
+	key, known := c.server.cfg.Keys.Authenticate(hello.GetKey())
 	switch v := hello.GetVersion(); {
 	case v != wire.Version:
 		return nil, wire.Errorf(wire.CodeVersion, "client speaks version %d, this director %d", v, wire.Version)
+	case !known:
+		return nil, unknownKey(hello.GetKey())
 	case hello.GetReturn() != nil:
-		return c.server.connections.back(c, hello.GetReturn())
+		return c.server.connections.back(c, hello.GetReturn(), key)
 	case c.server.draining.Load():
 		return nil, errDrained
 	}
-	return c.server.connections.open(serving, running, c, hello)
+	return c.server.connections.open(serving, running, c, hello, key)
+}
+
+// unknownKey refuses a client that shows no key that is known here.
+func unknownKey(shown string) error {
+	what := "the one that was shown is not known here"
+	if shown == "" {
+		what = "none was shown"
+	}
+	return wire.Errorf(wire.CodeUnauthorized, "the director serves clients that have a key, and %s; give one in a file (CONNECTION_SWAP_CLIENT_KEY_FILE), or in connswap.Options.Key", what)
 }
 
 // unblock makes reads and writes of a stream end when ctx does, until the function that it returns is called: QUIC
@@ -382,7 +394,9 @@ func (c *carrier) check(generate *wirepb.Generate) error {
 	case request.GetMaxTokens() == 0:
 		request.MaxTokens = most
 	}
-	model, err := cfg.Model(request.GetModel())
+	key := c.connection.shown()
+	request.Priority = key.Priority(request.GetPriority())
+	model, err := key.Model(request.GetModel(), cfg.Model)
 	if err != nil {
 		return err
 	}

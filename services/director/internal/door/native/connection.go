@@ -8,6 +8,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/connswap/connswap/services/director/internal/door"
+	"github.com/connswap/connswap/services/director/internal/keys"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/shares"
 	streamlog "github.com/connswap/connswap/services/director/internal/stream"
@@ -35,6 +36,7 @@ type connection struct {
 	running  *sync.WaitGroup // the server's
 
 	mu      sync.Mutex
+	key     *keys.Key   // that the client has shown last
 	carrier *carrier    // nil while the client is lost
 	waiting *time.Timer // ends the wait for a client that is lost; nil while it is there
 	counted bool        // while it waits it counts as one of its holder's
@@ -75,14 +77,22 @@ func (k *connection) lingers() time.Duration {
 	return max(0, lingerTime-time.Since(k.unused))
 }
 
-// take has a QUIC connection carry the connection from now on, and returns the one that did; false if it is over.
-func (k *connection) take(c *carrier) (last *carrier, ok bool) {
+// shown returns the key that the client has shown last.
+func (k *connection) shown() *keys.Key {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.key
+}
+
+// take has a QUIC connection carry the connection from now on, over which a key was shown, and returns the one that did; false
+// if it is over.
+func (k *connection) take(c *carrier, key *keys.Key) (last *carrier, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.over {
 		return nil, false
 	}
-	last, k.carrier = k.carrier, c
+	last, k.carrier, k.key = k.carrier, c, key
 	k.stopWaiting()
 	return last, true
 }
@@ -153,9 +163,15 @@ func (k *connection) begin(c *carrier, quic *quic.Stream, m *wirepb.Generate) (e
 	if err := k.enter(number); err != nil {
 		return err
 	}
-	holder := k.server.shares.Join(c.holder.Name())
+	grant, err := k.shown().Admit()
+	if err != nil {
+		k.ended(number)
+		return err
+	}
+	holder := k.server.shares.Join(k.shown().Holder(c.holder.Name()))
 	leave := func() {
 		holder.Leave()
+		grant.Close()
 		k.ended(number)
 	}
 	if err := holder.Take(shares.Streams, 1); err != nil {
@@ -172,6 +188,7 @@ func (k *connection) begin(c *carrier, quic *quic.Stream, m *wirepb.Generate) (e
 		Connection: k.number, ConnectionID: k.id, StreamID: number,
 		Address: c.address(), Holder: holder.Name(), Resumable: len(k.secret) > 0,
 	}, m.GetRequest(), memory, k.open(c, quic, streamlog.Cursor{}))
+	grant.Meter(s.Usage)
 	k.mu.Lock()
 	k.streams[number] = s
 	k.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/connswap/connswap/services/director/internal/keys"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/wire"
@@ -27,12 +28,12 @@ type connections struct {
 	byID map[string]*connection
 }
 
-// open returns a new connection, carried by c.
-func (s *connections) open(serving context.Context, running *sync.WaitGroup, c *carrier, hello *wirepb.ClientHello) (*connection, error) {
+// open returns a new connection, carried by c, of a client that has shown a key.
+func (s *connections) open(serving context.Context, running *sync.WaitGroup, c *carrier, hello *wirepb.ClientHello, key *keys.Key) (*connection, error) {
 	k := &connection{
 		server: s.server, id: "conn-" + identity.NewID(), client: wire.Name(hello.GetClient()),
-		name: identity.PeerName(c.conn.ConnectionState().TLS), since: c.since, holder: s.server.shares.Join(c.holder.Name()),
-		running: running, carrier: c, streams: map[uint64]*session.Session{},
+		name: identity.PeerName(c.conn.ConnectionState().TLS), since: c.since, holder: s.server.shares.Join(key.Holder(c.holder.Name())),
+		running: running, key: key, carrier: c, streams: map[uint64]*session.Session{},
 	}
 	k.ctx, k.cancel = context.WithCancelCause(serving)
 	if hello.GetResumable() && s.server.cfg.ResumeWait > 0 {
@@ -47,7 +48,7 @@ func (s *connections) open(serving context.Context, running *sync.WaitGroup, c *
 }
 
 // back returns the connection that a client comes back to, which c carries from now on; what did so before is closed.
-func (s *connections) back(c *carrier, who *wirepb.Return) (*connection, error) {
+func (s *connections) back(c *carrier, who *wirepb.Return, key *keys.Key) (*connection, error) {
 	s.mu.Lock()
 	k := s.byID[who.GetConnectionId()]
 	s.mu.Unlock()
@@ -61,8 +62,10 @@ func (s *connections) back(c *carrier, who *wirepb.Return) (*connection, error) 
 		return nil, wire.Errorf(wire.CodeResumeSecret, "that is not the secret of %s", k.id)
 	case identity.PeerName(c.conn.ConnectionState().TLS) != k.name:
 		return nil, wire.Errorf(wire.CodeUnauthorized, "%s is that of a client with another certificate", k.id)
+	case key.Name() != k.shown().Name():
+		return nil, wire.Errorf(wire.CodeUnauthorized, "%s is that of a client with another key", k.id)
 	}
-	last, ok := k.take(c)
+	last, ok := k.take(c, key)
 	if !ok {
 		return nil, unknown
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/door"
 	"github.com/connswap/connswap/services/director/internal/event"
+	"github.com/connswap/connswap/services/director/internal/keys"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/shared/identity"
@@ -36,6 +37,9 @@ type Config struct {
 
 	// Model returns the model that is meant by the name in a request, which may be empty, or why there is none. Optional.
 	Model func(name string) (string, error)
+
+	// Keys are those of the clients that may come. Optional.
+	Keys *keys.Keys
 
 	// Numbers gives each connection its number, of all that the director has had. Optional.
 	Numbers *atomic.Uint64

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/connswap/connswap/services/director/internal/keys"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -27,8 +28,6 @@ func (f *failure) Error() string { return f.message }
 // Types of errors, as OpenAI's clients know them.
 const (
 	invalidRequest = "invalid_request_error"
-	authentication = "authentication_error"
-	permission     = "permission_error"
 	rateLimit      = "rate_limit_error"
 	serverError    = "server_error"
 	unsupported    = "unsupported_error"
@@ -41,6 +40,10 @@ func invalid(param, message string) *failure {
 
 // busyAfter is when a client may come again that was refused for want of something that others will give back soon.
 const busyAfter = time.Second
+
+// longestRetry is as long as OpenAI's clients wait before they try again. Those that are told of a longer time would try again
+// within seconds.
+const longestRetry = time.Minute
 
 // failureOf says what a client is told of an error.
 func failureOf(err error) *failure {
@@ -55,12 +58,18 @@ func failureOf(err error) *failure {
 		f.status, f.kind, f.code = http.StatusBadRequest, invalidRequest, ""
 	case wire.CodeModel:
 		f.status, f.kind, f.param = http.StatusNotFound, invalidRequest, "model"
+	case wire.CodeForbidden: // as OpenAI says it of a model
+		f.status, f.kind, f.code = http.StatusForbidden, invalidRequest, string(wire.CodeModel)
 	case wire.CodeNotFound:
 		f.status, f.kind = http.StatusNotFound, invalidRequest
 	case wire.CodeUnauthorized:
-		f.status, f.kind, f.code = http.StatusUnauthorized, authentication, "invalid_api_key"
+		f.status, f.kind, f.code = http.StatusUnauthorized, invalidRequest, "invalid_api_key"
 	case wire.CodeLimit:
 		f.status, f.kind, f.code, f.after = http.StatusTooManyRequests, rateLimit, "rate_limit_exceeded", busyAfter
+		var used *keys.Refusal
+		if errors.As(err, &used) {
+			f.after, f.retry = used.After, strconv.FormatBool(used.After <= longestRetry)
+		}
 	case wire.CodeNoWorker, wire.CodeShutdown:
 		f.status, f.after, f.retry = http.StatusServiceUnavailable, busyAfter, "true"
 	case wire.CodePoison:

@@ -81,7 +81,7 @@ func (k *kept) close() {
 
 // showResponse answers with a response as it stands, or goes on with its stream.
 func (s *Server) showResponse(w http.ResponseWriter, r *http.Request) error {
-	e, err := s.kept.get(r.PathValue("id"), s.callerOf(r), responses)
+	e, err := s.kept.get(r.PathValue("id"), callerOf(r), responses)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (s *Server) showResponse(w http.ResponseWriter, r *http.Request) error {
 
 // resumeStream goes on with a stream of chunks, behind the event that the client has last.
 func (s *Server) resumeStream(w http.ResponseWriter, r *http.Request) error {
-	e, err := s.kept.get(r.PathValue("id"), s.callerOf(r), chat, completions)
+	e, err := s.kept.get(r.PathValue("id"), callerOf(r), chat, completions)
 	if err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (s *Server) deleteStream(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) delete(w http.ResponseWriter, r *http.Request, object string, apis ...api) error {
-	e, err := s.kept.get(r.PathValue("id"), s.callerOf(r), apis...)
+	e, err := s.kept.get(r.PathValue("id"), callerOf(r), apis...)
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ var errDeleted = wire.Errorf(wire.CodeCancelled, "cancelled by the client")
 
 // cancelResponse stops a response, which can still be asked for.
 func (s *Server) cancelResponse(w http.ResponseWriter, r *http.Request) error {
-	e, err := s.kept.get(r.PathValue("id"), s.callerOf(r), responses)
+	e, err := s.kept.get(r.PathValue("id"), callerOf(r), responses)
 	if err != nil {
 		return err
 	}
@@ -231,7 +231,7 @@ func (s *Server) cancelResponse(w http.ResponseWriter, r *http.Request) error {
 
 // listInput lists what a response was asked with, also what came from the ones before it.
 func (s *Server) listInput(w http.ResponseWriter, r *http.Request) error {
-	e, err := s.kept.get(r.PathValue("id"), s.callerOf(r), responses)
+	e, err := s.kept.get(r.PathValue("id"), callerOf(r), responses)
 	if err != nil {
 		return err
 	}

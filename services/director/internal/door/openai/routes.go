@@ -26,10 +26,13 @@ import (
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
+// handler answers a request, or returns why not.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
 // routes are all that is answered.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	handle := func(pattern string, h func(w http.ResponseWriter, r *http.Request) error) {
+	open := func(pattern string, h handler) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			switch err := h(w, r); {
 			case errors.Is(err, errBroken):
@@ -39,6 +42,7 @@ func (s *Server) routes() http.Handler {
 			}
 		})
 	}
+	handle := func(pattern string, h handler) { open(pattern, s.withKey(h)) }
 	apis := map[string]api{"chat/completions": chat, "completions": completions, "responses": responses}
 	for _, name := range wire.APIs {
 		apis[name] = api(name)
@@ -60,7 +64,7 @@ func (s *Server) routes() http.Handler {
 	handle("GET /v1/responses/{id}/input_items", s.listInput)
 	handle("GET /v1/streams/{id}", s.resumeStream)
 	handle("DELETE /v1/streams/{id}", s.deleteStream)
-	handle("GET /health", s.health)
+	open("GET /health", s.health)
 	handle("/", s.unknown(mux))
 	return s.common(mux)
 }
@@ -167,9 +171,6 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	f.write(w)
 }
 
-// callerOf names who has made a request.
-func (s *Server) callerOf(*http.Request) string { return "" }
-
 // holderOf says who a client is where things are divided.
 func holderOf(addr net.Addr) string { return peer.Name(peer.Of(addr)) }
 
@@ -207,7 +208,7 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request, of api) error 
 	if s.draining.Load() {
 		return errShutdown
 	}
-	holder := s.shares.Join(clientOf(r))
+	holder := s.shares.Join(keyOf(r).Holder(clientOf(r)))
 	defer holder.Leave()
 	body, err := s.unfinished(w, r, holder)
 	if err != nil {
@@ -217,7 +218,7 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request, of api) error 
 	if err != nil {
 		return err
 	}
-	e := &exchange{ask: ask}
+	e := &exchange{ask: ask, key: callerOf(r)}
 	if err := s.check(e, r); err != nil {
 		return err
 	}
@@ -247,7 +248,8 @@ func (s *Server) check(e *exchange, r *http.Request) (err error) {
 	if q.Continuity, err = continuityOf(r.Header.Get("X-Connswap-Continuity")); err != nil {
 		return err
 	}
-	if q.Model, err = s.cfg.Model(q.GetModel()); err != nil {
+	q.Priority = keyOf(r).Priority(0)
+	if q.Model, err = keyOf(r).Model(q.GetModel(), s.cfg.Model); err != nil {
 		return err
 	}
 	if api := q.GetApi(); !wire.GeneratesText(api) && !s.cfg.Answers(q.GetModel(), api) {
@@ -286,8 +288,15 @@ func (s *Server) begin(a *answer, r *http.Request, name string) error {
 	if !s.live.enter() {
 		return errShutdown
 	}
+	grant, err := keyOf(r).Admit()
+	if err != nil {
+		s.live.leave()
+		return err
+	}
+	showLimits(a.w.Header(), keyOf(r))
 	place, err := s.place(name, a.ask.request)
 	if err != nil {
+		grant.Close()
 		s.live.leave()
 		return err
 	}
@@ -298,6 +307,7 @@ func (s *Server) begin(a *answer, r *http.Request, name string) error {
 	e.session = s.sessions.Create(session.Identity{
 		Connection: e.number, ConnectionID: e.connection, StreamID: 1, Address: r.RemoteAddr, Holder: name, Resumable: e.resumable, Kept: true,
 	}, e.ask.request, twice{place.memory}, open(&a.leg, s.clock, a.interrupt))
+	grant.Meter(e.session.Usage)
 	e.log = a.leg.log
 	if e.resumable || e.ask.api == responses {
 		s.kept.add(e)
@@ -306,6 +316,7 @@ func (s *Server) begin(a *answer, r *http.Request, name string) error {
 	go func() {
 		defer s.live.leave()
 		defer s.live.remove(e)
+		defer grant.Close()
 		defer s.kept.retain(e, s.cfg.Retention)
 		defer close(e.over)
 		defer place.end()
@@ -367,11 +378,13 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, map[string]string{"status": "ok"})
 }
 
-// listModels lists the models that there are.
-func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) error {
+// listModels lists the models that there are, and that the caller may use.
+func (s *Server) listModels(w http.ResponseWriter, r *http.Request) error {
 	all := []any{}
 	for _, name := range s.cfg.Models() {
-		all = append(all, s.model(name))
+		if keyOf(r).MayUse(name) {
+			all = append(all, s.model(name))
+		}
 	}
 	return writeJSON(w, map[string]any{"object": "list", "data": all})
 }
@@ -386,7 +399,7 @@ var started = time.Now()
 func (s *Server) showModel(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("id")
 	if !slices.Contains(s.cfg.Models(), name) {
-		if _, err := s.cfg.Model(name); err != nil {
+		if _, err := keyOf(r).Model(name, s.cfg.Model); err != nil {
 			return err
 		}
 		return wire.Errorf(wire.CodeModel, "no worker has a model %q", wire.Text(name))

@@ -21,6 +21,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/door"
 	"github.com/connswap/connswap/services/director/internal/event"
+	"github.com/connswap/connswap/services/director/internal/keys"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/shared/telemetry"
@@ -38,6 +39,8 @@ type Config struct {
 	Heartbeat  time.Duration // how long a client that waits is told nothing
 	Origins    []string      // of web pages whose scripts may ask; * for all
 
+	// Keys are those of the clients that may come; nil where clients need none.
+	Keys *keys.Keys
 	// Model returns the model that is meant by the name in a request, which may be empty, or why there is none.
 	Model func(name string) (string, error)
 	// Models returns the names of the models that there are.
