@@ -15,6 +15,7 @@ type Client struct {
 	Common
 
 	Target      string        `envconfig:"DIRECTOR_TARGET" default:"localhost:61000" desc:"host:port of a director's USER port"`
+	KeyFile     string        `envconfig:"CLIENT_KEY_FILE" default:"" desc:"file with the key that the director wants, alone on its line; a file, since a variable is seen by every program that this one starts, and in what container engines show; empty for no key"`
 	Prompt      string        `envconfig:"CLIENT_PROMPT" default:"" desc:"prompt, if none is given as an argument"`
 	MaxTokens   int           `envconfig:"CLIENT_MAX_TOKENS" default:"256" desc:"tokens to ask for; 0 for as many as the director allows"`
 	Model       string        `envconfig:"CLIENT_MODEL" default:"" desc:"model by name; empty for the fleet's default"`

@@ -158,6 +158,9 @@ func misspelt(environ []string) []Problem {
 		if !strings.HasPrefix(strings.ToUpper(name), Prefix+"_") || slices.Contains(known, name) || isForeign(name, value) {
 			continue
 		}
+		if strings.Contains(strings.ToUpper(name), "KEY") {
+			value = "…" // whoever puts a key into a variable shall not find it in a log
+		}
 		problems = append(problems, Problem{
 			Variable: name, Value: value,
 			Want: fmt.Sprintf("no such variable; did you mean %s?", nearest(name, known)),

@@ -134,6 +134,7 @@ func TestProblems(t *testing.T) {
 	}{
 		{"misspelt", worker, env{"WORKER_CAPACTIY": "5"}, []string{`WORKER_CAPACTIY="5": no such variable; did you mean CONNECTION_SWAP_WORKER_CAPACITY?`}},
 		{"misspelt, of another role", client, env{"WORKER_LABLE": "a"}, []string{`WORKER_LABLE="a": no such variable; did you mean CONNECTION_SWAP_WORKER_LABEL?`}},
+		{"a key in a variable", client, env{"CLIENT_KEY": "sk-secret"}, []string{`CLIENT_KEY="…": no such variable; did you mean CONNECTION_SWAP_CLIENT_KEY_FILE?`}},
 		{"small letters", worker, env{"worker_label": "a"}, []string{`worker_label="a": no such variable; did you mean CONNECTION_SWAP_WORKER_LABEL?`}},
 		{"misspelt and empty", client, env{"OUTPUT": ""}, []string{`OUTPUT="": no such variable; did you mean CONNECTION_SWAP_CLIENT_OUTPUT?`}},
 		{"duration without unit", worker, env{"WORKER_RECOVERY": "10"}, []string{`WORKER_RECOVERY="10": not a duration; give a number with a unit (ms, s, m, h), such as 10s`}},

@@ -43,7 +43,7 @@ type Conn struct {
 
 // newConn returns the connection that a carrier carries, once the director has welcomed it.
 func newConn(ctx context.Context, target string, opts Options, c *carrier) (*Conn, error) {
-	err := c.hello(ctx, &wirepb.ClientHello{Version: wire.Version, Client: wire.Text(opts.Name), Resumable: true})
+	err := c.hello(ctx, &wirepb.ClientHello{Version: wire.Version, Client: wire.Text(opts.Name), Resumable: true, Key: opts.Key})
 	if err != nil {
 		return nil, err
 	}

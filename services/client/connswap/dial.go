@@ -16,6 +16,7 @@ type Options struct {
 	TLS     identity.Source // the roots to check the director with, and the client's own certificate if it has one
 	Network quicnet.Network // nil for the operating system's
 	Name    string          // of this client, for the director's logs; may be empty
+	Key     string          // what lets this client in, at a director that has keys; no log and no error shows it
 
 	// KeepAlive is how often a silent director is pinged, IdleTimeout how long nothing may come from it while a stream is
 	// open: then it counts as lost. If zero they are 2 s and 6 s. The director has a timeout of its own. When tokens stop

@@ -32,7 +32,8 @@ const (
 	CodeDiverged     = wire.CodeDiverged     // the text could not be continued exactly
 	CodeProtocol     = wire.CodeProtocol     // the director broke the protocol, or says that this client did
 	CodeVersion      = wire.CodeVersion      // no common version of the protocol
-	CodeUnauthorized = wire.CodeUnauthorized // a certificate is missing, not valid, or for another role
+	CodeUnauthorized = wire.CodeUnauthorized // a certificate is missing, not valid, or for another role; or the key is
+	CodeForbidden    = wire.CodeForbidden    // the key is good, and not for that model
 	CodeInternal     = wire.CodeInternal     // a defect
 	CodeLost         = wire.CodeLost         // the director cannot be reached, or no longer
 

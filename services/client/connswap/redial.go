@@ -147,7 +147,7 @@ func (c *Conn) redial(ctx context.Context, addr string) (*carrier, error) {
 		case r := <-results:
 			if r.err == nil {
 				r.err = r.hello(ctx, &wirepb.ClientHello{
-					Version: wire.Version, Client: wire.Text(c.opts.Name), Resumable: true,
+					Version: wire.Version, Client: wire.Text(c.opts.Name), Resumable: true, Key: c.opts.Key,
 					Return: &wirepb.Return{ConnectionId: c.id, Secret: c.secret},
 				})
 				if r.err == nil {

@@ -100,6 +100,49 @@ func TestResume(t *testing.T) {
 	})
 }
 
+// TestKey: the client shows its key when it comes, and when it comes back.
+func TestKey(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.start(fakedirector.Director{Key: "sk-right", ResumeWait: time.Minute, Play: func(s *fakedirector.Stream) {
+			s.Assign()
+			time.Sleep(10 * delay) // the client has read all
+			s.Break(wire.QUICLost)
+			s.Send(s.Finish())
+		}})
+		for _, key := range []string{"", "sk-wrong"} {
+			opts := w.options()
+			opts.Key = key
+			_, err := connswap.Dial(w.Context(), "director:61000", opts)
+			if !errors.Is(err, &connswap.Error{Code: connswap.CodeUnauthorized}) || strings.Contains(err.Error(), "sk-") {
+				t.Errorf("with %q: %v", key, err)
+			}
+		}
+		opts := w.options()
+		opts.Key = "sk-right"
+		conn, err := connswap.Dial(w.Context(), "director:61000", opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close() //nolint:errcheck // the test is over
+		stream, err := conn.Generate(w.Context(), connswap.Request{Prompt: "hello"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resumed := false
+		for event, err := range stream.Events() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := event.(connswap.Resumed); ok {
+				resumed = true
+			}
+		}
+		if !resumed {
+			t.Error("the stream did not go on over another connection")
+		}
+	})
+}
+
 // TestGenerateAfterLoss: a stream that is asked for when the connection of others has broken goes over the one that they find.
 func TestGenerateAfterLoss(t *testing.T) {
 	inWorld(t, func(w *world) {

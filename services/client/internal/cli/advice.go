@@ -12,6 +12,7 @@ import (
 const (
 	targetVariable = config.Prefix + "_DIRECTOR_TARGET"
 	tlsVariable    = config.Prefix + "_TLS_DIR"
+	keyVariable    = config.Prefix + "_CLIENT_KEY_FILE"
 )
 
 // adviseOnDial says why there is no connection, and what to do.
@@ -22,8 +23,8 @@ func (g *generation) adviseOnDial(err error) string {
 		return fmt.Sprintf("cannot reach a director at %s=%q: %v; start one there, or set the variable to where it is",
 			targetVariable, cfg.Target, err)
 	case connswap.CodeUnauthorized:
-		return fmt.Sprintf("no trusted connection to %s=%q: %v; both ends need certificates of one authority, this end has those in %s=%q",
-			targetVariable, cfg.Target, err, tlsVariable, cfg.TLSDir)
+		return fmt.Sprintf("no trusted connection to %s=%q: %v; both ends need certificates of one authority, this end has those in %s=%q; its key, if the director wants one, is in %s=%q",
+			targetVariable, cfg.Target, err, tlsVariable, cfg.TLSDir, keyVariable, cfg.KeyFile)
 	case connswap.CodeVersion:
 		return fmt.Sprintf("%s=%q speaks another protocol or version: %v; give a director's USER port, and use a client of its version",
 			targetVariable, cfg.Target, err)

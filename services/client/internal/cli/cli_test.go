@@ -351,6 +351,42 @@ func TestNoCertificate(t *testing.T) {
 	})
 }
 
+// TestKeyFile: the key comes from a file, which nothing that the client says repeats.
+func TestKeyFile(t *testing.T) {
+	for name, test := range map[string]struct {
+		content string
+		code    int
+		want    string
+	}{
+		"right":  {"sk-right\n", 0, ""},
+		"wrong":  {"sk-wrong", 1, `that is not the key; both ends need certificates`},
+		"empty":  {"\n", 2, "has no key; give a file with one line"},
+		"spaces": {"sk-right sk-right\n", 2, "has no key"},
+		"long":   {strings.Repeat("a", 1025), 2, "has no key; give a file with one line of up to 1024"},
+		"none":   {"", 1, "that is not the key"},
+		"absent": {"-", 2, "cannot be read (open "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			atTerminal(t, func(t *terminal) {
+				t.serve(func(s *fakedirector.Stream) { s.Send(s.Finish()) }).Key = "sk-right"
+				path := filepath.Join(t.TempDir(), "key")
+				if test.content != "" {
+					t.Setenv("CONNECTION_SWAP_CLIENT_KEY_FILE", path)
+				}
+				if test.content != "-" {
+					if err := os.WriteFile(path, []byte(test.content), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				code, stdout, stderr := t.run("generate")
+				if code != test.code || !strings.Contains(stderr, test.want) || strings.Contains(stdout+stderr, "sk-") {
+					t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+				}
+			})
+		})
+	}
+}
+
 // failing is a writer.
 type failing struct{ err error }
 

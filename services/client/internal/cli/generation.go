@@ -20,7 +20,7 @@ type generation struct {
 func (g *generation) run(ctx context.Context) int {
 	conn, err := connswap.Dial(ctx, g.settings.cfg.Target, connswap.Options{
 		KeepAlive: g.settings.cfg.KeepAlive, IdleTimeout: g.settings.cfg.IdleTimeout,
-		TLS: g.settings.tls, Network: g.process.Network, Name: "client",
+		TLS: g.settings.tls, Network: g.process.Network, Name: "client", Key: g.settings.key,
 	})
 	if err != nil {
 		g.out.ended(&g.report, err)

@@ -25,6 +25,9 @@ type Director struct {
 	ALPN    string          // wire.ALPNClient if empty
 	Clients []identity.Role // that may come, and have to show a certificate; anybody may if it is nil
 
+	// Key is what clients have to show, each time that they greet; they need none if it is empty.
+	Key string
+
 	// Welcome answers a client's greeting; Default is used if it is nil.
 	Welcome wire.Message
 	// Greet, if set, is called instead of sending Welcome.
@@ -121,9 +124,12 @@ func (d *Director) serve(ctx context.Context, conn *quic.Conn) {
 	if err != nil {
 		return
 	}
-	if greeting.GetReturn() != nil && d.Return != nil {
+	switch {
+	case greeting.GetKey() != d.Key:
+		_, _ = hello.Write(wire.Append(nil, wire.Errorf(wire.CodeUnauthorized, "that is not the key").Proto()))
+	case greeting.GetReturn() != nil && d.Return != nil:
 		_, _ = hello.Write(wire.Append(nil, d.Return.Proto()))
-	} else {
+	default:
 		d.greet(conn, hello)
 	}
 	for {
