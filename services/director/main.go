@@ -22,7 +22,7 @@ func main() {
 		Serves:   "SIGHUP reloads certificates",
 		Serve:    serve,
 		MgmtAddr: func() (string, error) { cfg, err := config.LoadDirector(); return cfg.MgmtAddr, err },
-		Others:   []*cobra.Command{certsCommand()},
+		Others:   []*cobra.Command{certsCommand(), keyCommand()},
 	}.Run(os.Args[1:]))
 }
 

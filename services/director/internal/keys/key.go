@@ -106,20 +106,28 @@ func (k *Key) MayUse(model string) bool {
 // Model returns the model that is meant by a name, which may be empty, as find does, or why the key cannot have it. Who may not use
 // all models is told of no others.
 func (k *Key) Model(name string, find func(name string) (string, error)) (string, error) {
-	forbidden := func(model string) error {
-		return wire.Errorf(wire.CodeForbidden, "the key %s may not use the model %q; it may use %s", k.Name(), wire.Text(model), strings.Join(k.models(), ", "))
+	models := k.models()
+	if models == nil {
+		return find(name)
 	}
-	if name != "" && !k.MayUse(name) {
-		return "", forbidden(name)
+	named := fmt.Sprintf("the model %q", wire.Text(name))
+	if name == "" {
+		named = "the model that is meant where none is named"
+	} else if !slices.Contains(models, name) {
+		return "", k.forbidden(named, models)
 	}
 	model, err := find(name)
 	switch {
-	case err == nil && !k.MayUse(model):
-		return "", forbidden(model)
-	case err != nil && k.models() != nil && wire.AsError(err, wire.CodeInternal).Code == wire.CodeModel:
-		return "", wire.Errorf(wire.CodeModel, "no worker has the model %q at present", wire.Text(name))
+	case err == nil && !slices.Contains(models, model):
+		return "", k.forbidden(named, models)
+	case err != nil && wire.AsError(err, wire.CodeInternal).Code == wire.CodeModel:
+		return "", wire.Errorf(wire.CodeModel, "no worker has %s at present", named)
 	}
 	return model, err
+}
+
+func (k *Key) forbidden(named string, models []string) error {
+	return wire.Errorf(wire.CodeForbidden, "the key %s may not use %s; it may use %s", k.Name(), named, strings.Join(models, ", "))
 }
 
 // Refusal says that a key has used up what it may use, and when there is more.

@@ -189,7 +189,7 @@ func TestModel(t *testing.T) {
 	}{
 		{key, "small", "small", ""},
 		{key, "large", "the key a may not use the model \"large\"; it may use small, gone", wire.CodeForbidden},
-		{key, "", "the key a may not use the model \"large\"", wire.CodeForbidden},
+		{key, "", "the key a may not use the model that is meant where none is named; it may use small, gone", wire.CodeForbidden},
 		{key, "unheard-of", "may not use the model", wire.CodeForbidden},
 		{key, "gone", `no worker has the model "gone" at present`, wire.CodeModel}, // and no word of large
 		{nil, "", "large", ""},
