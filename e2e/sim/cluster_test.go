@@ -39,6 +39,7 @@ type cluster struct {
 	workers  []*process
 	network  func(quicnet.Network) quicnet.Network // of the director; nil for its host's own
 	engine   engine.Engine                         // of the workers; nil for the configured one
+	key      string                                // of clients that dial
 	strict   bool                                  // errors in logs are violations
 	logged   messages                              // of the director
 
@@ -279,7 +280,7 @@ func (c *cluster) sleep(d time.Duration) {
 func (c *cluster) dial(host string) (*connswap.Conn, error) {
 	for {
 		ctx, cancel := context.WithTimeout(c.ctx, 10*time.Second)
-		conn, err := connswap.Dial(ctx, "director:61000", connswap.Options{Network: c.net.Host(host), TLS: c.sources[identity.Client]})
+		conn, err := connswap.Dial(ctx, "director:61000", connswap.Options{Network: c.net.Host(host), TLS: c.sources[identity.Client], Key: c.key})
 		cancel()
 		if err == nil || c.ctx.Err() != nil || !lossy(err) {
 			return conn, err

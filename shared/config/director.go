@@ -12,7 +12,7 @@ type Director struct {
 	HTTP     string   `envconfig:"DIRECTOR_HTTP" default:"auto" desc:"the OpenAI API on DIRECTOR_USER_ADDR: tls with the director's certificate, plain for HTTP in the clear on TCP, off; auto is plain on a loopback address, tls elsewhere"`
 	MgmtAddr string   `envconfig:"DIRECTOR_MGMT_ADDR" default:":61001" desc:"address to serve workers (UDP) and operators (TCP, HTTP) on"`
 	Tokens   string   `envconfig:"DIRECTOR_OPERATOR_TOKENS_FILE" default:"" desc:"file with operators' bearer tokens for HTTPS, one a line, 16 characters or more; read again when it changes; empty: certificates only"`
-	Keys     string   `envconfig:"DIRECTOR_KEYS_FILE" default:"" desc:"file with the keys of clients, by SHA-256, with what each may use; read again when it changes; empty: clients need none"`
+	KeysFile string   `envconfig:"DIRECTOR_KEYS_FILE" default:"" desc:"file with the keys of clients, by SHA-256, with what each may use; read again when it changes; empty: clients need none"`
 	ID       string   `envconfig:"DIRECTOR_ID" default:"" desc:"name of this director in logs and replies; the host name if empty"`
 
 	MaxConnections     int           `envconfig:"DIRECTOR_MAX_CONNECTIONS" default:"10000" desc:"client connections at once; the last eighth is for who has few, the rest for anybody; further ones are refused"`

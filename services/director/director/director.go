@@ -191,16 +191,16 @@ func (d *Director) access() (mgmt.Access, error) {
 
 // readKeys returns the keys of clients. A director that has none, and serves others than its own machine's, says so loudly.
 func (d *Director) readKeys() (*keys.Keys, error) {
-	if d.cfg.Keys == "" {
+	if d.cfg.KeysFile == "" {
 		if d.cfg.ClientAuth != "certificate" && !config.IsLoopback(d.cfg.UserAddr) {
 			d.log.Warn("whoever reaches this director may use it: clients need neither a key (CONNECTION_SWAP_DIRECTOR_KEYS_FILE) nor a certificate (CONNECTION_SWAP_DIRECTOR_CLIENT_AUTH)",
 				zap.String("user", d.cfg.UserAddr))
 		}
 		return nil, nil
 	}
-	k, err := keys.Read(d.cfg.Keys, d.log)
+	k, err := keys.Read(d.cfg.KeysFile, d.log)
 	if err != nil {
-		return nil, config.CannotUse("DIRECTOR_KEYS_FILE", d.cfg.Keys, err)
+		return nil, config.CannotUse("DIRECTOR_KEYS_FILE", d.cfg.KeysFile, err)
 	}
 	return k, nil
 }

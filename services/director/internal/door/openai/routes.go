@@ -398,7 +398,7 @@ var started = time.Now()
 
 func (s *Server) showModel(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("id")
-	if !slices.Contains(s.cfg.Models(), name) {
+	if !slices.Contains(s.cfg.Models(), name) || !keyOf(r).MayUse(name) {
 		if _, err := keyOf(r).Model(name, s.cfg.Model); err != nil {
 			return err
 		}
