@@ -166,6 +166,17 @@ func TestWhatIsWrongWithAFile(t *testing.T) {
 	require.ErrorContains(t, err, "no such file")
 }
 
+// TestExampleOfTheDocs: it can be used as it is.
+func TestExampleOfTheDocs(t *testing.T) {
+	docs, err := os.ReadFile("../../../../docs/OPERATIONS.md")
+	require.NoError(t, err)
+	_, example, found := strings.Cut(string(docs), "```yaml\nkeys:\n")
+	require.True(t, found)
+	example, _, _ = strings.Cut(example, "```")
+	_, _, logs := file(t, "keys:\n"+example)
+	require.Equal(t, int64(2), logs.All()[0].ContextMap()["names"])
+}
+
 func TestTooMany(t *testing.T) {
 	var content strings.Builder
 	content.WriteString("keys:\n")

@@ -15,7 +15,10 @@ import (
 // TestLint: names, units and help are as Prometheus wants them.
 func TestLint(t *testing.T) {
 	m := metrics.New(func() metrics.Load {
-		return metrics.Load{Streams: map[string]int{"streaming": 1}, Workers: map[string]int{"ready": 1}}
+		return metrics.Load{
+			Streams: map[string]int{"streaming": 1}, Workers: map[string]int{"ready": 1},
+			Keys: []metrics.Key{{Name: "a", Requests: 1, PromptTokens: 2, CompletionTokens: 3}, {Name: "b"}},
+		}
 	})
 	m.Observe(event.Event{Body: event.StreamMoved{Swap: "failover"}})
 	m.Observe(event.Event{Body: event.StreamFinished{State: "done"}})
@@ -28,7 +31,10 @@ func TestLint(t *testing.T) {
 	problems, err := testutil.GatherAndLint(m.Registry)
 	require.NoError(t, err)
 	require.Empty(t, problems)
-	for name, want := range map[string]int{"connswap_worker_losses_total": 1, "connswap_migration_tokens_refused_total": 1, "connswap_handovers_total": 1, "connswap_http_requests_total": 1} {
+	for name, want := range map[string]int{
+		"connswap_worker_losses_total": 1, "connswap_migration_tokens_refused_total": 1, "connswap_handovers_total": 1,
+		"connswap_http_requests_total": 1, "connswap_key_requests_total": 2, "connswap_key_tokens_total": 4,
+	} {
 		n, err := testutil.GatherAndCount(m.Registry, name)
 		require.NoError(t, err)
 		require.Equal(t, want, n, name)
