@@ -58,7 +58,7 @@ func (s *scenario) overHTTP(t *testing.T, name, method, path, body string) *http
 func (s *scenario) answers(t *testing.T, status int, name, method, path, body string) (code string, header http.Header) {
 	t.Helper()
 	resp := s.overHTTP(t, name, method, path, body)
-	defer resp.Body.Close() //nolint:errcheck // it was read only
+	defer resp.Body.Close()
 	content, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != status {
 		t.Errorf("%s %s with the key of %s: %s %v, want %d: %s", method, path, name, resp.Status, err, status, content)
@@ -115,7 +115,7 @@ func TestKeysAtBothDoors(t *testing.T) {
 			t.Fatal(err)
 		}
 		web := s.overHTTP(t, "alice", post, path, long)
-		defer web.Body.Close() //nolint:errcheck // it is read to its end
+		defer web.Body.Close()
 		code, header := s.answers(t, http.StatusTooManyRequests, "alice", post, chat, short)
 		if code != "rate_limit_exceeded" || header.Get("Retry-After-Ms") != "1000" || header.Get("X-Should-Retry") != "true" ||
 			header.Get("X-Ratelimit-Limit-Requests") != "60" || header.Get("X-Ratelimit-Remaining-Requests") != "58" {
@@ -132,8 +132,11 @@ func TestKeysAtBothDoors(t *testing.T) {
 		_, id, _ = strings.Cut(id, `"id":"`)
 		id, _, _ = strings.Cut(id, `"`)
 		for _, way := range [][2]string{
-			{http.MethodGet, path + "/" + id}, {http.MethodDelete, path + "/" + id}, {post, path + "/" + id + "/cancel"},
-			{http.MethodGet, path + "/" + id + "/input_items"}, {http.MethodGet, path + "/" + id + "?stream=true"},
+			{http.MethodGet, path + "/" + id},
+			{http.MethodDelete, path + "/" + id},
+			{post, path + "/" + id + "/cancel"},
+			{http.MethodGet, path + "/" + id + "/input_items"},
+			{http.MethodGet, path + "/" + id + "?stream=true"},
 		} {
 			s.answers(t, http.StatusNotFound, "bob", way[0], way[1], "")
 		}

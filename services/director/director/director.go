@@ -164,7 +164,7 @@ func (d *Director) openDoors(deps Deps) {
 	d.openai = openai.New(openai.Config{
 		MaxBody: cfg.MaxBodyBytes, MaxTokens: cfg.MaxTokens, MaxStreams: cfg.MaxStreams, Drain: cfg.DrainTimeout,
 		Retention: cfg.SessionRetention, Resume: cfg.ResumeWait > 0, Heartbeat: cfg.HTTPHeartbeat, Origins: cfg.Origins, Hurry: deps.Hurry,
-		Keys: d.keys,
+		Keys:  d.keys,
 		Model: d.fleet.Model, Models: d.fleet.Models, Answers: d.fleet.Answers, Promise: d.fleet.Promise, Answered: d.metrics.Answered, Events: d.events,
 	}, d.shares, d.sessions, numbers, d.clock, deps.Log)
 	d.native = native.New(native.Config{
