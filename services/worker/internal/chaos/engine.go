@@ -113,3 +113,11 @@ func (g *generation) Advance(ctx context.Context, chunks []engine.Chunk, progres
 	}
 	return engine.Advance(ctx, g.Generation, chunks, g.chaos.progress(progress))
 }
+
+// PromptTokens implements engine.Prompted; 0 where the generation does not say.
+func (g *generation) PromptTokens() int {
+	if p, ok := g.Generation.(engine.Prompted); ok {
+		return p.PromptTokens()
+	}
+	return 0
+}

@@ -46,6 +46,23 @@ func TestWrappedEngines(t *testing.T) {
 	}
 }
 
+// TestWrappedPrompt: a wrapped generation still says how many tokens its prompt has.
+func TestWrappedPrompt(t *testing.T) {
+	for _, name := range []string{"counter", "markov", "stateful"} {
+		e := chaos.New(chaos.None, time.Second, 0).Engine(builtIn(t, name))
+		g, err := e.Open(t.Context(), engine.Request{Prompt: "The mill", Choices: 1}, nil, func(int, int) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, ok := g.(engine.Prompted); !ok || p.PromptTokens() != 2 {
+			t.Errorf("%s: %T does not say that its prompt has 2 tokens", name, g)
+		}
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // steps makes n chunks and returns when each came.
 func steps(t *testing.T, g engine.Generation, n int) (at []time.Duration) {
 	t.Helper()
