@@ -39,7 +39,7 @@ type encoder interface {
 // there, since JSON has whole ones only.
 type decoder struct {
 	to     encoder
-	notice func(m wire.Message)  // what is told between chunks; optional
+	notice func(m wire.Message)  // what is told beside chunks; optional
 	failed func(err *wire.Error) // the stream has failed, before the encoder is told; optional
 
 	tokens  uint64             // that the chunks stand for
@@ -73,6 +73,9 @@ func (d *decoder) read(frames []byte) (over bool) {
 			continue
 		}
 		m, _ := wire.Decode(f) // and this
+		if d.notice != nil {
+			d.notice(m)
+		}
 		switch m := m.(type) {
 		case *wirepb.Done:
 			d.flush()
@@ -85,10 +88,6 @@ func (d *decoder) read(frames []byte) (over bool) {
 			}
 			d.to.fail(err)
 			d.over = true
-		default:
-			if d.notice != nil {
-				d.notice(m)
-			}
 		}
 	}
 	return d.over

@@ -141,7 +141,7 @@ func (s *Server) newAnswer(w http.ResponseWriter, e *exchange, streamed bool, sk
 	return a
 }
 
-// notice takes what the log tells between chunks.
+// notice takes what the log tells beside chunks.
 func (a *answer) notice(m wire.Message) {
 	switch m := m.(type) {
 	case *wirepb.Assigned:
@@ -150,6 +150,8 @@ func (a *answer) notice(m wire.Message) {
 	case *wirepb.Swapped:
 		a.swapped = true
 		a.swaps++
+	case *wirepb.Done: // which knows also of swaps behind text that was held back, and is not shown
+		a.swaps = int(m.GetSwaps())
 	}
 }
 
