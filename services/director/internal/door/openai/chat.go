@@ -205,7 +205,12 @@ func newChatWhole(e *exchange) *chatWhole {
 	return c
 }
 
-func (c *chatWhole) delta(d *delta) { c.choices[d.choice].add(d) }
+func (c *chatWhole) delta(d *delta) {
+	if c.ask.api == completions { // they have one text for all that is said, as their streams
+		d.channel = wire.Content
+	}
+	c.choices[d.choice].add(d)
+}
 
 func (w *whole) add(d *delta) {
 	if d.logp != nil {

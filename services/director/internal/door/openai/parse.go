@@ -116,6 +116,9 @@ func (a *ask) readCommon(maxTokens int) error {
 	if choices < 1 || choices > wire.MaxChoice+1 {
 		return invalid("n", fmt.Sprintf("n is %d; give 1 to %d", choices, wire.MaxChoice+1))
 	}
+	if a.api == responses && choices > 1 {
+		return invalid("n", "n: a response is one text; chat/completions and completions have choices")
+	}
 	if len(r.GetModel()) > longestName || strings.ContainsFunc(r.GetModel(), func(c rune) bool { return c < ' ' }) {
 		return invalid("model", "model: no name of a model")
 	}

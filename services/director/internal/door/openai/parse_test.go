@@ -89,6 +89,7 @@ func TestBadRequests(t *testing.T) {
 		{of: responses, body: `{"input":"x","conversation":"c"}`, param: "conversation", status: http.StatusNotImplemented},
 		{of: responses, body: `{"input":"x","tools":[{"type":"web_search"}]}`, param: "tools", words: "function, custom", status: http.StatusNotImplemented},
 		{of: responses, body: `{"input":"x","max_output_tokens":-1}`, param: "max_output_tokens"},
+		{of: responses, body: `{"input":"x","n":2}`, param: "n", words: "one text"},
 	} {
 		_, err := parse(one.of, []byte(one.body), 100)
 		var f *failure
