@@ -198,6 +198,7 @@ func (m *matrix) run(t *testing.T, e engine.Engine, shapes []scripted.Shape) {
 		defer m.close()
 
 		undisturbed := m.undisturbed(t, shapes)
+		shapes = slices.DeleteFunc(slices.Clone(shapes), func(s scripted.Shape) bool { return len(undisturbed[s.Name]) == 0 })
 		cuts := m.cuts(shapes)
 		var all sync.WaitGroup
 		for i := range cuts {
@@ -221,6 +222,12 @@ func (m *matrix) undisturbed(t *testing.T, shapes []scripted.Shape) map[string]m
 	all := map[string]map[bool]reply{}
 	for _, shape := range shapes {
 		all[shape.Name] = map[bool]reply{}
+		if m.family == "responses" && shape.Text.Finish.Reasons != nil { // they have one choice only
+			if got, err := m.play(torn{shape: shape}); err != nil || got.status != http.StatusBadRequest {
+				t.Errorf("%s: %v, %+v", shape.Name, err, got)
+			}
+			continue
+		}
 		for _, ids := range []bool{false, true} {
 			got, err := m.play(torn{shape: shape, ids: ids, user: "undisturbed"})
 			if err != nil || got.status != http.StatusOK {
@@ -268,6 +275,7 @@ func (m *matrix) check(t *testing.T, c torn, want reply) {
 		from := max(0, at-300)
 		t.Errorf("%s, from byte %d on:\n got %.600q\nwant %.600q", c.user, from, got[from:], want[from:])
 	}
+	m.listen(t, c)
 	for _, name := range []string{"Content-Type", "Cache-Control", "X-Connswap-Continuity"} {
 		if got, want := c.got.header.Get(name), want.header.Get(name); got != want {
 			t.Errorf("%s: %s is %q, want %q", c.user, name, got, want)
@@ -286,6 +294,62 @@ func (m *matrix) check(t *testing.T, c torn, want reply) {
 	}
 	if m.stream && m.quiet && !needless && !strings.Contains(c.got.body, ": ping\n") {
 		t.Errorf("%s: no ping while the worker says nothing", c.user)
+	}
+}
+
+// listen has all SDKs read an answer, which has to say what is written for it.
+func (m *matrix) listen(t *testing.T, c torn) {
+	if !m.stream {
+		h := &heard{ids: map[string]bool{}, texts: map[int]map[engine.Channel]string{}, calls: map[int][]toolCall{}, finishes: map[int]string{}}
+		m.judge(t, c, h, h.hearWhole(m.family, []byte(c.got.body)))
+		return
+	}
+	for sdk, decode := range sdks {
+		events, err := decode(c.got.body)
+		if err != nil {
+			t.Errorf("%s: the SDK of %s fails: %v", c.user, sdk, err)
+			continue
+		}
+		h, err := hear(m.family, events)
+		m.judge(t, c, h, err)
+	}
+}
+
+// judge holds what was heard against the script.
+func (m *matrix) judge(t *testing.T, c torn, h *heard, err error) {
+	if err != nil || !h.over {
+		t.Errorf("%s: heard %+v, complete: %v, %v", c.user, h, h.over, err)
+		return
+	}
+	if c.shape.Text.Chunks == nil { // a built-in engine's
+		return
+	}
+	for choice, texts := range h.texts {
+		for channel := engine.Content; channel < engine.ToolCall; channel++ {
+			want := c.shape.Said(choice, channel)
+			if m.family == "completions" { // which has one text for all
+				want = c.shape.Said(choice)
+			}
+			if got := texts[channel]; got != want && (channel == engine.Content || m.family != "completions") {
+				t.Errorf("%s: choice %d has %q on channel %d, want %q", c.user, choice, got, channel, want)
+			}
+		}
+		called := ""
+		for _, call := range h.calls[choice] {
+			called += call.name + call.input
+		}
+		if want := c.shape.Said(choice, engine.ToolCall); called != want && m.family != "completions" {
+			t.Errorf("%s: choice %d calls %q, want %q", c.user, choice, called, want)
+		}
+	}
+	finish := c.shape.Text.Finish
+	if want := max(1, len(finish.Reasons)); len(h.texts) != want {
+		t.Errorf("%s: %d choices, want %d", c.user, len(h.texts), want)
+	}
+	for choice, reason := range h.finishes {
+		if want := append(finish.Reasons, finish.Reason, finish.Reason)[choice]; reason != want {
+			t.Errorf("%s: choice %d finishes with %q, want %q", c.user, choice, reason, want)
+		}
 	}
 }
 

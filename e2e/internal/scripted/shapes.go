@@ -2,6 +2,7 @@ package scripted
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/connswap/connswap/services/worker/engine"
@@ -71,11 +72,11 @@ func (s Shape) Cuts() int {
 	return len(s.Text.Chunks)
 }
 
-// Said is what a choice has to say on a channel, as the script has it.
-func (s Shape) Said(choice int, channel engine.Channel) string {
+// Said is what a choice has to say on channels, on all where none is named, as the script has it.
+func (s Shape) Said(choice int, channels ...engine.Channel) string {
 	var text strings.Builder
 	for _, c := range s.Text.Chunks {
-		if c.Choice == choice && c.Channel == channel {
+		if c.Choice == choice && (len(channels) == 0 || slices.Contains(channels, c.Channel)) {
 			text.Write(c.Text)
 		}
 	}
