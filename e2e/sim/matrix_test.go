@@ -191,7 +191,7 @@ func (m *matrix) run(t *testing.T, e engine.Engine, shapes []scripted.Shape) {
 			cfg.HTTP, cfg.HTTPHeartbeat = "plain", 90*time.Millisecond
 			cfg.MaxWorkerDeaths, cfg.MaxSwapsPerMinute = 1000, 1000
 		})
-		roomy := func(cfg *config.Worker) { cfg.TokenInterval, cfg.Capacity = time.Millisecond, 10_000 }
+		roomy := func(cfg *config.Worker) { cfg.TokenInterval, cfg.Capacity = 0, 10_000 }
 		c.work(roomy)
 		time.Sleep(time.Second) // in the bubble: until it is connected
 		m.front = c.front("client")

@@ -284,7 +284,9 @@ func (a *assignment) endingAfter(moved bool, cause link.Cause) *ending {
 // complete returns how a stream ends of which only the present worker's last word is missing; nil if there may be more
 // to generate.
 func (a *assignment) complete() *ending {
-	switch length := a.stream.Log.Len(); {
+	switch length, finish := a.stream.Log.Len(), a.stream.Log.Finish(); {
+	case finish != "":
+		return &ending{finish: finish}
 	case a.lateEnd != nil && a.lateEnd.GetTokens() == length:
 		return endingOf(a.lateEnd)
 	case a.stream.Log.Complete():

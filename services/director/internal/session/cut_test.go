@@ -252,3 +252,17 @@ func TestEndsAndIsLost(t *testing.T) {
 		}
 	})
 }
+
+// TestStopsAtOnce has a worker say everything at once, a stop string in the midst, and end before the owner looks: the text is
+// complete before the stop string, and nobody goes on with it.
+func TestStopsAtOnce(t *testing.T) {
+	inPlay(t, script{stop: []string{string(text(4))}}, func(p *play) {
+		a, b := p.worker("a"), p.worker("b")
+		got[*wirepb.Attach](a)
+		release := p.hold()
+		a.say(begins(1, 1), frames(1, 1, 6), ends(1, 6))
+		release()
+		without[*wirepb.Attach](b)
+		p.told("on a 1 2 3 done")
+	})
+}

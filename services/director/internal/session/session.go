@@ -383,10 +383,8 @@ func (s *Session) notice(n stream.Notice) {
 	switch n.Kind { //nolint:exhaustive // Acknowledged was handled above
 	case stream.Broken:
 		s.conclude(a.lose(link.CauseProtocol, nil))
-	case stream.Full:
-		s.conclude(&ending{finish: "length"})
-	case stream.Stopped:
-		s.conclude(&ending{finish: "stop"})
+	case stream.Full, stream.Stopped:
+		s.conclude(a.complete())
 	case stream.Starved:
 		s.conclude(&ending{err: wire.Errorf(wire.CodeLimit, "the director has no memory left for this stream (DIRECTOR_MAX_BYTES)")})
 	case stream.Progressed:
@@ -436,6 +434,9 @@ func (s *Session) ended(e attempt.Ended) *ending {
 		}
 		a.handover.Verified() // there was nothing more to generate
 		a.finishHandover()
+	}
+	if s.record.Finish() != "" { // the worker did not know
+		return a.complete()
 	}
 	digest, tokens := s.record.Digest()
 	same := e.M.GetTokens() == tokens && digest.Equal(e.M.GetDigest())

@@ -69,6 +69,7 @@ type Log struct {
 	goal    uint64 // sequence with which the present epoch will have made progress
 	awaited bool   // the owner is told of the next token
 	closed  bool   // the last frame is there
+	finish  string // why the text is complete, whatever its worker says: see Finish
 	begun   bool   // the worker of the pending epoch has said where it begins
 	cadence cadence
 	journal journal
@@ -164,6 +165,12 @@ func (l *Log) accept(t *wire.Chunk, at time.Time) {
 
 // breaks fences the log because of what the worker of an epoch sent. l.mu is held.
 func (l *Log) breaks(kind Kind, epoch uint64) {
+	switch kind { //nolint:exhaustive // all others leave the text to the next worker
+	case Stopped:
+		l.finish = "stop"
+	case Full:
+		l.finish = "length"
+	}
 	l.fence()
 	l.told(Notice{kind, epoch})
 }
@@ -347,6 +354,14 @@ func (l *Log) Complete() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.journal.weight >= l.cfg.MaxTokens*uint64(max(1, l.cfg.Choices))
+}
+
+// Finish returns the reason for which the text is complete, whatever its worker still says of it: a stop string came, or no more
+// fits. It is empty as long as there is none.
+func (l *Log) Finish() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.finish
 }
 
 // Digest returns the digest over all chunks, and how many there are.
