@@ -152,6 +152,9 @@ func (a *answer) notice(m wire.Message) {
 		a.swaps++
 	case *wirepb.Done: // which knows also of swaps behind text that was held back, and is not shown
 		a.swaps = int(m.GetSwaps())
+		if a.swapped { // all that followed the swap has come at once
+			a.measure()
+		}
 	}
 }
 
