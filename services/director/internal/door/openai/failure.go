@@ -62,6 +62,8 @@ func failureOf(err error) *failure {
 		f.status, f.kind, f.code = http.StatusForbidden, invalidRequest, string(wire.CodeModel)
 	case wire.CodeNotFound:
 		f.status, f.kind = http.StatusNotFound, invalidRequest
+	case wire.CodeConflict:
+		f.status, f.kind = http.StatusConflict, invalidRequest
 	case wire.CodeUnauthorized:
 		f.status, f.kind, f.code = http.StatusUnauthorized, invalidRequest, "invalid_api_key"
 	case wire.CodeLimit:

@@ -86,7 +86,10 @@ func (s *Server) showResponse(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	query := r.URL.Query()
-	if query.Get("stream") != "true" {
+	switch stream, err := s.streamed(w, r); {
+	case err != nil:
+		return err
+	case !stream:
 		return writeJSON(w, s.stand(e))
 	}
 	skip := uint64(0)
@@ -98,6 +101,18 @@ func (s *Server) showResponse(w http.ResponseWriter, r *http.Request) error {
 		skip = n + 1
 	}
 	return s.resume(w, r, e, skip)
+}
+
+// streamed reports whether a response is asked for as a stream: OpenAI's SDK for Go says that in a body, all others in the query.
+func (s *Server) streamed(w http.ResponseWriter, r *http.Request) (bool, error) {
+	asked := struct {
+		Stream bool `json:"stream"`
+	}{r.URL.Query().Get("stream") == "true"}
+	body, err := s.body(w, r)
+	if err == nil && len(body) > 0 && json.Unmarshal(body, &asked) != nil {
+		err = invalid("stream", "stream: want true or false")
+	}
+	return asked.Stream, err
 }
 
 // resumeStream goes on with a stream of chunks, behind the event that the client has last.
@@ -125,10 +140,11 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request, e *exchange, ski
 		}
 	}
 	a := s.newAnswer(w, e, true, skip)
+	if !e.resumable && !e.ended() {
+		return wire.Errorf(wire.CodeConflict, "the stream is being answered to whoever asked for it")
+	}
 	if !e.resumable || !e.session.Resume(open(&a.leg, s.clock, a.interrupt)) {
-		if !e.ended() {
-			return wire.Errorf(wire.CodeConflict, "the stream is being answered to whoever asked for it")
-		}
+		<-e.over // which is soon, where the session takes nobody any more
 		a.leg = s.afterwards(e)
 	}
 	w.Header().Set("X-Connswap-Connection", e.connection)
