@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -93,6 +94,7 @@ type answer struct {
 	server  *Server
 	w       http.ResponseWriter
 	out     *http.ResponseController
+	conn    net.Conn // that it goes over; nil for QUIC
 	leg     *leg
 	live    bool // the client reads the stream as it is made, for the first time
 	decoder decoder
@@ -341,7 +343,7 @@ func (a *answer) ping() error {
 		return nil // a document cannot begin before it is there
 	}
 	a.start("text/event-stream")
-	return a.write([]byte(ping))
+	return a.leg.watched(func() error { return a.write([]byte(ping)) })
 }
 
 func (a *answer) write(b []byte) error {

@@ -139,10 +139,14 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request, e *exchange, ski
 			message: fmt.Sprintf("the stream has %d events so far, and was asked for what follows %d", there, skip),
 		}
 	}
+	if _, err := s.body(w, r); err != nil { // there is none, but who says so has to send one
+		return err
+	}
 	a := s.newAnswer(w, e, true, skip)
 	if !e.resumable && !e.ended() {
 		return wire.Errorf(wire.CodeConflict, "the stream is being answered to whoever asked for it")
 	}
+	a.untimed(r)
 	if !e.resumable || !e.session.Resume(open(&a.leg, s.clock, a.interrupt)) {
 		<-e.over // which is soon, where the session takes nobody any more
 		a.leg = s.afterwards(e)

@@ -93,11 +93,16 @@ func (g *leg) read() []byte {
 	return frames
 }
 
-// write calls f, which writes to the client, for what was read last, and takes note that the client has that.
-func (g *leg) write(f func() error) error {
+// watched calls f, which writes to the client, who is held to have stalled if that takes long.
+func (g *leg) watched(f func() error) error {
 	g.writing.Store(int64(g.clock.Now()) + 1)
 	defer g.writing.Store(0)
-	if err := f(); err != nil {
+	return f()
+}
+
+// write calls f, which writes to the client, for what was read last, and takes note that the client has that.
+func (g *leg) write(f func() error) error {
+	if err := g.watched(f); err != nil {
 		return err
 	}
 	switch all := g.log.Taken(g.cursor); {

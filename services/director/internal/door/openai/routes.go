@@ -126,6 +126,10 @@ func (s *Server) common(next http.Handler) http.Handler {
 		if there := s.altSvc.Load(); there != nil && r.ProtoMajor < 3 {
 			h.Set("Alt-Svc", *there)
 		}
+		out := http.NewResponseController(w)
+		limit := func() { _ = out.SetWriteDeadline(time.Now().Add(answerTimeout)) }
+		limit()
+		defer limit() // of what is left to be written
 		if s.allow(w, r) {
 			next.ServeHTTP(w, r)
 		}
@@ -183,17 +187,56 @@ func clientOf(r *http.Request) string {
 	return holderOf(addr)
 }
 
-// body reads a request's body, up to what is allowed.
+// nameOf says whose a request is where things are divided: its key's, else its client's.
+func nameOf(r *http.Request) string { return keyOf(r).Holder(clientOf(r)) }
+
+// body reads a request's body, up to what is allowed. Meanwhile the request counts as unfinished, and what there is of it as its
+// client's.
 func (s *Server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxBody)))
+	holder := s.shares.Join(nameOf(r))
+	defer holder.Leave()
+	if err := holder.Take(shares.Requests, 1); err != nil {
+		return nil, err
+	}
+	defer holder.Give(shares.Requests, 1)
+	body, err := readAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxBody)), holder)
 	var large *http.MaxBytesError
+	var refused *wire.Error
 	switch {
 	case errors.As(err, &large):
 		return nil, s.tooLarge()
+	case errors.As(err, &refused):
+		return nil, err
 	case err != nil:
 		return nil, &failure{status: http.StatusRequestTimeout, kind: invalidRequest, message: "the body did not come: " + wire.Text(err.Error())}
 	}
 	return body, nil
+}
+
+// readAll is io.ReadAll with memory that a holder has meanwhile. The error is that of the holder's refusal, or of the reader.
+func readAll(from io.Reader, holder *shares.Holder) ([]byte, error) {
+	const first = 4 << 10
+	var b []byte
+	taken := 0
+	defer func() { holder.Give(shares.Bytes, taken) }()
+	for {
+		if len(b) == cap(b) {
+			more := max(first, len(b))
+			if err := holder.Take(shares.Bytes, more); err != nil {
+				return nil, err
+			}
+			taken += more
+			b = slices.Grow(b, more)
+		}
+		n, err := from.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if errors.Is(err, io.EOF) {
+			return b, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 }
 
 func (s *Server) tooLarge() error {
@@ -208,9 +251,7 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request, of api) error 
 	if s.draining.Load() {
 		return errShutdown
 	}
-	holder := s.shares.Join(keyOf(r).Holder(clientOf(r)))
-	defer holder.Leave()
-	body, err := s.unfinished(w, r, holder)
+	body, err := s.body(w, r)
 	if err != nil {
 		return err
 	}
@@ -225,21 +266,12 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request, of api) error 
 	e.identify()
 	a := s.newAnswer(w, e, ask.stream, 0)
 	a.live = true
-	if err := s.begin(a, r, holder.Name()); err != nil {
+	if err := s.begin(a, r, nameOf(r)); err != nil {
 		return err
 	}
 	w.Header().Set("X-Connswap-Connection", e.connection)
 	w.Header().Set("X-Connswap-Continuity", classes[e.promise])
 	return a.serve(r.Context())
-}
-
-// unfinished reads the body of a request, which counts as unfinished meanwhile.
-func (s *Server) unfinished(w http.ResponseWriter, r *http.Request, holder *shares.Holder) ([]byte, error) {
-	if err := holder.Take(shares.Requests, 1); err != nil {
-		return nil, err
-	}
-	defer holder.Give(shares.Requests, 1)
-	return s.body(w, r)
 }
 
 // check fills in what the request leaves open, or returns why it cannot be served.
@@ -301,6 +333,7 @@ func (s *Server) begin(a *answer, r *http.Request, name string) error {
 		return err
 	}
 	e := a.exchange
+	a.untimed(r)
 	ctx, cancel := context.WithCancelCause(s.ending)
 	e.cancel, e.over, e.release = cancel, make(chan struct{}), place.release
 	e.number, e.protocol, e.client = s.numbers.Add(1), r.Proto, wire.Name(r.UserAgent())
@@ -365,9 +398,26 @@ type twice struct{ *shares.Account }
 
 func (t twice) Grow(bytes int) bool { return t.Account.Grow(2 * bytes) }
 
-// interrupt makes writes end that the client holds up.
+// untimed lifts the bound on how long the answer may take: from here on its leg watches whether the client reads it.
+func (a *answer) untimed(r *http.Request) {
+	a.conn, _ = r.Context().Value(connKey{}).(net.Conn)
+	_ = a.out.SetWriteDeadline(time.Time{})
+}
+
+// interrupt makes writes end that the client holds up. HTTP/2 cannot end a stream while nothing of what it wrote before is read:
+// then the connection ends.
 func (a *answer) interrupt(within time.Duration) {
 	_ = a.out.SetWriteDeadline(time.Now().Add(within)) // fails for an answer that has ended
+	if a.conn == nil {
+		return
+	}
+	time.AfterFunc(within+lastWords, func() {
+		select {
+		case <-a.leg.left:
+		default:
+			_ = a.conn.Close()
+		}
+	})
 }
 
 // health answers whether streams are served.

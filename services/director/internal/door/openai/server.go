@@ -56,10 +56,11 @@ type Config struct {
 	Hurry  context.Context // ends a drain early
 }
 
-// Bounds on an exchange over TCP.
+// Bounds on a request.
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 30 * time.Second // of a whole request; not of the answer
+	answerTimeout     = time.Minute      // of an answer that is no stream, from when its request has begun; and of what is left to write of one
 	idleTimeout       = 2 * time.Minute
 	maxHeader         = 32 << 10
 )
@@ -87,8 +88,10 @@ type Server struct {
 	kept     kept
 	live     live
 
-	ending context.Context // of the streams
-	end    context.CancelCauseFunc
+	ending  context.Context // of the streams
+	end     context.CancelCauseFunc
+	closing context.Context // of the connections over QUIC
+	close   context.CancelFunc
 }
 
 // live are the exchanges whose streams run.
@@ -155,6 +158,7 @@ func New(cfg Config, shares *shares.Ledger, sessions *session.Manager, numbers *
 		s.cfg.Answered = func(string, int) {}
 	}
 	s.ending, s.end = context.WithCancelCause(context.Background())
+	s.closing, s.close = context.WithCancel(context.Background())
 	s.handler = s.routes()
 	s.h3 = &http3.Server{Handler: s.handler, MaxHeaderBytes: maxHeader, IdleTimeout: idleTimeout, Logger: nil}
 	return s
@@ -179,7 +183,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, tlsConf *tls.Config)
 	server := &http.Server{
 		Handler: s.handler, ErrorLog: errorLog, Protocols: &protocols, TLSConfig: tlsConf,
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: s.cfg.MaxStreams, MaxReadFrameSize: 16 << 10, WriteByteTimeout: idleTimeout},
+		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: s.cfg.MaxStreams, MaxReadFrameSize: 16 << 10, WriteByteTimeout: idleTimeout},
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state { //nolint:exhaustive // only the first and the last states count
 			case http.StateNew:
@@ -215,6 +220,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, tlsConf *tls.Config)
 	return fmt.Errorf("serving HTTP on %s: %w", l.Addr(), err)
 }
 
+// connKey is where the context of a request has its connection.
+type connKey struct{}
+
 // ServeQUIC answers over a QUIC connection that speaks HTTP/3, until it ends.
 func (s *Server) ServeQUIC(conn *quic.Conn) {
 	leave, err := s.admit(conn.RemoteAddr())
@@ -224,7 +232,44 @@ func (s *Server) ServeQUIC(conn *quic.Conn) {
 		return
 	}
 	defer leave()
-	_ = s.h3.ServeQUICConn(conn) // how a client ends its connection is its own affair
+	h, err := s.h3.NewRawServerConn(conn)
+	if err != nil { // it allows no stream for settings, or has gone
+		_ = conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeGeneralProtocolError), "no room for settings")
+		return
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer context.AfterFunc(s.closing, func() { _ = h.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") })()
+	running.Go(func() {
+		for {
+			stream, err := conn.AcceptUniStream(conn.Context())
+			if err != nil {
+				return
+			}
+			running.Go(func() { h.HandleUnidirectionalStream(stream) })
+		}
+	})
+	s.serveStreams(h, conn)
+}
+
+// serveStreams answers the requests of a connection until that ends, how is the client's own affair. http3.Server's loop would have
+// no bound on how long a request may take to come.
+func (s *Server) serveStreams(h *http3.RawServerConn, conn *quic.Conn) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	places := make(chan struct{}, s.cfg.MaxStreams) // a stream that was reset makes place for another while it still is answered
+	for {
+		stream, err := conn.AcceptStream(conn.Context())
+		if err != nil {
+			return
+		}
+		_ = stream.SetReadDeadline(time.Now().Add(readTimeout))
+		places <- struct{}{}
+		running.Go(func() {
+			h.HandleRequestStream(stream)
+			<-places
+		})
+	}
 }
 
 // drainLook is how often a drain looks whether all streams have ended.
@@ -262,7 +307,7 @@ func (s *Server) shutDown(server *http.Server) {
 	if server.Shutdown(ctx) != nil {
 		_ = server.Close() // what it could not close is closed already
 	}
-	_ = s.h3.Close() // it has no listener of its own, only connections
+	s.close() // connections over QUIC
 }
 
 // Streams returns how many exchanges are under way.
