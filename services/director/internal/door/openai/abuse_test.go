@@ -5,11 +5,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -673,6 +676,93 @@ func TestSocketUnread(t *testing.T) {
 		time.Sleep(stallAfter/2 + lastWords + 2*time.Second)
 		if s, c := b.used("streams"), b.used("connections"); s+c != 0 {
 			t.Errorf("%d streams run, %d connections are open", s, c)
+		}
+	})
+}
+
+// TestCopies: an answer has no more copies of a text than are counted, and few bytes besides.
+func TestCopies(t *testing.T) {
+	const chunks, besides = 1000, exchangeBytes / 2
+	text := []byte(strings.Repeat("x", 100))
+	frames := wire.AppendChunk(nil, wire.Chunk{Epoch: 1, Sequence: 1, Text: text})
+	for of, fields := range bodies {
+		for _, streamed := range []bool{false, true} {
+			body, err := json.Marshal(fields)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := (&Server{}).newAnswer(httptest.NewRecorder(), newExchange(t, of, string(body)), streamed, 0)
+			most := 0
+			for range chunks {
+				a.decoder.read(frames)
+				if streamed {
+					most = max(most, len(a.events.buf))
+					a.events.buf = a.events.buf[:0]
+				}
+			}
+			a.decoder.read(wire.Append(nil, &wirepb.Done{FinishReason: "stop", Tokens: chunks}))
+			if streamed {
+				most = max(most, len(a.events.buf))
+			} else {
+				document, _ := a.whole.document()
+				most = len(document)
+			}
+			if own := (a.copies() - 2) * chunks * len(text); most > max(own, 0)+besides {
+				t.Errorf("%s, streamed: %v: %d bytes of a text of %d", of, streamed, most, chunks*len(text))
+			}
+		}
+	}
+}
+
+// TestBatch: events that a client does not read take no more than is counted, however short their texts are.
+func TestBatch(t *testing.T) {
+	var frames []byte
+	for sequence := uint64(1); len(frames) < batchMost; sequence++ {
+		frames = wire.AppendChunk(frames, wire.Chunk{Epoch: 1, Sequence: sequence, Text: []byte("x")})
+	}
+	for of, fields := range bodies {
+		body, err := json.Marshal(fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := (&Server{}).newAnswer(httptest.NewRecorder(), newExchange(t, of, string(body)), true, 0)
+		a.decoder.read(frames)
+		if n := cap(a.events.buf); n > exchangeBytes-30<<10 {
+			t.Errorf("%s: %d bytes", of, n)
+		}
+	}
+}
+
+// TestReceiveWindows: what a client of HTTP/2 may send ahead is bounded (RFC 9113 §6.5.2, §6.9).
+func TestReceiveWindows(t *testing.T) {
+	besiege(t, plenty(shares.Connections, 100), func(b *besieged) {
+		c := b.dial("client")
+		c.say("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, ""))
+		windows := map[string]uint32{"connection": 65535}
+		for len(windows) < 2 || windows["connection"] == 65535 {
+			head := make([]byte, 9)
+			if _, err := io.ReadFull(c.in, head); err != nil {
+				t.Fatal(err)
+			}
+			payload := make([]byte, int(head[1])<<8+int(head[2]))
+			if _, err := io.ReadFull(c.in, payload); err != nil {
+				t.Fatal(err)
+			}
+			switch head[3] {
+			case 4:
+				for ; len(payload) > 0; payload = payload[6:] {
+					if payload[1] == 4 {
+						windows["stream"] = binary.BigEndian.Uint32(payload[2:])
+					}
+				}
+			case 8:
+				windows["connection"] += binary.BigEndian.Uint32(payload)
+			}
+		}
+		for name, n := range windows {
+			if n > requestWindow {
+				t.Errorf("a %s may send %d bytes ahead", name, n)
+			}
 		}
 	})
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/connswap/connswap/services/director/internal/stream"
 )
 
-// batchMost is how much of a log is read at once, in bytes.
-const batchMost = 64 << 10
+// batchMost is how much of a log is read at once, in bytes: as events it is up to forty times as long, which a client that reads nothing
+// has the director hold.
+const batchMost = 512
 
 // leg carries a stream to the goroutine that answers an HTTP request: that one reads the log, and writes to its client. A leg never
 // writes itself, so that a client which reads slowly holds up nobody.

@@ -339,7 +339,7 @@ func (s *Server) begin(a *answer, r *http.Request, name string) error {
 	e.number, e.protocol, e.client = s.numbers.Add(1), r.Proto, wire.Name(r.UserAgent())
 	e.session = s.sessions.Create(session.Identity{
 		Connection: e.number, ConnectionID: e.connection, StreamID: 1, Address: r.RemoteAddr, Holder: name, Resumable: e.resumable, Kept: true,
-	}, e.ask.request, twice{place.memory}, open(&a.leg, s.clock, a.interrupt))
+	}, e.ask.request, copies{place.memory, a.copies()}, open(&a.leg, s.clock, a.interrupt))
 	grant.Meter(e.session.Usage)
 	e.log = a.leg.log
 	if e.resumable || e.ask.api == responses {
@@ -393,10 +393,24 @@ func (p place) release() {
 	p.holder.Leave()
 }
 
-// twice takes double of what a log takes: the answer has a copy.
-type twice struct{ *shares.Account }
+// copies takes for a log so many times what that takes: its answer has copies of the text.
+type copies struct {
+	*shares.Account
+	n int
+}
 
-func (t twice) Grow(bytes int) bool { return t.Account.Grow(2 * bytes) }
+func (c copies) Grow(bytes int) bool { return c.Account.Grow(c.n * bytes) }
+
+// copies is how many there are of the text at most, the log's among them.
+func (a *answer) copies() int {
+	switch {
+	case a.ask.api == responses:
+		return 6 // the encoder's, and those in four events at the end
+	case a.events == nil:
+		return 3 // the encoder's, and the document
+	}
+	return 1
+}
 
 // untimed lifts the bound on how long the answer may take: from here on its leg watches whether the client reads it.
 func (a *answer) untimed(r *http.Request) {
