@@ -199,6 +199,10 @@ func (w *engine) work() error {
 		for ; a.next <= min(a.may, a.most); a.next++ {
 			said = wire.AppendLinkChunk(said, wire.Chunk{Session: id, Epoch: a.epoch, Sequence: a.next, Text: []byte(tokenText)})
 		}
+		if a.next > a.most {
+			said = wire.Append(said, &wirepb.End{Session: id, Epoch: a.epoch, FinishReason: "length", Tokens: a.most})
+			delete(w.attempts, id)
+		}
 	}
 	return w.Say(said)
 }
@@ -762,6 +766,182 @@ func TestReceiveWindows(t *testing.T) {
 		for name, n := range windows {
 			if n > requestWindow {
 				t.Errorf("a %s may send %d bytes ahead", name, n)
+			}
+		}
+	})
+}
+
+// TestThousandUnread: a thousand clients that ask for long streams and never read have no more than is allowed, and others are served.
+func TestThousandUnread(t *testing.T) {
+	const most = 64 << 20
+	besiege(t, plenty(shares.Bytes, most), func(b *besieged) {
+		b.worker()
+		for range 1000 {
+			c, err := b.net.Host("evil").DialStream(b.Context(), "director:61000")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.WriteString(c, post(long)) // some are refused at once
+		}
+		for range int(stallAfter / time.Second) {
+			time.Sleep(time.Second / 2)
+			if used := b.used("bytes"); used > most {
+				t.Fatalf("%d bytes of %d are taken", used, most)
+			}
+		}
+		b.served()
+		if n := b.used("streams"); n < 100 {
+			t.Errorf("%d streams run", n)
+		}
+		time.Sleep(stallAfter)
+		if n := b.used("streams"); n != 0 {
+			t.Errorf("%d streams run still", n)
+		}
+		if n := b.used("bytes"); n > b.used("connections")*connectionBytes {
+			t.Errorf("%d bytes are held still", n)
+		}
+	})
+}
+
+// TestTooManyConnections: those beyond are closed at once, and others are served.
+func TestTooManyConnections(t *testing.T) {
+	const most = 16
+	besiege(t, plenty(shares.Connections, most), func(b *besieged) {
+		b.worker()
+		var open []*bufferedConn
+		for range most - most/8 {
+			open = append(open, b.dial("evil"))
+		}
+		time.Sleep(time.Second)
+		if d := b.dial("evil").lasts(); d != 0 {
+			t.Errorf("one more is closed after %v", d)
+		}
+		conn := b.quic("evil", 1<<10)
+		<-conn.Context().Done()
+		var refused *quic.ApplicationError
+		if err := context.Cause(conn.Context()); !errors.As(err, &refused) || refused.ErrorCode != quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad) {
+			t.Errorf("one more over QUIC: %v", err)
+		}
+		b.served()
+		_ = open[0].Close()
+		time.Sleep(time.Second)
+		c := b.dial("evil")
+		c.say(post(`{"prompt":"x","max_tokens":1}`))
+		if got := c.answer(); got.status != http.StatusOK {
+			t.Errorf("when there is a place again: %v", got)
+		}
+	})
+}
+
+// TestTooManyStreams: those beyond are refused, and told when to try again.
+func TestTooManyStreams(t *testing.T) {
+	const most = 8
+	besiege(t, plenty(shares.Streams, most), func(b *besieged) {
+		for range most - most/8 {
+			b.dial("evil").say(post(long))
+		}
+		time.Sleep(time.Second)
+		c := b.dial("evil")
+		c.say(post(long))
+		got := c.answer()
+		body, _ := io.ReadAll(got.body)
+		if got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" || !bytes.Contains(body, []byte(`"code":"rate_limit_exceeded"`)) {
+			t.Errorf("%v: %s", got, body)
+		}
+		b.worker()
+		b.served()
+	})
+}
+
+// TestNoWorker: whoever waits in vain is told so by a status, or where heartbeats have begun the answer by an error.
+func TestNoWorker(t *testing.T) {
+	besiege(t, plenty(shares.Connections, 100), func(b *besieged) {
+		whole, streamed := b.dial("a"), b.dial("b")
+		whole.say(post(`{"prompt":"x"}`))
+		streamed.say(post(long, "X-Connswap-Resume: 1\r\n"))
+		start := time.Now()
+		got := streamed.answer()
+		if took := time.Since(start); got.status != http.StatusOK || took < heartbeat || took > heartbeat+time.Second {
+			t.Errorf("%d after %v", got.status, took)
+		}
+		lines, err := io.ReadAll(got.body)
+		if text := string(lines); err != nil || strings.Count(text, ping) < int(workerWait/heartbeat)-1 || !strings.Contains(text, `"code":"stream_interrupted"`) ||
+			strings.Contains(text, "[DONE]") {
+			t.Errorf("%q, %v", text, err)
+		}
+		noEmptyEvents(t, string(lines))
+		got = whole.answer()
+		if body, _ := io.ReadAll(got.body); got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" || got.header.Get("X-Should-Retry") != "true" {
+			t.Errorf("%v: %s", got, body)
+		}
+	})
+}
+
+// TestHeartbeats come while a stream waits, and none of them ends an event: not before its first one, nor after an id.
+func TestHeartbeats(t *testing.T) {
+	besiege(t, plenty(shares.Connections, 100), func(b *besieged) {
+		c := b.dial("client")
+		c.say(post(`{"prompt":"x","stream":true,"max_tokens":4,"seed":1}`, "X-Connswap-Resume: 1\r\n"))
+		time.Sleep(3*heartbeat + time.Second)
+		b.worker()
+		got := c.answer()
+		lines, err := io.ReadAll(got.body)
+		if text := string(lines); err != nil || strings.Count(text, ping) < 3 || strings.Count(text, tokenText) != 4 || !strings.Contains(text, "[DONE]") {
+			t.Errorf("%q, %v", text, err)
+		}
+		noEmptyEvents(t, string(lines))
+	})
+}
+
+// noEmptyEvents fails where a decoder of events would dispatch one without data: some clients' take that for a document, and fail.
+func noEmptyEvents(t *testing.T, text string) {
+	t.Helper()
+	data, fields := false, false
+	for line := range strings.SplitSeq(text, "\n") {
+		switch {
+		case line == "" && fields && !data:
+			t.Errorf("an event without data in %q", text)
+		case line == "":
+			data, fields = false, false
+		case strings.HasPrefix(line, "data:"):
+			data, fields = true, true
+		default: // a comment too: a decoder may end an event at any empty line
+			fields = true
+		}
+	}
+}
+
+// FuzzRequest has requests of all kinds, as they come over a connection: what is not served is refused as a client's error, in words
+// that are JSON.
+func FuzzRequest(f *testing.F) {
+	for _, raw := range []string{
+		"GET /v1/models HTTP/1.1\r\nHost: d\r\n\r\n", "GET /v1/models/a%2fb HTTP/1.0\r\nOrigin: http://x\r\n\r\n",
+		"GET /v1/responses/resp_1?stream=true&starting_after=-1 HTTP/1.1\r\nHost: d\r\n\r\n",
+		"GET /v1/streams/x HTTP/1.1\r\nHost: d\r\nLast-Event-ID: 9\r\n\r\n", "DELETE /v1/streams/%00 HTTP/1.1\r\nHost: d\r\n\r\n",
+		"POST /v1/chat/completions HTTP/1.1\r\nHost: d\r\nX-Request-Id: \t\x80\r\nContent-Length: 2\r\n\r\n{}",
+		"POST /v1/responses HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+		"OPTIONS /v1 HTTP/1.1\r\nHost: d\r\nOrigin: x\r\nAccess-Control-Request-Method: POST\r\n\r\n", "BREW /v1//files/../x HTTP/1.1\r\nHost: d\r\n\r\n",
+	} {
+		f.Add(raw)
+	}
+	s := New(Config{
+		MaxBody: 1000, MaxTokens: 10, Origins: []string{"*"}, Models: func() []string { return []string{"m"} }, Events: event.NewBus(),
+		Model: func(name string) (string, error) { return name, wire.Errorf(wire.CodeModel, "no model %q", name) },
+	}, shares.New(plenty(shares.Bytes, 1<<20)), nil, &atomic.Uint64{}, &clock.StallProof{}, zap.NewNop())
+	f.Fuzz(func(t *testing.T, raw string) {
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(raw)))
+		if err != nil || r.RequestURI == "*" { // net/http answers that
+			t.Skip()
+		}
+		r.RemoteAddr = "127.0.0.1:1"
+		w := httptest.NewRecorder()
+		s.handler.ServeHTTP(w, r)
+		if w.Code < 200 || w.Code == http.StatusInternalServerError || w.Code >= 400 && !json.Valid(w.Body.Bytes()) {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+		for kind, share := range s.shares.Status() {
+			if share.Used != 0 {
+				t.Errorf("%d %s are left", share.Used, kind)
 			}
 		}
 	})
