@@ -2,5 +2,5 @@
 
 package mgmt
 
-// descriptors returns how many files and sockets the process may have open, where there is no small limit.
-func descriptors() uint64 { return 4096 }
+// Descriptors returns how many files and sockets the process may have open, where there is no small limit.
+func Descriptors() uint64 { return 4096 }

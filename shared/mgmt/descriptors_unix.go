@@ -4,8 +4,8 @@ package mgmt
 
 import "syscall"
 
-// descriptors returns how many files and sockets the process may have open.
-func descriptors() uint64 {
+// Descriptors returns how many files and sockets the process may have open.
+func Descriptors() uint64 {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
 		return 1024

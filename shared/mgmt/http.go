@@ -44,7 +44,7 @@ type HTTP struct {
 // so that a question for health, which costs next to nothing, is always answered.
 func (h *HTTP) Serve(ctx context.Context, l net.Listener) error {
 	var open sync.WaitGroup
-	table := newConnections(cmp.Or(h.Descriptors, descriptors()))
+	table := newConnections(cmp.Or(h.Descriptors, Descriptors()))
 	errorLog, err := zap.NewStdLogAt(h.Log.With(telemetry.From("")), zap.WarnLevel)
 	if err != nil {
 		return err

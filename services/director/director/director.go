@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -210,7 +211,7 @@ func limits(cfg config.Director, limit memory.Limit) shares.Limits {
 	bytes := limit.Budget(cfg.MaxBytes)
 	return shares.Limits{
 		shares.Connections: int64(cfg.MaxConnections), shares.Streams: int64(cfg.MaxSessions), shares.Bytes: bytes,
-		shares.Requests: shares.HalfOpen(bytes),
+		shares.Requests: shares.HalfOpen(bytes), shares.Sockets: int64(min(mgmt.Descriptors()/2, math.MaxInt32)),
 	}
 }
 

@@ -20,7 +20,8 @@ const (
 	Connections Kind = iota
 	Requests         // that have begun and are not whole: half-open
 	Streams
-	Bytes // of memory, for all that clients make a director hold
+	Bytes   // of memory, for all that clients make a director hold
+	Sockets // of connections over TCP: each takes one of the process's descriptors
 	kinds
 )
 
@@ -30,6 +31,7 @@ var names = [kinds]struct{ plural, variable string }{
 	Requests:    {"unfinished requests", "DIRECTOR_MAX_BYTES"},
 	Streams:     {"streams", "DIRECTOR_MAX_SESSIONS"},
 	Bytes:       {"bytes", "DIRECTOR_MAX_BYTES"},
+	Sockets:     {"connections over TCP", "half of the files that it may have open"},
 }
 
 const (
@@ -40,7 +42,7 @@ const (
 )
 
 // least is what is little in any case.
-var least = [kinds]int64{Connections: 1, Requests: 1, Streams: 1, Bytes: 256 << 10}
+var least = [kinds]int64{Connections: 1, Requests: 1, Streams: 1, Bytes: 256 << 10, Sockets: 1}
 
 // Limits is how much there is of each kind.
 type Limits [kinds]int64

@@ -22,7 +22,7 @@ type Has struct {
 
 // Status returns the Ledger as it is now.
 func (l *Ledger) Status() Status {
-	keys := [kinds]string{Connections: "connections", Requests: "half_open_requests", Streams: "streams", Bytes: "bytes"}
+	keys := [kinds]string{Connections: "connections", Requests: "half_open_requests", Streams: "streams", Bytes: "bytes", Sockets: "sockets"}
 	all := Status{}
 	for kind := range kinds {
 		holders := l.Most(kind)

@@ -66,7 +66,7 @@ type besieged struct {
 
 // plenty is more of everything than most tests need; but is how much there is of something.
 func plenty(but shares.Kind, n int64) shares.Limits {
-	limits := shares.Limits{shares.Connections: 10_000, shares.Requests: 10_000, shares.Streams: 10_000, shares.Bytes: 1 << 30}
+	limits := shares.Limits{shares.Connections: 10_000, shares.Requests: 10_000, shares.Streams: 10_000, shares.Bytes: 1 << 30, shares.Sockets: 10_000}
 	limits[but] = n
 	return limits
 }
@@ -830,6 +830,28 @@ func TestTooManyConnections(t *testing.T) {
 		if got := c.answer(); got.status != http.StatusOK {
 			t.Errorf("when there is a place again: %v", got)
 		}
+	})
+}
+
+// TestTooManySockets: what TCP takes of the process's descriptors is divided as well. QUIC has one for all.
+func TestTooManySockets(t *testing.T) {
+	const most = 16
+	besiege(t, plenty(shares.Sockets, most), func(b *besieged) {
+		b.worker()
+		for range 2 * most {
+			b.dial("evil")
+		}
+		time.Sleep(time.Second)
+		if n := b.used("connections"); n != most-most/8 {
+			t.Errorf("%d connections are open", n)
+		}
+		b.served()
+		got, err := b.ask(b.Context(), b.client("h3", "evil"), strings.NewReader(`{"prompt":"x","max_tokens":1}`))
+		if err != nil || got.status != http.StatusOK {
+			t.Errorf("over QUIC: %v, %v", got, err)
+			return
+		}
+		_ = got.body.Close()
 	})
 }
 

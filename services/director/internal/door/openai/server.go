@@ -229,7 +229,7 @@ type connKey struct{}
 
 // ServeQUIC answers over a QUIC connection that speaks HTTP/3, until it ends.
 func (s *Server) ServeQUIC(conn *quic.Conn) {
-	leave, err := s.admit(conn.RemoteAddr())
+	leave, err := s.admit(conn.RemoteAddr(), shares.Connections)
 	if err != nil {
 		s.turnedAway(conn.RemoteAddr(), err)
 		_ = conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad), wire.Text(err.Error()))
@@ -349,7 +349,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		leave, err := l.server.admit(c.RemoteAddr())
+		leave, err := l.server.admit(c.RemoteAddr(), shares.Connections, shares.Sockets)
 		if err == nil {
 			return &countedConn{Conn: c, leave: leave}, nil
 		}
@@ -369,24 +369,28 @@ func (c *countedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// admit counts a connection in, or returns why it may not be served. leave gives its place back; it may be called again.
-func (s *Server) admit(from net.Addr) (leave func(), err error) {
+// admit counts a connection in, which takes one of each kind besides memory, or returns why it may not be served. leave gives its place back; it may be called again.
+func (s *Server) admit(from net.Addr, takes ...shares.Kind) (leave func(), err error) {
 	holder := s.shares.Join(holderOf(from))
-	if err := holder.Take(shares.Connections, 1); err != nil {
+	var taken []func()
+	leave = sync.OnceFunc(func() {
+		for _, give := range taken {
+			give()
+		}
 		holder.Leave()
-		return nil, err
+	})
+	for _, kind := range append(takes, shares.Bytes) {
+		n := 1
+		if kind == shares.Bytes {
+			n = connectionBytes
+		}
+		if err := holder.Take(kind, n); err != nil {
+			leave()
+			return nil, err
+		}
+		taken = append(taken, func() { holder.Give(kind, n) })
 	}
-	memory, err := holder.Open(connectionBytes)
-	if err != nil {
-		holder.Give(shares.Connections, 1)
-		holder.Leave()
-		return nil, err
-	}
-	return sync.OnceFunc(func() {
-		memory.Close()
-		holder.Give(shares.Connections, 1)
-		holder.Leave()
-	}), nil
+	return leave, nil
 }
 
 // turnedAway logs that a connection is not served.
