@@ -33,15 +33,22 @@ type attacker struct {
 
 // attacks are what is tried, by name. Each goes on until ctx ends; what it opens is bounded.
 var attacks = map[string]func(a *attacker, ctx context.Context){
-	"half-open":  (*attacker).halfOpen,
-	"idle":       (*attacker).idle,
-	"unread":     (*attacker).unread,
-	"prompts":    (*attacker).prompts,
-	"initials":   (*attacker).initials,
-	"kept-alive": (*attacker).keptAlive,
-	"slow-read":  (*attacker).slowRead,
-	"log-flood":  (*attacker).logFlood,
-	"pings":      (*attacker).pings,
+	"half-open":   (*attacker).halfOpen,
+	"idle":        (*attacker).idle,
+	"unread":      (*attacker).unread,
+	"prompts":     (*attacker).prompts,
+	"initials":    (*attacker).initials,
+	"kept-alive":  (*attacker).keptAlive,
+	"slow-read":   (*attacker).slowRead,
+	"web-bodies":  (*attacker).webBodies,
+	"web-garbage": (*attacker).webGarbage,
+	"web-half":    (*attacker).webHalf,
+	"web-headers": (*attacker).webHeaders,
+	"web-idle":    (*attacker).webIdle,
+	"web-reset":   (*attacker).webReset,
+	"web-unread":  (*attacker).webUnread,
+	"log-flood":   (*attacker).logFlood,
+	"pings":       (*attacker).pings,
 }
 
 func names() []string { return slices.Sorted(maps.Keys(attacks)) }

@@ -46,7 +46,7 @@ type honest struct {
 	o  outcome
 }
 
-// work has clients connect, read a stream and leave, again and again, for a time; and asks for the director's health.
+// work has clients of connswap and of each version of HTTP connect, read a stream and leave, again and again, for a time; and asks for the director's health.
 func (h *honest) work(ctx context.Context, attack string, last time.Duration) (outcome, error) {
 	h.o.attack = attack
 	log, err := h.logged()
@@ -62,6 +62,15 @@ func (h *honest) work(ctx context.Context, attack string, last time.Duration) (o
 				// The last stream of each may take longer than there is time for others.
 				one, stop := context.WithTimeout(context.WithoutCancel(ctx), harmed)
 				h.count(h.stream(one, from{ip: net.IPv4(127, 0, 0, byte(10+i))}))
+				stop()
+			}
+		})
+	}
+	for i, version := range versions {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				one, stop := context.WithTimeout(context.WithoutCancel(ctx), harmed)
+				h.count(h.web(one, version, from{ip: net.IPv4(127, 0, 0, byte(30+i))}))
 				stop()
 			}
 		})
@@ -118,9 +127,10 @@ func (h *honest) count(err error) {
 	defer h.mu.Unlock()
 	h.o.streams++
 	var refused *connswap.Error
+	var status *statusError
 	switch {
 	case err == nil:
-	case errors.As(err, &refused) && refused.Code == connswap.CodeLimit:
+	case errors.As(err, &refused) && refused.Code == connswap.CodeLimit, errors.As(err, &status) && status.status == http.StatusTooManyRequests:
 		h.o.refused++
 		h.o.reason = err.Error()
 	default:
