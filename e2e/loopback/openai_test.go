@@ -463,7 +463,7 @@ func requireError(t *testing.T, err error, status int, code string) (about strin
 // TestSDKErrors: what is refused is an error of the SDK's, which asks again where that can help, and only there.
 func TestSDKErrors(t *testing.T) {
 	c := startScripted(t, func(cfg *config.Director) {
-		cfg.MaxBodyBytes, cfg.MaxSessions, cfg.WorkerWait = 8<<10, 1, 300*time.Millisecond
+		cfg.MaxBodyBytes, cfg.WorkerWait = 8<<10, 300*time.Millisecond
 	})
 	stop := c.work("worker-a")
 	plain := scripted.Shapes()[0]
@@ -497,18 +497,6 @@ func TestSDKErrors(t *testing.T) {
 	_, n = c.last()
 	require.Equal(t, 1, n, "a conflict is tried again, but for x-should-retry")
 
-	t.Run("too many", func(t *testing.T) {
-		ctx, leave := context.WithCancel(t.Context())
-		defer leave()
-		holding := c.Chat.Completions.NewStreaming(ctx, chatFor(plain, scripted.User("holds", scripted.Park, 2)))
-		require.True(t, holding.Next())
-		requireError(t, ask(nothing, option.WithMaxRetries(0)), http.StatusTooManyRequests, "rate_limit_exceeded")
-		refused, _ := c.last()
-		require.Equal(t, "1", refused.header.Get("Retry-After"))
-		require.NoError(t, ask(nothing, c.first(http.StatusTooManyRequests, leave)))
-		_, n := c.last()
-		require.Greater(t, n, 1)
-	})
 	t.Run("no worker", func(t *testing.T) {
 		stop()
 		requireError(t, ask(nothing, option.WithMaxRetries(0)), http.StatusServiceUnavailable, "no_worker")
@@ -519,6 +507,27 @@ func TestSDKErrors(t *testing.T) {
 		_, n := c.last()
 		require.Greater(t, n, 1)
 	})
+}
+
+// TestSDKWaitsForRoom: where there is no room for a stream the SDK is told when to come again, and comes.
+func TestSDKWaitsForRoom(t *testing.T) {
+	c := startScripted(t, func(cfg *config.Director) { cfg.MaxSessions = 1 })
+	c.work("worker-a")
+	plain := scripted.Shapes()[0]
+	ask := func(option option.RequestOption) error {
+		_, err := c.Chat.Completions.New(t.Context(), chatFor(plain, ""), option)
+		return err
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	holding := c.Chat.Completions.NewStreaming(ctx, chatFor(plain, scripted.User("holds", scripted.Park, 2)))
+	require.True(t, holding.Next())
+	requireError(t, ask(option.WithMaxRetries(0)), http.StatusTooManyRequests, "rate_limit_exceeded")
+	refused, _ := c.last()
+	require.Equal(t, "1", refused.header.Get("Retry-After"))
+	require.NoError(t, ask(c.first(http.StatusTooManyRequests, leave)))
+	_, n := c.last()
+	require.Greater(t, n, 1)
 }
 
 // first calls f once an answer has a status.

@@ -30,6 +30,8 @@ import (
 // cluster is one director and its workers, in a synctest bubble.
 type cluster struct {
 	resumed  atomic.Uint64 // streams that went on over another QUIC connection
+	overHTTP atomic.Uint64 // streams that were read over HTTP, to their end
+	again    atomic.Uint64 // how often one of these was taken up again
 	t        *testing.T
 	trace    func(format string, args ...any)
 	net      *simtest.Net

@@ -26,7 +26,7 @@ func (p plan) run(c *cluster) (violations []error) {
 		cfg.WindowTokens, cfg.MaxConcurrentSwaps = p.window, p.swaps
 		cfg.Routing = []string{"round_robin", "least_loaded", "p2c"}[p.seed/3%3]
 		cfg.MaxWorkerDeaths, cfg.MaxSwapsPerMinute = 1000, 1000 // these have tests of their own
-		cfg.WorkerWait = bound
+		cfg.WorkerWait, cfg.HTTP = bound, "plain"
 		cfg.LinkKeepAlive = 101_300 * time.Microsecond // no timer shall meet another one at the same instant
 	})
 	for n := range p.workers {
@@ -174,7 +174,11 @@ func (c *cluster) client(ctx context.Context, p plan, number int, plan clientPla
 	for _, s := range plan.streams {
 		streams.Go(func() {
 			c.sleep(s.start)
-			if err := c.stream(ctx, p, conn, s); err != nil {
+			run := func() error { return c.stream(ctx, p, conn, s) }
+			if p.overHTTP(number, s) {
+				run = func() error { return c.webStream(ctx, p, host, s) }
+			}
+			if err := run(); err != nil {
 				report.add(fmt.Errorf("%s, stream %+v: %w", host, s, err))
 			}
 		})

@@ -64,7 +64,7 @@ func (n tally) String() string {
 func (n tally) check(t *testing.T, runs uint64) {
 	for what, each := range map[string]uint64{ // in so many runs one at least
 		"failover Completed": 5, "failover Failed": 50, "planned Completed": 5, "planned Aborted": 20, "planned Failed": 100,
-		"resumed": 10,
+		"resumed": 10, "over HTTP": 2, "resumed over HTTP": 50,
 	} {
 		if runs >= 10*each && uint64(n[what]) < runs/each {
 			t.Errorf("%d were %s in %d runs, want one in %d runs at least", n[what], what, runs, each)
@@ -91,6 +91,8 @@ func simulate(t *testing.T, seed uint64, trace func(string, ...any), seen tally)
 		}
 		seen.add(over.Swaps)
 		seen["resumed"] += int(c.resumed.Load())
+		seen["over HTTP"] += int(c.overHTTP.Load())
+		seen["resumed over HTTP"] += int(c.again.Load())
 		if trace != nil {
 			trace("fingerprint %s", c.net.Fingerprint())
 		}
