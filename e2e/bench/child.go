@@ -73,6 +73,15 @@ func (p *child) ask(command string) (string, error) {
 	return p.answer()
 }
 
+// askFor decodes the answer.
+func (p *child) askFor(command string, into any) error {
+	answer, err := p.ask(command)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(answer), into)
+}
+
 func (p *child) end() error {
 	return errors.Join(cluster.Kill(p.Cmd), p.log.Close())
 }

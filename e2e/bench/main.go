@@ -39,6 +39,8 @@ func main() {
 	flag.DurationVar(&o.record, "record", 8*time.Second, "how long each round of -relay measures one system; it warms up for a quarter of that")
 	relays := flag.String("relay", relayDefault, "cases of tokens beside bare relays: streams/clients/tokens per second of each, 0 for flat out; empty for none")
 	compared := flag.String("systems", systemsDefault, "what -relay compares; connswap=DIR is the project with the director of another directory")
+	https := flag.String("http", httpDefault, "cases of streams over HTTP beside reverse proxies: streams/tokens per second of each, in as many rounds as -relay; empty for none")
+	httpSystems := flag.String("http-systems", httpSystemsDefault, "what -http compares; connswap=DIR as with -systems")
 	policies := flag.String("routing", routingDefault, "routing policies to compare, in as many rounds as -relay, as long each; default for the director's own; empty for none")
 	partName := flag.String("part", "", "only be one process of a system (used by the bench itself)")
 	setup := flag.String("setup", "", "of -part")
@@ -52,6 +54,7 @@ func main() {
 	defer stop()
 	o.streams, o.classes, o.cases = list(*streams), list(*classes), list(*cases)
 	o.relays, o.systems, o.policies = list(*relays), list(*compared), list(*policies)
+	o.https, o.httpSystems = list(*https), list(*httpSystems)
 	err := o.restrict(list(*only))
 	switch {
 	case err != nil:
@@ -87,9 +90,11 @@ type options struct {
 
 	relays, systems []string // each case with each system
 	policies        []string // routing
+
+	https, httpSystems []string // each case with each system
 }
 
-var parts = []string{"faults", "planned", "resume", "memory", "steady", "relay", "routing"}
+var parts = []string{"faults", "planned", "resume", "memory", "steady", "relay", "http", "routing"}
 
 // restrict leaves all parts out but those named, if any are.
 func (o *options) restrict(only []string) error {
@@ -117,6 +122,9 @@ func (o *options) restrict(only []string) error {
 	if without("relay") {
 		o.relays = nil
 	}
+	if without("http") {
+		o.https = nil
+	}
 	if without("routing") {
 		o.policies = nil
 	}
@@ -134,7 +142,7 @@ func (o options) run(ctx context.Context, out string) error {
 	}
 	defer r.close() //nolint:errcheck // each line was written, or reported
 	fmt.Println(machine())
-	for _, part := range []func(context.Context, *report) error{o.faulty, o.planned, o.resuming, o.costs, o.beside, o.routing} {
+	for _, part := range []func(context.Context, *report) error{o.faulty, o.planned, o.resuming, o.costs, o.beside, o.overHTTP, o.routing} {
 		if err := part(ctx, r); err != nil {
 			return err
 		}

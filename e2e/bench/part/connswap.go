@@ -2,6 +2,7 @@ package part
 
 import (
 	"context"
+	"time"
 
 	"github.com/connswap/connswap/services/client/connswap"
 	"github.com/connswap/connswap/services/worker/engine"
@@ -15,9 +16,9 @@ import (
 func connswapWorker(ctx context.Context, s Setup) (running, error) {
 	e := stepped{newSteps(ctx, s.Load.interval())}
 	if s.Load.Rate == 0 {
-		return s.work(ctx, "a", s.Load.Streams, e)
+		return s.work(ctx, "a", s.Load.Streams+1, e)
 	}
-	return s.work(ctx, "a", s.Load.Streams, &stepper{stepped: e, next: e.steps.present.Load()})
+	return s.work(ctx, "a", s.Load.Streams+1, &stepper{stepped: e, next: e.steps.present.Load()})
 }
 
 // deviceWorker is the project's worker with a device of its own.
@@ -69,35 +70,40 @@ type generation struct {
 	made  uint64
 	limit engine.Limit
 	text  []byte
-	due   int64 // of the last token
+	due   int64 // the step of the last token; at first that before it
 }
 
 func (g *generation) TryNext() (engine.Chunk, error) {
 	due := g.steps.last.Load()
-	if due == g.due {
+	if g.made == 0 {
+		due = time.Now().UnixNano() // the first one is due at once
+	} else if due == g.due {
 		return engine.Chunk{}, engine.ErrNotYet
 	}
 	if err := g.limit.Take(1); err != nil {
 		return engine.Chunk{}, err
 	}
-	g.due = due
-	return g.chunk(), nil
+	if g.made > 0 {
+		g.due = due
+	}
+	return g.chunk(due), nil
 }
 
-func (g *generation) Next(ctx context.Context) (_ engine.Chunk, err error) {
+func (g *generation) Next(ctx context.Context) (engine.Chunk, error) {
 	if err := g.limit.Take(1); err != nil {
 		return engine.Chunk{}, err
 	}
-	if g.due, err = g.steps.wait(ctx); err != nil {
+	due, err := g.steps.next(ctx, g.made)
+	if err != nil {
 		return engine.Chunk{}, err
 	}
-	return g.chunk(), nil
+	return g.chunk(due), nil
 }
 
-// chunk makes the token of the step.
-func (g *generation) chunk() engine.Chunk {
+// chunk makes a token that was due at a time.
+func (g *generation) chunk(due int64) engine.Chunk {
 	g.made++
-	g.text = appendText(g.text[:0], g.due, g.made)
+	g.text = appendText(g.text[:0], due, g.made)
 	return engine.Chunk{Text: g.text}
 }
 

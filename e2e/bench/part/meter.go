@@ -12,6 +12,7 @@ type Meter struct {
 	recording atomic.Bool
 	since     time.Time
 	readers   []reader
+	eventSize atomic.Int64 // of a token, where that can be seen
 }
 
 // reader checks one stream after the other, and takes the times. One goroutine uses it; the meter looks at its counts.
@@ -88,7 +89,7 @@ func (m *Meter) record() {
 
 func (m *Meter) stop() Result {
 	m.recording.Store(false)
-	result := Result{Seconds: time.Since(m.since).Seconds()}
+	result := Result{Seconds: time.Since(m.since).Seconds(), Event: m.eventSize.Load()}
 	var sum histogram
 	for i := range m.readers {
 		result.Tokens += m.readers[i].tokens.Load()

@@ -68,12 +68,14 @@ var Parts = map[string]func(context.Context, Setup) (running, error){
 	"connswap/worker": connswapWorker, "connswap/client": connswapClient,
 	"quic/worker": quicWorker, "quic/relay": quicRelay, "quic/client": quicClient,
 	"grpc/worker": grpcWorker, "grpc/relay": grpcRelay, "grpc/client": grpcClient,
+	"http/worker": httpWorker, "http/relay": httpRelay, "http/client": httpClient,
 }
 
 // running is a part that has started.
 type running struct {
 	failed <-chan error
-	meter  *Meter // of a client
+	meter  *Meter                // of a client
+	probe  func() (First, error) // of a client that can
 }
 
 // Result is what a client says of the time in which it was told to record.
@@ -82,6 +84,7 @@ type Result struct {
 	Tokens  uint64  `json:"tokens"`
 	P50     float64 `json:"p50_ms"`
 	P99     float64 `json:"p99_ms"`
+	Event   int64   `json:"event_bytes"` // of a token, as it came; 0 if nobody looked
 }
 
 // Serve is a whole process: it starts the part of that name, says that it is ready, and then does what it is told, until
@@ -126,6 +129,12 @@ func (p running) obey(command string, answers io.Writer) error {
 		return err
 	case "stop":
 		return json.NewEncoder(answers).Encode(p.meter.stop())
+	case "probe":
+		first, err := p.probe()
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(answers).Encode(first)
 	default:
 		return fmt.Errorf("told to %q", command)
 	}

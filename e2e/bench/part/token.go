@@ -116,3 +116,11 @@ func (s *step) wait(ctx context.Context) (due int64, err error) {
 		return 0, ctx.Err()
 	}
 }
+
+// next is wait for a stream that has made so many tokens: its first one is due at once.
+func (s *steps) next(ctx context.Context, made uint64) (due int64, err error) {
+	if made == 0 && s.interval > 0 {
+		return time.Now().UnixNano(), nil
+	}
+	return s.wait(ctx)
+}
