@@ -64,8 +64,8 @@ func intervalFor(streams int) time.Duration {
 	return 20 * time.Millisecond
 }
 
-// class measures one class of faults with so many streams.
-func (o options) class(ctx context.Context, name string, streams int) (result, error) {
+// class measures one class of faults with so many streams, of clients that speak HTTP or of the project's own.
+func (o options) class(ctx context.Context, name string, streams int, http bool) (result, error) {
 	var cl class
 	for _, c := range classes {
 		if c.name == name {
@@ -81,7 +81,11 @@ func (o options) class(ctx context.Context, name string, streams int) (result, e
 		return result{}, err
 	}
 	defer c.Stop()
-	l, err := begin(ctx, c, streams)
+	open, take := native(c), (*reader).takeSwap
+	if http {
+		name, open, take = name+" http", overHTTP(c.Addr()), (*reader).takeLongest
+	}
+	l, err := beginWith(ctx, c, streams, open)
 	if err != nil {
 		return result{}, err
 	}
@@ -96,12 +100,12 @@ func (o options) class(ctx context.Context, name string, streams int) (result, e
 		if err := sleep(ctx, o.calm); err != nil {
 			return r, err
 		}
-		at, err := l.fault(ctx, c, cl, serving)
+		at, err := l.fault(ctx, c, cl, serving, http)
 		if err != nil {
 			return r, fmt.Errorf("fault %d: %w\n%s", r.Faults+1, err, c.Logs())
 		}
 		for _, s := range l.streams {
-			swap := s.takeSwap()
+			swap := take(s)
 			gaps = append(gaps, swap.gap-interval)
 			outages = append(outages, swap.resumed.Sub(at))
 		}
@@ -171,10 +175,18 @@ func (o options) starved(ctx context.Context) (result, error) {
 }
 
 // fault lets the serving worker fail, and waits until all streams have gone on. It returns when it failed.
-func (l *load) fault(ctx context.Context, c *outside, cl class, serving string) (time.Time, error) {
+func (l *load) fault(ctx context.Context, c *outside, cl class, serving string, http bool) (time.Time, error) {
+	before, err := c.Swaps()
+	if err != nil {
+		return time.Time{}, err
+	}
+	l.takePauses(0)
 	at := time.Now()
 	if err := cl.fail(c, serving); err != nil {
 		return at, err
+	}
+	if http {
+		return at, l.awaitUnseen(ctx, c, before+len(l.streams))
 	}
 	for i, r := range l.streams {
 		if err := r.awaitSwap(ctx); err != nil {
@@ -182,4 +194,23 @@ func (l *load) fault(ctx context.Context, c *outside, cl class, serving string) 
 		}
 	}
 	return at, nil
+}
+
+// awaitUnseen waits until the director has counted so many swaps, and every stream has gone on: clients of HTTP are not told.
+func (l *load) awaitUnseen(ctx context.Context, c *outside, swaps int) error {
+	for deadline := time.Now().Add(waitTimeout); ; {
+		total, err := c.Swaps()
+		if err != nil {
+			return err
+		}
+		if total >= swaps {
+			return l.awaitTokens(ctx, 1)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d swaps, want %d", total, swaps)
+		}
+		if err := sleep(ctx, 5*time.Millisecond); err != nil {
+			return err
+		}
+	}
 }

@@ -31,25 +31,24 @@ var proxies = map[string]struct {
 }{
 	"nginx": {[]string{"-p", ".", "-e", "stderr", "-c"}, `
 daemon off; master_process off; pid nginx.pid;
-events { worker_connections %d; }
+events { worker_connections %[1]d; }
 http {
 	access_log off;
 	client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
 	keepalive_requests 1000000;
 	server {
-		listen %s backlog=4096;
+		listen %[2]s backlog=4096;
 		location / {
 			proxy_pass http://worker; proxy_http_version 1.1; proxy_set_header Connection "";
 			proxy_buffering off; proxy_read_timeout 1h;
 		}
 	}
-	upstream worker { server %s; keepalive 64; }
+	upstream worker { server %[3]s; keepalive 64; }
 }
 `},
 	"haproxy": {[]string{"-db", "-f"}, `
 global
 	nbthread 1
-	maxconn %d
 defaults
 	mode http
 	option http-no-delay
@@ -57,10 +56,10 @@ defaults
 	timeout client 1h
 	timeout server 1h
 frontend clients
-	bind %s
+	bind %[2]s
 	default_backend worker
 backend worker
-	server a %s
+	server a %[3]s
 `},
 }
 
@@ -164,7 +163,7 @@ func (s *system) startProxied(ctx context.Context, name string, load part.Load) 
 		return "", fmt.Errorf("there is no system %q", name)
 	}
 	config := filepath.Join(s.dir, name+".conf")
-	if err := os.WriteFile(config, fmt.Appendf(nil, proxy.config, 2*load.Streams+100, addr, worker), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, proxy.config, 4*load.Streams+1000, addr, worker), 0o600); err != nil {
 		return "", err
 	}
 	log, err := os.Create(filepath.Join(s.dir, name+".log"))

@@ -76,6 +76,7 @@ type options struct {
 
 	streams, classes []string // faults: each class by each number of streams
 	faults           int
+	doors            []bool // and by clients that speak HTTP (true) or not
 	state            int
 	calm             time.Duration
 	starve           time.Duration
@@ -94,7 +95,7 @@ type options struct {
 	https, httpSystems []string // each case with each system
 }
 
-var parts = []string{"faults", "planned", "resume", "memory", "steady", "relay", "http", "routing"}
+var parts = []string{"faults", "httpfaults", "planned", "resume", "memory", "steady", "relay", "http", "routing"}
 
 // restrict leaves all parts out but those named, if any are.
 func (o *options) restrict(only []string) error {
@@ -104,8 +105,13 @@ func (o *options) restrict(only []string) error {
 		}
 	}
 	without := func(part string) bool { return len(only) > 0 && !slices.Contains(only, part) }
-	if without("faults") {
-		o.classes = nil
+	if !without("faults") {
+		o.doors = append(o.doors, false)
+	} else {
+		o.starve = 0
+	}
+	if !without("httpfaults") {
+		o.doors = append(o.doors, true)
 	}
 	if without("planned") {
 		o.cases = nil
@@ -158,12 +164,14 @@ func (o options) faulty(ctx context.Context, r *report) error {
 			return fmt.Errorf("-streams=%s: want numbers above 0", n)
 		}
 		for _, name := range o.classes {
-			line, err := o.class(ctx, name, count)
-			if err != nil {
-				return fmt.Errorf("%s with %d streams: %w", name, count, err)
-			}
-			if err := r.add(line); err != nil {
-				return err
+			for _, http := range o.doors {
+				line, err := o.class(ctx, name, count, http)
+				if err != nil {
+					return fmt.Errorf("%s with %d streams: %w", name, count, err)
+				}
+				if err := r.add(line); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
+	"github.com/connswap/connswap/e2e/bench/part"
 	"github.com/connswap/connswap/services/client/connswap"
 )
 
@@ -17,6 +19,7 @@ type reader struct {
 	tokens int
 	last   time.Time     // when the last token came
 	pause  time.Duration // the longest between two tokens since it was asked for
+	ended  time.Time     // when the token came that ended it
 	swaps  []swap
 	back   int // how often another connection took over
 	err    error
@@ -28,6 +31,8 @@ type swap struct {
 	gap     time.Duration // between the tokens around it
 	resumed time.Time     // when the first token after it came
 }
+
+var errComplete = errors.New("the stream is complete; ask for fewer faults")
 
 func newReader() *reader {
 	r := &reader{}
@@ -47,7 +52,7 @@ func (r *reader) read(stream *connswap.Stream) {
 		case connswap.Resumed:
 			r.back++
 		case connswap.Done:
-			r.err = errors.New("the stream is complete; ask for fewer faults")
+			r.err = errComplete
 		}
 		if err != nil {
 			r.err = err
@@ -60,7 +65,9 @@ func (r *reader) read(stream *connswap.Stream) {
 // token notes when a token came. r.mu is held.
 func (r *reader) token(now time.Time) {
 	if r.tokens++; r.tokens > 1 {
-		r.pause = max(r.pause, now.Sub(r.last))
+		if pause := now.Sub(r.last); pause > r.pause {
+			r.pause, r.ended = pause, now
+		}
 	}
 	r.last = now
 }
@@ -72,6 +79,39 @@ func (r *reader) takePause() time.Duration {
 	longest := max(r.pause, time.Since(r.last))
 	r.pause = 0
 	return longest
+}
+
+// readHTTP asks for a stream and reads it to the end, as one who is told of no swap.
+func (r *reader) readHTTP(conn *part.Chat, i int) {
+	stream, err := conn.Ask(prompt(i), uint64(i), 0)
+	for {
+		if err == nil {
+			_, err = stream.Next()
+		}
+		r.mu.Lock()
+		switch {
+		case err == nil:
+			r.token(time.Now())
+		case errors.Is(err, io.EOF):
+			r.err = errComplete
+		default:
+			r.err = err
+		}
+		r.news.Broadcast()
+		r.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// takeLongest returns the longest pause since the last call as the swap that it was.
+func (r *reader) takeLongest() swap {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := swap{kind: "failover", gap: r.pause, resumed: r.ended}
+	r.pause = 0
+	return s
 }
 
 // waitTimeout is how long the bench waits for anything.

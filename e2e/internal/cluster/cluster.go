@@ -162,7 +162,7 @@ func (c *Cluster) Binary(ctx context.Context, name string, args ...string) *exec
 // Swaps returns how many swaps the director has seen.
 func (c *Cluster) Swaps() (int, error) {
 	var status struct{ Total int }
-	err := c.Status("/v1/swaps?limit=1000", &status)
+	err := c.Status("/v1/swaps?limit=1", &status)
 	return status.Total, err
 }
 
