@@ -101,6 +101,10 @@ type answer struct {
 	events  *events // nil where the answer is one document
 	whole   documenter
 
+	beat    *time.Timer // sets due
+	due     atomic.Bool // it may be time for a ping
+	wroteAt time.Time   // when the client was last told something
+
 	started bool      // the headers have been sent
 	lastAt  time.Time // when the last chunk was read
 	swapped bool      // and a swap since
@@ -170,15 +174,17 @@ var (
 func (a *answer) serve(ctx context.Context) error {
 	defer a.leg.leave()
 	_ = a.out.SetReadDeadline(time.Time{}) // it was for the request, and would end the answer
-	beat := time.NewTimer(a.server.cfg.Heartbeat)
-	defer beat.Stop()
+	a.wroteAt = time.Now()
+	a.beat = time.AfterFunc(a.server.cfg.Heartbeat, func() { a.due.Store(true); a.leg.Push() })
+	defer a.beat.Stop()
+	defer context.AfterFunc(ctx, a.leg.Push)()
 	for {
 		over, err := a.pass()
 		if over {
 			return nil
 		}
 		if err == nil {
-			err = a.await(ctx, beat)
+			err = a.await(ctx)
 		}
 		switch {
 		case errors.Is(err, errEnded):
@@ -199,23 +205,28 @@ func (a *answer) serve(ctx context.Context) error {
 // errEnded says that the stream was ended from here.
 var errEnded = errors.New("the leg was closed")
 
-// await waits until there may be something new, and shows the client meanwhile that somebody is there.
-func (a *answer) await(ctx context.Context, beat *time.Timer) error {
-	for {
-		beat.Reset(a.server.cfg.Heartbeat)
-		select {
-		case <-a.leg.wake:
-			return nil
-		case <-beat.C:
-			if err := a.ping(); err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return errLeft // or it has closed the half of the connection on which it writes: nobody can tell
-		case <-a.leg.closed:
-			return errEnded
-		}
+// await waits until there may be something new, and shows the client meanwhile that somebody is there. Whatever happens wakes it
+// through one channel: waiting for several, and setting a timer anew, would cost more for each token than its encoding does.
+func (a *answer) await(ctx context.Context) error {
+	<-a.leg.wake
+	switch {
+	case a.leg.ended():
+		return errEnded
+	case ctx.Err() != nil:
+		return errLeft // or it has closed the half of the connection on which it writes: nobody can tell
+	case !a.due.Load():
+		return nil
 	}
+	a.due.Store(false)
+	rest := a.server.cfg.Heartbeat - time.Since(a.wroteAt)
+	if rest <= 0 {
+		if err := a.ping(); err != nil {
+			return err
+		}
+		rest = a.server.cfg.Heartbeat
+	}
+	a.beat.Reset(rest)
+	return nil
 }
 
 // leave says that the client has gone. Whoever may come back is waited for.
@@ -350,5 +361,6 @@ func (a *answer) write(b []byte) error {
 	if _, err := a.w.Write(b); err != nil {
 		return err
 	}
+	a.wroteAt = time.Now()
 	return a.out.Flush()
 }

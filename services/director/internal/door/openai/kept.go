@@ -171,6 +171,7 @@ func (s *Server) afterwards(e *exchange) *leg {
 	g := newLeg(e.log, s.clock, func(any) {}, func(time.Duration) {})
 	g.err = wire.Errorf(wire.CodeCancelled, "the stream was ended")
 	close(g.closed)
+	g.Push()
 	return g
 }
 

@@ -22,7 +22,7 @@ type leg struct {
 	clock *clock.StallProof
 	tell  func(event any)
 
-	wake      chan struct{}              // capacity 1: there may be something new in the log
+	wake      chan struct{}              // capacity 1: something may have happened
 	closed    chan struct{}              // closed by Close
 	err       error                      // for which it was closed; set before closed is
 	interrupt func(within time.Duration) // ends a write that the client holds up
@@ -54,7 +54,7 @@ func newLeg(log *stream.Log, clock *clock.StallProof, tell func(any), interrupt 
 	}
 }
 
-// Push says that there is something new.
+// Push wakes whoever reads through the leg: there is something new, or there will be nothing any more.
 func (g *leg) Push() {
 	select {
 	case g.wake <- struct{}{}:
@@ -75,6 +75,7 @@ func (g *leg) Stalled() time.Duration {
 func (g *leg) Close(err error) {
 	g.err = err
 	close(g.closed)
+	g.Push()
 	switch {
 	case errors.Is(err, session.ErrClientStalled):
 		g.interrupt(0)
@@ -82,6 +83,16 @@ func (g *leg) Close(err error) {
 		g.interrupt(lastWords)
 	}
 	<-g.left
+}
+
+// ended reports whether the leg was closed.
+func (g *leg) ended() bool {
+	select {
+	case <-g.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 // leave says that nobody reads through the leg any more.
