@@ -56,7 +56,7 @@ e2e: images ## black-box tests of the real images
 attack: build ## a minute: what strangers can do to a director, and how honest clients fare; loopback only
 	go run ./e2e/attack
 
-bench: build ## 55 minutes: gaps of failovers and planned swaps, cost beside bare relays, routing; tables and JSON lines
+bench: build ## 90 minutes: gaps of failovers and planned swaps, cost beside bare relays and reverse proxies, routing; tables and JSON lines
 	go run ./e2e/bench -json .dev/bench.jsonl
 	@echo "as JSON lines: .dev/bench.jsonl"
 

@@ -261,7 +261,7 @@ func (c comparison) String() string {
 			switch {
 			case most == 0: // not measured
 				lines[i] += fmt.Sprintf(" %24s |", "-")
-			case middle >= 1000:
+			case middle >= 10_000:
 				lines[i] += fmt.Sprintf(" %8.0fk (%4.0f to %5.0f) |", middle/1000, least/1000, most/1000)
 			default:
 				lines[i] += fmt.Sprintf(" %8.2f (%5.1f to %5.1f) |", middle, least, most)

@@ -1,6 +1,6 @@
 // Command bench measures what a client sees of it when its streams change workers: because the worker under them
-// fails, and because an operator wants it so; what a token costs beside relays that do nothing but pass it on; and what
-// policies of routing make of workers that differ.
+// fails, and because an operator wants it so; what a token costs beside relays that do nothing but pass it on, and over
+// HTTP beside reverse proxies; and what policies of routing make of workers that differ.
 //
 // It starts real processes (bin/director, bin/worker) on loopback and is their client and operator itself; or, where it
 // has to be the engine, their worker. It reports as tables, and as JSON lines with -json. See docs/BENCHMARKS.md for what
