@@ -206,6 +206,9 @@ func (l *load) awaitUnseen(ctx context.Context, c *outside, swaps int) error {
 		if total >= swaps {
 			return l.awaitTokens(ctx, 1)
 		}
+		if err := l.failed(); err != nil {
+			return err
+		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%d swaps, want %d", total, swaps)
 		}

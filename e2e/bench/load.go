@@ -116,6 +116,19 @@ func (l *load) awaitTokens(ctx context.Context, more int) error {
 	return nil
 }
 
+// failed returns why a stream is over, if one is.
+func (l *load) failed() error {
+	for i, r := range l.streams {
+		r.mu.Lock()
+		err := r.err
+		r.mu.Unlock()
+		if err != nil {
+			return fmt.Errorf("stream %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
 // tokens counts those of all streams.
 func (l *load) tokens() int {
 	n := 0

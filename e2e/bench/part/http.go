@@ -46,6 +46,7 @@ type chatRequest struct {
 	Stream    bool          `json:"stream"`
 	Seed      uint64        `json:"seed"`
 	MaxTokens uint64        `json:"max_tokens,omitempty"`
+	IgnoreEOS bool          `json:"ignore_eos"` // no text ends before it has all its tokens
 	Messages  []chatMessage `json:"messages"`
 }
 
@@ -56,7 +57,7 @@ type chatMessage struct {
 
 // Ask asks for a completion of so many tokens; 0 for as many as there may be.
 func (c *Chat) Ask(prompt string, seed, tokens uint64) (*Chunks, error) {
-	body, err := json.Marshal(chatRequest{true, seed, tokens, []chatMessage{{"user", prompt}}})
+	body, err := json.Marshal(chatRequest{true, seed, tokens, true, []chatMessage{{"user", prompt}}})
 	if err != nil {
 		return nil, err
 	}
