@@ -105,7 +105,7 @@ func (a *api) metrics() map[string]string {
 
 // TestMetricsMove makes happen what each metric counts, and sees it move.
 func TestMetricsMove(t *testing.T) {
-	narrow := func(cfg *config.Director) { cfg.WindowTokens, cfg.MaxSessions = 8, 40 }
+	narrow := func(cfg *config.Director) { cfg.WindowTokens, cfg.MaxSessions, cfg.HTTP = 8, 40, "plain" }
 	fast := func(cfg *config.Worker) { cfg.TokenInterval = 10 * time.Millisecond }
 	far := setup{director: narrow, worker: fast}
 	far.net.Path.Delay = 20 * time.Millisecond // so that a worker which is left has chunks on their way
@@ -142,6 +142,11 @@ func TestMetricsMove(t *testing.T) {
 			defer stream.Close()
 		}
 		time.Sleep(time.Second)
+		web := s.front("client")
+		defer web.close()
+		refused, err := web.ask(http.MethodPost, "/v1/completions", map[string]string{"prompt": "p"})
+		require.NoError(t, err)
+		require.Equal(t, http.StatusTooManyRequests, refused.status)
 		running := a.metrics()
 		for name, test := range map[string]struct{ from, to map[string]string }{
 			"connswap_streams_opened_total":                                                    {before, during},
@@ -161,6 +166,7 @@ func TestMetricsMove(t *testing.T) {
 			`connswap_handover_state_seconds_count{kind="failover",state="TransferringState"}`: {before, during},
 			"connswap_link_packets_sent_total":                                                 {before, during},
 			`connswap_streams{state="streaming"}`:                                              {before, running},
+			`connswap_http_requests_total{api="completions",status="429"}`:                     {before, running},
 			`connswap_limits_hit_total{code="limit_exceeded"}`:                                 {during, running},
 		} {
 			if test.to[name] == "" || test.to[name] == test.from[name] {

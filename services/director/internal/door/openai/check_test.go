@@ -1,0 +1,65 @@
+package openai
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/event"
+	"github.com/connswap/connswap/services/director/internal/shares"
+	"github.com/connswap/connswap/shared/wire"
+)
+
+// TestNotServed has what is refused before a stream begins, by name: continuity that nobody promises, APIs that a model does not
+// answer, models that nobody has, and what is not here at all.
+func TestNotServed(t *testing.T) {
+	s := New(Config{
+		MaxBody: 1 << 10, MaxTokens: 100, MaxStreams: 1, Events: event.NewBus(),
+		Model: func(name string) (string, error) {
+			if name == "none" {
+				return "", wire.Errorf(wire.CodeModel, "no worker has a model %q", name)
+			}
+			return "m", nil
+		},
+		Models:  func() []string { return []string{"m"} },
+		Answers: func(_, api string) bool { return api == "embeddings" },
+		Promise: func(_ string, least uint32) (uint32, bool) { return 1, least <= 1 }, // text
+	}, shares.New(shares.Limits{shares.Requests: 1, shares.Bytes: 1 << 20}), nil, nil, nil, zap.NewNop())
+	const hi = `{"messages":[{"role":"user","content":"Hi"}]`
+	for _, one := range []struct {
+		method, path, body, continuity string
+		status                         int
+		code, words                    string
+	}{
+		{"POST", "/v1/chat/completions", hi + `}`, "", 409, "continuity_unavailable", "verified"},
+		{"POST", "/v1/chat/completions", hi + `}`, "Exact", 409, "continuity_unavailable", "exact"},
+		{"POST", "/v1/chat/completions", hi + `}`, "best", 400, "", "any, text, verified, exact"},
+		{"POST", "/v1/chat/completions", hi + `,"model":"none"}`, "any", 404, "model_not_found", "none"},
+		{"POST", "/v1/rerank", `{"query":"q"}`, "any", 501, "not_supported", "rerank"},
+		{"POST", "/v1/embeddings", `{"input":"x"}`, "exact", 409, "continuity_unavailable", "exact"},
+		{"POST", "/v1/images/generations", `{}`, "", 501, "not_supported", "images"},
+		{"POST", "/v1/nothing", `{}`, "", 404, "unknown_url", "nothing"},
+		{"GET", "/v1/chat/completions", ``, "", 405, "method_not_allowed", "POST"},
+		{"POST", "/v1/chat/completions", strings.Repeat("x", 2<<10), "", 413, "request_too_large", "MAX_BODY_BYTES"},
+		{"GET", "/v1/responses/resp_1", ``, "", 404, "not_found", "resp_1"},
+		{"POST", "/v1/responses", `{"input":"x","previous_response_id":"resp_1"}`, "any", 404, "previous_response_not_found", "resp_1"},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), one.method, one.path, strings.NewReader(one.body))
+		r.Header.Set("X-Connswap-Continuity", one.continuity)
+		w := httptest.NewRecorder()
+		s.handler.ServeHTTP(w, r)
+		said := w.Body.String()
+		require.Equal(t, one.status, w.Code, "%s %s: %s", one.method, one.path, said)
+		require.Contains(t, said, one.words)
+		if one.code != "" {
+			require.Contains(t, said, `"code":"`+one.code+`"`)
+		}
+		if retry := w.Header().Get("X-Should-Retry"); (one.status == http.StatusConflict) != (retry == "false") {
+			t.Errorf("%s: whether to try again: %q", said, retry)
+		}
+	}
+}
