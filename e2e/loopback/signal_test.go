@@ -60,10 +60,11 @@ func TestClientHangup(t *testing.T) {
 	c := up(t)
 	for name, test := range map[string]struct {
 		command []string
+		tokens  string
 		code    int
-	}{"closed": {nil, 130}, "nohup": {[]string{"nohup"}, 0}} {
+	}{"closed": {nil, "100000", 130}, "nohup": {[]string{"nohup"}, "60", 0}} {
 		t.Run(name, func(t *testing.T) {
-			client := c.client(t, test.command, "generate", "--max-tokens", "60", "The river")
+			client := c.client(t, test.command, "generate", "--max-tokens", test.tokens, "The river")
 			c.director.line(t, "worker assigned")
 			client.signal(t, syscall.SIGHUP)
 			err := <-client.exited
