@@ -2,11 +2,13 @@ package openai
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
 
 	"github.com/connswap/connswap/services/director/internal/keys"
+	"github.com/connswap/connswap/shared/peer"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -61,3 +63,18 @@ func showLimits(h http.Header, key *keys.Key) {
 		h.Set("X-Ratelimit-Reset-"+limit.Of, limit.Reset.String())
 	}
 }
+
+// holderOf says who a client is where things are divided.
+func holderOf(addr net.Addr) string { return peer.Name(peer.Of(addr)) }
+
+// clientOf is holderOf for a request.
+func clientOf(r *http.Request) string {
+	addr, err := net.ResolveTCPAddr("tcp", r.RemoteAddr) // a literal: nothing is looked up
+	if err != nil {
+		return holderOf(nil)
+	}
+	return holderOf(addr)
+}
+
+// nameOf says whose a request is where things are divided: its key's, else its client's.
+func nameOf(r *http.Request) string { return keyOf(r).Holder(clientOf(r)) }

@@ -1,20 +1,16 @@
 package openai
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 	"go.uber.org/zap"
 
@@ -25,7 +21,6 @@ import (
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/shared/telemetry"
-	"github.com/connswap/connswap/shared/wire"
 )
 
 // Config is what the door allows.
@@ -93,60 +88,6 @@ type Server struct {
 	end     context.CancelCauseFunc
 	closing context.Context // of the connections over QUIC
 	close   context.CancelFunc
-}
-
-// live are the exchanges whose streams run.
-type live struct {
-	running sync.WaitGroup // from enter to leave
-
-	mu       sync.Mutex
-	byNumber map[uint64]*exchange
-	closed   bool // no more begin
-}
-
-// enter reports whether an exchange may begin. Each that may has to leave.
-func (l *live) enter() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.closed {
-		l.running.Add(1)
-	}
-	return !l.closed
-}
-
-func (l *live) leave() { l.running.Done() }
-
-func (l *live) add(e *exchange) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.byNumber[e.number] = e
-}
-
-func (l *live) remove(e *exchange) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.byNumber, e.number)
-}
-
-// close lets no more begin, and waits for those that run.
-func (l *live) close() {
-	l.mu.Lock()
-	l.closed = true
-	l.mu.Unlock()
-	l.running.Wait()
-}
-
-// all returns them by age.
-func (l *live) all() []*exchange {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.SortedFunc(maps.Values(l.byNumber), func(a, b *exchange) int { return cmp.Compare(a.number, b.number) })
-}
-
-func (l *live) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.byNumber)
 }
 
 // New returns a server that serves nobody yet. Connections are numbered by numbers, which other doors have a part in.
@@ -227,55 +168,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, tlsConf *tls.Config)
 // connKey is where the context of a request has its connection.
 type connKey struct{}
 
-// ServeQUIC answers over a QUIC connection that speaks HTTP/3, until it ends.
-func (s *Server) ServeQUIC(conn *quic.Conn) {
-	leave, err := s.admit(conn.RemoteAddr(), shares.Connections)
-	if err != nil {
-		s.turnedAway(conn.RemoteAddr(), err)
-		_ = conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad), wire.Text(err.Error()))
-		return
-	}
-	defer leave()
-	h, err := s.h3.NewRawServerConn(conn)
-	if err != nil { // it allows no stream for settings, or has gone
-		_ = conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeGeneralProtocolError), "no room for settings")
-		return
-	}
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer context.AfterFunc(s.closing, func() { _ = h.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") })()
-	running.Go(func() {
-		for {
-			stream, err := conn.AcceptUniStream(conn.Context())
-			if err != nil {
-				return
-			}
-			running.Go(func() { h.HandleUnidirectionalStream(stream) })
-		}
-	})
-	s.serveStreams(h, conn)
-}
-
-// serveStreams answers the requests of a connection until that ends, how is the client's own affair. http3.Server's loop would have
-// no bound on how long a request may take to come.
-func (s *Server) serveStreams(h *http3.RawServerConn, conn *quic.Conn) {
-	var running sync.WaitGroup
-	defer running.Wait()
-	places := make(chan struct{}, s.cfg.MaxStreams) // a stream that was reset makes place for another while it still is answered
-	for {
-		stream, err := conn.AcceptStream(conn.Context())
-		if err != nil {
-			return
-		}
-		_ = stream.SetReadDeadline(time.Now().Add(readTimeout))
-		places <- struct{}{}
-		running.Go(func() {
-			h.HandleRequestStream(stream)
-			<-places
-		})
-	}
-}
-
 // drainLook is how often a drain looks whether all streams have ended.
 const drainLook = 10 * time.Millisecond
 
@@ -335,65 +227,4 @@ func (s *Server) Connections(after uint64, limit int) []door.Connection {
 		all = append(all, one)
 	}
 	return all
-}
-
-// listener lets in as many connections as their holders may have. Those beyond are closed at once.
-type listener struct {
-	net.Listener
-	server *Server
-}
-
-func (l *listener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		leave, err := l.server.admit(c.RemoteAddr(), shares.Connections, shares.Sockets)
-		if err == nil {
-			return &countedConn{Conn: c, leave: leave}, nil
-		}
-		l.server.turnedAway(c.RemoteAddr(), err)
-		_ = c.Close()
-	}
-}
-
-// countedConn gives its place back when it is closed.
-type countedConn struct {
-	net.Conn
-	leave func()
-}
-
-func (c *countedConn) Close() error {
-	c.leave()
-	return c.Conn.Close()
-}
-
-// admit counts a connection in, which takes one of each kind besides memory, or returns why it may not be served. leave gives its place back; it may be called again.
-func (s *Server) admit(from net.Addr, takes ...shares.Kind) (leave func(), err error) {
-	holder := s.shares.Join(holderOf(from))
-	var taken []func()
-	leave = sync.OnceFunc(func() {
-		for _, give := range taken {
-			give()
-		}
-		holder.Leave()
-	})
-	for _, kind := range append(takes, shares.Bytes) {
-		n := 1
-		if kind == shares.Bytes {
-			n = connectionBytes
-		}
-		if err := holder.Take(kind, n); err != nil {
-			leave()
-			return nil, err
-		}
-		taken = append(taken, func() { holder.Give(kind, n) })
-	}
-	return leave, nil
-}
-
-// turnedAway logs that a connection is not served.
-func (s *Server) turnedAway(from net.Addr, err error) {
-	s.log.Warn("client refused", zap.Error(err), zap.Stringer("address", from), telemetry.From(from.String()))
 }
