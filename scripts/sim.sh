@@ -2,7 +2,8 @@
 # sim.sh -seed=N runs one seed of the simulated cluster and prints its trace; sim.sh -seeds=N runs seeds 1 to N.
 #
 # A seed replays exactly only where goroutines take turns the same way each time: one processor, no asynchronous
-# preemption. So a process runs on one processor, and many seeds are dealt out to one process per processor.
+# preemption. So a process runs on one processor, and many seeds are dealt out to one process per processor. With them goes the
+# matrix of OpenAI's API, cut at every chunk; `make check` plays a part of it, with the race detector.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,6 +36,7 @@ for ((i = 0; i < shards; i++)); do
 done
 
 failed=0
+env -u GOMAXPROCS -u GODEBUG "$logs/sim.test" -test.run '^TestMatrix' -test.timeout=30m || failed=1
 for ((i = 0; i < shards; i++)); do
 	wait "${pids[i]}" || failed=1
 	cat "$logs/$i"

@@ -239,10 +239,13 @@ func (m *matrix) undisturbed(t *testing.T, shapes []scripted.Shape) map[string]m
 	return all
 }
 
-// cuts are all that there can be. Every other one is of a stream that can be taken up again.
+// cuts are all that there can be, or some of each shape: see every. Every other one is of a stream that can be taken up again.
 func (m *matrix) cuts(shapes []scripted.Shape) (all []torn) {
-	for _, shape := range shapes {
+	for i, shape := range shapes {
 		for after := range shape.Cuts() + 1 {
+			if (i+after)%every != 0 {
+				continue
+			}
 			all = append(all, torn{shape: shape, after: after, user: scripted.User(shape.Name, m.way, after), ids: after%2 == 1})
 		}
 	}
