@@ -190,13 +190,17 @@ func (d *Director) access() (mgmt.Access, error) {
 	return access, nil
 }
 
-// readKeys returns the keys of clients. A director that has none, and serves others than its own machine's, says so loudly.
+// warnOpen says loudly that a director has neither keys nor asks for certificates, and serves others than its own machine's clients.
+func (d *Director) warnOpen() {
+	if d.keys == nil && d.cfg.ClientAuth != "certificate" && !config.IsLoopback(d.cfg.UserAddr) {
+		d.log.Warn("whoever reaches this director may use it: clients need neither a key (CONNECTION_SWAP_DIRECTOR_KEYS_FILE) nor a certificate (CONNECTION_SWAP_DIRECTOR_CLIENT_AUTH)",
+			zap.String("user", d.cfg.UserAddr))
+	}
+}
+
+// readKeys returns the keys of clients; nil for none.
 func (d *Director) readKeys() (*keys.Keys, error) {
 	if d.cfg.KeysFile == "" {
-		if d.cfg.ClientAuth != "certificate" && !config.IsLoopback(d.cfg.UserAddr) {
-			d.log.Warn("whoever reaches this director may use it: clients need neither a key (CONNECTION_SWAP_DIRECTOR_KEYS_FILE) nor a certificate (CONNECTION_SWAP_DIRECTOR_CLIENT_AUTH)",
-				zap.String("user", d.cfg.UserAddr))
-		}
 		return nil, nil
 	}
 	k, err := keys.Read(d.cfg.KeysFile, d.log)
@@ -332,6 +336,7 @@ func (d *Director) unbind() error {
 // begins that no worker could serve; MGMT last, so that it can be seen how the rest goes.
 func (d *Director) Run(ctx context.Context) error {
 	d.log.Info("director serves", zap.String("director", d.cfg.ID), zap.Stringer("user", d.user.Addr()), zap.Stringer("mgmt", d.mgmt.Addr()))
+	d.warnOpen()
 	var g run.Group
 	g.Add("mgmt http", func(ctx context.Context) error { return d.http.Serve(ctx, d.mgmtHTTP) })
 	g.Add("certificates", func(ctx context.Context) error {
