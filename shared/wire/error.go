@@ -27,6 +27,7 @@ const (
 	CodeStaleEpoch   Code = "stale_epoch"       // somebody else owns the session
 	CodeDiverged     Code = "diverged"          // digests differ: the text could not be continued exactly
 	CodeEngine       Code = "engine_error"      // the engine failed for this request
+	CodeNotContinued Code = "not_continued"     // no worker can go on with the text
 	CodeProtocol     Code = "protocol_error"    // the peer broke the protocol
 	CodeVersion      Code = "version"           // no common protocol version
 	CodeLabelInUse   Code = "label_in_use"      // another live worker has this label
@@ -72,7 +73,13 @@ const (
 type Error struct {
 	Code    Code
 	Message string
+
+	Status   int    // of HTTP, with which an engine's server refused the request; 0 where none did
+	Document []byte // what it said, in JSON; at most MaxDocument bytes
 }
+
+// MaxDocument bounds what crosses the wire of an inference server's words about a request, in bytes.
+const MaxDocument = 8 << 10
 
 // Errorf returns an *Error with a formatted message.
 func Errorf(code Code, format string, args ...any) *Error {
@@ -96,12 +103,28 @@ func LostPeer(err error) bool {
 
 // Proto returns e as it crosses the wire.
 func (e *Error) Proto() *ErrorMessage {
-	return &wirepb.Error{Code: Text(string(e.Code)), Message: Text(e.Message)}
+	return &wirepb.Error{Code: Text(string(e.Code)), Message: Text(e.Message), Status: uint32(max(0, e.Status)), Document: e.document()}
 }
 
 // FromMessage returns the error that a peer sent.
 func FromMessage(m *ErrorMessage) *Error {
-	return &Error{Code: Code(m.GetCode()), Message: m.GetMessage()}
+	return &Error{Code: Code(m.GetCode()), Message: m.GetMessage(), Status: statusOf(m.GetStatus()), Document: m.GetDocument()}
+}
+
+// document is the Document, unless it is too long for the wire.
+func (e *Error) document() []byte {
+	if len(e.Document) > MaxDocument {
+		return nil
+	}
+	return e.Document
+}
+
+// statusOf returns a status of HTTP that says that a request is refused; 0 for any other.
+func statusOf(status uint32) int {
+	if status < 400 || status > 499 {
+		return 0
+	}
+	return int(status)
 }
 
 // AsError returns the *Error in err's chain, or err's text under the given code.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -147,8 +148,9 @@ func TestText(t *testing.T) {
 
 func TestError(t *testing.T) {
 	sent := Errorf(CodeLimit, "prompt of %d bytes", 70_000)
+	sent.Status, sent.Document = 413, []byte(`{"error":{}}`)
 	got := FromMessage(sent.Proto())
-	if *got != *sent || got.Error() != "limit_exceeded: prompt of 70000 bytes" {
+	if !reflect.DeepEqual(got, sent) || got.Error() != "limit_exceeded: prompt of 70000 bytes" {
 		t.Fatalf("got %v", got)
 	}
 	wrapped := fmt.Errorf("generate: %w", got)

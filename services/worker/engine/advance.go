@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 )
 
@@ -14,9 +13,6 @@ type Advancer interface {
 	// the error is ErrDiverged. It ends with ctx, and says how far it is, as Open does.
 	Advance(ctx context.Context, chunks []Chunk, progress Progress) error
 }
-
-// ErrDiverged says that a generation makes another text than the one that a stream has.
-var ErrDiverged = errors.New("the text is another one")
 
 // advanced is after how many chunks of a long way it is said how far a generation is.
 const advanced = 64
@@ -42,20 +38,4 @@ func Advance(ctx context.Context, g Generation, chunks []Chunk, progress Progres
 		}
 	}
 	return nil
-}
-
-// Prompted is a Generation that knows from its beginning how many tokens its prompt has. It is optional: with it the usage is known
-// of a text, too, that the director ends, at a stop string.
-type Prompted interface {
-	Generation
-	// PromptTokens returns what a Finish will say as Usage.Prompt.
-	PromptTokens() int
-}
-
-// Answering is an Engine that answers other requests than for text, too, such as for embeddings. Such an answer is one JSON document,
-// which is the content of its generation, in as many chunks as it takes, with the reason Stop. It is optional.
-type Answering interface {
-	Engine
-	// Answers returns which APIs it answers, as Request.API names them: embeddings, moderations, rerank, score, tokenize, detokenize.
-	Answers() []string
 }

@@ -47,7 +47,25 @@ type Request struct {
 	Seed       uint64
 	Continuity Continuity // that the caller asks for at least
 	Priority   uint8      // the higher one goes first, where somebody has to wait
+
+	Fingerprint string // of the engine that made the end of the prefix; empty where there is none
+	Tries       int    // how often in a row engines have said ErrDiverged behind this prefix: one with other ways to go on takes the next
+	Role        Role
 }
+
+// Role is what a generation is opened for.
+type Role uint8
+
+// Roles of generations.
+const (
+	Serving Role = iota
+	// StandingBy is that of one which is to take over from another worker, a moment from now, and until then is brought what that
+	// makes: see Advancer. It gets ready, and may leave the making until then.
+	StandingBy
+	// RunningAlong is that of one which takes over as soon as the other worker is lost, whenever that is: it makes the whole text,
+	// and has the next chunks there.
+	RunningAlong
+)
 
 // Continuity is what is promised for a stream when its worker is lost.
 type Continuity uint8

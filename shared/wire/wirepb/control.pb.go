@@ -255,6 +255,7 @@ type Request struct {
 	Continuity    uint32                 `protobuf:"varint,9,opt,name=continuity,proto3" json:"continuity,omitempty"` // the least class that will do: 0 for any, 1 text, 2 verified, 3 exact
 	Api           string                 `protobuf:"bytes,10,opt,name=api,proto3" json:"api,omitempty"`               // whose original form body has: chat.completions, completions, responses, embeddings …; empty for none
 	Trace         string                 `protobuf:"bytes,11,opt,name=trace,proto3" json:"trace,omitempty"`           // traceparent of the request (W3C Trace Context), for an engine that passes it on
+	Standby       bool                   `protobuf:"varint,12,opt,name=standby,proto3" json:"standby,omitempty"`      // a second worker runs along, and goes on at once where the first is lost
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -366,6 +367,74 @@ func (x *Request) GetTrace() string {
 	return ""
 }
 
+func (x *Request) GetStandby() bool {
+	if x != nil {
+		return x.Standby
+	}
+	return false
+}
+
+// Pledge is what an engine says of one stream that it serves.
+type Pledge struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Continuity    uint32                 `protobuf:"varint,1,opt,name=continuity,proto3" json:"continuity,omitempty"` // the class that is promised where another worker with an equal fingerprint has to go on: see Request
+	Portable      bool                   `protobuf:"varint,2,opt,name=portable,proto3" json:"portable,omitempty"`     // workers whose model of that name has another fingerprint may go on, too
+	Resumed       uint32                 `protobuf:"varint,3,opt,name=resumed,proto3" json:"resumed,omitempty"`       // the class in which this attempt goes on behind its prefix; means nothing where there is none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pledge) Reset() {
+	*x = Pledge{}
+	mi := &file_control_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pledge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pledge) ProtoMessage() {}
+
+func (x *Pledge) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pledge.ProtoReflect.Descriptor instead.
+func (*Pledge) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Pledge) GetContinuity() uint32 {
+	if x != nil {
+		return x.Continuity
+	}
+	return 0
+}
+
+func (x *Pledge) GetPortable() bool {
+	if x != nil {
+		return x.Portable
+	}
+	return false
+}
+
+func (x *Pledge) GetResumed() uint32 {
+	if x != nil {
+		return x.Resumed
+	}
+	return 0
+}
+
 // Usage is what a generation took, as its engine says.
 type Usage struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -379,7 +448,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_control_proto_msgTypes[4]
+	mi := &file_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -391,7 +460,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[4]
+	mi := &file_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -404,7 +473,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{4}
+	return file_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Usage) GetPromptTokens() uint64 {
@@ -446,7 +515,7 @@ type Generate struct {
 
 func (x *Generate) Reset() {
 	*x = Generate{}
-	mi := &file_control_proto_msgTypes[5]
+	mi := &file_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -458,7 +527,7 @@ func (x *Generate) String() string {
 func (*Generate) ProtoMessage() {}
 
 func (x *Generate) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[5]
+	mi := &file_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -471,7 +540,7 @@ func (x *Generate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Generate.ProtoReflect.Descriptor instead.
 func (*Generate) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{5}
+	return file_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Generate) GetRequest() *Request {
@@ -501,7 +570,7 @@ type Resume struct {
 
 func (x *Resume) Reset() {
 	*x = Resume{}
-	mi := &file_control_proto_msgTypes[6]
+	mi := &file_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -513,7 +582,7 @@ func (x *Resume) String() string {
 func (*Resume) ProtoMessage() {}
 
 func (x *Resume) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[6]
+	mi := &file_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -526,7 +595,7 @@ func (x *Resume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resume.ProtoReflect.Descriptor instead.
 func (*Resume) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{6}
+	return file_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Resume) GetStream() uint64 {
@@ -567,7 +636,7 @@ type Resumed struct {
 
 func (x *Resumed) Reset() {
 	*x = Resumed{}
-	mi := &file_control_proto_msgTypes[7]
+	mi := &file_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +648,7 @@ func (x *Resumed) String() string {
 func (*Resumed) ProtoMessage() {}
 
 func (x *Resumed) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[7]
+	mi := &file_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +661,7 @@ func (x *Resumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumed.ProtoReflect.Descriptor instead.
 func (*Resumed) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{7}
+	return file_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Resumed) GetSequence() uint64 {
@@ -613,7 +682,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_control_proto_msgTypes[8]
+	mi := &file_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -625,7 +694,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[8]
+	mi := &file_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -638,7 +707,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{8}
+	return file_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Ack) GetStream() uint64 {
@@ -660,13 +729,14 @@ type Assigned struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Worker        string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Continuity    uint32                 `protobuf:"varint,3,opt,name=continuity,proto3" json:"continuity,omitempty"` // the class that is promised for the stream where that worker is lost: see Request
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Assigned) Reset() {
 	*x = Assigned{}
-	mi := &file_control_proto_msgTypes[9]
+	mi := &file_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +748,7 @@ func (x *Assigned) String() string {
 func (*Assigned) ProtoMessage() {}
 
 func (x *Assigned) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[9]
+	mi := &file_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +761,7 @@ func (x *Assigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assigned.ProtoReflect.Descriptor instead.
 func (*Assigned) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{9}
+	return file_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Assigned) GetWorker() string {
@@ -708,6 +778,13 @@ func (x *Assigned) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *Assigned) GetContinuity() uint32 {
+	if x != nil {
+		return x.Continuity
+	}
+	return 0
+}
+
 // Waiting says that no worker can take the stream right now; the stream stays open.
 type Waiting struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -719,7 +796,7 @@ type Waiting struct {
 
 func (x *Waiting) Reset() {
 	*x = Waiting{}
-	mi := &file_control_proto_msgTypes[10]
+	mi := &file_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +808,7 @@ func (x *Waiting) String() string {
 func (*Waiting) ProtoMessage() {}
 
 func (x *Waiting) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[10]
+	mi := &file_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +821,7 @@ func (x *Waiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
 func (*Waiting) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{10}
+	return file_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Waiting) GetReason() string {
@@ -770,13 +847,14 @@ type Swapped struct {
 	Cause         string                 `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"` // why the source was left
 	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	LastSequence  uint64                 `protobuf:"varint,6,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"` // the last token of the source; the next token is last_sequence + 1
+	Continuity    uint32                 `protobuf:"varint,7,opt,name=continuity,proto3" json:"continuity,omitempty"`                         // the class in which the other worker goes on: see Request
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Swapped) Reset() {
 	*x = Swapped{}
-	mi := &file_control_proto_msgTypes[11]
+	mi := &file_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +866,7 @@ func (x *Swapped) String() string {
 func (*Swapped) ProtoMessage() {}
 
 func (x *Swapped) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[11]
+	mi := &file_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +879,7 @@ func (x *Swapped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Swapped.ProtoReflect.Descriptor instead.
 func (*Swapped) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{11}
+	return file_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Swapped) GetFromWorker() string {
@@ -846,6 +924,13 @@ func (x *Swapped) GetLastSequence() uint64 {
 	return 0
 }
 
+func (x *Swapped) GetContinuity() uint32 {
+	if x != nil {
+		return x.Continuity
+	}
+	return 0
+}
+
 // Recovering says that a worker gets to where the stream is, and how far it is: at of a number of its own.
 type Recovering struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -858,7 +943,7 @@ type Recovering struct {
 
 func (x *Recovering) Reset() {
 	*x = Recovering{}
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +955,7 @@ func (x *Recovering) String() string {
 func (*Recovering) ProtoMessage() {}
 
 func (x *Recovering) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +968,7 @@ func (x *Recovering) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recovering.ProtoReflect.Descriptor instead.
 func (*Recovering) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{12}
+	return file_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Recovering) GetWorker() string {
@@ -922,7 +1007,7 @@ type Done struct {
 
 func (x *Done) Reset() {
 	*x = Done{}
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1019,7 @@ func (x *Done) String() string {
 func (*Done) ProtoMessage() {}
 
 func (x *Done) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1032,7 @@ func (x *Done) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Done.ProtoReflect.Descriptor instead.
 func (*Done) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{13}
+	return file_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Done) GetFinishReason() string {
@@ -997,13 +1082,15 @@ type Error struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Status        uint32                 `protobuf:"varint,3,opt,name=status,proto3" json:"status,omitempty"`    // of HTTP, with which the engine's server refused the request; 0 where it did not
+	Document      []byte                 `protobuf:"bytes,4,opt,name=document,proto3" json:"document,omitempty"` // what that server said, in JSON
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1015,7 +1102,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1028,7 +1115,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{14}
+	return file_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Error) GetCode() string {
@@ -1043,6 +1130,20 @@ func (x *Error) GetMessage() string {
 		return x.Message
 	}
 	return ""
+}
+
+func (x *Error) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Error) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
 }
 
 // LinkHello opens a link; the director's first frame on the control stream.
@@ -1060,7 +1161,7 @@ type LinkHello struct {
 
 func (x *LinkHello) Reset() {
 	*x = LinkHello{}
-	mi := &file_control_proto_msgTypes[15]
+	mi := &file_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1072,7 +1173,7 @@ func (x *LinkHello) String() string {
 func (*LinkHello) ProtoMessage() {}
 
 func (x *LinkHello) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[15]
+	mi := &file_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1085,7 +1186,7 @@ func (x *LinkHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkHello.ProtoReflect.Descriptor instead.
 func (*LinkHello) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{15}
+	return file_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LinkHello) GetVersion() uint32 {
@@ -1142,7 +1243,7 @@ type LinkWelcome struct {
 
 func (x *LinkWelcome) Reset() {
 	*x = LinkWelcome{}
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +1255,7 @@ func (x *LinkWelcome) String() string {
 func (*LinkWelcome) ProtoMessage() {}
 
 func (x *LinkWelcome) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +1268,7 @@ func (x *LinkWelcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkWelcome.ProtoReflect.Descriptor instead.
 func (*LinkWelcome) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{16}
+	return file_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LinkWelcome) GetWorker() string {
@@ -1204,7 +1305,7 @@ type Prefix struct {
 
 func (x *Prefix) Reset() {
 	*x = Prefix{}
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1216,7 +1317,7 @@ func (x *Prefix) String() string {
 func (*Prefix) ProtoMessage() {}
 
 func (x *Prefix) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1229,7 +1330,7 @@ func (x *Prefix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prefix.ProtoReflect.Descriptor instead.
 func (*Prefix) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{17}
+	return file_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Prefix) GetText() []byte {
@@ -1269,17 +1370,20 @@ type Attach struct {
 	StreamId      uint64                 `protobuf:"varint,4,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
 	Request       *Request               `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
 	Prefix        *Prefix                `protobuf:"bytes,6,opt,name=prefix,proto3" json:"prefix,omitempty"`
-	Credit        uint64                 `protobuf:"varint,7,opt,name=credit,proto3" json:"credit,omitempty"`         // highest sequence that may be sent
-	Standby       bool                   `protobuf:"varint,8,opt,name=standby,proto3" json:"standby,omitempty"`       // prepare only: nothing is generated before Pivot
-	Secret        []byte                 `protobuf:"bytes,9,opt,name=secret,proto3" json:"secret,omitempty"`          // of the token that allows this attempt; a standby needs one
-	Checkpoint    *Fetch                 `protobuf:"bytes,10,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // where the engine's state is, for an engine that has one; else it replays the prefix
+	Credit        uint64                 `protobuf:"varint,7,opt,name=credit,proto3" json:"credit,omitempty"`           // highest sequence that may be sent
+	Standby       bool                   `protobuf:"varint,8,opt,name=standby,proto3" json:"standby,omitempty"`         // prepare only: nothing is generated before Pivot
+	Secret        []byte                 `protobuf:"bytes,9,opt,name=secret,proto3" json:"secret,omitempty"`            // of the token that allows this attempt; a standby needs one
+	Checkpoint    *Fetch                 `protobuf:"bytes,10,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`   // where the engine's state is, for an engine that has one; else it replays the prefix
+	Fingerprint   string                 `protobuf:"bytes,11,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"` // of the model that made the end of the prefix; empty where there is none
+	Tries         uint32                 `protobuf:"varint,12,opt,name=tries,proto3" json:"tries,omitempty"`            // how often in a row engines have found that they would make another text than the prefix
+	Along         bool                   `protobuf:"varint,13,opt,name=along,proto3" json:"along,omitempty"`            // of a standby: it shall make the text beside the source, and be where that is all the time
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_control_proto_msgTypes[18]
+	mi := &file_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1395,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[18]
+	mi := &file_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1408,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{18}
+	return file_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Attach) GetSession() uint64 {
@@ -1377,6 +1481,27 @@ func (x *Attach) GetCheckpoint() *Fetch {
 	return nil
 }
 
+func (x *Attach) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *Attach) GetTries() uint32 {
+	if x != nil {
+		return x.Tries
+	}
+	return 0
+}
+
+func (x *Attach) GetAlong() bool {
+	if x != nil {
+		return x.Along
+	}
+	return false
+}
+
 // Refused answers an Attach that the worker does not take.
 type Refused struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1390,7 +1515,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1527,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1540,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{19}
+	return file_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Refused) GetSession() uint64 {
@@ -1456,7 +1581,7 @@ type Credit struct {
 
 func (x *Credit) Reset() {
 	*x = Credit{}
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1468,7 +1593,7 @@ func (x *Credit) String() string {
 func (*Credit) ProtoMessage() {}
 
 func (x *Credit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1481,7 +1606,7 @@ func (x *Credit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credit.ProtoReflect.Descriptor instead.
 func (*Credit) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{20}
+	return file_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Credit) GetGrants() []*Credit_Grant {
@@ -1502,7 +1627,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1639,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1652,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{21}
+	return file_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Cancel) GetSession() uint64 {
@@ -1557,7 +1682,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_control_proto_msgTypes[22]
+	mi := &file_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1569,7 +1694,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[22]
+	mi := &file_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1582,7 +1707,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{22}
+	return file_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Progress) GetCount() uint64 {
@@ -1616,7 +1741,7 @@ type Rhythm struct {
 
 func (x *Rhythm) Reset() {
 	*x = Rhythm{}
-	mi := &file_control_proto_msgTypes[23]
+	mi := &file_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +1753,7 @@ func (x *Rhythm) String() string {
 func (*Rhythm) ProtoMessage() {}
 
 func (x *Rhythm) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[23]
+	mi := &file_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1766,7 @@ func (x *Rhythm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rhythm.ProtoReflect.Descriptor instead.
 func (*Rhythm) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{23}
+	return file_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Rhythm) GetProgressIntervalMs() uint32 {
@@ -1664,7 +1789,7 @@ type WorkerStatus struct {
 
 func (x *WorkerStatus) Reset() {
 	*x = WorkerStatus{}
-	mi := &file_control_proto_msgTypes[24]
+	mi := &file_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1801,7 @@ func (x *WorkerStatus) String() string {
 func (*WorkerStatus) ProtoMessage() {}
 
 func (x *WorkerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[24]
+	mi := &file_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1814,7 @@ func (x *WorkerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerStatus.ProtoReflect.Descriptor instead.
 func (*WorkerStatus) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{24}
+	return file_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WorkerStatus) GetAvailable() bool {
@@ -1730,7 +1855,7 @@ type DrainMark struct {
 
 func (x *DrainMark) Reset() {
 	*x = DrainMark{}
-	mi := &file_control_proto_msgTypes[25]
+	mi := &file_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +1867,7 @@ func (x *DrainMark) String() string {
 func (*DrainMark) ProtoMessage() {}
 
 func (x *DrainMark) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[25]
+	mi := &file_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +1880,7 @@ func (x *DrainMark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainMark.ProtoReflect.Descriptor instead.
 func (*DrainMark) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{25}
+	return file_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DrainMark) GetDrained() bool {
@@ -1773,13 +1898,14 @@ type Begin struct {
 	NextSequence  uint64                 `protobuf:"varint,3,opt,name=next_sequence,json=nextSequence,proto3" json:"next_sequence,omitempty"`
 	Digest        []byte                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`                                  // of the prefix as the worker received it
 	PromptTokens  uint64                 `protobuf:"varint,5,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"` // of the request, if the engine says so before its end; 0 if not
+	Pledge        *Pledge                `protobuf:"bytes,6,opt,name=pledge,proto3" json:"pledge,omitempty"`                                  // absent for what is promised of the model
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Begin) Reset() {
 	*x = Begin{}
-	mi := &file_control_proto_msgTypes[26]
+	mi := &file_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1791,7 +1917,7 @@ func (x *Begin) String() string {
 func (*Begin) ProtoMessage() {}
 
 func (x *Begin) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[26]
+	mi := &file_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1804,7 +1930,7 @@ func (x *Begin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Begin.ProtoReflect.Descriptor instead.
 func (*Begin) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{26}
+	return file_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Begin) GetSession() uint64 {
@@ -1842,6 +1968,13 @@ func (x *Begin) GetPromptTokens() uint64 {
 	return 0
 }
 
+func (x *Begin) GetPledge() *Pledge {
+	if x != nil {
+		return x.Pledge
+	}
+	return nil
+}
+
 // End follows the last token of an attempt that completed.
 type End struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1858,7 +1991,7 @@ type End struct {
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_control_proto_msgTypes[27]
+	mi := &file_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +2003,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[27]
+	mi := &file_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +2016,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{27}
+	return file_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *End) GetSession() uint64 {
@@ -1948,7 +2081,7 @@ type Progressing struct {
 
 func (x *Progressing) Reset() {
 	*x = Progressing{}
-	mi := &file_control_proto_msgTypes[28]
+	mi := &file_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +2093,7 @@ func (x *Progressing) String() string {
 func (*Progressing) ProtoMessage() {}
 
 func (x *Progressing) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[28]
+	mi := &file_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +2106,7 @@ func (x *Progressing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progressing.ProtoReflect.Descriptor instead.
 func (*Progressing) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{28}
+	return file_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Progressing) GetSession() uint64 {
@@ -2011,13 +2144,15 @@ type Fail struct {
 	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Code          string                 `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`
 	Message       string                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	Status        uint32                 `protobuf:"varint,5,opt,name=status,proto3" json:"status,omitempty"`    // as in Error
+	Document      []byte                 `protobuf:"bytes,6,opt,name=document,proto3" json:"document,omitempty"` // likewise
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Fail) Reset() {
 	*x = Fail{}
-	mi := &file_control_proto_msgTypes[29]
+	mi := &file_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2029,7 +2164,7 @@ func (x *Fail) String() string {
 func (*Fail) ProtoMessage() {}
 
 func (x *Fail) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[29]
+	mi := &file_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2042,7 +2177,7 @@ func (x *Fail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fail.ProtoReflect.Descriptor instead.
 func (*Fail) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{29}
+	return file_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Fail) GetSession() uint64 {
@@ -2073,6 +2208,20 @@ func (x *Fail) GetMessage() string {
 	return ""
 }
 
+func (x *Fail) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Fail) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
+}
+
 // Register makes a worker known; the first frame on a worker's bidirectional stream.
 type Register struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2093,7 +2242,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_control_proto_msgTypes[30]
+	mi := &file_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2254,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[30]
+	mi := &file_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2267,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{30}
+	return file_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Register) GetVersion() uint32 {
@@ -2213,7 +2362,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_control_proto_msgTypes[31]
+	mi := &file_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2225,7 +2374,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[31]
+	mi := &file_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2238,7 +2387,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{31}
+	return file_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Model) GetName() string {
@@ -2294,7 +2443,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_control_proto_msgTypes[32]
+	mi := &file_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2455,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[32]
+	mi := &file_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2468,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{32}
+	return file_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Registered) GetDirectorId() string {
@@ -2347,7 +2496,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_control_proto_msgTypes[33]
+	mi := &file_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +2508,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[33]
+	mi := &file_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +2521,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{33}
+	return file_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Heartbeat) GetCount() uint64 {
@@ -2400,7 +2549,7 @@ type HeartbeatAck struct {
 
 func (x *HeartbeatAck) Reset() {
 	*x = HeartbeatAck{}
-	mi := &file_control_proto_msgTypes[34]
+	mi := &file_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2561,7 @@ func (x *HeartbeatAck) String() string {
 func (*HeartbeatAck) ProtoMessage() {}
 
 func (x *HeartbeatAck) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[34]
+	mi := &file_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2574,7 @@ func (x *HeartbeatAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatAck.ProtoReflect.Descriptor instead.
 func (*HeartbeatAck) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{34}
+	return file_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *HeartbeatAck) GetCount() uint64 {
@@ -2451,7 +2600,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_control_proto_msgTypes[35]
+	mi := &file_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2463,7 +2612,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[35]
+	mi := &file_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2476,7 +2625,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{35}
+	return file_control_proto_rawDescGZIP(), []int{36}
 }
 
 // HealthReply answers HealthRequest.
@@ -2494,7 +2643,7 @@ type HealthReply struct {
 
 func (x *HealthReply) Reset() {
 	*x = HealthReply{}
-	mi := &file_control_proto_msgTypes[36]
+	mi := &file_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +2655,7 @@ func (x *HealthReply) String() string {
 func (*HealthReply) ProtoMessage() {}
 
 func (x *HealthReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[36]
+	mi := &file_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2519,7 +2668,7 @@ func (x *HealthReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthReply.ProtoReflect.Descriptor instead.
 func (*HealthReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{36}
+	return file_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *HealthReply) GetRole() string {
@@ -2576,7 +2725,7 @@ type Credit_Grant struct {
 
 func (x *Credit_Grant) Reset() {
 	*x = Credit_Grant{}
-	mi := &file_control_proto_msgTypes[37]
+	mi := &file_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2588,7 +2737,7 @@ func (x *Credit_Grant) String() string {
 func (*Credit_Grant) ProtoMessage() {}
 
 func (x *Credit_Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[37]
+	mi := &file_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2601,7 +2750,7 @@ func (x *Credit_Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credit_Grant.ProtoReflect.Descriptor instead.
 func (*Credit_Grant) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{20, 0}
+	return file_control_proto_rawDescGZIP(), []int{21, 0}
 }
 
 func (x *Credit_Grant) GetSession() uint64 {
@@ -2653,7 +2802,7 @@ const file_control_proto_rawDesc = "" +
 	"\vdirector_id\x18\x03 \x01(\tR\n" +
 	"directorId\x12\x16\n" +
 	"\x06secret\x18\x04 \x01(\fR\x06secret\x12$\n" +
-	"\x0eresume_wait_ms\x18\x05 \x01(\x04R\fresumeWaitMs\"\x90\x02\n" +
+	"\x0eresume_wait_ms\x18\x05 \x01(\x04R\fresumeWaitMs\"\xaa\x02\n" +
 	"\aRequest\x12\x16\n" +
 	"\x06prompt\x18\x01 \x01(\tR\x06prompt\x12\x1d\n" +
 	"\n" +
@@ -2669,7 +2818,14 @@ const file_control_proto_rawDesc = "" +
 	"continuity\x12\x10\n" +
 	"\x03api\x18\n" +
 	" \x01(\tR\x03api\x12\x14\n" +
-	"\x05trace\x18\v \x01(\tR\x05trace\"\xa9\x01\n" +
+	"\x05trace\x18\v \x01(\tR\x05trace\x12\x18\n" +
+	"\astandby\x18\f \x01(\bR\astandby\"^\n" +
+	"\x06Pledge\x12\x1e\n" +
+	"\n" +
+	"continuity\x18\x01 \x01(\rR\n" +
+	"continuity\x12\x1a\n" +
+	"\bportable\x18\x02 \x01(\bR\bportable\x12\x18\n" +
+	"\aresumed\x18\x03 \x01(\rR\aresumed\"\xa9\x01\n" +
 	"\x05Usage\x12#\n" +
 	"\rprompt_tokens\x18\x01 \x01(\x04R\fpromptTokens\x12+\n" +
 	"\x11completion_tokens\x18\x02 \x01(\x04R\x10completionTokens\x12#\n" +
@@ -2687,14 +2843,17 @@ const file_control_proto_rawDesc = "" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\"7\n" +
 	"\x03Ack\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\x04R\x06stream\x12\x18\n" +
-	"\arecords\x18\x02 \x01(\x04R\arecords\"8\n" +
+	"\arecords\x18\x02 \x01(\x04R\arecords\"X\n" +
 	"\bAssigned\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"@\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1e\n" +
+	"\n" +
+	"continuity\x18\x03 \x01(\rR\n" +
+	"continuity\"@\n" +
 	"\aWaiting\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\x02 \x01(\x04R\ttimeoutMs\"\xac\x01\n" +
+	"timeout_ms\x18\x02 \x01(\x04R\ttimeoutMs\"\xcc\x01\n" +
 	"\aSwapped\x12\x1f\n" +
 	"\vfrom_worker\x18\x01 \x01(\tR\n" +
 	"fromWorker\x12\x1b\n" +
@@ -2702,7 +2861,10 @@ const file_control_proto_rawDesc = "" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x14\n" +
 	"\x05cause\x18\x04 \x01(\tR\x05cause\x12\x14\n" +
 	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12#\n" +
-	"\rlast_sequence\x18\x06 \x01(\x04R\flastSequence\"D\n" +
+	"\rlast_sequence\x18\x06 \x01(\x04R\flastSequence\x12\x1e\n" +
+	"\n" +
+	"continuity\x18\a \x01(\rR\n" +
+	"continuity\"D\n" +
 	"\n" +
 	"Recovering\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x0e\n" +
@@ -2714,10 +2876,12 @@ const file_control_proto_rawDesc = "" +
 	"\x05swaps\x18\x03 \x01(\rR\x05swaps\x12\x16\n" +
 	"\x06digest\x18\x04 \x01(\fR\x06digest\x12-\n" +
 	"\x05usage\x18\x05 \x01(\v2\x17.connswap.wire.v1.UsageR\x05usage\x12%\n" +
-	"\x0efinish_reasons\x18\x06 \x03(\tR\rfinishReasons\"5\n" +
+	"\x0efinish_reasons\x18\x06 \x03(\tR\rfinishReasons\"i\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xe2\x01\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\rR\x06status\x12\x1a\n" +
+	"\bdocument\x18\x04 \x01(\fR\bdocument\"\xe2\x01\n" +
 	"\tLinkHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1f\n" +
 	"\vdirector_id\x18\x02 \x01(\tR\n" +
@@ -2734,7 +2898,7 @@ const file_control_proto_rawDesc = "" +
 	"\x04text\x18\x01 \x01(\fR\x04text\x12\x18\n" +
 	"\alengths\x18\x02 \x03(\rR\alengths\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\fR\x06digest\x12/\n" +
-	"\x06extras\x18\x04 \x03(\v2\x17.connswap.wire.v1.ExtraR\x06extras\"\xe4\x02\n" +
+	"\x06extras\x18\x04 \x03(\v2\x17.connswap.wire.v1.ExtraR\x06extras\"\xb2\x03\n" +
 	"\x06Attach\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12#\n" +
@@ -2748,7 +2912,10 @@ const file_control_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\n" +
 	" \x01(\v2\x17.connswap.wire.v1.FetchR\n" +
-	"checkpoint\"g\n" +
+	"checkpoint\x12 \n" +
+	"\vfingerprint\x18\v \x01(\tR\vfingerprint\x12\x14\n" +
+	"\x05tries\x18\f \x01(\rR\x05tries\x12\x14\n" +
+	"\x05along\x18\r \x01(\bR\x05along\"g\n" +
 	"\aRefused\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
@@ -2776,13 +2943,14 @@ const file_control_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1a\n" +
 	"\bdraining\x18\x04 \x01(\bR\bdraining\"%\n" +
 	"\tDrainMark\x12\x18\n" +
-	"\adrained\x18\x01 \x01(\bR\adrained\"\x99\x01\n" +
+	"\adrained\x18\x01 \x01(\bR\adrained\"\xcb\x01\n" +
 	"\x05Begin\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12#\n" +
 	"\rnext_sequence\x18\x03 \x01(\x04R\fnextSequence\x12\x16\n" +
 	"\x06digest\x18\x04 \x01(\fR\x06digest\x12#\n" +
-	"\rprompt_tokens\x18\x05 \x01(\x04R\fpromptTokens\"\xe0\x01\n" +
+	"\rprompt_tokens\x18\x05 \x01(\x04R\fpromptTokens\x120\n" +
+	"\x06pledge\x18\x06 \x01(\v2\x18.connswap.wire.v1.PledgeR\x06pledge\"\xe0\x01\n" +
 	"\x03End\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12#\n" +
@@ -2795,12 +2963,14 @@ const file_control_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x0e\n" +
 	"\x02at\x18\x03 \x01(\x04R\x02at\x12\x0e\n" +
-	"\x02of\x18\x04 \x01(\x04R\x02of\"d\n" +
+	"\x02of\x18\x04 \x01(\x04R\x02of\"\x98\x01\n" +
 	"\x04Fail\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04code\x18\x03 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\"\xe7\x02\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12\x16\n" +
+	"\x06status\x18\x05 \x01(\rR\x06status\x12\x1a\n" +
+	"\bdocument\x18\x06 \x01(\fR\bdocument\"\xe7\x02\n" +
 	"\bRegister\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x1a\n" +
@@ -2857,65 +3027,67 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_control_proto_goTypes = []any{
 	(*ClientHello)(nil),   // 0: connswap.wire.v1.ClientHello
 	(*Return)(nil),        // 1: connswap.wire.v1.Return
 	(*Welcome)(nil),       // 2: connswap.wire.v1.Welcome
 	(*Request)(nil),       // 3: connswap.wire.v1.Request
-	(*Usage)(nil),         // 4: connswap.wire.v1.Usage
-	(*Generate)(nil),      // 5: connswap.wire.v1.Generate
-	(*Resume)(nil),        // 6: connswap.wire.v1.Resume
-	(*Resumed)(nil),       // 7: connswap.wire.v1.Resumed
-	(*Ack)(nil),           // 8: connswap.wire.v1.Ack
-	(*Assigned)(nil),      // 9: connswap.wire.v1.Assigned
-	(*Waiting)(nil),       // 10: connswap.wire.v1.Waiting
-	(*Swapped)(nil),       // 11: connswap.wire.v1.Swapped
-	(*Recovering)(nil),    // 12: connswap.wire.v1.Recovering
-	(*Done)(nil),          // 13: connswap.wire.v1.Done
-	(*Error)(nil),         // 14: connswap.wire.v1.Error
-	(*LinkHello)(nil),     // 15: connswap.wire.v1.LinkHello
-	(*LinkWelcome)(nil),   // 16: connswap.wire.v1.LinkWelcome
-	(*Prefix)(nil),        // 17: connswap.wire.v1.Prefix
-	(*Attach)(nil),        // 18: connswap.wire.v1.Attach
-	(*Refused)(nil),       // 19: connswap.wire.v1.Refused
-	(*Credit)(nil),        // 20: connswap.wire.v1.Credit
-	(*Cancel)(nil),        // 21: connswap.wire.v1.Cancel
-	(*Progress)(nil),      // 22: connswap.wire.v1.Progress
-	(*Rhythm)(nil),        // 23: connswap.wire.v1.Rhythm
-	(*WorkerStatus)(nil),  // 24: connswap.wire.v1.WorkerStatus
-	(*DrainMark)(nil),     // 25: connswap.wire.v1.DrainMark
-	(*Begin)(nil),         // 26: connswap.wire.v1.Begin
-	(*End)(nil),           // 27: connswap.wire.v1.End
-	(*Progressing)(nil),   // 28: connswap.wire.v1.Progressing
-	(*Fail)(nil),          // 29: connswap.wire.v1.Fail
-	(*Register)(nil),      // 30: connswap.wire.v1.Register
-	(*Model)(nil),         // 31: connswap.wire.v1.Model
-	(*Registered)(nil),    // 32: connswap.wire.v1.Registered
-	(*Heartbeat)(nil),     // 33: connswap.wire.v1.Heartbeat
-	(*HeartbeatAck)(nil),  // 34: connswap.wire.v1.HeartbeatAck
-	(*HealthRequest)(nil), // 35: connswap.wire.v1.HealthRequest
-	(*HealthReply)(nil),   // 36: connswap.wire.v1.HealthReply
-	(*Credit_Grant)(nil),  // 37: connswap.wire.v1.Credit.Grant
-	(*Extra)(nil),         // 38: connswap.wire.v1.Extra
-	(*Fetch)(nil),         // 39: connswap.wire.v1.Fetch
+	(*Pledge)(nil),        // 4: connswap.wire.v1.Pledge
+	(*Usage)(nil),         // 5: connswap.wire.v1.Usage
+	(*Generate)(nil),      // 6: connswap.wire.v1.Generate
+	(*Resume)(nil),        // 7: connswap.wire.v1.Resume
+	(*Resumed)(nil),       // 8: connswap.wire.v1.Resumed
+	(*Ack)(nil),           // 9: connswap.wire.v1.Ack
+	(*Assigned)(nil),      // 10: connswap.wire.v1.Assigned
+	(*Waiting)(nil),       // 11: connswap.wire.v1.Waiting
+	(*Swapped)(nil),       // 12: connswap.wire.v1.Swapped
+	(*Recovering)(nil),    // 13: connswap.wire.v1.Recovering
+	(*Done)(nil),          // 14: connswap.wire.v1.Done
+	(*Error)(nil),         // 15: connswap.wire.v1.Error
+	(*LinkHello)(nil),     // 16: connswap.wire.v1.LinkHello
+	(*LinkWelcome)(nil),   // 17: connswap.wire.v1.LinkWelcome
+	(*Prefix)(nil),        // 18: connswap.wire.v1.Prefix
+	(*Attach)(nil),        // 19: connswap.wire.v1.Attach
+	(*Refused)(nil),       // 20: connswap.wire.v1.Refused
+	(*Credit)(nil),        // 21: connswap.wire.v1.Credit
+	(*Cancel)(nil),        // 22: connswap.wire.v1.Cancel
+	(*Progress)(nil),      // 23: connswap.wire.v1.Progress
+	(*Rhythm)(nil),        // 24: connswap.wire.v1.Rhythm
+	(*WorkerStatus)(nil),  // 25: connswap.wire.v1.WorkerStatus
+	(*DrainMark)(nil),     // 26: connswap.wire.v1.DrainMark
+	(*Begin)(nil),         // 27: connswap.wire.v1.Begin
+	(*End)(nil),           // 28: connswap.wire.v1.End
+	(*Progressing)(nil),   // 29: connswap.wire.v1.Progressing
+	(*Fail)(nil),          // 30: connswap.wire.v1.Fail
+	(*Register)(nil),      // 31: connswap.wire.v1.Register
+	(*Model)(nil),         // 32: connswap.wire.v1.Model
+	(*Registered)(nil),    // 33: connswap.wire.v1.Registered
+	(*Heartbeat)(nil),     // 34: connswap.wire.v1.Heartbeat
+	(*HeartbeatAck)(nil),  // 35: connswap.wire.v1.HeartbeatAck
+	(*HealthRequest)(nil), // 36: connswap.wire.v1.HealthRequest
+	(*HealthReply)(nil),   // 37: connswap.wire.v1.HealthReply
+	(*Credit_Grant)(nil),  // 38: connswap.wire.v1.Credit.Grant
+	(*Extra)(nil),         // 39: connswap.wire.v1.Extra
+	(*Fetch)(nil),         // 40: connswap.wire.v1.Fetch
 }
 var file_control_proto_depIdxs = []int32{
 	1,  // 0: connswap.wire.v1.ClientHello.return:type_name -> connswap.wire.v1.Return
 	3,  // 1: connswap.wire.v1.Generate.request:type_name -> connswap.wire.v1.Request
-	4,  // 2: connswap.wire.v1.Done.usage:type_name -> connswap.wire.v1.Usage
-	38, // 3: connswap.wire.v1.Prefix.extras:type_name -> connswap.wire.v1.Extra
+	5,  // 2: connswap.wire.v1.Done.usage:type_name -> connswap.wire.v1.Usage
+	39, // 3: connswap.wire.v1.Prefix.extras:type_name -> connswap.wire.v1.Extra
 	3,  // 4: connswap.wire.v1.Attach.request:type_name -> connswap.wire.v1.Request
-	17, // 5: connswap.wire.v1.Attach.prefix:type_name -> connswap.wire.v1.Prefix
-	39, // 6: connswap.wire.v1.Attach.checkpoint:type_name -> connswap.wire.v1.Fetch
-	37, // 7: connswap.wire.v1.Credit.grants:type_name -> connswap.wire.v1.Credit.Grant
-	4,  // 8: connswap.wire.v1.End.usage:type_name -> connswap.wire.v1.Usage
-	31, // 9: connswap.wire.v1.Register.models:type_name -> connswap.wire.v1.Model
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	18, // 5: connswap.wire.v1.Attach.prefix:type_name -> connswap.wire.v1.Prefix
+	40, // 6: connswap.wire.v1.Attach.checkpoint:type_name -> connswap.wire.v1.Fetch
+	38, // 7: connswap.wire.v1.Credit.grants:type_name -> connswap.wire.v1.Credit.Grant
+	4,  // 8: connswap.wire.v1.Begin.pledge:type_name -> connswap.wire.v1.Pledge
+	5,  // 9: connswap.wire.v1.End.usage:type_name -> connswap.wire.v1.Usage
+	32, // 10: connswap.wire.v1.Register.models:type_name -> connswap.wire.v1.Model
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -2930,7 +3102,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

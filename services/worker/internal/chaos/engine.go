@@ -28,7 +28,7 @@ func (e chaotic) Open(ctx context.Context, req engine.Request, prefix []engine.C
 		return nil, err
 	}
 	g, err := e.Engine.Open(ctx, req, prefix, e.chaos.progress(progress))
-	return e.chaos.generation(g), err
+	return e.chaos.generation(g, e.Promises()), err
 }
 
 // Answers implements engine.Answering; nothing where the engine does not.
@@ -37,6 +37,14 @@ func (e chaotic) Answers() []string {
 		return a.Answers()
 	}
 	return nil
+}
+
+// Promises implements engine.Promising; Exact where the engine does not.
+func (e chaotic) Promises() engine.Continuity {
+	if p, ok := e.Engine.(engine.Promising); ok {
+		return p.Promises()
+	}
+	return engine.Exact
 }
 
 type stateful struct {
@@ -49,7 +57,7 @@ func (e stateful) Restore(ctx context.Context, req engine.Request, state []byte)
 		return nil, err
 	}
 	g, err := e.inner.Restore(ctx, req, state)
-	return e.chaos.generation(g), err
+	return e.chaos.generation(g, e.Promises()), err
 }
 
 // progress returns what keeps a hung engine's progress to itself.
@@ -67,15 +75,16 @@ func (c *Chaos) progress(progress engine.Progress) engine.Progress {
 // generation makes one step of the clock for each chunk.
 type generation struct {
 	engine.Generation
-	chaos  *Chaos
-	walker *Walker // nil for no pace
+	chaos   *Chaos
+	walker  *Walker // nil for no pace
+	promise engine.Continuity
 }
 
-func (c *Chaos) generation(g engine.Generation) engine.Generation {
+func (c *Chaos) generation(g engine.Generation, promise engine.Continuity) engine.Generation {
 	if g == nil {
 		return nil
 	}
-	paced := &generation{Generation: g, chaos: c}
+	paced := &generation{Generation: g, chaos: c, promise: promise}
 	if c.clock != nil {
 		paced.walker = c.clock.Walker()
 	}
@@ -112,6 +121,14 @@ func (g *generation) Advance(ctx context.Context, chunks []engine.Chunk, progres
 		return err
 	}
 	return engine.Advance(ctx, g.Generation, chunks, g.chaos.progress(progress))
+}
+
+// Pledge implements engine.Pledging; what the engine promises for all where the generation does not.
+func (g *generation) Pledge() engine.Pledge {
+	if p, ok := g.Generation.(engine.Pledging); ok {
+		return p.Pledge()
+	}
+	return engine.Pledge{Continuity: g.promise, Resumed: engine.Exact}
 }
 
 // PromptTokens implements engine.Prompted; 0 where the generation does not say.

@@ -34,20 +34,30 @@ func (o *outlet) Flush() { o.lane.queue.Flush() }
 func (o *outlet) Tell(n session.Note) {
 	switch n := n.(type) {
 	case session.Begun:
-		o.lane.Send(&wirepb.Begin{Session: o.session, Epoch: o.epoch, NextSequence: n.Next, Digest: n.Digest[:], PromptTokens: n.PromptTokens})
+		o.lane.Send(o.begin(n))
 	case session.Recovering:
 		o.lane.Send(&wirepb.Progressing{Session: o.session, Epoch: o.epoch, At: n.At, Of: n.Of})
 	case session.Ended:
 		o.lane.Send(o.end(n))
 	case session.Failed:
+		e := n.Err.Proto()
 		o.lane.Send(&wirepb.Fail{
-			Session: o.session, Epoch: o.epoch, Code: wire.Text(string(n.Err.Code)), Message: wire.Text(n.Err.Message),
+			Session: o.session, Epoch: o.epoch, Code: e.GetCode(), Message: e.GetMessage(), Status: e.GetStatus(), Document: e.GetDocument(),
 		})
 	case session.Prepared:
 		o.link.control.Send(&wirepb.Prepared{Session: o.session, Epoch: o.epoch, Sequence: n.Sequence})
 	case session.Refused:
 		o.link.refuse(o.session, o.epoch, n.Err)
 	}
+}
+
+// begin returns how the director is told where the session begins.
+func (o *outlet) begin(n session.Begun) *wirepb.Begin {
+	begin := &wirepb.Begin{Session: o.session, Epoch: o.epoch, NextSequence: n.Next, Digest: n.Digest[:], PromptTokens: n.PromptTokens}
+	if p := n.Pledge; p != nil {
+		begin.Pledge = &wirepb.Pledge{Continuity: uint32(p.Continuity), Portable: p.Portable, Resumed: uint32(p.Resumed)}
+	}
+	return begin
 }
 
 // end returns how the director is told of a Finish.

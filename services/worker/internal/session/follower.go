@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -139,9 +138,6 @@ func (f *follower) follow(ctx context.Context) error {
 		return nil
 	}
 	err := engine.Advance(ctx, f.generation, f.chunks[f.at:], f.progress())
-	if errors.Is(err, engine.ErrDiverged) {
-		return wire.Errorf(wire.CodeDiverged, "%v", err)
-	}
 	f.at = f.length()
 	return err
 }

@@ -13,7 +13,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/worker/engine"
-	"github.com/connswap/connswap/shared/wire"
 )
 
 // run generates until the text is complete, the session cannot go on, or it is stopped.
@@ -130,6 +129,10 @@ func (s *Session) begin(g engine.Generation) error {
 	if p, ok := g.(engine.Prompted); ok {
 		begun.PromptTokens = uint64(max(0, p.PromptTokens()))
 	}
+	if p, ok := g.(engine.Pledging); ok {
+		pledge := p.Pledge()
+		begun.Pledge = &pledge
+	}
 	return s.tell(begun)
 }
 
@@ -210,7 +213,7 @@ func (s *Session) finish(ctx context.Context, err error) {
 	if errors.Is(err, io.EOF) {
 		err = errors.New("the engine's text ended without a finish")
 	}
-	if s.end(ctx, Failed{wire.AsError(err, wire.CodeEngine)}) {
+	if s.end(ctx, Failed{engine.CodeOf(err)}) {
 		log.Warn("session failed", zap.Error(err))
 	}
 }

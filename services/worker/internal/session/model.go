@@ -16,11 +16,15 @@ type Model struct {
 // Proto returns the model as a director is told of it.
 func (m Model) Proto() *wirepb.Model {
 	_, stateful := m.Engine.(engine.Stateful)
+	promise := engine.Exact
+	if p, ok := m.Engine.(engine.Promising); ok {
+		promise = p.Promises()
+	}
 	var apis []string
 	if a, ok := m.Engine.(engine.Answering); ok {
 		apis = a.Answers()
 	}
 	return &wirepb.Model{
-		Name: m.Name(), Fingerprint: m.Fingerprint(), Capacity: uint32(m.Capacity), Stateful: stateful, Continuity: uint32(engine.Exact), Apis: apis,
+		Name: m.Name(), Fingerprint: m.Fingerprint(), Capacity: uint32(m.Capacity), Stateful: stateful, Continuity: uint32(promise), Apis: apis,
 	}
 }

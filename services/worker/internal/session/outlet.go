@@ -30,7 +30,8 @@ type (
 		Next   uint64         // its sequence
 		Digest session.Digest // over all before
 
-		PromptTokens uint64 // 0 if the engine does not say
+		PromptTokens uint64         // 0 if the engine does not say
+		Pledge       *engine.Pledge // nil for what is promised of the model
 	}
 	// Recovering says how far an engine is on its way to where the stream is.
 	Recovering struct{ At, Of uint64 }

@@ -110,7 +110,7 @@ func newSession(t *Table, start Start) *Session {
 		raised:     make(chan struct{}, 1),
 		served:     make(chan struct{}, 1),
 		turn:       make(chan struct{}, 1),
-		request:    requestOf(m.GetRequest()),
+		request:    requestOf(m),
 	}
 	if s.standby {
 		s.orders = make(chan any, maxOrders)
@@ -122,11 +122,18 @@ func newSession(t *Table, start Start) *Session {
 }
 
 // requestOf returns a request as an engine gets it.
-func requestOf(r *wirepb.Request) engine.Request {
+func requestOf(m *wirepb.Attach) engine.Request {
+	r, role := m.GetRequest(), engine.Serving
+	switch {
+	case m.GetStandby() && m.GetAlong():
+		role = engine.RunningAlong
+	case m.GetStandby():
+		role = engine.StandingBy
+	}
 	return engine.Request{
 		Model: r.GetModel(), Prompt: r.GetPrompt(), Body: r.GetBody(), API: r.GetApi(), Trace: r.GetTrace(), MaxTokens: int(r.GetMaxTokens()), Stop: r.GetStop(),
 		Choices: int(max(1, r.GetChoices())), Seed: r.GetSeed(), Continuity: engine.Continuity(min(r.GetContinuity(), uint32(engine.Exact))),
-		Priority: uint8(min(r.GetPriority(), 255)),
+		Priority: uint8(min(r.GetPriority(), 255)), Fingerprint: m.GetFingerprint(), Tries: int(m.GetTries()), Role: role,
 	}
 }
 

@@ -1,0 +1,200 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/connswap/connswap/services/worker/engine"
+	"github.com/connswap/connswap/shared/wire"
+)
+
+// Kind is which server it is.
+type Kind string
+
+// Kinds.
+const (
+	Auto     Kind = "auto" // found out by asking
+	VLLM     Kind = "vllm"
+	SGLang   Kind = "sglang"
+	LlamaCPP Kind = "llamacpp"
+	Ollama   Kind = "ollama"
+	OpenAI   Kind = "openai" // any other with OpenAI's API
+)
+
+// Config says where a server is, and how long it may take.
+type Config struct {
+	URL  string                 // http://host:port, https too; with a path if its API is below one
+	Kind Kind                   // Auto or one of the others
+	Key  func() (string, error) // for Authorization: Bearer, asked for with each request; nil for none
+	// Dial connects; nil for the operating system.
+	Dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	Timeouts Timeouts
+}
+
+// Timeouts are how long a server may take. Zero means no limit.
+type Timeouts struct {
+	Connect time.Duration // for TCP and TLS
+	Headers time.Duration // for the head of an answer that is no stream, or of a stream after the request is sent
+	First   time.Duration // for the first chunk of a stream, which takes as long as the prompt is
+	Silence time.Duration // between two chunks of a stream; a server's pings are none
+}
+
+// Server is one inference server. It is safe for concurrent use.
+type Server struct{}
+
+// New returns a Server, which is asked nothing yet. The error says what is wrong with cfg.
+func New(cfg Config) (*Server, error) { return nil, errors.ErrUnsupported }
+
+// Close ends idle connections.
+func (s *Server) Close() {}
+
+// Identity is what a server says of itself.
+type Identity struct {
+	Kind    Kind
+	Version string
+	Models  []Model
+}
+
+// Model is one model of a server.
+type Model struct {
+	Name        string // as the server has it
+	Fingerprint string // equal ones make the same text, as far as a server can say: kind, version, model, and what it runs with
+	Context     int    // tokens of prompt and answer together; 0 where it does not say
+}
+
+// Identify asks what the server is, and which models it has. Where a server tells a model's fingerprint only with a text, it makes one
+// token.
+func (s *Server) Identify(ctx context.Context) (Identity, error) {
+	return Identity{}, errors.ErrUnsupported
+}
+
+// Features are what a kind of server can be asked for, in a version. That it does these well has to be tried.
+type Features struct {
+	IDs    map[string]bool // by API of a Call: the stream tells the ids of its tokens
+	Prompt bool            // it takes a prompt as ids: Call.IDs; and Tokenize answers
+	Likely bool            // it says in one go whether a text is the likeliest: Likely
+	Text   map[string]bool // by API: it continues an answer that has begun as text: Call.Text
+}
+
+// Features returns those of the server that Identify has found; none before that.
+func (s *Server) Features() Features { return Features{} }
+
+// Health is how a server is.
+type Health struct {
+	Starting bool   // it loads a model, and will be there
+	Reason   string // why it is not ready; empty if it is
+}
+
+// Health asks how the server is, by its own end point. An error says that it is not there, or not well.
+func (s *Server) Health(ctx context.Context) (Health, error) { return Health{}, errors.ErrUnsupported }
+
+// Load is what a server has to do, of all its clients.
+type Load struct {
+	Known   bool    // it says so at all
+	Running int     // requests that it generates for
+	Waiting int     // requests that wait
+	Cache   float64 // fraction of its key-value cache that is used, 0 to 1; 0 where it does not say
+}
+
+// Load asks what the server has to do.
+func (s *Server) Load(ctx context.Context) (Load, error) { return Load{}, errors.ErrUnsupported }
+
+// Call is a request for text.
+type Call struct {
+	Model     string // as the server has it
+	API       string // wire.APIChat or wire.APICompletions: the form of Body, and of the answer
+	Body      []byte // as it came, in JSON; nil for a Prompt alone. It is not changed
+	Prompt    string
+	MaxTokens int    // that the answer may have; at least 1
+	Seed      uint64 // for a request that names none
+	Choices   int
+	Stop      []string
+	Trace     string // traceparent
+
+	// Where the answer has begun. At most one of them is set, and MaxTokens is what remains then.
+	IDs  []uint32 // of the prompt and of the answer so far; the rest comes as of APICompletions, whatever the API
+	Text []byte   // of the answer so far
+}
+
+// Generate begins a text. The stream ends with ctx, and the server is told so at once. The error is an *Error, or ctx's.
+func (s *Server) Generate(ctx context.Context, call Call) (*Stream, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// Stream is an answer on its way. One goroutine uses it, beside Close.
+type Stream struct{}
+
+// Next returns the next piece of the answer. The last error of a complete one is an engine.Finish, with the usage as the server says
+// it; any other is an *Error, or that of the context. An answer that ends without a reason to finish is an *Error.
+func (s *Stream) Next() (Delta, error) { return Delta{}, errors.ErrUnsupported }
+
+// PromptTokens returns how many tokens the prompt has, if the server has said so by now; else 0.
+func (s *Stream) PromptTokens() int { return 0 }
+
+// Close ends the stream, and has the server abort it. It may be called at any time, by any goroutine, more than once.
+func (s *Stream) Close() {}
+
+// Delta is a piece of an answer, of one choice and channel. Its memory stays valid.
+type Delta struct {
+	Choice   int
+	Channel  engine.Channel
+	Text     []byte     // of a tool call: its name in the first piece, pieces of its arguments after that
+	Call     *wire.Call // of a tool call: which one
+	IDs      []uint32   // of its tokens, where the server tells them
+	Tokens   int        // how many it stands for: len(IDs) where these are told, else 1; 0 for a piece that stands for none
+	Logprobs json.RawMessage
+}
+
+// Tokenize returns the ids of a call's prompt, with the chat's template where it has one. errors.ErrUnsupported where the server
+// cannot say.
+func (s *Server) Tokenize(ctx context.Context, call Call) ([]uint32, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// Warm has the server read a call's prompt, and what the answer has so far, so that going on there takes less time.
+func (s *Server) Warm(ctx context.Context, call Call) error { return errors.ErrUnsupported }
+
+// Likely reports whether each of the ids from an index on is the likeliest after those before it. errors.ErrUnsupported where the
+// server cannot say.
+func (s *Server) Likely(ctx context.Context, model string, ids []uint32, from int) (bool, error) {
+	return false, errors.ErrUnsupported
+}
+
+// Answer answers a request that is not for text (see engine.Answering) with the server's document.
+func (s *Server) Answer(ctx context.Context, api, model string, body []byte) ([]byte, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// Answers returns which of these APIs the server is known to answer.
+func (s *Server) Answers() []string { return nil }
+
+// Fault is what went wrong at a server.
+type Fault string
+
+// Faults.
+const (
+	Rejected Fault = "rejected" // the request is at fault: its caller is told
+	Busy     Fault = "busy"     // 429, or a queue that is full
+	Gone     Fault = "gone"     // refused, reset before an answer, 502, 503, 504, still loading
+	Failed   Fault = "failed"   // 500 and the like, an error in a stream
+	Broken   Fault = "broken"   // the stream was cut, ended without a reason to finish, or cannot be read
+	Silent   Fault = "silent"   // nothing came for too long
+	Denied   Fault = "denied"   // 401, 403, 404: the worker's configuration does not fit the server
+)
+
+// Error is why a server did not answer, or not to the end.
+type Error struct {
+	Fault    Fault
+	Status   int           // of HTTP, or as an error in a stream says; 0 for none
+	Message  string        // for people
+	Document []byte        // the server's, in JSON
+	After    time.Duration // when to try again, if the server says so
+	Err      error         // below it, or nil
+}
+
+func (e *Error) Error() string { return string(e.Fault) + ": " + e.Message }
+
+func (e *Error) Unwrap() error { return e.Err }
