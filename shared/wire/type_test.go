@@ -171,7 +171,7 @@ func TestError(t *testing.T) {
 	if AsError(wrapped, CodeInternal) != got {
 		t.Error("AsError does not find it in the chain")
 	}
-	if e := AsError(errors.New("disk full"), CodeInternal); *e != (Error{CodeInternal, "disk full"}) {
+	if e := AsError(errors.New("disk full"), CodeInternal); e.Code != CodeInternal || e.Message != "disk full" {
 		t.Error(e)
 	}
 }
