@@ -374,67 +374,6 @@ func (x *Request) GetStandby() bool {
 	return false
 }
 
-// Pledge is what an engine says of one stream that it serves.
-type Pledge struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Continuity    uint32                 `protobuf:"varint,1,opt,name=continuity,proto3" json:"continuity,omitempty"` // the class that is promised where another worker with an equal fingerprint has to go on: see Request
-	Portable      bool                   `protobuf:"varint,2,opt,name=portable,proto3" json:"portable,omitempty"`     // workers whose model of that name has another fingerprint may go on, too
-	Resumed       uint32                 `protobuf:"varint,3,opt,name=resumed,proto3" json:"resumed,omitempty"`       // the class in which this attempt goes on behind its prefix; means nothing where there is none
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Pledge) Reset() {
-	*x = Pledge{}
-	mi := &file_control_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Pledge) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Pledge) ProtoMessage() {}
-
-func (x *Pledge) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Pledge.ProtoReflect.Descriptor instead.
-func (*Pledge) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *Pledge) GetContinuity() uint32 {
-	if x != nil {
-		return x.Continuity
-	}
-	return 0
-}
-
-func (x *Pledge) GetPortable() bool {
-	if x != nil {
-		return x.Portable
-	}
-	return false
-}
-
-func (x *Pledge) GetResumed() uint32 {
-	if x != nil {
-		return x.Resumed
-	}
-	return 0
-}
-
 // Usage is what a generation took, as its engine says.
 type Usage struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -448,7 +387,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_control_proto_msgTypes[5]
+	mi := &file_control_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +399,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[5]
+	mi := &file_control_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +412,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{5}
+	return file_control_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Usage) GetPromptTokens() uint64 {
@@ -515,7 +454,7 @@ type Generate struct {
 
 func (x *Generate) Reset() {
 	*x = Generate{}
-	mi := &file_control_proto_msgTypes[6]
+	mi := &file_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -527,7 +466,7 @@ func (x *Generate) String() string {
 func (*Generate) ProtoMessage() {}
 
 func (x *Generate) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[6]
+	mi := &file_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -540,7 +479,7 @@ func (x *Generate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Generate.ProtoReflect.Descriptor instead.
 func (*Generate) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{6}
+	return file_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Generate) GetRequest() *Request {
@@ -570,7 +509,7 @@ type Resume struct {
 
 func (x *Resume) Reset() {
 	*x = Resume{}
-	mi := &file_control_proto_msgTypes[7]
+	mi := &file_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +521,7 @@ func (x *Resume) String() string {
 func (*Resume) ProtoMessage() {}
 
 func (x *Resume) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[7]
+	mi := &file_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +534,7 @@ func (x *Resume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resume.ProtoReflect.Descriptor instead.
 func (*Resume) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{7}
+	return file_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Resume) GetStream() uint64 {
@@ -636,7 +575,7 @@ type Resumed struct {
 
 func (x *Resumed) Reset() {
 	*x = Resumed{}
-	mi := &file_control_proto_msgTypes[8]
+	mi := &file_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -648,7 +587,7 @@ func (x *Resumed) String() string {
 func (*Resumed) ProtoMessage() {}
 
 func (x *Resumed) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[8]
+	mi := &file_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -661,7 +600,7 @@ func (x *Resumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumed.ProtoReflect.Descriptor instead.
 func (*Resumed) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{8}
+	return file_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Resumed) GetSequence() uint64 {
@@ -682,7 +621,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_control_proto_msgTypes[9]
+	mi := &file_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +633,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[9]
+	mi := &file_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +646,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{9}
+	return file_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Ack) GetStream() uint64 {
@@ -736,7 +675,7 @@ type Assigned struct {
 
 func (x *Assigned) Reset() {
 	*x = Assigned{}
-	mi := &file_control_proto_msgTypes[10]
+	mi := &file_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +687,7 @@ func (x *Assigned) String() string {
 func (*Assigned) ProtoMessage() {}
 
 func (x *Assigned) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[10]
+	mi := &file_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +700,7 @@ func (x *Assigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assigned.ProtoReflect.Descriptor instead.
 func (*Assigned) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{10}
+	return file_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Assigned) GetWorker() string {
@@ -796,7 +735,7 @@ type Waiting struct {
 
 func (x *Waiting) Reset() {
 	*x = Waiting{}
-	mi := &file_control_proto_msgTypes[11]
+	mi := &file_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +747,7 @@ func (x *Waiting) String() string {
 func (*Waiting) ProtoMessage() {}
 
 func (x *Waiting) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[11]
+	mi := &file_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +760,7 @@ func (x *Waiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
 func (*Waiting) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{11}
+	return file_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Waiting) GetReason() string {
@@ -854,7 +793,7 @@ type Swapped struct {
 
 func (x *Swapped) Reset() {
 	*x = Swapped{}
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +805,7 @@ func (x *Swapped) String() string {
 func (*Swapped) ProtoMessage() {}
 
 func (x *Swapped) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +818,7 @@ func (x *Swapped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Swapped.ProtoReflect.Descriptor instead.
 func (*Swapped) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{12}
+	return file_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Swapped) GetFromWorker() string {
@@ -943,7 +882,7 @@ type Recovering struct {
 
 func (x *Recovering) Reset() {
 	*x = Recovering{}
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +894,7 @@ func (x *Recovering) String() string {
 func (*Recovering) ProtoMessage() {}
 
 func (x *Recovering) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +907,7 @@ func (x *Recovering) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recovering.ProtoReflect.Descriptor instead.
 func (*Recovering) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{13}
+	return file_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Recovering) GetWorker() string {
@@ -1007,7 +946,7 @@ type Done struct {
 
 func (x *Done) Reset() {
 	*x = Done{}
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1019,7 +958,7 @@ func (x *Done) String() string {
 func (*Done) ProtoMessage() {}
 
 func (x *Done) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1032,7 +971,7 @@ func (x *Done) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Done.ProtoReflect.Descriptor instead.
 func (*Done) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{14}
+	return file_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Done) GetFinishReason() string {
@@ -1090,7 +1029,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_control_proto_msgTypes[15]
+	mi := &file_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +1041,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[15]
+	mi := &file_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1115,7 +1054,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{15}
+	return file_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Error) GetCode() string {
@@ -1161,7 +1100,7 @@ type LinkHello struct {
 
 func (x *LinkHello) Reset() {
 	*x = LinkHello{}
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1112,7 @@ func (x *LinkHello) String() string {
 func (*LinkHello) ProtoMessage() {}
 
 func (x *LinkHello) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1125,7 @@ func (x *LinkHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkHello.ProtoReflect.Descriptor instead.
 func (*LinkHello) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{16}
+	return file_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LinkHello) GetVersion() uint32 {
@@ -1243,7 +1182,7 @@ type LinkWelcome struct {
 
 func (x *LinkWelcome) Reset() {
 	*x = LinkWelcome{}
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1194,7 @@ func (x *LinkWelcome) String() string {
 func (*LinkWelcome) ProtoMessage() {}
 
 func (x *LinkWelcome) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1207,7 @@ func (x *LinkWelcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkWelcome.ProtoReflect.Descriptor instead.
 func (*LinkWelcome) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{17}
+	return file_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LinkWelcome) GetWorker() string {
@@ -1305,7 +1244,7 @@ type Prefix struct {
 
 func (x *Prefix) Reset() {
 	*x = Prefix{}
-	mi := &file_control_proto_msgTypes[18]
+	mi := &file_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1256,7 @@ func (x *Prefix) String() string {
 func (*Prefix) ProtoMessage() {}
 
 func (x *Prefix) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[18]
+	mi := &file_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1269,7 @@ func (x *Prefix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prefix.ProtoReflect.Descriptor instead.
 func (*Prefix) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{18}
+	return file_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Prefix) GetText() []byte {
@@ -1383,7 +1322,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1334,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1347,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{19}
+	return file_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Attach) GetSession() uint64 {
@@ -1515,7 +1454,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1466,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1479,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{20}
+	return file_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Refused) GetSession() uint64 {
@@ -1581,7 +1520,7 @@ type Credit struct {
 
 func (x *Credit) Reset() {
 	*x = Credit{}
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +1532,7 @@ func (x *Credit) String() string {
 func (*Credit) ProtoMessage() {}
 
 func (x *Credit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +1545,7 @@ func (x *Credit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credit.ProtoReflect.Descriptor instead.
 func (*Credit) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{21}
+	return file_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Credit) GetGrants() []*Credit_Grant {
@@ -1627,7 +1566,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_control_proto_msgTypes[22]
+	mi := &file_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1639,7 +1578,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[22]
+	mi := &file_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1652,7 +1591,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{22}
+	return file_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Cancel) GetSession() uint64 {
@@ -1682,7 +1621,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_control_proto_msgTypes[23]
+	mi := &file_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +1633,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[23]
+	mi := &file_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +1646,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{23}
+	return file_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Progress) GetCount() uint64 {
@@ -1741,7 +1680,7 @@ type Rhythm struct {
 
 func (x *Rhythm) Reset() {
 	*x = Rhythm{}
-	mi := &file_control_proto_msgTypes[24]
+	mi := &file_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1753,7 +1692,7 @@ func (x *Rhythm) String() string {
 func (*Rhythm) ProtoMessage() {}
 
 func (x *Rhythm) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[24]
+	mi := &file_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1766,7 +1705,7 @@ func (x *Rhythm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rhythm.ProtoReflect.Descriptor instead.
 func (*Rhythm) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{24}
+	return file_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Rhythm) GetProgressIntervalMs() uint32 {
@@ -1789,7 +1728,7 @@ type WorkerStatus struct {
 
 func (x *WorkerStatus) Reset() {
 	*x = WorkerStatus{}
-	mi := &file_control_proto_msgTypes[25]
+	mi := &file_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +1740,7 @@ func (x *WorkerStatus) String() string {
 func (*WorkerStatus) ProtoMessage() {}
 
 func (x *WorkerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[25]
+	mi := &file_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +1753,7 @@ func (x *WorkerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerStatus.ProtoReflect.Descriptor instead.
 func (*WorkerStatus) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{25}
+	return file_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WorkerStatus) GetAvailable() bool {
@@ -1855,7 +1794,7 @@ type DrainMark struct {
 
 func (x *DrainMark) Reset() {
 	*x = DrainMark{}
-	mi := &file_control_proto_msgTypes[26]
+	mi := &file_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1867,7 +1806,7 @@ func (x *DrainMark) String() string {
 func (*DrainMark) ProtoMessage() {}
 
 func (x *DrainMark) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[26]
+	mi := &file_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +1819,7 @@ func (x *DrainMark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainMark.ProtoReflect.Descriptor instead.
 func (*DrainMark) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{26}
+	return file_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DrainMark) GetDrained() bool {
@@ -1898,14 +1837,14 @@ type Begin struct {
 	NextSequence  uint64                 `protobuf:"varint,3,opt,name=next_sequence,json=nextSequence,proto3" json:"next_sequence,omitempty"`
 	Digest        []byte                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`                                  // of the prefix as the worker received it
 	PromptTokens  uint64                 `protobuf:"varint,5,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"` // of the request, if the engine says so before its end; 0 if not
-	Pledge        *Pledge                `protobuf:"bytes,6,opt,name=pledge,proto3" json:"pledge,omitempty"`                                  // absent for what is promised of the model
+	Pledge        *Begin_Pledge          `protobuf:"bytes,6,opt,name=pledge,proto3" json:"pledge,omitempty"`                                  // absent for what is promised of the model
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Begin) Reset() {
 	*x = Begin{}
-	mi := &file_control_proto_msgTypes[27]
+	mi := &file_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1917,7 +1856,7 @@ func (x *Begin) String() string {
 func (*Begin) ProtoMessage() {}
 
 func (x *Begin) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[27]
+	mi := &file_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1930,7 +1869,7 @@ func (x *Begin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Begin.ProtoReflect.Descriptor instead.
 func (*Begin) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{27}
+	return file_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Begin) GetSession() uint64 {
@@ -1968,7 +1907,7 @@ func (x *Begin) GetPromptTokens() uint64 {
 	return 0
 }
 
-func (x *Begin) GetPledge() *Pledge {
+func (x *Begin) GetPledge() *Begin_Pledge {
 	if x != nil {
 		return x.Pledge
 	}
@@ -1991,7 +1930,7 @@ type End struct {
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_control_proto_msgTypes[28]
+	mi := &file_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2003,7 +1942,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[28]
+	mi := &file_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2016,7 +1955,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{28}
+	return file_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *End) GetSession() uint64 {
@@ -2081,7 +2020,7 @@ type Progressing struct {
 
 func (x *Progressing) Reset() {
 	*x = Progressing{}
-	mi := &file_control_proto_msgTypes[29]
+	mi := &file_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2032,7 @@ func (x *Progressing) String() string {
 func (*Progressing) ProtoMessage() {}
 
 func (x *Progressing) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[29]
+	mi := &file_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2045,7 @@ func (x *Progressing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progressing.ProtoReflect.Descriptor instead.
 func (*Progressing) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{29}
+	return file_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Progressing) GetSession() uint64 {
@@ -2152,7 +2091,7 @@ type Fail struct {
 
 func (x *Fail) Reset() {
 	*x = Fail{}
-	mi := &file_control_proto_msgTypes[30]
+	mi := &file_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2164,7 +2103,7 @@ func (x *Fail) String() string {
 func (*Fail) ProtoMessage() {}
 
 func (x *Fail) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[30]
+	mi := &file_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2177,7 +2116,7 @@ func (x *Fail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fail.ProtoReflect.Descriptor instead.
 func (*Fail) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{30}
+	return file_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Fail) GetSession() uint64 {
@@ -2242,7 +2181,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_control_proto_msgTypes[31]
+	mi := &file_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2193,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[31]
+	mi := &file_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2206,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{31}
+	return file_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Register) GetVersion() uint32 {
@@ -2362,7 +2301,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_control_proto_msgTypes[32]
+	mi := &file_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2313,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[32]
+	mi := &file_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2326,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{32}
+	return file_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Model) GetName() string {
@@ -2443,7 +2382,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_control_proto_msgTypes[33]
+	mi := &file_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2455,7 +2394,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[33]
+	mi := &file_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2468,7 +2407,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{33}
+	return file_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Registered) GetDirectorId() string {
@@ -2496,7 +2435,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_control_proto_msgTypes[34]
+	mi := &file_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2508,7 +2447,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[34]
+	mi := &file_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2521,7 +2460,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{34}
+	return file_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Heartbeat) GetCount() uint64 {
@@ -2549,7 +2488,7 @@ type HeartbeatAck struct {
 
 func (x *HeartbeatAck) Reset() {
 	*x = HeartbeatAck{}
-	mi := &file_control_proto_msgTypes[35]
+	mi := &file_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2561,7 +2500,7 @@ func (x *HeartbeatAck) String() string {
 func (*HeartbeatAck) ProtoMessage() {}
 
 func (x *HeartbeatAck) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[35]
+	mi := &file_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2574,7 +2513,7 @@ func (x *HeartbeatAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatAck.ProtoReflect.Descriptor instead.
 func (*HeartbeatAck) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{35}
+	return file_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *HeartbeatAck) GetCount() uint64 {
@@ -2600,7 +2539,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_control_proto_msgTypes[36]
+	mi := &file_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2612,7 +2551,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[36]
+	mi := &file_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2625,7 +2564,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{36}
+	return file_control_proto_rawDescGZIP(), []int{35}
 }
 
 // HealthReply answers HealthRequest.
@@ -2643,7 +2582,7 @@ type HealthReply struct {
 
 func (x *HealthReply) Reset() {
 	*x = HealthReply{}
-	mi := &file_control_proto_msgTypes[37]
+	mi := &file_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2655,7 +2594,7 @@ func (x *HealthReply) String() string {
 func (*HealthReply) ProtoMessage() {}
 
 func (x *HealthReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[37]
+	mi := &file_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2668,7 +2607,7 @@ func (x *HealthReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthReply.ProtoReflect.Descriptor instead.
 func (*HealthReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{37}
+	return file_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *HealthReply) GetRole() string {
@@ -2725,7 +2664,7 @@ type Credit_Grant struct {
 
 func (x *Credit_Grant) Reset() {
 	*x = Credit_Grant{}
-	mi := &file_control_proto_msgTypes[38]
+	mi := &file_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2737,7 +2676,7 @@ func (x *Credit_Grant) String() string {
 func (*Credit_Grant) ProtoMessage() {}
 
 func (x *Credit_Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[38]
+	mi := &file_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2750,7 +2689,7 @@ func (x *Credit_Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credit_Grant.ProtoReflect.Descriptor instead.
 func (*Credit_Grant) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{21, 0}
+	return file_control_proto_rawDescGZIP(), []int{20, 0}
 }
 
 func (x *Credit_Grant) GetSession() uint64 {
@@ -2777,6 +2716,67 @@ func (x *Credit_Grant) GetSequence() uint64 {
 func (x *Credit_Grant) GetAcknowledged() uint64 {
 	if x != nil {
 		return x.Acknowledged
+	}
+	return 0
+}
+
+// Pledge is what an engine says of one stream that it serves.
+type Begin_Pledge struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Continuity    uint32                 `protobuf:"varint,1,opt,name=continuity,proto3" json:"continuity,omitempty"` // the class that is promised where another worker with an equal fingerprint has to go on: see Request
+	Portable      bool                   `protobuf:"varint,2,opt,name=portable,proto3" json:"portable,omitempty"`     // workers whose model of that name has another fingerprint may go on, too
+	Resumed       uint32                 `protobuf:"varint,3,opt,name=resumed,proto3" json:"resumed,omitempty"`       // the class in which this attempt goes on behind its prefix; means nothing where there is none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Begin_Pledge) Reset() {
+	*x = Begin_Pledge{}
+	mi := &file_control_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Begin_Pledge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Begin_Pledge) ProtoMessage() {}
+
+func (x *Begin_Pledge) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Begin_Pledge.ProtoReflect.Descriptor instead.
+func (*Begin_Pledge) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{26, 0}
+}
+
+func (x *Begin_Pledge) GetContinuity() uint32 {
+	if x != nil {
+		return x.Continuity
+	}
+	return 0
+}
+
+func (x *Begin_Pledge) GetPortable() bool {
+	if x != nil {
+		return x.Portable
+	}
+	return false
+}
+
+func (x *Begin_Pledge) GetResumed() uint32 {
+	if x != nil {
+		return x.Resumed
 	}
 	return 0
 }
@@ -2819,13 +2819,7 @@ const file_control_proto_rawDesc = "" +
 	"\x03api\x18\n" +
 	" \x01(\tR\x03api\x12\x14\n" +
 	"\x05trace\x18\v \x01(\tR\x05trace\x12\x18\n" +
-	"\astandby\x18\f \x01(\bR\astandby\"^\n" +
-	"\x06Pledge\x12\x1e\n" +
-	"\n" +
-	"continuity\x18\x01 \x01(\rR\n" +
-	"continuity\x12\x1a\n" +
-	"\bportable\x18\x02 \x01(\bR\bportable\x12\x18\n" +
-	"\aresumed\x18\x03 \x01(\rR\aresumed\"\xa9\x01\n" +
+	"\astandby\x18\f \x01(\bR\astandby\"\xa9\x01\n" +
 	"\x05Usage\x12#\n" +
 	"\rprompt_tokens\x18\x01 \x01(\x04R\fpromptTokens\x12+\n" +
 	"\x11completion_tokens\x18\x02 \x01(\x04R\x10completionTokens\x12#\n" +
@@ -2943,14 +2937,20 @@ const file_control_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1a\n" +
 	"\bdraining\x18\x04 \x01(\bR\bdraining\"%\n" +
 	"\tDrainMark\x12\x18\n" +
-	"\adrained\x18\x01 \x01(\bR\adrained\"\xcb\x01\n" +
+	"\adrained\x18\x01 \x01(\bR\adrained\"\xb1\x02\n" +
 	"\x05Begin\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12#\n" +
 	"\rnext_sequence\x18\x03 \x01(\x04R\fnextSequence\x12\x16\n" +
 	"\x06digest\x18\x04 \x01(\fR\x06digest\x12#\n" +
-	"\rprompt_tokens\x18\x05 \x01(\x04R\fpromptTokens\x120\n" +
-	"\x06pledge\x18\x06 \x01(\v2\x18.connswap.wire.v1.PledgeR\x06pledge\"\xe0\x01\n" +
+	"\rprompt_tokens\x18\x05 \x01(\x04R\fpromptTokens\x126\n" +
+	"\x06pledge\x18\x06 \x01(\v2\x1e.connswap.wire.v1.Begin.PledgeR\x06pledge\x1a^\n" +
+	"\x06Pledge\x12\x1e\n" +
+	"\n" +
+	"continuity\x18\x01 \x01(\rR\n" +
+	"continuity\x12\x1a\n" +
+	"\bportable\x18\x02 \x01(\bR\bportable\x12\x18\n" +
+	"\aresumed\x18\x03 \x01(\rR\aresumed\"\xe0\x01\n" +
 	"\x03End\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12#\n" +
@@ -3033,56 +3033,56 @@ var file_control_proto_goTypes = []any{
 	(*Return)(nil),        // 1: connswap.wire.v1.Return
 	(*Welcome)(nil),       // 2: connswap.wire.v1.Welcome
 	(*Request)(nil),       // 3: connswap.wire.v1.Request
-	(*Pledge)(nil),        // 4: connswap.wire.v1.Pledge
-	(*Usage)(nil),         // 5: connswap.wire.v1.Usage
-	(*Generate)(nil),      // 6: connswap.wire.v1.Generate
-	(*Resume)(nil),        // 7: connswap.wire.v1.Resume
-	(*Resumed)(nil),       // 8: connswap.wire.v1.Resumed
-	(*Ack)(nil),           // 9: connswap.wire.v1.Ack
-	(*Assigned)(nil),      // 10: connswap.wire.v1.Assigned
-	(*Waiting)(nil),       // 11: connswap.wire.v1.Waiting
-	(*Swapped)(nil),       // 12: connswap.wire.v1.Swapped
-	(*Recovering)(nil),    // 13: connswap.wire.v1.Recovering
-	(*Done)(nil),          // 14: connswap.wire.v1.Done
-	(*Error)(nil),         // 15: connswap.wire.v1.Error
-	(*LinkHello)(nil),     // 16: connswap.wire.v1.LinkHello
-	(*LinkWelcome)(nil),   // 17: connswap.wire.v1.LinkWelcome
-	(*Prefix)(nil),        // 18: connswap.wire.v1.Prefix
-	(*Attach)(nil),        // 19: connswap.wire.v1.Attach
-	(*Refused)(nil),       // 20: connswap.wire.v1.Refused
-	(*Credit)(nil),        // 21: connswap.wire.v1.Credit
-	(*Cancel)(nil),        // 22: connswap.wire.v1.Cancel
-	(*Progress)(nil),      // 23: connswap.wire.v1.Progress
-	(*Rhythm)(nil),        // 24: connswap.wire.v1.Rhythm
-	(*WorkerStatus)(nil),  // 25: connswap.wire.v1.WorkerStatus
-	(*DrainMark)(nil),     // 26: connswap.wire.v1.DrainMark
-	(*Begin)(nil),         // 27: connswap.wire.v1.Begin
-	(*End)(nil),           // 28: connswap.wire.v1.End
-	(*Progressing)(nil),   // 29: connswap.wire.v1.Progressing
-	(*Fail)(nil),          // 30: connswap.wire.v1.Fail
-	(*Register)(nil),      // 31: connswap.wire.v1.Register
-	(*Model)(nil),         // 32: connswap.wire.v1.Model
-	(*Registered)(nil),    // 33: connswap.wire.v1.Registered
-	(*Heartbeat)(nil),     // 34: connswap.wire.v1.Heartbeat
-	(*HeartbeatAck)(nil),  // 35: connswap.wire.v1.HeartbeatAck
-	(*HealthRequest)(nil), // 36: connswap.wire.v1.HealthRequest
-	(*HealthReply)(nil),   // 37: connswap.wire.v1.HealthReply
-	(*Credit_Grant)(nil),  // 38: connswap.wire.v1.Credit.Grant
+	(*Usage)(nil),         // 4: connswap.wire.v1.Usage
+	(*Generate)(nil),      // 5: connswap.wire.v1.Generate
+	(*Resume)(nil),        // 6: connswap.wire.v1.Resume
+	(*Resumed)(nil),       // 7: connswap.wire.v1.Resumed
+	(*Ack)(nil),           // 8: connswap.wire.v1.Ack
+	(*Assigned)(nil),      // 9: connswap.wire.v1.Assigned
+	(*Waiting)(nil),       // 10: connswap.wire.v1.Waiting
+	(*Swapped)(nil),       // 11: connswap.wire.v1.Swapped
+	(*Recovering)(nil),    // 12: connswap.wire.v1.Recovering
+	(*Done)(nil),          // 13: connswap.wire.v1.Done
+	(*Error)(nil),         // 14: connswap.wire.v1.Error
+	(*LinkHello)(nil),     // 15: connswap.wire.v1.LinkHello
+	(*LinkWelcome)(nil),   // 16: connswap.wire.v1.LinkWelcome
+	(*Prefix)(nil),        // 17: connswap.wire.v1.Prefix
+	(*Attach)(nil),        // 18: connswap.wire.v1.Attach
+	(*Refused)(nil),       // 19: connswap.wire.v1.Refused
+	(*Credit)(nil),        // 20: connswap.wire.v1.Credit
+	(*Cancel)(nil),        // 21: connswap.wire.v1.Cancel
+	(*Progress)(nil),      // 22: connswap.wire.v1.Progress
+	(*Rhythm)(nil),        // 23: connswap.wire.v1.Rhythm
+	(*WorkerStatus)(nil),  // 24: connswap.wire.v1.WorkerStatus
+	(*DrainMark)(nil),     // 25: connswap.wire.v1.DrainMark
+	(*Begin)(nil),         // 26: connswap.wire.v1.Begin
+	(*End)(nil),           // 27: connswap.wire.v1.End
+	(*Progressing)(nil),   // 28: connswap.wire.v1.Progressing
+	(*Fail)(nil),          // 29: connswap.wire.v1.Fail
+	(*Register)(nil),      // 30: connswap.wire.v1.Register
+	(*Model)(nil),         // 31: connswap.wire.v1.Model
+	(*Registered)(nil),    // 32: connswap.wire.v1.Registered
+	(*Heartbeat)(nil),     // 33: connswap.wire.v1.Heartbeat
+	(*HeartbeatAck)(nil),  // 34: connswap.wire.v1.HeartbeatAck
+	(*HealthRequest)(nil), // 35: connswap.wire.v1.HealthRequest
+	(*HealthReply)(nil),   // 36: connswap.wire.v1.HealthReply
+	(*Credit_Grant)(nil),  // 37: connswap.wire.v1.Credit.Grant
+	(*Begin_Pledge)(nil),  // 38: connswap.wire.v1.Begin.Pledge
 	(*Extra)(nil),         // 39: connswap.wire.v1.Extra
 	(*Fetch)(nil),         // 40: connswap.wire.v1.Fetch
 }
 var file_control_proto_depIdxs = []int32{
 	1,  // 0: connswap.wire.v1.ClientHello.return:type_name -> connswap.wire.v1.Return
 	3,  // 1: connswap.wire.v1.Generate.request:type_name -> connswap.wire.v1.Request
-	5,  // 2: connswap.wire.v1.Done.usage:type_name -> connswap.wire.v1.Usage
+	4,  // 2: connswap.wire.v1.Done.usage:type_name -> connswap.wire.v1.Usage
 	39, // 3: connswap.wire.v1.Prefix.extras:type_name -> connswap.wire.v1.Extra
 	3,  // 4: connswap.wire.v1.Attach.request:type_name -> connswap.wire.v1.Request
-	18, // 5: connswap.wire.v1.Attach.prefix:type_name -> connswap.wire.v1.Prefix
+	17, // 5: connswap.wire.v1.Attach.prefix:type_name -> connswap.wire.v1.Prefix
 	40, // 6: connswap.wire.v1.Attach.checkpoint:type_name -> connswap.wire.v1.Fetch
-	38, // 7: connswap.wire.v1.Credit.grants:type_name -> connswap.wire.v1.Credit.Grant
-	4,  // 8: connswap.wire.v1.Begin.pledge:type_name -> connswap.wire.v1.Pledge
-	5,  // 9: connswap.wire.v1.End.usage:type_name -> connswap.wire.v1.Usage
-	32, // 10: connswap.wire.v1.Register.models:type_name -> connswap.wire.v1.Model
+	37, // 7: connswap.wire.v1.Credit.grants:type_name -> connswap.wire.v1.Credit.Grant
+	38, // 8: connswap.wire.v1.Begin.pledge:type_name -> connswap.wire.v1.Begin.Pledge
+	4,  // 9: connswap.wire.v1.End.usage:type_name -> connswap.wire.v1.Usage
+	31, // 10: connswap.wire.v1.Register.models:type_name -> connswap.wire.v1.Model
 	11, // [11:11] is the sub-list for method output_type
 	11, // [11:11] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name

@@ -55,7 +55,7 @@ func (o *outlet) Tell(n session.Note) {
 func (o *outlet) begin(n session.Begun) *wirepb.Begin {
 	begin := &wirepb.Begin{Session: o.session, Epoch: o.epoch, NextSequence: n.Next, Digest: n.Digest[:], PromptTokens: n.PromptTokens}
 	if p := n.Pledge; p != nil {
-		begin.Pledge = &wirepb.Pledge{Continuity: uint32(p.Continuity), Portable: p.Portable, Resumed: uint32(p.Resumed)}
+		begin.Pledge = &wirepb.Begin_Pledge{Continuity: uint32(p.Continuity), Portable: p.Portable, Resumed: uint32(p.Resumed)}
 	}
 	return begin
 }
