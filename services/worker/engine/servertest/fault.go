@@ -7,16 +7,16 @@ type FaultKind uint8
 
 // Faults before anything of an answer has been sent. They ignore At.
 const (
-	NoFault          FaultKind = iota
-	TooManyRequests            // 429, with Retry-After if Delay is set
-	InternalError              // 500
-	Unavailable                // 503, with Retry-After if Delay is set
-	ContextTooLong             // 400 as the kind answers to a prompt beyond its context
-	FilteredPrompt             // 400 of a content filter
-	RefusePrefill              // 400, to requests that continue: a last message of an assistant, or ids as the prompt. Others pass
-	ResetBefore                // the connection is reset before the head of the answer
-	SilentBefore               // not even a head, until the client leaves
-	SlowFirstToken             // the head comes, the first token only after Delay (pings do)
+	NoFault         FaultKind = iota
+	TooManyRequests           // 429, with Retry-After if Delay is set
+	InternalError             // 500
+	Unavailable               // 503, with Retry-After if Delay is set
+	ContextTooLong            // 400 as the kind answers to a prompt beyond its context
+	FilteredPrompt            // 400 of a content filter
+	RefusePrefill             // 400, to requests that continue: a last message of an assistant, or ids as the prompt. Others pass
+	ResetBefore               // the connection is reset before the head of the answer
+	SilentBefore              // not even a head, until the client leaves
+	SlowFirstToken            // the head comes, the first token only after Delay (pings do)
 )
 
 // Faults in a stream, before or in place of event At. An answer that is not a stream has one event, number 0.

@@ -1,9 +1,12 @@
 package servertest
 
 import (
-	"net"
+	"bytes"
+	"context"
+	"io"
 	"net/http"
-	"testing"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -21,62 +24,145 @@ type Request struct {
 // Server is a scripted inference server. All its methods are safe for concurrent use.
 type Server struct {
 	kind    Kind
-	options Options
+	dialect dialect
+	random  *random
+	load    *load
+	script  faultScript
+	gate    gate
+	process process
+	mux     *http.ServeMux
+
+	mu       sync.Mutex
+	options  Options // version, fingerprint, weights and loading change
+	requests []Request
 }
 
 // New returns a server that runs nowhere yet.
 func New(kind Kind, options Options) *Server {
-	return &Server{kind: kind, options: options}
+	s := &Server{kind: kind, dialect: dialectOf(kind), random: newRandom(options.Random), load: newLoad(options.Capacity), mux: http.NewServeMux()}
+	s.dialect.defaults(&options)
+	s.options = withDefaults(kind, options)
+	s.mux.HandleFunc("POST /v1/chat/completions", s.text(chatForm))
+	s.mux.HandleFunc("POST /v1/completions", s.text(completionForm))
+	s.mux.HandleFunc("POST /v1/embeddings", s.embeddings)
+	s.mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) {
+		answerJSON(w, http.StatusOK, s.dialect.models(s.about()))
+	})
+	s.dialect.routes(s, s.mux)
+	return s
 }
+
+type bodyKey struct{}
+
+// rawBody is the body of a request that ServeHTTP has read.
+func rawBody(r *http.Request) []byte {
+	raw, _ := r.Context().Value(bodyKey{}).([]byte)
+	return raw
+}
+
+// largestBody bounds what is read of a request, in bytes.
+const largestBody = 64 << 20
 
 // ServeHTTP answers as the server of its kind.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, largestBody))
+	if err != nil {
+		s.refuse(w, badRequest(err.Error()))
+		return
+	}
+	s.record(r, raw)
+	if s.pass(r.Context()) != nil {
+		return
+	}
+	if !s.admits(w, r) {
+		return
+	}
+	ctx := context.WithValue(r.Context(), bodyKey{}, raw)
+	s.mux.ServeHTTP(w, r.WithContext(ctx))
 }
 
-// Listen runs the server on a free port of the loopback interface until the test ends, and returns its URL, without a slash at the end.
-func (s *Server) Listen(t testing.TB) string {
-	return ""
+func (s *Server) record(r *http.Request, raw []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests = append(s.requests, Request{
+		Method: r.Method, Path: r.URL.Path, Header: r.Header.Clone(), Body: bytes.Clone(raw), When: time.Now(), Continues: continues(raw),
+	})
 }
 
-// Serve runs the server on what listen opens, at once, and at each Start after a Kill once more, until Close. The error is that of
-// listen.
-func (s *Server) Serve(listen func() (net.Listener, error)) error { return nil }
+// admits refuses requests without the key, and all but a few while the model is loading.
+func (s *Server) admits(w http.ResponseWriter, r *http.Request) bool {
+	o := s.about()
+	open := s.dialect.open(r.URL.Path)
+	if o.APIKey != "" && !open && r.Header.Get("Authorization") != "Bearer "+o.APIKey {
+		s.refuse(w, unauthorized())
+		return false
+	}
+	if !o.Loading || s.dialect.servesLoading(r.URL.Path) {
+		return true
+	}
+	s.refuse(w, unavailable("Loading model"))
+	return false
+}
 
-// Close ends what Listen and Serve began, and waits for it.
-func (s *Server) Close() {}
+// about is what the server is at the moment.
+func (s *Server) about() Options {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.options
+}
 
-// Kill is the death of the process: every connection is reset, and new ones are refused, until Start.
-func (s *Server) Kill() {}
+func (s *Server) weights() string { return s.about().Weights }
 
-// Start is the beginning of a new process after Kill. The error is that of listen.
-func (s *Server) Start() error { return nil }
+// SetLoading says whether the server is loading its model, and answers 503 to nearly everything.
+func (s *Server) SetLoading(loading bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.options.Loading = loading
+}
 
-// Hang is a stop of the process (SIGSTOP): connections stay and are taken, nothing is read, answered or generated, until Resume.
-func (s *Server) Hang() {}
-
-// Resume ends Hang.
-func (s *Server) Resume() {}
-
-// SetLoading says whether the server is loading its model: it then answers 503, where its kind does, and else waits with its answers.
-func (s *Server) SetLoading(loading bool) {}
+// Upgrade changes version and fingerprint, as an installation of something newer does; weights are what the texts come from. An empty one
+// stays.
+func (s *Server) Upgrade(version, fingerprint, weights string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := &s.options
+	for _, change := range []struct {
+		to   *string
+		from string
+	}{{&o.Version, version}, {&o.Fingerprint, fingerprint}, {&o.Weights, weights}} {
+		if change.from != "" {
+			*change.to = change.from
+		}
+	}
+}
 
 // Fail adds faults.
-func (s *Server) Fail(faults ...Fault) {}
+func (s *Server) Fail(faults ...Fault) { s.script.add(faults) }
 
 // Heal takes all faults away. Requests that suffer already go on to do so.
-func (s *Server) Heal() {}
+func (s *Server) Heal() { s.script.clear() }
 
 // Requests returns what has arrived, in the order of arrival, of any path.
-func (s *Server) Requests() []Request { return nil }
+func (s *Server) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.requests)
+}
 
 // Running is how many requests the server generates for, or has waiting. It falls at once when a client disconnects.
-func (s *Server) Running() int { return 0 }
+func (s *Server) Running() int {
+	running, waiting := s.load.now()
+	return running + waiting
+}
 
 // Tokens is how many tokens were generated since New.
-func (s *Server) Tokens() int { return 0 }
+func (s *Server) Tokens() int {
+	tokens, _ := s.load.counts()
+	return tokens
+}
 
 // Events is how many events the last stream that ended had put out, [DONE] included.
-func (s *Server) Events() int { return 0 }
-
-// Upgrade changes version and fingerprint, as an installation of something newer does; weights are what the texts come from.
-func (s *Server) Upgrade(version, fingerprint, weights string) {}
+func (s *Server) Events() int {
+	_, events := s.load.counts()
+	return events
+}
