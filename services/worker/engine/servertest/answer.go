@@ -116,7 +116,7 @@ func (s *Server) answerStream(ctx context.Context, w http.ResponseWriter, j *job
 
 // finish sends a finish that a fault has asked for.
 func (t *stream) finish(reason string) error {
-	t.job.faults = slices.DeleteFunc(t.job.faults, func(f Fault) bool { return f.Kind == Aborted || f.Kind == ContentFilter })
+	t.dropFinishes()
 	for text := range t.job.texts {
 		if err := t.sendAll(t.server.dialect.events(t.job, &piece{text: text, finish: reason})); err != nil {
 			return err
@@ -125,8 +125,14 @@ func (t *stream) finish(reason string) error {
 	return nil
 }
 
+// dropFinishes makes nothing finish any more: it has.
+func (t *stream) dropFinishes() {
+	t.job.faults = slices.DeleteFunc(t.job.faults, func(f Fault) bool { return f.Kind == Aborted || f.Kind == ContentFilter })
+}
+
 // end sends what comes after the last text. Whether it arrives is the client's to see.
 func (t *stream) end(used usage) {
+	t.dropFinishes()
 	if t.sendAll(t.server.dialect.tail(t.job, used)) != nil {
 		return
 	}

@@ -39,23 +39,31 @@ func (s *Server) generate(ctx context.Context, j *job, wait waiter, put func(pie
 				continue
 			}
 			if err := ctx.Err(); err != nil {
-				return used, err
+				return used.of(texts), err
 			}
 			if err := s.write(j, w, put); err != nil {
-				return used, err
+				return used.of(texts), err
 			}
 			if w.finished {
-				used.completion, used.reasoning = used.completion+w.made, used.reasoning+w.reasoned
 				live--
 			}
 		}
 		if live > 0 {
 			if err := wait(s.options.TokenInterval); err != nil {
-				return used, err
+				return used.of(texts), err
 			}
 		}
 	}
-	return used, nil
+	return used.of(texts), nil
+}
+
+// of is the usage with what the texts took.
+func (u usage) of(texts []*writing) usage {
+	for _, w := range texts {
+		u.completion += w.made
+		u.reasoning += w.reasoned
+	}
+	return u
 }
 
 func (s *Server) writings(j *job) []*writing {
