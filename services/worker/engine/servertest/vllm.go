@@ -132,7 +132,10 @@ func (d vllm) events(j *job, p *piece) []object {
 			c["prompt_token_ids"] = j.promptOnce(p.text)
 		}
 	}
-	c["finish_reason"], c["stop_reason"], c["token_ids"] = orNull(p.finish), orNull(p.stop), nil
+	c["finish_reason"], c["token_ids"] = orNull(p.finish), nil
+	if p.finish != "" || j.form == completionForm {
+		c["stop_reason"] = orNull(p.stop)
+	}
 	if d.idsOut(j) {
 		c["token_ids"] = p.ids()
 	}
