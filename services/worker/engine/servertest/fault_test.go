@@ -164,11 +164,13 @@ func TestRefusedRequests(t *testing.T) {
 			}
 		}
 		c.server.Fail(servertest.Fault{Kind: servertest.TooManyRequests})
-		if response := c.post(chatPath, c.chat("hello")); response.Header.Get("Retry-After") != "" {
+		response := c.post(chatPath, c.chat("hello"))
+		response.Body.Close()
+		if response.Header.Get("Retry-After") != "" {
 			t.Error("Retry-After without a delay")
 		}
 		c.server.Fail(servertest.Fault{Kind: servertest.ResetBefore})
-		if _, err := c.send(chatPath, c.chat("hello")); err == nil {
+		if r := c.stream(chatPath, c.chat("hello")); r.status != 0 || r.err == nil {
 			t.Error("no reset")
 		}
 		if r := c.stream(chatPath, c.chat("hello")); !r.done {

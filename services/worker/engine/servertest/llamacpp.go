@@ -209,7 +209,8 @@ func (llamaCPP) routes(s *Server, mux *http.ServeMux) {
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		running, waiting := s.load.now()
 		answerMetrics(w, [][2]string{
-			{"llamacpp:requests_processing", strconv.Itoa(running)}, {"llamacpp:requests_deferred", strconv.Itoa(waiting)},
+			{"llamacpp:requests_processing", strconv.Itoa(running)},
+			{"llamacpp:requests_deferred", strconv.Itoa(waiting)},
 			{"llamacpp:tokens_predicted_total", strconv.Itoa(s.Tokens())},
 		})
 	})

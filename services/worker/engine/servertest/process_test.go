@@ -151,7 +151,7 @@ func TestDeathOnLoopback(t *testing.T) {
 		t.Error("the stream of a killed server ends well")
 	}
 	response.Body.Close()
-	if _, err := c.send(chatPath, c.chat("hello")); err == nil {
+	if r := c.stream(chatPath, c.chat("hello")); r.status != 0 || r.err == nil {
 		t.Error("a dead server is not refused")
 	}
 	if err := c.server.Start(); err != nil {
@@ -265,7 +265,11 @@ func TestTheSameRandomNumbers(t *testing.T) {
 		r := c.stream(chatPath, c.with(c.chat("hello"), object{"temperature": 1}))
 		return fmt.Sprint(r.events[0]["id"], r.text(0, "content"))
 	}
-	if ids(5) != ids(5) || ids(5) == ids(6) || ids(0) == ids(0) {
-		t.Error("ids do not depend on Random")
+	first, again, other := ids(5), ids(5), ids(6)
+	if first != again || first == other {
+		t.Errorf("ids do not depend on Random: %q, %q, %q", first, again, other)
+	}
+	if one, another := ids(0), ids(0); one == another {
+		t.Error("without Random ids are repeated")
 	}
 }

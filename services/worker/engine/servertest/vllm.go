@@ -111,6 +111,7 @@ func (d vllm) head(j *job, text int) []object {
 		return nil
 	}
 	e := event(j, chatChoice(text, object{"role": "assistant", "content": ""}))
+	e["prompt_token_ids"] = nil
 	if d.idsOut(j) {
 		e["prompt_token_ids"] = j.promptOf(text)
 	}
