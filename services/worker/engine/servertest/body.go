@@ -11,7 +11,7 @@ type body struct {
 	Messages []message       `json:"messages"`
 	Prompt   json.RawMessage `json:"prompt"`
 	Text     string          `json:"text"`      // of SGLang's own form
-	InputIDs []int           `json:"input_ids"` // of SGLang
+	InputIDs []int           `json:"input_ids"` // of SGLang, in chats as well: the prompt instead of the messages
 
 	Stream        bool `json:"stream"`
 	StreamOptions struct {
@@ -41,7 +41,11 @@ type body struct {
 	PromptLogprobs *int            `json:"prompt_logprobs"`
 	ReturnTokenIDs bool            `json:"return_token_ids"`
 	ReturnTokens   bool            `json:"return_tokens"` // of llama.cpp
-	Echo           bool            `json:"echo"`
+
+	ReturnPromptTokenIDs bool `json:"return_prompt_token_ids"`     // of SGLang
+	InputIDsInExt        bool `json:"return_input_ids_in_sglext"`  // of SGLang
+	OutputIDsInExt       bool `json:"return_output_ids_in_sglext"` // of SGLang
+	PingInterval         *int `json:"sse_ping_interval"`           // of llama.cpp, in seconds; negative for none
 
 	Tools []struct {
 		Function struct {

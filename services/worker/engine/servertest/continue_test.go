@@ -1,6 +1,7 @@
 package servertest_test
 
 import (
+	"bufio"
 	"fmt"
 	"slices"
 	"strings"
@@ -202,8 +203,10 @@ func TestCompanyChangesTexts(t *testing.T) {
 	if again := c.undisturbed(greedy); again.text != alone.text {
 		t.Fatal("alone the texts differ")
 	}
-	other := c.post(completionsPath, object{"model": "m", "prompt": "hello", "ignore_eos": true, "max_tokens": 20000, "stream": true})
-	defer other.Body.Close() // it waits until somebody reads what it has sent
+	c.server.Fail(servertest.Fault{Kind: servertest.Silence, At: 1})
+	other := c.post(completionsPath, object{"model": "m", "prompt": "hello", "stream": true})
+	defer other.Body.Close()
+	lines(t, bufio.NewReader(other.Body), 1)
 	if busy := c.undisturbed(greedy); busy.text == alone.text {
 		t.Error("with another request the text is the same")
 	}
@@ -252,5 +255,46 @@ func TestSGLangsOwnForm(t *testing.T) {
 	})
 	if list, _ := field(more, "meta_info", "input_token_logprobs").([]any); len(list) != 5 {
 		t.Errorf("input logprobs: %v", more)
+	}
+}
+
+func TestIDsOfChats(t *testing.T) {
+	c := start(t, servertest.VLLM, servertest.Options{})
+	request := c.with(c.chat("[[think 6]] [[length 20]] [[emoji]]"), object{"return_token_ids": true})
+	_, tokenized := c.json("/tokenize", object{"messages": request["messages"]})
+	r := c.stream(chatPath, request)
+	prompt, ids := numbers(r.events[0]["prompt_token_ids"]), r.ids(0)
+	if !slices.Equal(prompt, numbers(tokenized["tokens"])) || len(ids) != r.usage("completion_tokens") {
+		t.Fatalf("prompt %v, rendered %v, %d ids of %d", prompt, tokenized["tokens"], len(ids), r.usage("completion_tokens"))
+	}
+	_, text := c.json("/detokenize", object{"tokens": ids})
+	if want := "<think>" + r.text(0, "reasoning") + "</think>" + r.text(0, "content") + "<|end|>"; text["prompt"] != want {
+		t.Errorf("the ids are %q, the answer is %q", text["prompt"], want)
+	}
+}
+
+func TestSGLangTakesIDsInChats(t *testing.T) {
+	c := start(t, servertest.SGLang, servertest.Options{})
+	request := c.with(c.chat("hello [[length 30]]"), object{
+		"return_token_ids": true, "return_prompt_token_ids": true, "return_output_ids_in_sglext": true, "return_input_ids_in_sglext": true,
+	})
+	_, whole := c.json(chatPath, c.with(request, object{"stream": false}))
+	prompt := numbers(field(whole, "choices", 0, "prompt_token_ids"))
+	ids := numbers(field(whole, "choices", 0, "token_ids"))
+	if len(prompt) == 0 || len(ids) != 31 {
+		t.Fatalf("answer %v", whole)
+	}
+	r := c.stream(chatPath, request)
+	ext := r.events[len(r.events)-2]["sglext"]
+	if len(r.ids(0)) > 0 || !slices.Equal(numbers(field(ext, "input_ids")), prompt) || !slices.Equal(numbers(field(ext, "output_ids")), ids) {
+		t.Errorf("ids at the end: %v", ext)
+	}
+	_, goneOn := c.json(chatPath, c.with(request, object{"stream": false, "input_ids": slices.Concat(prompt, ids[:11])}))
+	if !slices.Equal(numbers(field(goneOn, "choices", 0, "token_ids")), ids[11:]) {
+		t.Errorf("continued with %v", goneOn)
+	}
+	_, tokenized := c.json("/v1/tokenize", object{"prompt": "hello", "add_special_tokens": false})
+	if _, text := c.json("/detokenize", object{"tokens": tokenized["tokens"]}); text["text"] != "hello" {
+		t.Errorf("there and back: %v", text)
 	}
 }

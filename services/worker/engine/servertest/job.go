@@ -97,25 +97,15 @@ func (s *Server) sampling(b *body, random *random) sampling {
 // promptsOf makes ids of what was asked.
 func (s *Server) promptsOf(j *job) *failure {
 	b := j.body
-	if j.form == chatForm {
-		if len(b.Messages) == 0 {
-			return badRequest("messages must not be empty")
-		}
-		goOn := b.lastIsAssistant() && s.dialect.prefills(b)
-		if goOn && s.options.NoPrefill {
-			return badRequest("Assistant response prefill is not supported.")
-		}
-		answer := !goOn && (b.AddGenerationPrompt == nil || *b.AddGenerationPrompt)
-		j.prompts = [][]int{s.chatPrompt(b, goOn, answer)}
-		return nil
-	}
-	if b.Text != "" {
-		j.prompts = [][]int{append([]int{tokenBegin}, theVocabulary.encode(b.Text, true)...)}
-		return nil
-	}
-	if len(b.InputIDs) > 0 {
+	switch {
+	case len(b.InputIDs) > 0 && s.kind == SGLang:
 		j.prompts = [][]int{b.InputIDs}
 		return s.knowsAll(j.prompts, true)
+	case j.form == chatForm:
+		return s.promptOfChat(j)
+	case b.Text != "":
+		j.prompts = [][]int{append([]int{tokenBegin}, theVocabulary.encode(b.Text, true)...)}
+		return nil
 	}
 	prompts, ids, err := parsePrompts(b.Prompt)
 	if err != nil || len(prompts) == 0 {
@@ -128,6 +118,21 @@ func (s *Server) promptsOf(j *job) *failure {
 	}
 	j.prompts = prompts
 	return s.knowsAll(prompts, ids)
+}
+
+// promptOfChat renders a chat, with its last message open if that is to be continued.
+func (s *Server) promptOfChat(j *job) *failure {
+	b := j.body
+	if len(b.Messages) == 0 {
+		return badRequest("messages must not be empty")
+	}
+	goOn := b.lastIsAssistant() && s.dialect.prefills(b)
+	if goOn && s.options.NoPrefill {
+		return badRequest("Assistant response prefill is not supported.")
+	}
+	answer := !goOn && (b.AddGenerationPrompt == nil || *b.AddGenerationPrompt)
+	j.prompts = [][]int{s.chatPrompt(b, goOn, answer)}
+	return nil
 }
 
 // chatPrompt is the prompt of a chat.

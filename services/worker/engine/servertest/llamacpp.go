@@ -215,16 +215,7 @@ func (llamaCPP) routes(s *Server, mux *http.ServeMux) {
 		})
 	})
 	mux.HandleFunc("POST /tokenize", s.llamaTokenize)
-	mux.HandleFunc("POST /detokenize", func(w http.ResponseWriter, r *http.Request) {
-		var asked struct {
-			Tokens []int `json:"tokens"`
-		}
-		if err := json.Unmarshal(rawBody(r), &asked); err != nil {
-			s.refuse(w, badRequest(err.Error()))
-			return
-		}
-		answerJSON(w, http.StatusOK, object{"content": theVocabulary.decode(asked.Tokens)})
-	})
+	mux.HandleFunc("POST /detokenize", s.detokenize("content"))
 	mux.HandleFunc("POST /apply-template", func(w http.ResponseWriter, r *http.Request) {
 		b := &body{}
 		if json.Unmarshal(rawBody(r), b) != nil || len(b.Messages) == 0 {
@@ -234,23 +225,6 @@ func (llamaCPP) routes(s *Server, mux *http.ServeMux) {
 		goOn := b.lastIsAssistant() && s.dialect.prefills(b) && !s.options.NoPrefill
 		answerJSON(w, http.StatusOK, object{"prompt": render(b.Messages, b.tools(), goOn, !goOn)})
 	})
-}
-
-func (s *Server) llamaTokenize(w http.ResponseWriter, r *http.Request) {
-	var asked struct {
-		Content    string `json:"content"`
-		AddSpecial bool   `json:"add_special"`
-		Special    *bool  `json:"parse_special"`
-	}
-	if err := json.Unmarshal(rawBody(r), &asked); err != nil {
-		s.refuse(w, badRequest(err.Error()))
-		return
-	}
-	tokens := []int{}
-	if asked.AddSpecial {
-		tokens = append(tokens, tokenBegin)
-	}
-	answerJSON(w, http.StatusOK, object{"tokens": append(tokens, theVocabulary.encode(asked.Content, asked.Special == nil || *asked.Special)...)})
 }
 
 // slots is how many requests llama.cpp generates for at once.

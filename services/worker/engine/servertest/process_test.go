@@ -206,6 +206,16 @@ func TestPings(t *testing.T) {
 	})
 }
 
+func TestPingsAsARequestWantsThem(t *testing.T) {
+	c := start(t, servertest.LlamaCPP, servertest.Options{Ping: 400 * time.Microsecond, TokenInterval: time.Millisecond})
+	if r := c.stream(chatPath, c.chat("hello")); r.pings == 0 {
+		t.Error("no pings")
+	}
+	if r := c.stream(chatPath, c.with(c.chat("hello"), object{"sse_ping_interval": -1})); r.pings > 0 {
+		t.Errorf("%d pings that were not wanted", r.pings)
+	}
+}
+
 func TestOthersWaitForAPlace(t *testing.T) {
 	options := servertest.Options{TokenInterval: time.Second, Capacity: 1}
 	simulate(t, servertest.VLLM, options, func(t *testing.T, s *servertest.Server, h *http.Client) {

@@ -70,9 +70,9 @@ func (d sglang) streamFailure(f *failure) any { return object{"error": d.flat(f)
 
 func (sglang) doneAfterFailure() bool { return true }
 
-// idsOut says whether ids are given out: only with completions.
+// idsOut says whether ids are given out: with completions, and with chats that are no streams.
 func (sglang) idsOut(j *job) bool {
-	return j.form == completionForm && j.body.ReturnTokenIDs && !j.about.NoTokenIDs
+	return j.body.ReturnTokenIDs && !j.about.NoTokenIDs && (j.form == completionForm || !j.body.Stream)
 }
 
 func (sglang) withholds(j *job, p *piece) bool { return j.form == chatForm && p.empty() }
@@ -114,6 +114,7 @@ func (d sglang) events(j *job, p *piece) []object {
 		}
 		return []object{d.event(j, c)}
 	case chatForm:
+		j.native.add(p) // for its ids, at the end
 	}
 	var events []object
 	if p.content != "" || p.name != "" {
@@ -191,12 +192,33 @@ func inputLogprobs(j *job) [][3]any {
 }
 
 func (d sglang) tail(j *job, used usage) []object {
-	if !j.wantsUsage() || j.form == nativeForm {
+	var events []object
+	if ext := sglangExt(j, &j.native); ext != nil && j.form == chatForm {
+		e := d.event(j)
+		e["sglext"] = ext
+		events = append(events, e)
+	}
+	if j.wantsUsage() && j.form != nativeForm {
+		e := d.event(j)
+		e["usage"] = sglangUsage(used)
+		events = append(events, e)
+	}
+	return events
+}
+
+// sglangExt is what SGLang gives beside the OpenAI API, all at once: here the ids of a chat; nil if nobody has asked.
+func sglangExt(j *job, t *wholeText) object {
+	if j.about.NoTokenIDs || !j.body.InputIDsInExt && !j.body.OutputIDsInExt {
 		return nil
 	}
-	e := d.event(j)
-	e["usage"] = sglangUsage(used)
-	return []object{e}
+	ext := object{}
+	if j.body.InputIDsInExt {
+		ext["input_ids"] = j.prompts[0]
+	}
+	if j.body.OutputIDsInExt {
+		ext["output_ids"] = t.ids()
+	}
+	return ext
 }
 
 func sglangUsage(used usage) object {
@@ -215,6 +237,12 @@ func (d sglang) whole(j *job, texts []wholeText, used usage) object {
 		if d.idsOut(j) {
 			c["token_ids"], c["prompt_token_ids"] = texts[i].ids(), j.promptOf(i)
 		}
+		if j.body.ReturnPromptTokenIDs && !j.about.NoTokenIDs {
+			c["prompt_token_ids"] = j.promptOf(i)
+		}
+	}
+	if ext := sglangExt(j, &texts[0]); ext != nil {
+		w["sglext"] = ext
 	}
 	w["usage"], w["metadata"] = sglangUsage(used), object{"weight_version": "default"}
 	return w
@@ -231,6 +259,12 @@ func (sglang) routes(s *Server, mux *http.ServeMux) {
 			healthy(w, r)
 		}
 	})
+	for _, path := range []string{"POST /tokenize", "POST /v1/tokenize"} {
+		mux.HandleFunc(path, s.sglangTokenize)
+	}
+	for _, path := range []string{"POST /detokenize", "POST /v1/detokenize"} {
+		mux.HandleFunc(path, s.detokenize("text"))
+	}
 	for _, path := range []string{"GET /get_server_info", "GET /server_info"} {
 		mux.HandleFunc(path, s.sglangInfo)
 	}

@@ -37,6 +37,9 @@ func (s *Server) newStream(ctx context.Context, w http.ResponseWriter, j *job) *
 	w.Header().Set("Cache-Control", "no-cache")
 	w.WriteHeader(http.StatusOK)
 	t := &stream{ctx: ctx, server: s, job: j, w: w, control: http.NewResponseController(w), ping: s.options.Ping}
+	if own := j.body.PingInterval; own != nil && t.ping > 0 {
+		t.ping = time.Duration(*own) * time.Second
+	}
 	_ = t.control.Flush() // the next write fails if this does
 	return t
 }

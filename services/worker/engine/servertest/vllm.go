@@ -1,7 +1,6 @@
 package servertest
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -229,40 +228,5 @@ func (vllm) routes(s *Server, mux *http.ServeMux) {
 		})
 	})
 	mux.HandleFunc("POST /tokenize", s.vllmTokenize)
-	mux.HandleFunc("POST /detokenize", func(w http.ResponseWriter, r *http.Request) {
-		var asked struct {
-			Tokens []int `json:"tokens"`
-		}
-		if err := json.Unmarshal(rawBody(r), &asked); err != nil {
-			s.refuse(w, badRequest(err.Error()))
-			return
-		}
-		answerJSON(w, http.StatusOK, object{"prompt": theVocabulary.decode(asked.Tokens)})
-	})
-}
-
-// vllmTokenize answers with the ids of a prompt or of a chat.
-func (s *Server) vllmTokenize(w http.ResponseWriter, r *http.Request) {
-	b := &body{}
-	var asked struct {
-		Prompt     *string `json:"prompt"`
-		AddSpecial *bool   `json:"add_special_tokens"`
-	}
-	if json.Unmarshal(rawBody(r), b) != nil || json.Unmarshal(rawBody(r), &asked) != nil || asked.Prompt == nil && len(b.Messages) == 0 {
-		s.refuse(w, badRequest("prompt or messages are required"))
-		return
-	}
-	var tokens []int
-	if asked.Prompt != nil {
-		if asked.AddSpecial == nil || *asked.AddSpecial {
-			tokens = []int{tokenBegin}
-		}
-		tokens = append(tokens, theVocabulary.encode(*asked.Prompt, true)...)
-	} else {
-		goOn := b.goesOn()
-		tokens = s.chatPrompt(b, goOn, !goOn && (b.AddGenerationPrompt == nil || *b.AddGenerationPrompt))
-	}
-	answerJSON(w, http.StatusOK, object{
-		"count": len(tokens), "max_model_len": s.options.ContextLength, "tokens": tokens, "token_strs": nil,
-	})
+	mux.HandleFunc("POST /detokenize", s.detokenize("prompt"))
 }
