@@ -68,6 +68,22 @@ func TestContinuingByIDs(t *testing.T) {
 	}
 }
 
+func TestUsualSamplers(t *testing.T) {
+	for kind, exact := range map[servertest.Kind]bool{servertest.VLLM: true, servertest.LlamaCPP: false} {
+		c := start(t, kind, servertest.Options{})
+		path := map[servertest.Kind]string{servertest.VLLM: completionsPath, servertest.LlamaCPP: "/completion"}[kind]
+		request := object{"model": "m", "prompt": []int{256, 300, 301}, "seed": 4, "max_tokens": 30, "ignore_eos": true, "return_token_ids": true, "return_tokens": true}
+		text := func(prompt []int, limit int) []int {
+			_, answer := c.json(path, c.with(request, object{"prompt": prompt, "max_tokens": limit}))
+			return append(numbers(answer["tokens"]), numbers(field(answer, "choices", 0, "token_ids"))...)
+		}
+		whole := text([]int{256, 300, 301}, 30)
+		if rest := text(append([]int{256, 300, 301}, whole[:10]...), 20); len(whole) != 30 || slices.Equal(rest, whole[10:]) != exact {
+			t.Errorf("%s: %v continued with %v", kind, whole, rest)
+		}
+	}
+}
+
 func TestReplaysAreExact(t *testing.T) {
 	c := start(t, servertest.VLLM, servertest.Options{Sampler: servertest.StateKeyed})
 	first, second := c.undisturbed(seeded), c.undisturbed(seeded)

@@ -51,6 +51,12 @@ func withDefaults(kind Kind, o Options) Options {
 	if o.Weights == "" {
 		o.Weights = "weights-1"
 	}
+	if o.Sampler == UsualSampler {
+		o.Sampler = StateKeyed
+		if kind == VLLM || kind == SGLang {
+			o.Sampler = PositionKeyed
+		}
+	}
 	if o.Fingerprint == "" {
 		o.Fingerprint = fingerprint(string(kind), o.Version, o.Weights)
 	}

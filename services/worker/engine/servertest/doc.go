@@ -35,6 +35,30 @@
 // Tools in a request (unless tool_choice is none) give tool calls to the first ones, with ids that differ at each run. A
 // response_format other than text gives a JSON object; as with real guided decoding that object begins anew when it is continued.
 //
+// # The kinds
+//
+// Each kind has the end points, fields, defaults and error bodies of the server that it is named after, as far as a client that goes on with
+// streams has to know them:
+//
+//	vLLM       /v1/…, /version, /health, /metrics, /tokenize (a prompt or messages), /detokenize. Ids with return_token_ids, in and out.
+//	           An event for each token, with or without text; finish and last token in one event. system_fingerprint on the last
+//	           event only. continue_final_message wants add_generation_prompt to be false. prompt_logprobs without stream.
+//	           Errors in a stream are followed by [DONE]. Completions have 16 tokens if they do not say how many.
+//	SGLang     /v1/…, /generate, /get_server_info, /server_info, /get_model_info, /health, /health_generate, /metrics, /tokenize.
+//	           Ids out with completions, and with chats that are no streams (else all at the end, as sglext); input_ids in chats.
+//	           Flat error bodies, all fields in all events, takes any name for the model. 16 tokens as above.
+//	llama.cpp  /v1/…, /completion, /tokenize, /detokenize, /apply-template, /props, /slots, /health, /metrics. Pings. An event of
+//	           /completion has the id of its last token only, so those of a character of several tokens are incomplete; no [DONE] there.
+//	           n_predict 0 makes nothing. A last message of an assistant is continued. Needs no name of a model.
+//	Ollama     /v1/…, /api/version, /api/tags, /api/show, /api/ps. No ids; system_fingerprint is always the same, so go by the digest.
+//	           max_tokens 0 has no end. A last message of an assistant is continued. A tool call comes in one event.
+//	OpenAI     /v1/models, /v1/chat/completions, /v1/completions, /v1/embeddings, and nothing else. Refusals, padding (obfuscation).
+//
+// A dead engine behind a lively /health is a Fault with SilentBefore and Forever: it hits requests for text only. Options say the rest: a
+// server that takes no ids, or does not continue messages.
+//
+// [Capture] has streams of real servers.
+//
 // # Faults
 //
 // [Server.Fail] adds faults, [Server.Heal] takes all away. A [Fault] hits the requests for text (chat, completions and the servers' own

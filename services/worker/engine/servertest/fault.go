@@ -1,6 +1,9 @@
 package servertest
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // FaultKind is what goes wrong.
 type FaultKind uint8
@@ -19,7 +22,8 @@ const (
 	SlowFirstToken            // the head comes, the first token only after Delay (pings do)
 )
 
-// Faults in a stream, before or in place of event At. An answer that is not a stream has one event, number 0.
+// Faults in a stream, before or in place of event At. An answer that is not a stream has one event, number 0. In a simulated network a
+// reset is the end of the connection before that of the body.
 const (
 	Reset         FaultKind = iota + 64 // the connection is reset
 	Silence                             // nothing more, until the client leaves; the connection stays (no pings either)
@@ -37,6 +41,23 @@ const (
 	ContentFilter                       // it finishes at event At with finish_reason content_filter
 	Diverge                             // the text is another one from the At-th token on that this request makes
 )
+
+// String is the name of the constant.
+func (k FaultKind) String() string {
+	if name, known := faultNames[k]; known {
+		return name
+	}
+	return fmt.Sprintf("FaultKind(%d)", uint8(k))
+}
+
+var faultNames = map[FaultKind]string{
+	NoFault: "NoFault", TooManyRequests: "TooManyRequests", InternalError: "InternalError", Unavailable: "Unavailable",
+	ContextTooLong: "ContextTooLong", FilteredPrompt: "FilteredPrompt", RefusePrefill: "RefusePrefill", ResetBefore: "ResetBefore",
+	SilentBefore: "SilentBefore", SlowFirstToken: "SlowFirstToken", Reset: "Reset", Silence: "Silence", Stall: "Stall",
+	HalfEvent: "HalfEvent", CutEvent: "CutEvent", Garbage: "Garbage", SilentEnd: "SilentEnd", ErrorEvent: "ErrorEvent",
+	Duplicate: "Duplicate", NoFinish: "NoFinish", NoDone: "NoDone", NullErrors: "NullErrors", Aborted: "Aborted",
+	ContentFilter: "ContentFilter", Diverge: "Diverge",
+}
 
 // Forever is for Fault.Times.
 const Forever = -1

@@ -63,7 +63,7 @@ func TestFaultsAtEveryEvent(t *testing.T) {
 				c.server.Fail(servertest.Fault{Kind: fault, At: at, Delay: time.Microsecond})
 				r := c.stream(chatPath, request)
 				if !holds(r, whole, at) {
-					t.Errorf("fault %d at %d: error %v, done %v, garbage %d, %d events\n%s", fault, at, r.err, r.done, r.garbage, len(r.events), r.raw)
+					t.Errorf("%v at %d: error %v, done %v, garbage %d, %d events\n%s", fault, at, r.err, r.done, r.garbage, len(r.events), r.raw)
 				}
 				c.server.Heal()
 			}
@@ -256,7 +256,7 @@ func TestFaultsOfAnswersThatAreNoStreams(t *testing.T) {
 		got := readStream(response)
 		response.Body.Close()
 		if kind == servertest.Reset || strings.HasSuffix(got.raw, "}") {
-			t.Errorf("fault %d: %q", kind, got.raw)
+			t.Errorf("%v: %q", kind, got.raw)
 		}
 	}
 	c.server.Fail(servertest.Fault{Kind: servertest.Aborted})

@@ -19,7 +19,8 @@ type Sampler uint8
 
 // Samplers.
 const (
-	PositionKeyed Sampler = iota // on the seed and the place in the whole sequence: continuations by ids are exact
+	UsualSampler  Sampler = iota // as the kind has it: PositionKeyed for vLLM and SGLang, StateKeyed for the others
+	PositionKeyed                // on the seed and the place in the whole sequence: continuations by ids are exact
 	StateKeyed                   // on the seed and the number of tokens that this request has made
 )
 
@@ -45,6 +46,6 @@ type Options struct {
 	Ping          time.Duration // between two comments of a stream while nothing else comes (llama.cpp); 0 for 1 s, negative for none
 
 	APIKey  string // that requests must carry; empty for none
-	Loading bool   // begins by loading its model: see SetLoading
+	Loading bool   // begins by loading its model: see Server.SetLoading
 	Random  uint64 // where ids, and seeds of requests without one, are drawn from; 0 for others at each run
 }
