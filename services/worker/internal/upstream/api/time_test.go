@@ -50,8 +50,8 @@ func inMemory(t *testing.T, kind api.Kind, options servertest.Options, limits ap
 	scripted := servertest.New(servertest.Kind(kind), options)
 	network := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 	server := &http.Server{Handler: scripted}
-	go server.Serve(network) //nolint:errcheck // it is closed
-	t.Cleanup(func() { server.Close() })
+	go server.Serve(network)             //nolint:errcheck // it is closed
+	t.Cleanup(func() { server.Close() }) //nolint:errcheck // that of a network in memory
 	return scripted, connect(t, api.Config{URL: "http://server", Kind: kind, Dial: network.dial, Timeouts: limits})
 }
 
@@ -189,7 +189,7 @@ func BenchmarkStream(b *testing.B) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		for range b.N {
 			io.WriteString(w, events(a)) //nolint:errcheck // a client that has gone is told nothing
-			w.(http.Flusher).Flush()     //nolint:errcheck // it is one
+			w.(http.Flusher).Flush()
 		}
 		io.WriteString(w, events(stop, done)) //nolint:errcheck // as above
 	}))
