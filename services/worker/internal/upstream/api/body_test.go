@@ -54,7 +54,7 @@ func TestRequests(t *testing.T) {
 		},
 		{
 			"a seed and options of its own", SGLang,
-			Call{API: wire.APIChat, MaxTokens: 5, Body: []byte(`{"seed":1,"stream_options":{"include_usage":false,"x":1},"max_completion_tokens":9,"min_tokens":8}`)},
+			Call{API: wire.APIChat, MaxTokens: 5, Body: []byte(`{"seed":1,"stream_options":{"include_usage":false,"x":1},"max_completion_tokens":9,"min_tokens":8,"return_token_ids":true}`)},
 			pathChat, `"model":"srv","stream":true,"seed":1,"stream_options":{"include_usage":true,"x":1},"max_completion_tokens":5,"min_tokens":5`,
 		},
 		{

@@ -126,7 +126,7 @@ func (c *client) send(ctx context.Context, m message) (*answer, error) {
 	}
 	w.arm(c.timeouts.Connect, &Error{Fault: Gone, Message: "no connection within " + c.timeouts.Connect.String()})
 	resp, err := c.http.Do(req) //nolint:bodyclose // the answer closes it
-	w.disarm()
+	w.hasHead()
 	if err != nil {
 		err = w.fault(err, Gone)
 		w.end()
@@ -148,8 +148,8 @@ func (c *client) send(ctx context.Context, m message) (*answer, error) {
 func (c *client) request(w *watch, m message) (key string, req *http.Request, err error) {
 	head := silent("no answer within " + m.head.String())
 	trace := &httptrace.ClientTrace{
-		GotConn:      func(httptrace.GotConnInfo) { w.arm(m.head, head) },
-		WroteRequest: func(httptrace.WroteRequestInfo) { w.arm(m.head, head) },
+		GotConn:      func(httptrace.GotConnInfo) { w.armHead(m.head, head) },
+		WroteRequest: func(httptrace.WroteRequestInfo) { w.armHead(m.head, head) },
 	}
 	if m.method == "" {
 		m.method = http.MethodGet

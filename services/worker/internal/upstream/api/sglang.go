@@ -93,10 +93,16 @@ func (g sglang) request(call Call) (req request, err error) {
 	} else {
 		req, err = textRequest(call, continuing{flags: true})
 	}
-	if err == nil && req.path == pathCompletions {
-		req.body.setBool("return_token_ids", true)
+	if err != nil {
+		return request{}, err
 	}
-	return req, err
+	if req.path == pathCompletions {
+		req.body.setBool("return_token_ids", true)
+	} else {
+		// A chat that is streamed is refused with these, and the caller may not have asked for a stream.
+		req.body.remove("return_token_ids", "return_prompt_token_ids")
+	}
+	return req, nil
 }
 
 func (g sglang) warming(call Call) (request, error) { return warmed(g.request(call)) }
