@@ -45,7 +45,7 @@ func (l llamaCPP) identify(ctx context.Context) (found, error) {
 	return found{
 		identity: id,
 		features: l.features(),
-		answers:  append(l.answering(ctx, list, "embeddings", "rerank"), "tokenize", "detokenize"),
+		answers:  append(l.answering(ctx, l.path, list, "embeddings", "rerank"), "tokenize", "detokenize"),
 	}, nil
 }
 

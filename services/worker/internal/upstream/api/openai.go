@@ -64,7 +64,7 @@ func (o openAI) identify(ctx context.Context) (found, error) {
 			Context:     m.MaxModelLen,
 		})
 	}
-	return found{identity: id, answers: o.answering(ctx, list, "embeddings")}, nil
+	return found{identity: id, answers: o.answering(ctx, o.path, list, "embeddings")}, nil
 }
 
 // saidFingerprint has a server make one token, and returns the fingerprint that it says with it; empty if it says none, or makes no text
@@ -116,7 +116,7 @@ func fingerprint(kind Kind, model string, rest ...any) string {
 }
 
 // answering returns which of these APIs the server answers: it is asked for the smallest of answers with its first model.
-func (o openAI) answering(ctx context.Context, list []listed, names ...string) []string {
+func (o openAI) answering(ctx context.Context, path func(api string) string, list []listed, names ...string) []string {
 	if len(list) == 0 || len(list) > maxProbed {
 		return nil
 	}
@@ -131,7 +131,7 @@ func (o openAI) answering(ctx context.Context, list []listed, names ...string) [
 		case "score":
 			ask["text_1"], ask["text_2"] = "a", "a"
 		}
-		if o.client.post(ctx, o.path(name), ask, &into) == nil {
+		if o.client.post(ctx, path(name), ask, &into) == nil {
 			known = append(known, name)
 		}
 	}

@@ -63,7 +63,7 @@ func (g sglang) identify(ctx context.Context) (found, error) {
 	return found{
 		identity: id,
 		features: g.features(),
-		answers:  append(g.answering(ctx, list, "embeddings", "rerank"), "tokenize", "detokenize"),
+		answers:  append(g.answering(ctx, g.path, list, "embeddings", "rerank"), "tokenize", "detokenize"),
 	}, nil
 }
 

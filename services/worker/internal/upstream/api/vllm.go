@@ -41,7 +41,7 @@ func (v vllm) identify(ctx context.Context) (found, error) {
 	return found{
 		identity: id,
 		features: v.features(version.Version),
-		answers:  append(v.answering(ctx, list, "embeddings", "rerank", "score"), "tokenize", "detokenize"),
+		answers:  append(v.answering(ctx, v.path, list, "embeddings", "rerank", "score"), "tokenize", "detokenize"),
 	}, nil
 }
 
