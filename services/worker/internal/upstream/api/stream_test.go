@@ -308,18 +308,22 @@ func TestAnswerThatIsNoStream(t *testing.T) {
 // What is not read has a bound, and a server's words do not have the key.
 func TestErrorBody(t *testing.T) {
 	const key = "sk-secret"
+	cut := make(chan bool, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusInternalServerError)
-		size := 100
+		fmt.Fprintf(w, `{"error":"%s %s"}`, r.Header.Get("Authorization"), strings.Repeat("x", 100))
 		if r.URL.Path == "/v1/models" {
-			size = 20 << 20
+			_, err := io.WriteString(w, strings.Repeat(" ", 64<<20))
+			cut <- err != nil
 		}
-		fmt.Fprintf(w, `{"error":"%s %s"}`, r.Header.Get("Authorization"), strings.Repeat("x", size))
 	}))
 	t.Cleanup(server.Close)
 	s := connect(t, api.Config{URL: server.URL, Kind: api.OpenAI, Key: func() (string, error) { return key + "\n", nil }})
 	_, large := s.Identify(t.Context())
 	_, small := s.Generate(t.Context(), api.Call{Prompt: "x"})
+	if !<-cut {
+		t.Error("all of a large error is read")
+	}
 	for _, err := range []error{large, small} {
 		e := (*api.Error)(nil)
 		if !errors.As(err, &e) || strings.Contains(e.Error()+string(e.Document), key) || len(e.Message) > 1000 || len(e.Document) > 8<<10 {
@@ -332,7 +336,10 @@ func TestConnections(t *testing.T) {
 	opened := atomic.Int32{}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
-		io.WriteString(w, events(a, stop, done)) //nolint:errcheck // as above
+		for _, event := range []string{a, stop, done} {
+			io.WriteString(w, events(event)) //nolint:errcheck // as above
+			w.(http.Flusher).Flush()
+		}
 	}))
 	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {

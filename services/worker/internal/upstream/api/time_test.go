@@ -48,11 +48,16 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 func inMemory(t *testing.T, kind api.Kind, options servertest.Options, limits api.Timeouts) (*servertest.Server, *api.Server) {
 	t.Helper()
 	scripted := servertest.New(servertest.Kind(kind), options)
+	return scripted, handledInMemory(t, kind, scripted, limits)
+}
+
+func handledInMemory(t *testing.T, kind api.Kind, handler http.Handler, limits api.Timeouts) *api.Server {
+	t.Helper()
 	network := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-	server := &http.Server{Handler: scripted}
+	server := &http.Server{Handler: handler}
 	go server.Serve(network)             //nolint:errcheck // it is closed
 	t.Cleanup(func() { server.Close() }) //nolint:errcheck // that of a network in memory
-	return scripted, connect(t, api.Config{URL: "http://server", Kind: kind, Dial: network.dial, Timeouts: limits})
+	return connect(t, api.Config{URL: "http://server", Kind: kind, Dial: network.dial, Timeouts: limits})
 }
 
 func TestTimeouts(t *testing.T) {
@@ -77,16 +82,10 @@ func TestTimeouts(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c.options.Model = "m"
-				scripted := servertest.New(servertest.Kind(c.kind), c.options)
-				network := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-				server := &http.Server{Handler: scripted}
-				go server.Serve(network) //nolint:errcheck // it is closed
-				defer server.Close()     //nolint:errcheck // that of a network in memory
+				scripted, s := inMemory(t, c.kind, c.options, limits)
 				if c.fault.Kind != servertest.NoFault {
 					scripted.Fail(c.fault)
 				}
-				s := connect(t, api.Config{URL: "http://server", Kind: c.kind, Dial: network.dial, Timeouts: limits})
-				defer s.Close()
 				call := chat
 				call.Model = "m"
 				begun := time.Now()
@@ -100,6 +99,42 @@ func TestTimeouts(t *testing.T) {
 			})
 		})
 	}
+	t.Run("events that say nothing", func(t *testing.T) {
+		for first, want := range map[string]time.Duration{"": limits.First, events(a): limits.Silence} {
+			synctest.Test(t, func(t *testing.T) {
+				s := handledInMemory(t, api.OpenAI, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					io.WriteString(w, first) //nolint:errcheck // a client that has gone is told nothing
+					for r.Context().Err() == nil {
+						io.WriteString(w, events(`{"choices":[]}`)) //nolint:errcheck // as above
+						w.(http.Flusher).Flush()
+						select {
+						case <-time.After(time.Second):
+						case <-r.Context().Done():
+						}
+					}
+				}), limits)
+				begun := time.Now()
+				got := read(s.Generate(t.Context(), chat))
+				if took := time.Since(begun); faultOf(got.end) != api.Silent || took != want {
+					t.Errorf("%v after %v instead of %v", got.end, took, want)
+				}
+			})
+		}
+	})
+	t.Run("the usage", func(t *testing.T) { // does not come: the text is complete without it
+		synctest.Test(t, func(t *testing.T) {
+			s := handledInMemory(t, api.OpenAI, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				io.WriteString(w, events(a, stop)) //nolint:errcheck // a client that has gone is told nothing
+				w.(http.Flusher).Flush()
+				<-r.Context().Done()
+			}), limits)
+			begun := time.Now()
+			got := read(s.Generate(t.Context(), chat))
+			if took := time.Since(begun); got.finish.Reason != engine.Stop || got.finish.Usage.Completion != 1 || took > time.Second {
+				t.Errorf("%v after %v", got.end, took)
+			}
+		})
+	})
 	t.Run("connecting", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			network := &pipes{conns: make(chan net.Conn)} // nobody accepts
@@ -209,5 +244,39 @@ func BenchmarkStream(b *testing.B) {
 	}
 	if _, ok := engine.Finished(err); !ok || n != b.N+1 {
 		b.Fatal(n, err)
+	}
+}
+
+// The end of an answer is waited for, a moment, so that its connection can be used again; but not for long.
+func TestConnectionsAreKept(t *testing.T) {
+	for after, want := range map[time.Duration]int{5 * time.Millisecond: 1, time.Second: 3} {
+		synctest.Test(t, func(t *testing.T) {
+			network := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+			server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				io.WriteString(w, events(a, stop, done)) //nolint:errcheck // a client that has gone is told nothing
+				w.(http.Flusher).Flush()
+				select {
+				case <-time.After(after):
+				case <-r.Context().Done():
+				}
+			})}
+			go server.Serve(network) //nolint:errcheck // it is closed
+			defer server.Close()     //nolint:errcheck // that of a network in memory
+			dials := 0
+			dial := func(ctx context.Context, where, address string) (net.Conn, error) {
+				dials++
+				return network.dial(ctx, where, address)
+			}
+			s := connect(t, api.Config{URL: "http://server", Kind: api.OpenAI, Dial: dial})
+			for range 3 {
+				begun := time.Now()
+				if got := read(s.Generate(t.Context(), api.Call{Prompt: "x"})); got.finish.Reason == "" || time.Since(begun) > 10*time.Millisecond {
+					t.Errorf("%v after %v", got.end, time.Since(begun))
+				}
+			}
+			if dials != want {
+				t.Errorf("%d connections instead of %d", dials, want)
+			}
+		})
 	}
 }
