@@ -453,3 +453,20 @@ func TestFaultsInTheStream(t *testing.T) {
 		}
 	})
 }
+
+func TestHeaders(t *testing.T) {
+	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	f := start(t, api.VLLM, servertest.Options{APIKey: "sk-x"})
+	call := f.chat("x", "")
+	call.Trace = trace
+	if got := read(f.Generate(t.Context(), call)); got.finish.Reason == "" {
+		t.Fatal(got.end)
+	}
+	requests := f.scripted.Requests()
+	header := requests[len(requests)-1].Header
+	for name, want := range map[string]string{"Traceparent": trace, "Authorization": "Bearer sk-x", "Accept": "text/event-stream", "Idempotency-Key": ""} {
+		if got := header.Get(name); got != want {
+			t.Errorf("%s is %q", name, got)
+		}
+	}
+}
