@@ -940,6 +940,7 @@ type Done struct {
 	Digest        []byte                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`                                    // over all texts, see session.Digest
 	Usage         *Usage                 `protobuf:"bytes,5,opt,name=usage,proto3" json:"usage,omitempty"`                                      // absent where nobody knows it
 	FinishReasons []string               `protobuf:"bytes,6,rep,name=finish_reasons,json=finishReasons,proto3" json:"finish_reasons,omitempty"` // of each choice, where there are several
+	Continuity    uint32                 `protobuf:"varint,7,opt,name=continuity,proto3" json:"continuity,omitempty"`                           // the weakest class in which another worker went on, see Request; exact where none did
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1014,6 +1015,13 @@ func (x *Done) GetFinishReasons() []string {
 		return x.FinishReasons
 	}
 	return nil
+}
+
+func (x *Done) GetContinuity() uint32 {
+	if x != nil {
+		return x.Continuity
+	}
+	return 0
 }
 
 // Error ends a stream, or a connection, that could not complete. It crosses every protocol.
@@ -2863,14 +2871,17 @@ const file_control_proto_rawDesc = "" +
 	"Recovering\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\x04R\x02at\x12\x0e\n" +
-	"\x02of\x18\x03 \x01(\x04R\x02of\"\xc7\x01\n" +
+	"\x02of\x18\x03 \x01(\x04R\x02of\"\xe7\x01\n" +
 	"\x04Done\x12#\n" +
 	"\rfinish_reason\x18\x01 \x01(\tR\ffinishReason\x12\x16\n" +
 	"\x06tokens\x18\x02 \x01(\x04R\x06tokens\x12\x14\n" +
 	"\x05swaps\x18\x03 \x01(\rR\x05swaps\x12\x16\n" +
 	"\x06digest\x18\x04 \x01(\fR\x06digest\x12-\n" +
 	"\x05usage\x18\x05 \x01(\v2\x17.connswap.wire.v1.UsageR\x05usage\x12%\n" +
-	"\x0efinish_reasons\x18\x06 \x03(\tR\rfinishReasons\"i\n" +
+	"\x0efinish_reasons\x18\x06 \x03(\tR\rfinishReasons\x12\x1e\n" +
+	"\n" +
+	"continuity\x18\a \x01(\rR\n" +
+	"continuity\"i\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/routing"
+	"github.com/connswap/connswap/shared/wire"
 )
 
 // Snapshot is a worker as it is shown to people and programs.
@@ -40,13 +41,10 @@ type Model struct {
 	APIs        []string `json:"apis,omitempty"`     // that it answers beside those that generate text
 }
 
-// classes are the names of the classes of continuity, from the weakest.
-var classes = [...]string{"none", "text", "verified", "exact"}
-
 func modelsOf(models []routing.Model) []Model {
 	all := make([]Model, len(models))
 	for i, m := range models {
-		all[i] = Model{m.Name, m.Fingerprint, m.Capacity, m.Stateful, classes[min(int(m.Continuity), len(classes)-1)], m.APIs}
+		all[i] = Model{m.Name, m.Fingerprint, m.Capacity, m.Stateful, wire.Continuity(m.Continuity), m.APIs}
 	}
 	return all
 }

@@ -240,11 +240,11 @@ func (h *Handover) pivot() (migration.Event, bool) {
 // tell makes the target the worker of the stream, in the log and for the client at once: what the target sent so far
 // waits in the log for this. If the target was lost meanwhile, the event that says so is on its way.
 func (h *Handover) tell() (migration.Event, bool) {
-	var m wire.Message = &wirepb.Assigned{Worker: h.To, Epoch: h.Epoch}
+	var m wire.Message = &wirepb.Assigned{Worker: h.To, Epoch: h.Epoch, Continuity: h.Target.Pledge.Continuity}
 	if h.Kind != migration.Placement {
 		m = &wirepb.Swapped{
 			FromWorker: h.From, ToWorker: h.To, Kind: h.Kind.String(), Cause: h.Cause,
-			Epoch: h.Epoch, LastSequence: h.Cut,
+			Epoch: h.Epoch, LastSequence: h.Cut, Continuity: h.Target.Pledge.Resumed,
 		}
 	}
 	gap, ok := h.deps.Owner.Serve(h.Target, m)

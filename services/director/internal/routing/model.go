@@ -18,9 +18,12 @@ func (m *Model) full() bool { return m.Capacity > 0 && m.Granted >= m.Capacity }
 func (c *Candidate) Model(n Need) *Model {
 	for i := range c.Models {
 		m := &c.Models[i]
-		if (n.Model == "" || n.Model == m.Name) && (n.Fingerprint == "" || n.Fingerprint == m.Fingerprint) {
+		if (n.Model == "" || n.Model == m.Name) && (n.Portable || !m.foreign(n)) {
 			return m
 		}
 	}
 	return nil
 }
+
+// foreign reports whether the stream began with another fingerprint.
+func (m *Model) foreign(n Need) bool { return n.Fingerprint != "" && n.Fingerprint != m.Fingerprint }

@@ -103,7 +103,7 @@ func (a *assignment) place(avoid string) *placement.Request {
 func (a *assignment) request(r placement.Request) *placement.Request {
 	r.Session, r.ID, r.Started, r.Holder = &a.depends, a.stream.ID, a.view.started.Unix(), a.view.who.Holder
 	need := a.view.Need()
-	r.Priority, r.Need.Model, r.Need.Fingerprint = a.stream.Request.GetPriority(), need.Model, need.Fingerprint
+	r.Priority, r.Need.Model, r.Need.Fingerprint, r.Need.Portable = a.stream.Request.GetPriority(), need.Model, need.Fingerprint, need.Portable
 	r.Need.Continuity = a.stream.Request.GetContinuity()
 	if api := a.stream.Request.GetApi(); !wire.GeneratesText(api) {
 		r.Need.API = api
@@ -187,6 +187,7 @@ func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
 		a.end(migration.SourceLost, reason) // of a planned handover
 	}
 	a.blame.lost(cause, a.stream.Log.Len(), a.stream.Log.Exhausted(), a.deps.Placement.Proven(former.Link))
+	a.stream.Tries = a.blame.differed
 	if failing(cause) {
 		a.report(former, false)
 	}
@@ -272,6 +273,8 @@ func (a *assignment) endingAfter(moved bool, cause link.Cause) *ending {
 	case a.blame.deaths >= a.cfg.MaxWorkerDeaths:
 		return &ending{err: wire.Errorf(wire.CodePoison,
 			"stopped after %d workers in a row died serving this stream; the last: %s", a.blame.deaths, cause)}
+	case a.blame.differed >= maxDiffered:
+		return &ending{err: wire.Errorf(wire.CodeNotContinued, "%d engines in a row would have gone on with another text", a.blame.differed)}
 	case moved && a.blame.moved() > a.cfg.MaxSwapsPerMinute:
 		return &ending{err: wire.Errorf(wire.CodeSwapLimit,
 			"the stream was moved %d times within a minute", a.cfg.MaxSwapsPerMinute)}
@@ -330,7 +333,10 @@ func (a *assignment) Cut(source, target *attempt.Attempt) (credit, cut uint64, o
 
 // Serve is part of handover.Owner.
 func (a *assignment) Serve(target *attempt.Attempt, m wire.Message) (gap time.Duration, ok bool) {
-	return a.depends.serve(target, m)
+	if gap, ok = a.depends.serve(target, m); ok {
+		a.stream.Began = target.Model().Fingerprint
+	}
+	return gap, ok
 }
 
 // Show is part of handover.Owner.
@@ -374,7 +380,7 @@ func (a *assignment) finishHandover() {
 func (a *assignment) serve(h *handover.Handover, r migration.Record) {
 	a.serving = h.Target
 	a.states.Serving(a.serving)
-	a.view.serve(a.serving.Model(), h.Kind)
+	a.view.serve(a.serving.Model(), a.serving.Pledge, h.Kind)
 	if h.Kind == migration.Placement {
 		a.deps.Events.Publish(event.StreamPlaced{
 			Stream: a.view.key(), Worker: r.To, Epoch: r.Epoch, WaitMS: milliseconds(time.Since(a.view.started)),

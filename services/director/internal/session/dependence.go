@@ -76,7 +76,7 @@ func (d *dependence) serve(target *attempt.Attempt, m wire.Message) (gap time.Du
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if gap, ok = d.log.Serve(target.Epoch, target.Link.Worker(), m); ok {
-		d.kind, d.need.Fingerprint = migration.Failover, target.Model().Fingerprint
+		d.kind, d.need.Fingerprint, d.need.Portable = migration.Failover, target.Model().Fingerprint, target.Pledge.Portable
 	}
 	return gap, ok
 }

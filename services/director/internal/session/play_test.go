@@ -224,7 +224,7 @@ type actor struct {
 }
 
 func (p *play) worker(label string, change ...func(*link.Peer)) *actor {
-	w := link.Peer{Label: label, Capacity: 2, Version: 2, Models: []routing.Model{{Name: "model", Fingerprint: "engine"}}, MgmtAddr: label + ":63001"}
+	w := link.Peer{Label: label, Capacity: 2, Version: 2, Models: []routing.Model{{Name: "model", Fingerprint: "engine", Continuity: wire.ContinuityExact}}, MgmtAddr: label + ":63001"}
 	for _, c := range change {
 		c(&w)
 	}
@@ -413,14 +413,22 @@ func spoken(p *play, b []byte) string {
 	}
 }
 
+// classed says in words what is promised, or was done, below exact.
+func classed(class uint32) string {
+	if class == wire.ContinuityExact {
+		return ""
+	}
+	return ", " + wire.Continuity(class)
+}
+
 func phrase(m wire.Message) string {
 	switch m := m.(type) {
 	case *wirepb.Assigned:
-		return "on " + m.GetWorker()
+		return "on " + m.GetWorker() + classed(m.GetContinuity())
 	case *wirepb.Waiting:
 		return "waits"
 	case *wirepb.Swapped:
-		return fmt.Sprintf("(%s %s→%s in %d)", m.GetKind(), m.GetFromWorker(), m.GetToWorker(), m.GetEpoch())
+		return fmt.Sprintf("(%s %s→%s in %d%s)", m.GetKind(), m.GetFromWorker(), m.GetToWorker(), m.GetEpoch(), classed(m.GetContinuity()))
 	case *wirepb.Done:
 		return "done"
 	case *wirepb.Error:

@@ -142,6 +142,12 @@ func (s *stage) acts(r *role, what string, args []string) {
 		if slices.Contains(args, "other-text") {
 			m.Digest = digest(at)
 		}
+		if class := option(args, "pledge"); class != "" {
+			m.Pledge = &wirepb.Begin_Pledge{Continuity: classOf(s, class), Portable: slices.Contains(args, "portable"), Resumed: wire.ContinuityExact}
+			if how := option(args, "resumed"); how != "" {
+				m.Pledge.Resumed = classOf(s, how)
+			}
+		}
 		r.speak(wire.Append(nil, m))
 	case "makes":
 		from := number(args[0])
@@ -158,6 +164,14 @@ func (s *stage) acts(r *role, what string, args []string) {
 	default:
 		s.reports(r, what, epoch, args)
 	}
+}
+
+func classOf(s *stage, name string) uint32 {
+	class, ok := wire.ParseContinuity(name)
+	if !ok {
+		s.Fatalf("there is no class %q", name)
+	}
+	return class
 }
 
 func (s *stage) reports(r *role, what string, epoch uint64, args []string) {
@@ -268,6 +282,9 @@ func said(m wire.Message) string {
 		what, extra := "Attach", fmt.Sprintf(", credit %d", m.GetCredit())
 		if m.GetStandby() {
 			what, extra = "Attach as standby", ""
+		}
+		if m.GetTries() > 0 {
+			extra += fmt.Sprintf(", try %d behind engine %s", m.GetTries(), m.GetFingerprint())
 		}
 		if c := m.GetCheckpoint(); c != nil {
 			extra += fmt.Sprintf(", checkpoint after %d at %s", c.GetSequence(), c.GetAddr())

@@ -63,3 +63,29 @@ func TestNotServed(t *testing.T) {
 		}
 	}
 }
+
+// TestWordsOfServers has what an inference server says of a request be told as it is, if it is an error in OpenAI's shape, with its
+// status, if that says that the request is at fault.
+func TestWordsOfServers(t *testing.T) {
+	const tooLong = `{"error":{"message":"maximum context length is 4096 tokens","type":"BadRequestError","param":null,"code":400},"more":1}`
+	for name, one := range map[string]struct {
+		status   int
+		document string
+		want     int
+		body     string
+	}{
+		"in shape":              {422, tooLong, 422, tooLong},
+		"the server's fault":    {500, tooLong, 400, tooLong},
+		"no status":             {0, tooLong, 400, tooLong},
+		"no error":              {413, `{"detail":"too long"}`, 413, `{"error":{"message":"no","type":"invalid_request_error","param":null,"code":null}}`},
+		"no message":            {400, `{"error":{"code":3}}`, 400, `{"error":{"message":"no","type":"invalid_request_error","param":null,"code":null}}`},
+		"no JSON":               {400, `<html>`, 400, `{"error":{"message":"no","type":"invalid_request_error","param":null,"code":null}}`},
+		"too long for the wire": {400, tooLong + strings.Repeat(" ", wire.MaxDocument), 400, `{"error":{"message":"no","type":"invalid_request_error","param":null,"code":null}}`},
+	} {
+		e := &wire.Error{Code: wire.CodeInvalid, Message: "no", Status: one.status, Document: []byte(one.document)}
+		w := httptest.NewRecorder()
+		failureOf(wire.FromMessage(e.Proto())).write(w)
+		require.Equal(t, one.want, w.Code, name)
+		require.JSONEq(t, one.body, w.Body.String(), name)
+	}
+}

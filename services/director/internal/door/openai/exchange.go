@@ -11,6 +11,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
@@ -26,7 +27,7 @@ type exchange struct {
 	client     string // what the client's program calls itself
 	created    time.Time
 	key        string            // name of the key that it came with; empty without keys
-	promise    uint32            // class of continuity
+	promise    uint32            // class of continuity, of all workers with the model
 	told       bool              // the client wants to know what happened behind
 	resumable  bool              // the stream goes on without its client, for a while
 	inputs     []json.RawMessage // of a response: all items that it was asked with
@@ -71,12 +72,12 @@ func (e *exchange) usageOf(done *wirepb.Done) *wirepb.Usage {
 }
 
 // outcome is what happened behind, as JSON.
-func (e *exchange) outcome(swaps uint32) []byte {
+func (e *exchange) outcome(done *wirepb.Done) []byte {
 	b, _ := json.Marshal(struct { // numbers always can be
 		Swaps      uint32  `json:"swaps"`
 		GapMS      float64 `json:"gap_ms"`
 		Continuity string  `json:"continuity"`
-	}{swaps, e.gapMS(), classes[e.promise]})
+	}{done.GetSwaps(), e.gapMS(), wire.Continuity(done.GetContinuity())})
 	return b
 }
 

@@ -95,7 +95,6 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request, of api) error 
 		return err
 	}
 	w.Header().Set("X-Connswap-Connection", e.connection)
-	w.Header().Set("X-Connswap-Continuity", classes[e.promise])
 	return a.serve(r.Context())
 }
 

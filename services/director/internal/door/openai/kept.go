@@ -152,7 +152,6 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request, e *exchange, ski
 		a.leg = s.afterwards(e)
 	}
 	w.Header().Set("X-Connswap-Connection", e.connection)
-	w.Header().Set("X-Connswap-Continuity", classes[e.promise])
 	return a.serve(r.Context())
 }
 

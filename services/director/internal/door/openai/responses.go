@@ -379,7 +379,7 @@ func (r *response) object(status string, done *wirepb.Done) map[string]any {
 			"output_tokens_details": map[string]any{"reasoning_tokens": u.GetReasoningTokens()},
 		}
 		if r.told {
-			object["connswap"] = json.RawMessage(r.outcome(done.GetSwaps()))
+			object["connswap"] = json.RawMessage(r.outcome(done))
 		}
 	}
 	return object
