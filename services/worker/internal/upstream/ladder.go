@@ -167,8 +167,7 @@ func (j *job) ids(prompt []uint32, prefix []engine.Chunk, overlap int) (attempt,
 // text goes on behind the text so far.
 func (j *job) text(ctx context.Context, prefix []engine.Chunk) (attempt, error) {
 	j.fit(ctx)
-	text := textOf(prefix)
-	whole := len(text) - beginning(text)
+	text, whole := textOf(prefix)
 	made := engine.Count(prefix)
 	call := j.call
 	call.Text = text[:whole]
@@ -201,12 +200,12 @@ func idsOf(ids []uint32, chunks []engine.Chunk) []uint32 {
 	return ids
 }
 
-// textOf returns the text of chunks.
-func textOf(chunks []engine.Chunk) (text []byte) {
+// textOf returns the text of chunks, and how many bytes of it are whole characters.
+func textOf(chunks []engine.Chunk) (text []byte, whole int) {
 	for i := range chunks {
 		text = append(text, chunks[i].Text...)
 	}
-	return text
+	return text, len(text) - beginning(text)
 }
 
 // border returns after how many chunks an answer can be gone on with by ids, so that there are some tokens behind it, at least: where

@@ -49,7 +49,8 @@ func (g *generation) warm(ctx context.Context, prefix []engine.Chunk) error {
 		}
 		call.IDs = idsOf(prompt, prefix)
 	case g.byText() == "" && plainly(prefix):
-		call.Text = textOf(prefix)
+		text, whole := textOf(prefix)
+		call.Text = text[:whole]
 	}
 	call.MaxTokens = max(1, call.MaxTokens)
 	return g.server.Warm(ctx, call)
