@@ -40,6 +40,7 @@ type comparer struct {
 	open     int        // spans that were not made again yet, of all choices
 	total    int        // tokens of the stream that are to be made again
 	ahead    []piece    // what is new
+	strict   bool       // the tokens have to be the same ones, too, where both have their ids
 }
 
 // passage is one choice of an answer.
@@ -164,6 +165,9 @@ func (c *comparer) match(new piece) error {
 	p := c.passage(new.Choice)
 	p.tokens.take(new.IDs, new.Tokens)
 	p.logprobs.take(new.Logprobs)
+	if c.strict && p.tokens.differ {
+		return p.otherTokens(&new)
+	}
 	silent := len(new.Text) == 0 && !new.name
 	for len(p.spans) > 0 && !silent {
 		i, err := p.find(&new)
@@ -243,6 +247,14 @@ func (p *passage) differs(new *piece, i int) error {
 	return &divergence{
 		choice: new.Choice, channel: s.channel, call: s.call, at: p.equal[spanKey{channel: s.channel, call: s.call}],
 		here: describe(new.spanKey, new.Text), there: describe(s.spanKey, s.text),
+	}
+}
+
+// otherTokens returns the divergence where the answer has a piece whose tokens are not those of the stream.
+func (p *passage) otherTokens(new *piece) error {
+	return &divergence{
+		choice: new.Choice, channel: new.channel, call: new.call, at: p.equal[spanKey{channel: new.channel, call: new.call}],
+		here: fmt.Sprintf("tokens %d", new.IDs), there: "others",
 	}
 }
 

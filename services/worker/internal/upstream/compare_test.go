@@ -171,6 +171,21 @@ func TestComparer(t *testing.T) {
 	}
 }
 
+// TestComparerIsStrict: a text that goes on by ids has to have the same ones.
+func TestComparerIsStrict(t *testing.T) {
+	c := &comparer{strict: true}
+	if err := c.extend(chunks{withIDs("a", 1), withIDs("", 2)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(c.take(deltaOf(withIDs("a", 1))), c.take(deltaOf(withIDs("", 3)))); !errors.Is(err, engine.ErrDiverged) || !strings.Contains(err.Error(), "tokens [3]") {
+		t.Errorf("%v", err)
+	}
+	c = &comparer{strict: true}
+	if err := errors.Join(c.extend(chunks{withIDs("a", 1)}), c.take(deltaOf(content("a")))); err != nil {
+		t.Errorf("a server that tells no ids: %v", err)
+	}
+}
+
 // TestComparerOfLogprobs: what is delivered has the entries of its tokens, wherever pieces have their borders.
 func TestComparerOfLogprobs(t *testing.T) {
 	entry := func(names ...string) json.RawMessage {

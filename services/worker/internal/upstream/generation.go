@@ -61,7 +61,7 @@ func (g *generation) begin(ctx context.Context, waiting *ticks) error {
 // start asks the server, and returns once it has answered, and has made again what is to be compared.
 func (g *generation) start(ctx context.Context, a attempt, prefix []engine.Chunk, ahead int, waiting *ticks) error {
 	g.abandon()
-	g.attempt, g.compare, g.count, g.taken = a, &comparer{}, engine.Count(prefix), 0
+	g.attempt, g.compare, g.count, g.taken = a, &comparer{strict: a.strict}, engine.Count(prefix), 0
 	if err := g.compare.extend(a.expect); err != nil {
 		return err
 	}

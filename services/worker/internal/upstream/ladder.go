@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/services/worker/internal/upstream/api"
 	"github.com/connswap/connswap/services/worker/internal/upstream/probe"
+	"github.com/connswap/connswap/shared/wire"
 )
 
 // rung is one way to go on with a stream.
@@ -28,6 +30,7 @@ type attempt struct {
 	behind int            // tokens of the stream before these
 	prompt int            // tokens of the prompt; 0 where the server's number is right
 	within int            // tokens of the stream that the server counts with the prompt, where that is not known
+	strict bool           // the tokens have to be the same, not only the text
 }
 
 // triesPerRung is at how many workers each rung is tried.
@@ -37,7 +40,7 @@ const triesPerRung = 2
 func (j *job) rungs(prefix []engine.Chunk) []rung {
 	var all []rung
 	equal := j.req.Fingerprint == "" || j.req.Fingerprint == j.model.Fingerprint
-	if equal && j.byIDs() == "" && told(prefix) && engine.Count(prefix) >= j.shape.least {
+	if equal && j.byIDs() == "" && told(prefix) && j.speaks(prefix) && engine.Count(prefix) >= j.shape.least {
 		class := engine.Verified
 		if j.abilities.Class == probe.Exact {
 			class = engine.Exact
@@ -151,7 +154,7 @@ func (j *job) ids(prompt []uint32, prefix []engine.Chunk, overlap int) (attempt,
 	}
 	call := j.call
 	call.IDs = idsOf(slices.Clip(prompt), prefix[:at])
-	call.Body = without(call.Body, "min_tokens", "min_new_tokens") // there are as many
+	call.Done = behind
 	if call.MaxTokens <= 0 {
 		call.MaxTokens = endless
 	}
@@ -161,7 +164,7 @@ func (j *job) ids(prompt []uint32, prefix []engine.Chunk, overlap int) (attempt,
 	if call.MaxTokens -= behind; call.MaxTokens < 1 {
 		return attempt{}, fmt.Errorf("%w: the answer has %d tokens of %d", errors.ErrUnsupported, behind, j.call.MaxTokens)
 	}
-	return attempt{call: call, expect: prefix[at:], behind: behind, prompt: len(prompt)}, nil
+	return attempt{call: call, expect: prefix[at:], behind: behind, prompt: len(prompt), strict: true}, nil
 }
 
 // text goes on behind the text so far.
@@ -171,7 +174,7 @@ func (j *job) text(ctx context.Context, prefix []engine.Chunk) (attempt, error) 
 	made := engine.Count(prefix)
 	call := j.call
 	call.Text = text[:whole]
-	call.Body = without(call.Body, "min_tokens", "min_new_tokens")
+	call.Done = made
 	if call.MaxTokens -= made; call.MaxTokens < 1 {
 		return attempt{}, fmt.Errorf("%w: the answer has %d tokens of %d", errors.ErrUnsupported, made, j.call.MaxTokens)
 	}
@@ -185,6 +188,13 @@ func (j *job) text(ctx context.Context, prefix []engine.Chunk) (attempt, error) 
 // plainly reports whether chunks are nothing but one text.
 func plainly(chunks []engine.Chunk) bool {
 	return !slices.ContainsFunc(chunks, func(c engine.Chunk) bool { return c.Channel != engine.Content || c.Choice != 0 })
+}
+
+// speaks reports whether the answer has begun to be content. Before a chat has, the next tokens may be those of something else, which
+// the server would not take for that behind ids.
+func (j *job) speaks(chunks []engine.Chunk) bool {
+	return j.shape.api != wire.APIChat || len(chunks) == 0 ||
+		slices.ContainsFunc(chunks, func(c engine.Chunk) bool { return len(bytes.TrimSpace(c.Text)) > 0 })
 }
 
 // told reports whether chunks are one text, of which the id of each token is known.

@@ -141,15 +141,16 @@ func TestReplayIsBounded(t *testing.T) {
 	opened(t, e, along, prefix[:6]) // costs nothing more
 }
 
-// TestMinTokens: a call behind as many tokens as there have to be asks for no more of them.
-func TestMinTokens(t *testing.T) {
+// TestCallBehindIDs: a call that goes on says how many tokens there are, and asks the server for no stop strings.
+func TestCallBehindIDs(t *testing.T) {
 	d := plainDouble(20)
 	e := engineOf(d, exact, Options{})
 	prefix, _ := rest(t, opened(t, e, chat(""), nil))
 	opened(t, e, chat(`"min_tokens":4,"stop":"###"`), prefix[:10])
 	calls := d.asked()
-	if body := string(calls[len(calls)-1].Body); strings.Contains(body, "min_tokens") || strings.Contains(body, "stop") || !strings.Contains(body, "messages") {
-		t.Errorf("%s", body)
+	last := calls[len(calls)-1]
+	if body := string(last.Body); last.Done != 4 || last.IDs == nil || strings.Contains(body, "stop") || !strings.Contains(body, "messages") {
+		t.Errorf("%d tokens, %s", last.Done, body)
 	}
 }
 

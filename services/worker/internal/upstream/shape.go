@@ -17,7 +17,6 @@ type shape struct {
 	greedy  bool   // nothing is drawn
 	limited bool   // the request itself says how long its answer may be
 	least   int    // tokens that the answer has at least
-	most    int    // that it may have; 0 for any number
 
 	// Why the answer cannot be gone on with behind its ids, or its text; empty if it can. It is a field of the request, mostly.
 	notIDs  string
@@ -26,7 +25,7 @@ type shape struct {
 
 // newShape reads a request. The error is for its caller.
 func newShape(req engine.Request) (*shape, error) {
-	s := &shape{api: req.API, body: req.Body, most: req.MaxTokens}
+	s := &shape{api: req.API, body: req.Body}
 	switch req.API {
 	case wire.APIChat, wire.APICompletions:
 	case wire.APIResponses:
@@ -62,10 +61,8 @@ func (s *shape) read(fields map[string]json.RawMessage) {
 			s.limited = true
 		}
 	}
-	for _, name := range []string{"min_tokens", "min_new_tokens"} {
-		if n, ok := number(fields[name]); ok {
-			s.least = max(s.least, int(n))
-		}
+	if n, ok := number(fields["min_tokens"]); ok {
+		s.least = max(0, int(n))
 	}
 	for _, f := range features {
 		raw := fields[f.name]

@@ -6,13 +6,14 @@ import "slices"
 // in says nothing about the bytes, since a server puts out whole characters, and may keep some back: so tokens and bytes are counted for
 // themselves, and a new piece brings all tokens since.
 type tokens struct {
-	owed  int      // that the stream has, and that were not made again yet
-	want  []uint32 // their ids
-	known bool     // the stream has the id of each
-	begun bool     // the stream has tokens
-	lost  bool     // the ids made again are not those of the stream, so that what follows cannot be told as theirs
-	n     int      // new ones that no piece has brought yet
-	ids   []uint32 // theirs
+	owed   int      // that the stream has, and that were not made again yet
+	want   []uint32 // their ids
+	known  bool     // the stream has the id of each
+	begun  bool     // the stream has tokens
+	lost   bool     // the ids made again are not those of the stream, so that what follows cannot be told as theirs
+	differ bool     // the stream has other ids there
+	n      int      // new ones that no piece has brought yet
+	ids    []uint32 // theirs
 }
 
 // expect takes tokens of the stream.
@@ -45,6 +46,7 @@ func (t *tokens) take(ids []uint32, n int) {
 		t.owed -= drop
 		if n -= drop; !t.known || !told || !slices.Equal(ids[:drop], t.want[:drop]) {
 			t.lost = true
+			t.differ = t.differ || t.known && told
 		} else {
 			t.want, ids = t.want[drop:], ids[drop:]
 		}
