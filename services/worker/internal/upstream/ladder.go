@@ -103,8 +103,8 @@ func notContinued(all []rung, reasons []error) error {
 		names[i] = r.name
 	}
 	err := fmt.Errorf("%w: tried were %s", engine.ErrNotContinued, strings.Join(names, ", "))
-	if len(reasons) > 0 {
-		err = fmt.Errorf("%w (%v)", err, errors.Join(reasons...))
+	for _, reason := range reasons {
+		err = fmt.Errorf("%w; %w", err, reason)
 	}
 	return err
 }

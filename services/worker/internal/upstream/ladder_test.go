@@ -207,7 +207,7 @@ func TestPledge(t *testing.T) {
 func TestReasoningIsRemembered(t *testing.T) {
 	c := cases()["reasoning"]
 	e := engineOf(c.server, exact, Options{})
-	rest(t, opened(t, e, c.request, nil))
+	_, _ = rest(t, opened(t, e, c.request, nil))
 	if p := opened(t, e, c.request, nil).(engine.Pledging).Pledge(); p.Continuity != engine.Verified {
 		t.Errorf("%+v", p)
 	}
@@ -382,6 +382,49 @@ func TestTokensAreNeverTooMany(t *testing.T) {
 			t.Errorf("%d of %d chunks, for %d tokens", len(all), pieces, engine.Count(all))
 		}
 		g.abandon()
+	}
+}
+
+// TestTokensBehindAnAdvance: those that a standby was brought count, too.
+func TestTokensBehindAnAdvance(t *testing.T) {
+	d := serverOf(withoutIDs(words(6)), engine.Length)
+	e := engineOf(d, replayable, Options{})
+	req := chat("")
+	j, err := e.newJob(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := newGeneration(j)
+	defer g.abandon()
+	if err := g.begin(t.Context(), &ticks{progress: ignore}); err != nil {
+		t.Fatal(err)
+	}
+	j.req.MaxTokens = 4 // of six pieces
+	advance(t, g, []engine.Chunk{content(string(d.script[0].Text)), content(string(d.script[1].Text))})
+	if all, _ := rest(t, g); len(all) != 4 || engine.Count(all) > 2 {
+		t.Errorf("%d chunks for %d tokens", len(all), engine.Count(all))
+	}
+}
+
+// TestBorder: where a text may be gone on with by ids.
+func TestBorder(t *testing.T) {
+	tests := map[string]struct {
+		chunks  chunks
+		overlap int
+		want    int
+	}{
+		"nothing":              {nil, 6, 0},
+		"too few":              {chunks{withIDs("a", 1), withIDs("b", 2)}, 3, 0},
+		"as many":              {chunks{withIDs("a", 1), withIDs("b", 2), withIDs("c", 3)}, 2, 1},
+		"several in one":       {chunks{withIDs("a", 1), withIDs("bcd", 2, 3, 4)}, 2, 1},
+		"behind a silent one":  {chunks{withIDs("a", 1), withIDs("", 2), withIDs("😀", 3), withIDs("b", 4)}, 2, 1},
+		"within a character":   {chunks{withIDs("a", 1), withIDs("ð", 2), withIDs("", 3), withIDs("b", 4)}, 2, 1},
+		"behind the character": {chunks{withIDs("a", 1), withIDs("ð", 2), withIDs("", 3), withIDs("b", 4)}, 1, 3},
+	}
+	for name, test := range tests {
+		if got := border(test.chunks, test.overlap); got != test.want {
+			t.Errorf("%s: %d, want %d", name, got, test.want)
+		}
 	}
 }
 

@@ -58,7 +58,7 @@ func TestStandbyWarms(t *testing.T) {
 	if p := g.(engine.Pledging).Pledge(); p.Resumed != engine.Exact || p.Continuity != engine.Exact {
 		t.Errorf("%+v", p)
 	}
-	rest(t, g)
+	_, _ = rest(t, g)
 	if calls := d.asked(); len(calls) != 1 || way(calls[0]) != "ids 11, 992 left" {
 		t.Errorf("at the takeover it was asked for %d answers", len(calls))
 	}
