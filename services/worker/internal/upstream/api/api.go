@@ -90,9 +90,11 @@ type Call struct {
 	Trace     string // traceparent
 
 	// Where the answer has begun. At most one of them is set, and MaxTokens is what remains then.
-	IDs  []uint32 // of the prompt and of the answer so far; the rest comes as of APICompletions, whatever the API
-	Text []byte   // of the answer so far
-	Done int      // tokens that the answer has so far, by which min_tokens is lower; 0 for what Body's limit is above MaxTokens
+	// IDs are those of the prompt and of the answer so far; the rest comes as of APICompletions, whatever the API. Where they end within a
+	// character of several tokens, servers put something else in its place: begin before it, and drop what is known.
+	IDs  []uint32
+	Text []byte // of the answer so far
+	Done int    // tokens that the answer has so far, by which min_tokens is lower; 0 for what Body's limit is above MaxTokens
 }
 
 // Delta is a piece of an answer, of one choice and channel. Its memory stays valid.

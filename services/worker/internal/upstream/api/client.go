@@ -124,7 +124,7 @@ func (c *client) send(ctx context.Context, m message) (*answer, error) {
 		return nil, err
 	}
 	w.arm(c.timeouts.Connect, &Error{Fault: Gone, Message: "no connection within " + c.timeouts.Connect.String()})
-	resp, err := c.http.Do(req)
+	resp, err := c.http.Do(req) //nolint:bodyclose // the answer closes it
 	w.disarm()
 	if err != nil {
 		err = w.fault(err, Gone)

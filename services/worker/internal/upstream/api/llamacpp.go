@@ -212,12 +212,17 @@ func (d *nativeDecoder) event(data []byte, deltas []Delta) ([]Delta, bool, error
 	if c.Evaluated > 0 {
 		d.said.prompt = c.Evaluated
 	}
+	last := c.Stop != nil && *c.Stop
 	if c.Content != "" || len(c.Tokens) > 0 {
 		delta := Delta{Text: []byte(c.Content), IDs: c.Tokens, Tokens: max(1, len(c.Tokens))}
+		// Of the tokens of a character that several make, the server tells the last one only.
+		if made := c.Predicted - d.tokens; made > delta.Tokens && !last {
+			delta.IDs, delta.Tokens = nil, made
+		}
 		d.tokens += delta.Tokens
 		deltas = append(deltas, delta)
 	}
-	if c.Stop == nil || !*c.Stop {
+	if !last {
 		return deltas, c.Stop != nil, nil
 	}
 	d.said.done = true

@@ -30,9 +30,6 @@ func newEventReader(in io.Reader) *eventReader {
 	return &eventReader{in: bufio.NewReaderSize(in, 4<<10)}
 }
 
-// buffered reports whether an event may be there without waiting.
-func (r *eventReader) buffered() bool { return r.in.Buffered() > 0 }
-
 // next returns the data of the next event, valid until the following call. io.EOF is the end after a complete event,
 // io.ErrUnexpectedEOF that within one.
 func (r *eventReader) next() ([]byte, error) {
