@@ -100,9 +100,23 @@ func logprobsOf(all []engine.Chunk) (entries []string) {
 	return entries
 }
 
+func withoutChunkIDs(all []engine.Chunk) []engine.Chunk {
+	all = slices.Clone(all)
+	for i := range all {
+		all[i].Tokens = all[i].Count()
+		if all[i].TokenIDs = nil; all[i].Tokens == 0 {
+			all[i].Tokens = engine.NoTokens
+		}
+	}
+	return all
+}
+
 // same fails unless a stream that was cut is the one that was not.
 func same(t *testing.T, what string, got, want []engine.Chunk, finish, wanted engine.Finish) {
 	t.Helper()
+	if slices.ContainsFunc(want, func(c engine.Chunk) bool { return len(c.TokenIDs) != c.Count() }) { // then no ids are told behind a seam
+		got, want = withoutChunkIDs(got), withoutChunkIDs(want)
+	}
 	if a, b := byChannel(got), byChannel(want); a != b {
 		t.Fatalf("%s: the text is\n%s, not\n%s", what, a, b)
 	}
