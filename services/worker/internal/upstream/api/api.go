@@ -23,9 +23,10 @@ const (
 	OpenAI   Kind = "openai" // any other with OpenAI's API
 )
 
-// Config says where a server is, and how long it may take.
+// Config says where a server is, and how long it may take. No proxy is used, whatever the environment says, and no redirect is
+// followed.
 type Config struct {
-	URL  string                 // http://host:port, https too; with a path if its API is below one
+	URL  string                 // http://host:port, https too; with a path if its API is below one, with or without /v1
 	Kind Kind                   // Auto or one of the others
 	Key  func() (string, error) // for Authorization: Bearer, asked for with each request; nil for none
 	// Dial connects; nil for the operating system.
@@ -36,7 +37,9 @@ type Config struct {
 // Timeouts are how long a server may take. Zero means no limit.
 type Timeouts struct {
 	Connect time.Duration // for TCP and TLS
-	Headers time.Duration // for the head of an answer that is no stream, or of a stream after the request is sent
+	// Headers is for the head of an answer after the request is sent. Where that comes with the first chunk (of any kind of server but
+	// vLLM) or with the whole answer, First counts instead if it is longer.
+	Headers time.Duration
 	First   time.Duration // for the first chunk of a stream, which takes as long as the prompt is
 	Silence time.Duration // between two chunks of a stream; a server's pings are none
 }
