@@ -66,16 +66,18 @@ type Connection struct {
 
 // Stream is one stream of a client.
 type Stream struct {
-	StreamID uint64    `json:"stream_id"`
-	State    string    `json:"state"` // streaming, moving, waiting; done, failed or cancelled for a while after its end
-	Model    string    `json:"model"`
-	Worker   string    `json:"worker"`
-	Epoch    uint64    `json:"epoch"`
-	Sequence uint64    `json:"sequence"` // last token accepted
-	Sent     uint64    `json:"sent"`     // last token handed to the client's connection
-	Swaps    int       `json:"swaps"`
-	Resumes  int       `json:"resumes"` // how often the client came back over another QUIC connection
-	Started  time.Time `json:"started"`
+	StreamID   uint64    `json:"stream_id"`
+	State      string    `json:"state"` // streaming, moving, waiting; done, failed or cancelled for a while after its end
+	Model      string    `json:"model"`
+	Worker     string    `json:"worker"`
+	Epoch      uint64    `json:"epoch"`
+	Sequence   uint64    `json:"sequence"` // last token accepted
+	Sent       uint64    `json:"sent"`     // last token handed to the client's connection
+	Standby    string    `json:"standby"`  // worker that makes the text, too, and goes on at once where the other is lost; empty for none
+	Swaps      int       `json:"swaps"`
+	Continuity string    `json:"continuity"` // what its worker promises for the case that it is lost: none, text, verified or exact
+	Resumes    int       `json:"resumes"`    // how often the client came back over another QUIC connection
+	Started    time.Time `json:"started"`
 
 	// Away is since when the client is lost, and may come back; nil while it is there.
 	Away *time.Time `json:"away"`

@@ -105,6 +105,7 @@ func (s *Server) check(e *exchange, r *http.Request) (err error) {
 		return err
 	}
 	q.Priority = keyOf(r).Priority(0)
+	q.Standby = r.Header.Get("X-Connswap-Standby") == "1"
 	if q.Model, err = keyOf(r).Model(q.GetModel(), s.cfg.Model); err != nil {
 		return err
 	}
