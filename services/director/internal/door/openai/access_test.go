@@ -16,6 +16,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/keys"
+	"github.com/connswap/connswap/services/director/internal/settings"
+	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -24,11 +26,11 @@ func doorFor(t *testing.T, fields string) (*Server, *keys.Keys) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keys.yaml")
 	require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, "keys:\n- {name: a, sha256: %x, %s}\n", sha256.Sum256([]byte("sk-a")), fields), 0o600))
-	k, err := keys.Read(path, zap.NewNop())
+	k, _, err := keys.Read(path, zap.NewNop(), nil)
 	require.NoError(t, err)
 	models := []string{"large", "small"}
 	s := &Server{log: zap.NewNop(), kept: kept{byID: map[string]*exchange{}}, cfg: Config{
-		Keys: k, MaxBody: 1000, MaxTokens: 100, Retention: time.Minute,
+		Keys: k, Settings: settings.Fixed(config.Director{MaxBodyBytes: 1000, MaxTokens: 100}), Retention: time.Minute,
 		Models: func() []string { return models },
 		Model: func(name string) (string, error) {
 			if !slices.Contains(models, name) {

@@ -10,7 +10,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/event"
+	"github.com/connswap/connswap/services/director/internal/settings"
 	"github.com/connswap/connswap/services/director/internal/shares"
+	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -18,7 +20,7 @@ import (
 // answer, models that nobody has, and what is not here at all.
 func TestNotServed(t *testing.T) {
 	s := New(Config{
-		MaxBody: 1 << 10, MaxTokens: 100, MaxStreams: 1, Events: event.NewBus(),
+		Settings: settings.Fixed(config.Director{MaxBodyBytes: 1 << 10, MaxTokens: 100}), MaxStreams: 1, Events: event.NewBus(),
 		Model: func(name string) (string, error) {
 			if name == "none" {
 				return "", wire.Errorf(wire.CodeModel, "no worker has a model %q", name)
