@@ -149,3 +149,47 @@ func TestRefusalsOfAKey(t *testing.T) {
 		require.Equal(t, []any{"used up", "rate_limit_error", "rate_limit_exceeded"}, []any{said["message"], said["type"], said["code"]})
 	}
 }
+
+// settingsOf returns those of a file.
+func settingsOf(t *testing.T, content string) *settings.Settings {
+	t.Helper()
+	cfg := config.DefaultDirector()
+	cfg.ConfigFile = filepath.Join(t.TempDir(), "director.yaml")
+	require.NoError(t, os.WriteFile(cfg.ConfigFile, []byte(content), 0o600))
+	s, err := settings.Read(cfg, zap.NewNop(), nil)
+	require.NoError(t, err)
+	return s
+}
+
+// TestAliasesAreModels of their own to who lists them, as long as workers have the model, and the key is good for one of its names.
+func TestAliasesAreModels(t *testing.T) {
+	const file = "models:\n  large: {aliases: [gpt-4o, small]}\n  gone: {aliases: [past]}\n"
+	for fields, want := range map[string]string{
+		"priority: 1":               "gpt-4o=large large=large small=large ",
+		"models: [large]":           "gpt-4o=large large=large small=large ",
+		"models: [gpt-4o]":          "gpt-4o=large ",
+		"models: [past, elsewhere]": "",
+	} {
+		s, _ := doorFor(t, fields)
+		s.cfg.Settings = settingsOf(t, file)
+		var list struct {
+			Data []struct{ ID, Root, Object string }
+		}
+		require.NoError(t, json.Unmarshal(visit(s, http.MethodGet, "/v1/models", "Bearer sk-a").Body.Bytes(), &list))
+		got := ""
+		for _, m := range list.Data {
+			got += m.ID + "=" + m.Root + " "
+		}
+		require.Equal(t, want, got, fields)
+	}
+	s, _ := doorFor(t, "models: [gpt-4o, past]")
+	s.cfg.Settings = settingsOf(t, file)
+	for name, status := range map[string]int{
+		"gpt-4o": http.StatusOK, "past": http.StatusNotFound, "large": http.StatusForbidden, "small": http.StatusForbidden,
+	} {
+		w := visit(s, http.MethodGet, "/v1/models/"+name, "Bearer sk-a")
+		require.Equal(t, status, w.Code, name)
+		require.NotContains(t, w.Body.String(), `"gone"`)
+	}
+	require.Contains(t, visit(s, http.MethodGet, "/v1/models/gpt-4o", "Bearer sk-a").Body.String(), `"root":"large"`)
+}
