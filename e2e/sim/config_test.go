@@ -143,7 +143,7 @@ func TestConfigFile(t *testing.T) {
 			}
 		})
 		time.Sleep(500 * time.Millisecond) // in the bubble
-		file.write(t, models+"limits: {max_tokens: 40, max_session_bytes: 50}\n")
+		file.write(t, models+"limits: {max_tokens: 40, max_session_bytes: 50, max_sessions: 70}\n")
 		time.Sleep(2 * time.Second)
 		for _, p := range s.workers {
 			p.die(p.host.Kill)
@@ -157,6 +157,10 @@ func TestConfigFile(t *testing.T) {
 			t.Errorf("%v: %q", o.err, o.text)
 		}
 		reading.Wait()
+		var shown struct{ Shares struct{ Streams struct{ Limit int } } }
+		if err := s.status("/v1/status", &shown); err != nil || shown.Shares.Streams.Limit != 70 {
+			t.Errorf("%v, %+v", err, shown)
+		}
 
 		// What is wrong is said, and changes nothing.
 		file.write(t, "models: {counter: {alias: [gpt-4o]}}\n")

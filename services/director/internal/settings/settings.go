@@ -3,6 +3,7 @@
 package settings
 
 import (
+	"cmp"
 	"context"
 	"sync/atomic"
 
@@ -105,9 +106,10 @@ func (s *Settings) Status() *yamlfile.Status {
 	return &status
 }
 
-// Own returns the name that workers have for a model: what the name is another one for, else the name itself.
+// Own returns the name that workers have for a model: what the name is another one for, else the name itself. No name stands for the
+// default model, where that goes by another name.
 func (s *Snapshot) Own(name string) string {
-	if own, ok := s.own[name]; ok {
+	if own, ok := s.own[cmp.Or(name, s.Director.DefaultModel)]; ok {
 		return own
 	}
 	return name

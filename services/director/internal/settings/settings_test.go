@@ -90,6 +90,18 @@ limits:
 	require.Empty(t, s.Status().Error)
 }
 
+// TestDefaultModel: it may go by another name.
+func TestDefaultModel(t *testing.T) {
+	for name, want := range map[string]string{"": "", "gpt-4o": "org/model-8b", "plain": "", "unheard-of": ""} { // what is left empty is the fleet's affair
+		cfg := file(t, models)
+		cfg.DefaultModel = name
+		s, err := settings.Read(cfg, zap.NewNop(), nil)
+		require.NoError(t, err)
+		require.Equal(t, want, s.Now().Own(""), name)
+		require.Equal(t, "other", s.Now().Own("other"))
+	}
+}
+
 func TestWithoutAFile(t *testing.T) {
 	cfg := config.DefaultDirector()
 	s, err := settings.Read(cfg, zap.NewNop(), nil)
