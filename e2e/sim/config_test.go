@@ -157,7 +157,9 @@ func TestConfigFile(t *testing.T) {
 			t.Errorf("%v: %q", o.err, o.text)
 		}
 		reading.Wait()
-		var shown struct{ Shares struct{ Streams struct{ Limit int } } }
+		var shown struct {
+			Shares struct{ Streams struct{ Limit int } }
+		}
 		if err := s.status("/v1/status", &shown); err != nil || shown.Shares.Streams.Limit != 70 {
 			t.Errorf("%v, %+v", err, shown)
 		}
