@@ -19,9 +19,18 @@ type Status struct {
 	Connections []Connection       `json:"connections"`
 	Sessions    Sessions           `json:"sessions"`
 	Swaps       []migration.Record `json:"swaps"`                 // under way
+	ConfigFile  *File              `json:"config_file,omitempty"` // nil for none, as with the next one
+	KeysFile    *File              `json:"keys_file,omitempty"`
 	Certificate *identity.Expiry   `json:"certificate,omitempty"` // the director's
 
 	Raw json.RawMessage `json:"-"` // the whole document, as the director sent it
+}
+
+// File is one of a director's configuration, which it reads again when it changes.
+type File struct {
+	Path   string    `json:"path"`
+	Loaded time.Time `json:"loaded"`          // when what counts now was read
+	Error  string    `json:"error,omitempty"` // why the file, as it is now, cannot be used
 }
 
 // Worker is a registered worker.
