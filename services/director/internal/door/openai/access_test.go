@@ -200,6 +200,7 @@ func TestAliasesAreModels(t *testing.T) {
 func TestStandbyOfAKey(t *testing.T) {
 	for _, allowed := range []bool{false, true} {
 		s, _ := doorFor(t, fmt.Sprintf("standby: %v", allowed))
+		s.cfg.Answered = func(string, int) {}
 		s.shares = shares.New(shares.Limits{shares.Requests: 1, shares.Bytes: 1 << 20})
 		s.cfg.Promise = func(_ string, least uint32) (uint32, bool) { return least, least < wire.ContinuityExact } // so that nothing begins in either case
 		r := httptest.NewRequest(http.MethodPost, "/v1/completions", strings.NewReader(`{"model":"small","prompt":"x"}`))
