@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net"
 	"time"
 
@@ -42,15 +41,6 @@ type Timeouts struct {
 	Silence time.Duration // between two chunks of a stream; a server's pings are none
 }
 
-// Server is one inference server. It is safe for concurrent use.
-type Server struct{}
-
-// New returns a Server, which is asked nothing yet. The error says what is wrong with cfg.
-func New(cfg Config) (*Server, error) { return nil, errors.ErrUnsupported }
-
-// Close ends idle connections.
-func (s *Server) Close() {}
-
 // Identity is what a server says of itself.
 type Identity struct {
 	Kind    Kind
@@ -65,12 +55,6 @@ type Model struct {
 	Context     int    // tokens of prompt and answer together; 0 where it does not say
 }
 
-// Identify asks what the server is, and which models it has. Where a server tells a model's fingerprint only with a text, it makes one
-// token.
-func (s *Server) Identify(ctx context.Context) (Identity, error) {
-	return Identity{}, errors.ErrUnsupported
-}
-
 // Features are what a kind of server can be asked for, in a version. That it does these well has to be tried.
 type Features struct {
 	IDs    map[string]bool // by API of a Call: the stream tells the ids of its tokens
@@ -79,17 +63,11 @@ type Features struct {
 	Text   map[string]bool // by API: it continues an answer that has begun as text: Call.Text
 }
 
-// Features returns those of the server that Identify has found; none before that.
-func (s *Server) Features() Features { return Features{} }
-
 // Health is how a server is.
 type Health struct {
 	Starting bool   // it loads a model, and will be there
 	Reason   string // why it is not ready; empty if it is
 }
-
-// Health asks how the server is, by its own end point. An error says that it is not there, or not well.
-func (s *Server) Health(ctx context.Context) (Health, error) { return Health{}, errors.ErrUnsupported }
 
 // Load is what a server has to do, of all its clients.
 type Load struct {
@@ -98,9 +76,6 @@ type Load struct {
 	Waiting int     // requests that wait
 	Cache   float64 // fraction of its key-value cache that is used, 0 to 1; 0 where it does not say
 }
-
-// Load asks what the server has to do.
-func (s *Server) Load(ctx context.Context) (Load, error) { return Load{}, errors.ErrUnsupported }
 
 // Call is a request for text.
 type Call struct {
@@ -115,27 +90,12 @@ type Call struct {
 	Trace     string // traceparent
 
 	// Where the answer has begun. At most one of them is set, and MaxTokens is what remains then.
-	IDs  []uint32 // of the prompt and of the answer so far; the rest comes as of APICompletions, whatever the API
-	Text []byte   // of the answer so far
+	// IDs are those of the prompt and of the answer so far; the rest comes as of APICompletions, whatever the API. Where they end within a
+	// character of several tokens, servers put something else in its place: begin before it, and drop what is known.
+	IDs  []uint32
+	Text []byte // of the answer so far
+	Done int    // tokens that the answer has so far, by which min_tokens is lower; 0 for what Body's limit is above MaxTokens
 }
-
-// Generate begins a text. The stream ends with ctx, and the server is told so at once. The error is an *Error, or ctx's.
-func (s *Server) Generate(ctx context.Context, call Call) (*Stream, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Stream is an answer on its way. One goroutine uses it, beside Close.
-type Stream struct{}
-
-// Next returns the next piece of the answer. The last error of a complete one is an engine.Finish, with the usage as the server says
-// it; any other is an *Error, or that of the context. An answer that ends without a reason to finish is an *Error.
-func (s *Stream) Next() (Delta, error) { return Delta{}, errors.ErrUnsupported }
-
-// PromptTokens returns how many tokens the prompt has, if the server has said so by now; else 0.
-func (s *Stream) PromptTokens() int { return 0 }
-
-// Close ends the stream, and has the server abort it. It may be called at any time, by any goroutine, more than once.
-func (s *Stream) Close() {}
 
 // Delta is a piece of an answer, of one choice and channel. Its memory stays valid.
 type Delta struct {
@@ -147,29 +107,6 @@ type Delta struct {
 	Tokens   int        // how many it stands for: len(IDs) where these are told, else 1; 0 for a piece that stands for none
 	Logprobs json.RawMessage
 }
-
-// Tokenize returns the ids of a call's prompt, with the chat's template where it has one. errors.ErrUnsupported where the server
-// cannot say.
-func (s *Server) Tokenize(ctx context.Context, call Call) ([]uint32, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Warm has the server read a call's prompt, and what the answer has so far, so that going on there takes less time.
-func (s *Server) Warm(ctx context.Context, call Call) error { return errors.ErrUnsupported }
-
-// Likely reports whether each of the ids from an index on is the likeliest after those before it. errors.ErrUnsupported where the
-// server cannot say.
-func (s *Server) Likely(ctx context.Context, model string, ids []uint32, from int) (bool, error) {
-	return false, errors.ErrUnsupported
-}
-
-// Answer answers a request that is not for text (see engine.Answering) with the server's document.
-func (s *Server) Answer(ctx context.Context, api, model string, body []byte) ([]byte, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Answers returns which of these APIs the server is known to answer.
-func (s *Server) Answers() []string { return nil }
 
 // Fault is what went wrong at a server.
 type Fault string
