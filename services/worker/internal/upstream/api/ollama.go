@@ -44,13 +44,15 @@ func (o ollama) identify(ctx context.Context) (found, error) {
 	for i, t := range tags.Models {
 		show := ollamaShow{}
 		if i < maxProbed {
-			if err := o.client.post(ctx, "/api/show", map[string]string{"model": t.Name}, &show); err != nil {
+			// A model that cannot be shown is one that cannot be used; the others can.
+			err := o.client.post(ctx, "/api/show", map[string]string{"model": t.Name}, &show)
+			if err != nil && !isMissing(err) {
 				return found{}, err
 			}
 		}
 		id.Models = append(id.Models, Model{
 			Name:        t.Name,
-			Fingerprint: fingerprint(Ollama, t.Name, version, t.Digest, t.Details.Format, t.Details.Quantization, show.Parameters),
+			Fingerprint: fingerprint(Ollama, t.Name, version, t.Digest, t.Details.Format, t.Details.Quantization, show.parameters()),
 			Context:     show.context(),
 		})
 		bare = bare && show.isBare()
@@ -65,9 +67,16 @@ func (o ollama) identify(ctx context.Context) (found, error) {
 
 // ollamaShow is what /api/show says of a model.
 type ollamaShow struct {
-	Parameters   string   `json:"parameters"` // a line for each
+	Parameters   string   `json:"parameters"` // a line for each, in any order
 	Template     string   `json:"template"`
 	Capabilities []string `json:"capabilities"`
+}
+
+// parameters are those of the model, the same ones each time.
+func (s ollamaShow) parameters() string {
+	lines := strings.Split(s.Parameters, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }
 
 var numCtx = regexp.MustCompile(`(?m)^num_ctx\s+(\d+)`)

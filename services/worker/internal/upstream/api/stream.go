@@ -19,9 +19,9 @@ type Stream struct {
 	answer  *answer
 	events  *eventReader
 	decoder decoder
-	limit   time.Duration // for what comes next
-	silence time.Duration // for what comes after the first chunk
-	deltas  []Delta       // that Next has not returned yet
+	limit   limit   // for what comes next
+	silence limit   // for what comes after the first chunk
+	deltas  []Delta // that Next has not returned yet
 	next    int
 	err     error // of Next, once there are no deltas
 	close   func()
@@ -30,7 +30,7 @@ type Stream struct {
 // newStream returns what decodes an answer, whose first chunk has to come within a limit.
 func newStream(a *answer, d decoder, first, silence time.Duration) *Stream {
 	return &Stream{
-		answer: a, events: newEventReader(a.body), decoder: d, limit: first, silence: silence,
+		answer: a, events: newEventReader(a.body), decoder: d, limit: limitOf(first), silence: limitOf(silence),
 		close: sync.OnceFunc(a.close),
 	}
 }
@@ -89,12 +89,20 @@ func (s *Stream) read() error {
 
 // wait bounds how long the next event may take.
 func (s *Stream) wait() {
-	limit := s.limit
-	if _, ok := s.decoder.outcome(); ok && (limit == 0 || limit > usageTimeout) {
-		limit = usageTimeout
+	l := s.limit
+	if _, ok := s.decoder.outcome(); ok && (l.time == 0 || l.time > usageTimeout) {
+		l.time = usageTimeout
 	}
-	s.answer.watch.arm(limit, silent("nothing came for "+limit.String()))
+	s.answer.watch.arm(l.time, l.why)
 }
+
+// limit is how long something may take, and the error if it takes longer.
+type limit struct {
+	time time.Duration
+	why  *Error
+}
+
+func limitOf(d time.Duration) limit { return limit{d, silent("nothing came for " + d.String())} }
 
 // ended returns the error of a stream that cannot be read on, because of err. If the server has said why the text is over, then it is
 // complete, even if what follows, the usage, does not come.
