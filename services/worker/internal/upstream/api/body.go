@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -24,7 +25,7 @@ type body struct {
 func newBody() *body { return &body{raw: map[string]string{}} }
 
 func parseBody(doc []byte) (*body, error) {
-	if !gjson.ValidBytes(doc) {
+	if !json.Valid(doc) { // which bounds how deep it is; gjson does not
 		return nil, &Error{Fault: Rejected, Status: http.StatusBadRequest, Message: "the request is no JSON"}
 	}
 	root := gjson.ParseBytes(doc)
@@ -206,9 +207,14 @@ func completion(call Call) (*body, error) {
 	return b, nil
 }
 
-// goOn patches a body so that the answer goes on behind call.Text. With flags the server is told that the last message is not over;
-// others take a trailing one of the assistant so.
-func (b *body) goOn(call Call, flags bool) error {
+// continuing is how a kind of server goes on with a text in a chat.
+type continuing struct {
+	flags    bool // it has to be told that the last message is not over
+	prefills bool // it takes any last message of the assistant so
+}
+
+// goOn patches a body so that the answer goes on behind call.Text.
+func (b *body) goOn(call Call, how continuing) error {
 	if !utf8.Valid(call.Text) {
 		return unsupported("a text that ends within a character cannot be sent as text", errors.ErrUnsupported)
 	}
@@ -224,25 +230,27 @@ func (b *body) goOn(call Call, flags bool) error {
 		b.remove("echo")
 		return nil
 	}
-	if err := b.appendAnswer(string(call.Text)); err != nil {
+	begun := how.prefills || b.get("continue_final_message").Bool()
+	if err := b.appendAnswer(string(call.Text), begun); err != nil {
 		return err
 	}
-	if flags {
+	if how.flags {
 		b.setBool("continue_final_message", true)
 		b.setBool("add_generation_prompt", false)
 	}
 	return nil
 }
 
-// appendAnswer appends a text to the messages: to the last one if that is of the assistant and not over, else as one of its own.
-func (b *body) appendAnswer(text string) error {
+// appendAnswer appends a text to the messages: as one of its own, or where the answer had begun in the request to the last one, if that
+// is of the assistant.
+func (b *body) appendAnswer(text string, begun bool) error {
 	messages := b.get("messages")
 	list := messages.Array()
 	if !messages.IsArray() || len(list) == 0 {
 		return &Error{Fault: Rejected, Status: http.StatusBadRequest, Message: "there are no messages"}
 	}
 	path, message := "-1", `{"role":"assistant","content":`+quote(text)+`}`
-	if last := list[len(list)-1]; last.Get("role").Str == "assistant" {
+	if last := list[len(list)-1]; begun && last.Get("role").Str == "assistant" {
 		content := last.Get("content")
 		if content.Type != gjson.String || last.Get("tool_calls").Exists() {
 			return unsupported("a message of the assistant that is not only text cannot go on", errors.ErrUnsupported)

@@ -54,7 +54,7 @@ func TestRequests(t *testing.T) {
 		},
 		{
 			"a seed and options of its own", SGLang,
-			Call{API: wire.APIChat, MaxTokens: 5, Body: []byte(`{"seed":1,"stream_options":{"include_usage":false,"x":1},"max_completion_tokens":9,"min_tokens":8}`)},
+			Call{API: wire.APIChat, MaxTokens: 5, Body: []byte(`{"seed":1,"stream_options":{"include_usage":false,"x":1},"max_completion_tokens":9,"min_tokens":8,"return_token_ids":true}`)},
 			pathChat, `"model":"srv","stream":true,"seed":1,"stream_options":{"include_usage":true,"x":1},"max_completion_tokens":5,"min_tokens":5`,
 		},
 		{
@@ -103,6 +103,19 @@ func TestRequests(t *testing.T) {
 			"text behind one that had begun", LlamaCPP,
 			Call{API: wire.APIChat, MaxTokens: 4, Text: []byte(" far"), Body: []byte(`{"messages":[{"role":"assistant","content":"so"}]}`)},
 			pathChat, always + usage + `,"messages":[{"role":"assistant","content":"so far"}],"max_tokens":4,"continue_final_message":true,"add_generation_prompt":false`,
+		},
+		{
+			"text behind one that was over", VLLM,
+			Call{API: wire.APIChat, MaxTokens: 4, Text: []byte("far"), Body: []byte(`{"messages":[{"role":"assistant","content":"so"}]}`)},
+			pathChat, always + usage + `,"messages":[{"role":"assistant","content":"so"},{"role":"assistant","content":"far"}],"max_tokens":4,` +
+				`"continue_final_message":true,"add_generation_prompt":false,"return_token_ids":true`,
+		},
+		{
+			"text behind one that was not over", VLLM,
+			Call{API: wire.APIChat, MaxTokens: 4, Text: []byte(" far"), Body: []byte(`{"continue_final_message":true,` +
+				`"messages":[{"role":"assistant","content":"so"}]}`)},
+			pathChat, always + usage + `,"messages":[{"role":"assistant","content":"so far"}],"max_tokens":4,` +
+				`"continue_final_message":true,"add_generation_prompt":false,"return_token_ids":true`,
 		},
 		{
 			"text behind a chat of Ollama", Ollama,
@@ -159,16 +172,18 @@ func TestRequestsThatCannotBe(t *testing.T) {
 	}{
 		{VLLM, Call{API: wire.APIChat, Body: []byte(`{`)}, Rejected},
 		{VLLM, Call{API: wire.APIChat, Body: []byte(`[]`)}, Rejected},
+		{VLLM, Call{API: wire.APIChat, Body: []byte(`{"a":` + strings.Repeat("[", 1<<24))}, Rejected},
+		{VLLM, Call{API: wire.APIChat, Body: []byte(`{"a":` + strings.Repeat("[", 1<<20) + strings.Repeat("]", 1<<20) + `}`)}, Rejected},
 		{VLLM, Call{API: wire.APIChat, Body: []byte(`{}`), Text: []byte("a")}, Rejected},
 		{VLLM, Call{API: wire.APIChat, Body: []byte(`{"messages":[{"role":"user"}]}`), Text: []byte("a\xf0\x9f")}, Denied},
-		{VLLM, Call{API: wire.APIChat, Body: []byte(`{"messages":[{"role":"assistant","content":[]}]}`), Text: []byte("a")}, Denied},
+		{LlamaCPP, Call{API: wire.APIChat, Body: []byte(`{"messages":[{"role":"assistant","content":[]}]}`), Text: []byte("a")}, Denied},
 		{VLLM, Call{API: wire.APICompletions, Body: []byte(`{"prompt":[1,2]}`), Text: []byte("a")}, Denied},
 		{Ollama, Call{Prompt: "a", IDs: []uint32{1}}, Denied},
 		{OpenAI, Call{Prompt: "a", IDs: []uint32{1}}, Denied},
 	} {
 		_, err := dialectOf(c.kind, nil).request(c.call)
 		if e := (*Error)(nil); !errors.As(err, &e) || e.Fault != c.fault || (c.fault == Denied) != errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("%s, %s, %q: %v", c.kind, c.call.Body, c.call.Text, err)
+			t.Errorf("%s, %.99s, %q: %v", c.kind, c.call.Body, c.call.Text, err)
 		}
 	}
 }

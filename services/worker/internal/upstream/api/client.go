@@ -54,12 +54,13 @@ func newClient(cfg Config) (*client, error) {
 			}
 			return dial(ctx, network, address)
 		},
-		TLSHandshakeTimeout: cfg.Timeouts.Connect,
-		MaxIdleConns:        maxIdle,
-		MaxIdleConnsPerHost: maxIdle,
-		IdleConnTimeout:     idleTimeout,
-		DisableCompression:  true,
-		ForceAttemptHTTP2:   true,
+		TLSHandshakeTimeout:    cfg.Timeouts.Connect,
+		MaxIdleConns:           maxIdle,
+		MaxIdleConnsPerHost:    maxIdle,
+		IdleConnTimeout:        idleTimeout,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: 64 << 10,
+		ForceAttemptHTTP2:      true,
 	}
 	return &client{
 		root: root,
@@ -125,7 +126,7 @@ func (c *client) send(ctx context.Context, m message) (*answer, error) {
 	}
 	w.arm(c.timeouts.Connect, &Error{Fault: Gone, Message: "no connection within " + c.timeouts.Connect.String()})
 	resp, err := c.http.Do(req) //nolint:bodyclose // the answer closes it
-	w.disarm()
+	w.hasHead()
 	if err != nil {
 		err = w.fault(err, Gone)
 		w.end()
@@ -136,7 +137,7 @@ func (c *client) send(ctx context.Context, m message) (*answer, error) {
 		return a, nil
 	}
 	defer a.close()
-	w.arm(c.limitOfDocument(), silent("the answer that says what is wrong did not end"))
+	w.arm(c.timeouts.Headers, silent("the answer that says what is wrong did not end"))
 	doc, _ := io.ReadAll(io.LimitReader(resp.Body, maxError+1)) // what is there says enough
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -147,8 +148,8 @@ func (c *client) send(ctx context.Context, m message) (*answer, error) {
 func (c *client) request(w *watch, m message) (key string, req *http.Request, err error) {
 	head := silent("no answer within " + m.head.String())
 	trace := &httptrace.ClientTrace{
-		GotConn:      func(httptrace.GotConnInfo) { w.arm(m.head, head) },
-		WroteRequest: func(httptrace.WroteRequestInfo) { w.arm(m.head, head) },
+		GotConn:      func(httptrace.GotConnInfo) { w.armHead(m.head, head) },
+		WroteRequest: func(httptrace.WroteRequestInfo) { w.armHead(m.head, head) },
 	}
 	if m.method == "" {
 		m.method = http.MethodGet
@@ -198,7 +199,7 @@ func (c *client) document(ctx context.Context, m message) ([]byte, error) {
 
 // read reads an answer that is one document.
 func (c *client) read(a *answer) ([]byte, error) {
-	a.watch.arm(c.limitOfDocument(), silent("the answer did not end"))
+	a.watch.arm(c.timeouts.Headers, silent("the answer did not end"))
 	defer a.watch.disarm()
 	doc, err := io.ReadAll(io.LimitReader(a.body, maxDocument+1))
 	if err != nil {
@@ -209,9 +210,6 @@ func (c *client) read(a *answer) ([]byte, error) {
 	}
 	return doc, nil
 }
-
-// limitOfDocument is how long a document may take once its head is there.
-func (c *client) limitOfDocument() time.Duration { return c.timeouts.Headers }
 
 // get asks for a JSON document.
 func (c *client) get(ctx context.Context, path string, into any) error {

@@ -108,7 +108,7 @@ type callState struct {
 }
 
 func newOpenAIDecoder(choices int) *openAIDecoder {
-	return &openAIDecoder{choices: make([]choiceState, max(1, choices))}
+	return &openAIDecoder{choices: make([]choiceState, min(max(1, choices), wire.MaxChoice+1))}
 }
 
 func (d *openAIDecoder) learned() learned { return d.said }
@@ -200,8 +200,8 @@ func (d *openAIDecoder) choice(c *chunkChoice, deltas []Delta) ([]Delta, error) 
 func (s *choiceState) finish(reason string) error {
 	switch {
 	case reason == "":
-	case reason == "abort":
-		return &Error{Fault: Failed, Message: "the server has aborted the text"}
+	case reason == "abort", reason == "error":
+		return &Error{Fault: Failed, Message: "the server has given the text up: " + reason}
 	case s.reason != "" && s.reason != reason:
 		return broken("two reasons to finish: " + strconv.Quote(s.reason) + " and " + strconv.Quote(reason))
 	default:

@@ -2,6 +2,9 @@ package api
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
 
 	"github.com/tidwall/gjson"
 )
@@ -49,7 +52,7 @@ func (c *client) discover(ctx context.Context) (Kind, error) {
 func (c *client) ask(ctx context.Context, path string) (gjson.Result, error) {
 	doc, err := c.document(ctx, message{path: path})
 	switch {
-	case err == nil && gjson.ValidBytes(doc):
+	case err == nil && json.Valid(doc):
 		return gjson.ParseBytes(doc), nil
 	case err == nil, isMissing(err):
 		return gjson.Result{}, nil
@@ -59,15 +62,16 @@ func (c *client) ask(ctx context.Context, path string) (gjson.Result, error) {
 
 // isMissing reports whether an error says that there is no such end point, rather than that the server cannot be asked now.
 func isMissing(err error) bool {
-	if why, ok := err.(*Error); ok { //nolint:errorlint // of document, as it is
-		switch why.Fault {
-		case Rejected, Failed:
-			return true
-		case Denied:
-			return why.Status != 401 && why.Status != 403 && why.Status != 0
-		case Busy, Gone, Broken, Silent:
-			return false
-		}
+	why := (*Error)(nil)
+	if !errors.As(err, &why) {
+		return false
 	}
-	return false
+	switch why.Fault {
+	case Rejected, Failed:
+		return true
+	case Denied:
+		return why.Status != http.StatusUnauthorized && why.Status != http.StatusForbidden && why.Status != 0
+	default:
+		return false
+	}
 }

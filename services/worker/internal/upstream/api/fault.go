@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,7 +35,7 @@ func statusError(status int, header http.Header, doc []byte) *Error {
 	switch {
 	case status/100 == 3:
 		e.Message = "it redirects to " + header.Get("Location") + ", which is not followed"
-	case e.Fault != Denied && e.Fault != Busy && said.blamesRequest():
+	case e.Fault != Denied && e.Fault != Busy && said.isBeyond():
 		e.Fault = Rejected
 	case status == http.StatusServiceUnavailable && said.isFull():
 		e.Fault = Busy
@@ -75,9 +76,11 @@ func errorIn(doc []byte) error {
 	}
 	switch {
 	case said.status == http.StatusBadRequest, said.status == http.StatusNotFound, said.status == http.StatusRequestEntityTooLarge,
-		said.status == http.StatusUnprocessableEntity, said.blamesRequest():
+		said.status == http.StatusUnprocessableEntity, said.isBeyond(), said.status == 0 && said.isInvalid():
 		e.Fault = Rejected
-	case said.status == http.StatusTooManyRequests:
+	case said.status == http.StatusUnauthorized, said.status == http.StatusForbidden:
+		e.Fault = Denied
+	case said.status == http.StatusTooManyRequests, said.isFull():
 		e.Fault = Busy
 	}
 	return e
@@ -94,13 +97,15 @@ type said struct {
 
 // parseSaid reads the forms that servers have: OpenAI's {"error":{…}}, {"error":"…"}, {"object":"error",…}, FastAPI's {"detail":…}.
 func parseSaid(doc []byte) said {
-	if !gjson.ValidBytes(doc) {
+	if !json.Valid(doc) {
 		return said{message: shorten(strings.ToValidUTF8(string(doc), "?"))}
 	}
 	root := gjson.ParseBytes(doc)
 	object := root.Get("error")
 	switch {
 	case object.IsObject():
+	case object.Type == gjson.String && object.Str == "":
+		return said{}
 	case object.Type == gjson.String:
 		return said{isError: true, message: shorten(object.Str), status: statusOf(root)}
 	case object.Exists() && object.Type != gjson.Null && object.Type != gjson.False:
@@ -128,15 +133,21 @@ func statusOf(object gjson.Result) int {
 	return 0
 }
 
-// blamesRequest reports whether it is the request that is at fault, whatever the status.
-func (s said) blamesRequest() bool {
-	for _, name := range []string{s.code, s.kind} {
-		switch strings.ToLower(name) {
-		case "context_length_exceeded", "exceed_context_size_error", "string_above_max_length", "content_filter",
-			"content_policy_violation", "content_filter_error", "invalid_request_error", "badrequesterror", "bad_request_error",
-			"invalid_prompt":
-			return true
-		}
+// is reports whether the code or the type is one of these, in lower case.
+func (s said) is(names ...string) bool {
+	return slices.Contains(names, strings.ToLower(s.code)) || slices.Contains(names, strings.ToLower(s.kind))
+}
+
+// isInvalid reports whether the request is said to be at fault, by words that some servers use for whatever goes wrong.
+func (s said) isInvalid() bool {
+	return s.is("invalid_request_error", "badrequesterror", "bad_request_error", "invalid_prompt")
+}
+
+// isBeyond reports whether the request is too long, or not allowed, whatever the status.
+func (s said) isBeyond() bool {
+	if s.is("context_length_exceeded", "exceed_context_size_error", "string_above_max_length", "content_filter", "content_filter_error",
+		"content_policy_violation") {
+		return true
 	}
 	message := strings.ToLower(s.message)
 	for _, part := range []string{
@@ -152,6 +163,9 @@ func (s said) blamesRequest() bool {
 
 // isFull reports whether a server that is unavailable has too much to do, rather than being gone.
 func (s said) isFull() bool {
+	if s.is("rate_limit_exceeded", "rate_limit_error", "overloaded_error") {
+		return true
+	}
 	message := strings.ToLower(s.message)
 	for _, part := range []string{"queue is full", "queue full", "server busy", "maximum pending", "overloaded", "too many"} {
 		if strings.Contains(message, part) {

@@ -2,7 +2,6 @@ package api_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -324,39 +323,10 @@ func TestLikely(t *testing.T) {
 	}
 }
 
-func TestHealthAndLoad(t *testing.T) {
-	allKinds(t, servertest.Options{TokenInterval: time.Millisecond, Capacity: 1}, func(t *testing.T, f *fixture) {
+func TestHealth(t *testing.T) {
+	allKinds(t, servertest.Options{}, func(t *testing.T, f *fixture) {
 		if h, err := f.Health(t.Context()); err != nil || h != (api.Health{}) {
 			t.Errorf("%+v, %v", h, err)
-		}
-		streams := []*api.Stream{}
-		for range 2 { // both have a head at least: the second one waits for the first
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			if len(streams) == 1 && f.kind != api.VLLM {
-				break // its head comes with the first chunk only
-			}
-			s, err := f.Generate(ctx, f.chat("long [[length 5000]]", ""))
-			if err != nil {
-				t.Fatal(err)
-			}
-			streams = append(streams, s)
-			if len(streams) == 1 {
-				if _, err := s.Next(); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		load, err := f.Load(t.Context())
-		known := f.kind != api.Ollama && f.kind != api.OpenAI
-		if err != nil || load.Known != known || known && load.Running != 1 {
-			t.Errorf("%+v, %v", load, err)
-		}
-		for _, s := range streams {
-			s.Close()
-		}
-		for f.scripted.Running() > 0 { // the server stops them, or this does not end
-			time.Sleep(time.Millisecond)
 		}
 	})
 }
@@ -480,37 +450,6 @@ func TestFaultsInTheStream(t *testing.T) {
 				}
 				f.scripted.Heal()
 			}
-		}
-	})
-}
-
-func TestCancel(t *testing.T) {
-	allKinds(t, servertest.Options{TokenInterval: time.Millisecond}, func(t *testing.T, f *fixture) {
-		ends := map[string]func(cancel func(), s *api.Stream){
-			"context": func(cancel func(), _ *api.Stream) { cancel() },
-			"Close":   func(_ func(), s *api.Stream) { go s.Close() },
-		}
-		for name, end := range ends {
-			ctx, cancel := context.WithCancel(t.Context())
-			s, err := f.Generate(ctx, f.chat("long [[length 20000]]", ""))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := s.Next(); err != nil {
-				t.Fatal(err)
-			}
-			end(cancel, s)
-			for err == nil {
-				_, err = s.Next()
-			}
-			if !errors.Is(err, context.Canceled) {
-				t.Errorf("%s: %v", name, err)
-			}
-			for f.scripted.Running() > 0 {
-				time.Sleep(time.Millisecond)
-			}
-			s.Close()
-			cancel()
 		}
 	})
 }

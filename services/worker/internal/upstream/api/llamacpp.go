@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"strconv"
@@ -38,13 +39,13 @@ func (l llamaCPP) identify(ctx context.Context) (found, error) {
 		id.Models = append(id.Models, Model{
 			Name:        m.ID,
 			Fingerprint: fingerprint(LlamaCPP, m.ID, props.Build, props.Path, props.Settings.Context, props.Template, m.Meta.Size),
-			Context:     orZero(props.Settings.Context, m.Meta.Train),
+			Context:     cmp.Or(props.Settings.Context, m.Meta.Train),
 		})
 	}
 	return found{
 		identity: id,
 		features: l.features(),
-		answers:  append(l.embeddings(ctx, list), "tokenize", "detokenize"),
+		answers:  append(l.answering(ctx, list, "embeddings", "rerank"), "tokenize", "detokenize"),
 	}, nil
 }
 
@@ -89,7 +90,7 @@ func (l llamaCPP) request(call Call) (request, error) {
 		}
 		return native(b), nil
 	}
-	req, err := textRequest(call, true)
+	req, err := textRequest(call, continuing{flags: true, prefills: true})
 	if err != nil || isChat(call) || !isNative(req.body, call.Choices) {
 		return req, err
 	}

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -65,7 +64,7 @@ func (o openAI) identify(ctx context.Context) (found, error) {
 			Context:     m.MaxModelLen,
 		})
 	}
-	return found{identity: id, answers: o.embeddings(ctx, list)}, nil
+	return found{identity: id, answers: o.answering(ctx, list, "embeddings")}, nil
 }
 
 // saidFingerprint has a server make one token, and returns the fingerprint that it says with it; empty if it says none, or makes no text
@@ -116,16 +115,27 @@ func fingerprint(kind Kind, model string, rest ...any) string {
 	return string(kind) + ":" + model + ":" + hex.EncodeToString(digest.Sum(nil)[:8])
 }
 
-// embeddings returns the name of that API if the server answers it: it is asked for one.
-func (o openAI) embeddings(ctx context.Context, list []listed) []string {
+// answering returns which of these APIs the server answers: it is asked for the smallest of answers with its first model.
+func (o openAI) answering(ctx context.Context, list []listed, names ...string) []string {
 	if len(list) == 0 || len(list) > maxProbed {
 		return nil
 	}
-	into := struct{}{}
-	if o.client.post(ctx, "/v1/embeddings", map[string]string{"model": list[0].ID, "input": "a"}, &into) != nil {
-		return nil
+	known := []string(nil)
+	for _, name := range names {
+		ask, into := map[string]any{"model": list[0].ID}, struct{}{}
+		switch name {
+		case "embeddings":
+			ask["input"] = "a"
+		case "rerank":
+			ask["query"], ask["documents"] = "a", []string{"a"}
+		case "score":
+			ask["text_1"], ask["text_2"] = "a", "a"
+		}
+		if o.client.post(ctx, o.path(name), ask, &into) == nil {
+			known = append(known, name)
+		}
 	}
-	return []string{"embeddings"}
+	return known
 }
 
 func (o openAI) path(api string) string {
@@ -171,14 +181,14 @@ func (o openAI) request(call Call) (request, error) {
 	if call.IDs != nil {
 		return request{}, unsupported("this kind of server takes no ids", errors.ErrUnsupported)
 	}
-	return textRequest(call, false)
+	return textRequest(call, continuing{prefills: true})
 }
 
-// textRequest returns a request for a call without ids. flags are those of goOn.
-func textRequest(call Call, flags bool) (request, error) {
+// textRequest returns a request for a call without ids.
+func textRequest(call Call, how continuing) (request, error) {
 	b, err := callBody(call)
 	if err == nil && call.Text != nil {
-		err = b.goOn(call, flags)
+		err = b.goOn(call, how)
 	}
 	if err != nil {
 		return request{}, err
@@ -245,6 +255,3 @@ func (b *body) prompt() (text string, ids []uint32, err error) {
 	}
 	return "", ids, nil
 }
-
-// orZero is the first of two numbers that is not 0.
-func orZero(a, b int) int { return cmp.Or(a, b) }

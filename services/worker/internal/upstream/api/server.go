@@ -266,7 +266,8 @@ func (s *Server) Answer(ctx context.Context, api, model string, doc []byte) ([]b
 		return nil, err
 	}
 	b.setString("model", model)
-	doc, err = s.client.document(ctx, message{path: d.path(api), body: b.bytes()})
+	head := longer(s.client.timeouts.Headers, s.client.timeouts.First) // it is there when the answer is
+	doc, err = s.client.document(ctx, message{path: d.path(api), body: b.bytes(), head: head})
 	if err != nil {
 		return nil, err
 	}

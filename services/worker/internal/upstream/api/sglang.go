@@ -63,7 +63,7 @@ func (g sglang) identify(ctx context.Context) (found, error) {
 	return found{
 		identity: id,
 		features: g.features(),
-		answers:  append(g.embeddings(ctx, list), "tokenize", "detokenize"),
+		answers:  append(g.answering(ctx, list, "embeddings", "rerank"), "tokenize", "detokenize"),
 	}, nil
 }
 
@@ -91,12 +91,18 @@ func (g sglang) request(call Call) (req request, err error) {
 	if call.IDs != nil {
 		req, err = idsRequest(call)
 	} else {
-		req, err = textRequest(call, true)
+		req, err = textRequest(call, continuing{flags: true})
 	}
-	if err == nil && req.path == pathCompletions {
+	if err != nil {
+		return request{}, err
+	}
+	if req.path == pathCompletions {
 		req.body.setBool("return_token_ids", true)
+	} else {
+		// A chat that is streamed is refused with these, and the caller may not have asked for a stream.
+		req.body.remove("return_token_ids", "return_prompt_token_ids")
 	}
-	return req, err
+	return req, nil
 }
 
 func (g sglang) warming(call Call) (request, error) { return warmed(g.request(call)) }

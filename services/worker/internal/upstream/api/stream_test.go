@@ -1,7 +1,6 @@
 package api_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,11 +12,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/connswap/connswap/services/worker/engine"
-	"github.com/connswap/connswap/services/worker/engine/servertest"
 	"github.com/connswap/connswap/services/worker/internal/upstream/api"
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -137,6 +134,11 @@ func TestStreams(t *testing.T) {
 		{"an error of the older form", events(a, `{"object":"error","message":"boom","code":500}`, done), 1, "0/0=a", "", api.Failed},
 		{"an error in a field of its own", events(a) + "error: {\"message\":\"boom\",\"code\":500}\n\n", 1, "0/0=a", "", api.Failed},
 		{"an error of the caller", events(a, `{"error":{"message":"no","code":400}}`, done), 1, "0/0=a", "", api.Rejected},
+		{"an error of type", events(a, `{"error":{"message":"no","type":"BadRequestError","code":null}}`), 1, "0/0=a", "", api.Rejected},
+		{"an error of the server's, by any type", events(a, `{"error":{"message":"no","type":"invalid_request_error","code":500}}`), 1, "0/0=a", "", api.Failed},
+		{"a limit", events(a, `{"error":{"message":"no","code":"rate_limit_exceeded"}}`), 1, "0/0=a", "", api.Busy},
+		{"a key", events(a, `{"error":{"message":"no","code":401}}`), 1, "0/0=a", "", api.Denied},
+		{"no error", events(strings.Replace(a, `"error":null`, `"error":""`, 1), stop), 1, "0/0=a", "stop", ""},
 		{"too long a context", events(`{"error":{"message":"no","code":"context_length_exceeded"}}`), 1, "", "", api.Rejected},
 		{"a filter", events(a, `{"error":{"message":"no","type":"content_filter","code":null}}`), 1, "0/0=a", "", api.Rejected},
 	}
@@ -372,89 +374,4 @@ func TestNew(t *testing.T) {
 	if _, err := api.New(api.Config{URL: "http://host", Kind: "other"}); err == nil {
 		t.Error("an unknown kind is taken")
 	}
-}
-
-// pipes is a network in memory, for a bubble.
-type pipes struct {
-	conns  chan net.Conn
-	closed chan struct{}
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipes) Close() error   { close(p.closed); return nil }
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
-
-func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	client, server := net.Pipe()
-	select {
-	case p.conns <- server:
-		return client, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-func TestTimeouts(t *testing.T) {
-	limits := api.Timeouts{Connect: time.Second, Headers: 2 * time.Second, First: 20 * time.Second, Silence: 5 * time.Second}
-	chat := api.Call{API: wire.APIChat, Body: []byte(`{"messages":[{"role":"user","content":"[[length 20]]"}]}`), MaxTokens: 20}
-	cases := []struct {
-		name    string
-		kind    api.Kind
-		options servertest.Options
-		fault   servertest.Fault
-		want    api.Fault
-		after   time.Duration
-	}{
-		{"vLLM's head", api.VLLM, servertest.Options{}, servertest.Fault{Kind: servertest.SilentBefore}, api.Silent, limits.Headers},
-		{"a head that comes with the first chunk", api.LlamaCPP, servertest.Options{}, servertest.Fault{Kind: servertest.SilentBefore}, api.Silent, limits.First},
-		{"the first chunk", api.VLLM, servertest.Options{}, servertest.Fault{Kind: servertest.SlowFirstToken, Delay: time.Minute}, api.Silent, limits.First},
-		{"pings are no chunks", api.LlamaCPP, servertest.Options{TokenInterval: time.Minute}, servertest.Fault{}, api.Silent, limits.Silence},
-		{"silence", api.OpenAI, servertest.Options{}, servertest.Fault{Kind: servertest.Silence, At: 4}, api.Silent, limits.Silence},
-		{"none", api.SGLang, servertest.Options{TokenInterval: time.Second, Prefill: 15 * time.Second}, servertest.Fault{}, "", 30 * time.Second},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c.options.Model = "m"
-				scripted := servertest.New(servertest.Kind(c.kind), c.options)
-				network := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-				server := &http.Server{Handler: scripted}
-				go server.Serve(network) //nolint:errcheck // it is closed
-				defer server.Close()     //nolint:errcheck // that of a network in memory
-				if c.fault.Kind != servertest.NoFault {
-					scripted.Fail(c.fault)
-				}
-				s := connect(t, api.Config{URL: "http://server", Kind: c.kind, Dial: network.dial, Timeouts: limits})
-				defer s.Close()
-				call := chat
-				call.Model = "m"
-				begun := time.Now()
-				got := read(s.Generate(t.Context(), call))
-				if faultOf(got.end) != c.want || c.want == "" && got.finish.Reason == "" {
-					t.Errorf("%v after %v", got.end, time.Since(begun))
-				}
-				if took := time.Since(begun).Round(100 * time.Millisecond); took < c.after || c.want != "" && took > c.after+time.Second {
-					t.Errorf("%v after %v instead of %v", got.end, took, c.after)
-				}
-			})
-		})
-	}
-	t.Run("connecting", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			network := &pipes{conns: make(chan net.Conn)} // nobody accepts
-			s := connect(t, api.Config{URL: "http://server", Kind: api.VLLM, Dial: network.dial, Timeouts: limits})
-			begun := time.Now()
-			_, err := s.Generate(t.Context(), chat)
-			if took := time.Since(begun); faultOf(err) != api.Gone || took != limits.Connect {
-				t.Errorf("%v after %v", err, took)
-			}
-		})
-	})
 }

@@ -41,7 +41,7 @@ func (v vllm) identify(ctx context.Context) (found, error) {
 	return found{
 		identity: id,
 		features: v.features(version.Version),
-		answers:  append(v.embeddings(ctx, list), "tokenize", "detokenize"),
+		answers:  append(v.answering(ctx, list, "embeddings", "rerank", "score"), "tokenize", "detokenize"),
 	}, nil
 }
 
@@ -93,7 +93,7 @@ func (v vllm) request(call Call) (req request, err error) {
 	if call.IDs != nil {
 		req, err = idsRequest(call)
 	} else {
-		req, err = textRequest(call, true)
+		req, err = textRequest(call, continuing{flags: true})
 	}
 	if err != nil {
 		return request{}, err

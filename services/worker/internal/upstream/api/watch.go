@@ -17,6 +17,7 @@ type watch struct {
 	mu    sync.Mutex
 	timer *time.Timer // nil until it is armed first
 	why   *Error
+	head  bool // the head of the answer is there
 }
 
 func newWatch(caller context.Context) *watch {
@@ -29,6 +30,10 @@ func newWatch(caller context.Context) *watch {
 func (w *watch) arm(limit time.Duration, why *Error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.set(limit, why)
+}
+
+func (w *watch) set(limit time.Duration, why *Error) {
 	w.why = why
 	switch {
 	case limit <= 0:
@@ -44,6 +49,23 @@ func (w *watch) arm(limit time.Duration, why *Error) {
 }
 
 func (w *watch) disarm() { w.arm(0, nil) }
+
+// armHead is arm while there is no head of an answer: net/http may say that a request is sent when its answer is being read already.
+func (w *watch) armHead(limit time.Duration, why *Error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.head {
+		w.set(limit, why)
+	}
+}
+
+// hasHead disarms, for armHead as well.
+func (w *watch) hasHead() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.head = true
+	w.set(0, nil)
+}
 
 func (w *watch) expire() {
 	w.mu.Lock()
