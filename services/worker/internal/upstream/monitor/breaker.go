@@ -3,7 +3,8 @@ package monitor
 import "time"
 
 const (
-	tripsAfter = 5 // attempts that fail in a row
+	tripsAfter = 5 // failures in a row; those of streams that end together are one
+	together   = 500 * time.Millisecond
 	firstRest  = 2 * time.Second
 	longRest   = time.Minute
 	// A server that is lost so often within flapping rests, too.
@@ -14,7 +15,8 @@ const (
 // breaker has a server rest that fails again and again, each time longer. When the rest is over one token is tried: only if that comes
 // the server gets streams again. The Monitor's lock guards it.
 type breaker struct {
-	failures int         // attempts in a row
+	failures int         // in a row
+	failed   time.Time   // the last one
 	lost     []time.Time // when the server was lost lately
 	rest     time.Duration
 	until    time.Time // it rests until then, and is not trusted before a token has come; zero while it is
@@ -29,6 +31,10 @@ func (b *breaker) attempt(ok bool, now time.Time) {
 		}
 		return
 	}
+	if now.Sub(b.failed) < together {
+		return
+	}
+	b.failed = now
 	if b.failures++; b.failures >= tripsAfter {
 		b.trip(now)
 	}
