@@ -66,6 +66,14 @@ func (w *Worker) serveEngines(engines []*upstream.Engine) {
 	w.registrar.Renew()
 }
 
+// serverLine is the inference server in words for people; empty for none.
+func (w *Worker) serverLine() string {
+	if w.beside == nil {
+		return ""
+	}
+	return w.beside.monitor.Line()
+}
+
 // Probe has the models of the inference server tried anew, if the worker stands beside one.
 func (w *Worker) Probe() {
 	if w.beside != nil {

@@ -204,6 +204,9 @@ func (w *Worker) protos() []*wirepb.Model {
 	all := make([]*wirepb.Model, len(models))
 	for i, m := range models {
 		all[i] = m.Proto()
+		if w.beside != nil {
+			all[i].Class = w.beside.monitor.Class(m.Engine)
+		}
 	}
 	return all
 }
@@ -247,6 +250,7 @@ func (w *Worker) newRegistrar(ports *ports) *registrar.Registrar {
 			Log:       w.deps.Log,
 			Load:      w.chaos.Load(w.load),
 			Models:    w.protos,
+			Server:    w.serverLine,
 			DrainedBy: w.links.DrainedBy,
 			Replaced:  w.links.Forget,
 		},

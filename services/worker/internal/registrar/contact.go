@@ -296,7 +296,7 @@ func (c *contact) introduce(ctx context.Context, conn *quicnet.Conn) (*quic.Stre
 	case <-c.renewed:
 	default:
 	}
-	register.Models = c.registrar.deps.Models()
+	register.Models, register.Server = c.registrar.deps.Models(), wire.Text(c.registrar.deps.Server())
 	register.DrainedBy = c.registrar.deps.DrainedBy()
 	register.Drained = register.DrainedBy != ""
 	stream, err := conn.OpenStreamSync(ctx)

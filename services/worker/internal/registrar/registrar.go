@@ -31,6 +31,7 @@ type Deps struct {
 	Load func(ctx context.Context) (sessions int, err error)
 	// Models are those that the worker has now; while there are none it registers nowhere.
 	Models    func() []*wirepb.Model
+	Server    func() string // inference server that it stands beside, for people; empty for none
 	DrainedBy func() string // director whose operator has taken the worker out of use, or empty; told at registration
 	// Replaced is told that another process of a director answers where the one of that instance did.
 	Replaced func(instance string)
