@@ -266,7 +266,8 @@ func (s *Stream) Token(epoch, sequence uint64, text string) {
 
 // Swap goes from worker-a to worker-b in epoch 2, after the tokens sent.
 func (s *Stream) Swap() {
-	s.Send(&wirepb.Swapped{Continuity: wire.ContinuityExact,
+	s.Send(&wirepb.Swapped{
+		Continuity: wire.ContinuityExact,
 		FromWorker: "worker-a", ToWorker: "worker-b", Kind: "failover", Cause: "tether", Epoch: 2, LastSequence: s.tokens,
 	})
 }

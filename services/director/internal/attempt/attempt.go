@@ -169,10 +169,10 @@ func (a *Attempt) Attach(checkpoint *wirepb.Fetch) {
 }
 
 // Standby has the worker prepare the attempt, and generate nothing before Pivot. The secret is that of a token that the
-// worker was told to allow.
-func (a *Attempt) Standby(secret []byte) {
+// worker was told to allow. along says that it is to make the text meanwhile, and not only to get ready.
+func (a *Attempt) Standby(secret []byte, along bool) {
 	m := a.attach()
-	m.Standby, m.Secret = true, secret
+	m.Standby, m.Secret, m.Along = true, secret, along
 	a.Link.Attach(m, a)
 }
 

@@ -8,6 +8,7 @@ type Model struct {
 	Stateful    bool     // it has a state that moves with a stream
 	Continuity  uint32   // the best class that it can promise: see wirepb.Request
 	APIs        []string // that it answers beside those that generate text
+	Class       string   // what its worker has measured of it, for people; empty for nothing
 	Granted     int      // places that this director has given away for it; placement's part
 }
 

@@ -37,6 +37,7 @@ type assignment struct {
 
 	serving       *attempt.Attempt   // nil while none serves the stream
 	handover      *handover.Handover // under way, or nil
+	along         alongside          // the attempt that runs along meanwhile
 	reported      *attempt.Attempt   // the last one of which placement was told how it went
 	unassigned    time.Duration      // stall-proof time at which the stream was left without a worker
 	waitAnnounced bool               // the client was told that it waits, since unassigned
@@ -74,6 +75,7 @@ func (a *assignment) move(place *placement.Request, cause string) {
 // plan begins a planned handover. Checkpoints pause meanwhile: what they would take of the engine's state, the handover
 // takes.
 func (a *assignment) plan(p *handover.Plan) {
+	a.dropAlong(false)
 	a.states.Pause()
 	place := a.request(placement.Request{
 		Kind: migration.Planned, Need: routing.Need{Avoid: a.serving.Link.Worker(), Only: p.To},
@@ -124,10 +126,14 @@ func (a *assignment) read(reads bool) {
 // the event was on its way.
 func (a *assignment) granted(e granted) {
 	h := a.handover
-	if h == nil || h.Place != e.place || h.State() != migration.Initiating {
+	if !a.deps.Placement.HasPlace(e.place, e.link) {
 		return
 	}
-	if !a.deps.Placement.HasPlace(e.place, e.link) {
+	if along := a.along.Along; along != nil && along.Place == e.place {
+		along.Granted(e.link)
+		return
+	}
+	if h == nil || h.Place != e.place || h.State() != migration.Initiating {
 		return
 	}
 	if a.stream.Request.GetModel() == "" { // whoever names none gets the worker's first, and keeps to that
@@ -167,6 +173,8 @@ func (a *assignment) lost(e lost) *ending {
 	switch h := a.handover; {
 	case a.serving != nil && a.serving.Place == e.place:
 		return a.lose(e.cause, e.place)
+	case a.along.Along != nil && a.along.Place == e.place:
+		a.alongFailed(string(e.cause), true)
 	case h == nil || h.Place != e.place:
 	case h.SourceServes():
 		h.TargetLost(string(e.cause))
@@ -207,6 +215,10 @@ func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
 	if end := a.endingAfter(moved, cause); end != nil {
 		return end
 	}
+	if moved && a.promote(reason, queued) {
+		return nil
+	}
+	a.dropAlong(false)
 	if queued == nil {
 		queued = a.place(former.Link.Worker())
 	}
@@ -369,6 +381,7 @@ func (a *assignment) finishHandover() {
 	case a.serving != nil: // it stays where it was
 		a.states.Serving(a.serving)
 	}
+	a.runAlong()
 	r.ConnectionID, r.StreamID = a.view.who.ConnectionID, a.view.who.StreamID
 	a.deps.Events.Publish(event.HandoverEnded{Stream: a.view.key(), Record: r})
 	if h.Plan != nil && h.Plan.Done != nil {
@@ -397,6 +410,7 @@ func (a *assignment) serve(h *handover.Handover, r migration.Record) {
 func (a *assignment) release() {
 	a.depends.close()
 	a.end(migration.Cancelled, hasEnded)
+	a.dropAlong(false)
 	a.states.Stop()
 	if a.serving != nil {
 		a.serving.Leave()
@@ -415,6 +429,7 @@ func (a *assignment) check() *ending {
 		a.finishHandover()
 	}
 	a.states.Check()
+	a.runAlong()
 	if a.remaining() > 0 {
 		return nil
 	}
@@ -465,10 +480,13 @@ func (a *assignment) nextCheck() time.Duration {
 	if a.sourceServes() {
 		wait = min(wait, a.handover.Remaining(), handover.TokenPause)
 	}
+	if a.stream.Request.GetStandby() {
+		wait = min(wait, followEvery)
+	}
 	return max(clock.Tick, min(wait, a.cfg.Tokens.TokenMin))
 }
 
 // calm reports whether the stream only has to go on, and has time enough that a glance now and then is all it needs.
 func (a *assignment) calm() bool {
-	return a.serving != nil && a.handover == nil && a.states.Idle() && a.remaining() > a.cfg.calm()
+	return a.serving != nil && a.handover == nil && !a.stream.Request.GetStandby() && a.states.Idle() && a.remaining() > a.cfg.calm()
 }

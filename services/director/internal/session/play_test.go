@@ -62,6 +62,7 @@ type script struct {
 	rate   int // of migration tokens for one target, per second
 	tokens uint32
 	stop   []string
+	along  bool          // another worker is to run along
 	pushed func(p *play) // called before each push to the client, by whoever pushes
 	waits  time.Duration // that a client that is lost may come back; 0 for not at all
 }
@@ -106,7 +107,7 @@ func newPlay(t *testing.T, sc script) *play {
 		return p.client
 	}
 	who := session.Identity{ID: 7, Connection: 1, ConnectionID: "conn-test", StreamID: 1, Resumable: sc.waits > 0}
-	p.s = session.New(who, &wirepb.Request{MaxTokens: cmp.Or(sc.tokens, 100), Stop: sc.stop}, nil, open, p.cfg, session.Deps{
+	p.s = session.New(who, &wirepb.Request{MaxTokens: cmp.Or(sc.tokens, 100), Stop: sc.stop, Standby: sc.along}, nil, open, p.cfg, session.Deps{
 		Placement: p.placement, Clock: clock, Log: zap.NewNop(), Events: event.NewBus(p.happened), Checkpoints: p.keeper, Limiter: p.limiter,
 		Tokens: token.NewIssuer(token.Config{Director: "d", Rate: cmp.Or(sc.rate, 1000), TTL: 30 * time.Second}),
 	})

@@ -351,8 +351,12 @@ func (s *Session) react(event any) *ending {
 	case attempt.Failed:
 		return s.failed(e)
 	case attempt.Prepared:
-		if m := e.TakePrepared(); a.targets(e.Attempt) {
+		switch m := e.TakePrepared(); {
+		case a.targets(e.Attempt):
 			a.handover.Prepared(m)
+		case a.runsAlong(e.Attempt):
+			a.along.Prepared(m)
+			a.view.stands(a.along.Worker())
 		}
 	case attempt.Captured:
 		m := e.TakeCaptured()
@@ -442,6 +446,9 @@ func (s *Session) ended(e attempt.Ended) *ending {
 	digest, tokens := s.record.Digest()
 	same := e.M.GetTokens() == tokens && digest.Equal(e.M.GetDigest())
 	switch {
+	case a.runsAlong(e.Attempt):
+		a.alongFailed("it ended the stream before it had it", false)
+		return nil
 	case a.present() != e.Attempt:
 		if same {
 			a.lateEnd = e.M
@@ -464,6 +471,10 @@ func (s *Session) failed(e attempt.Failed) *ending {
 	a := &s.assignment
 	if a.targets(e.Attempt) && a.sourceServes() {
 		a.handover.Failed(e.Err.Code, e.Err.Message)
+		return nil
+	}
+	if a.runsAlong(e.Attempt) {
+		a.standbyFailed(e.Err)
 		return nil
 	}
 	if a.present() != e.Attempt {

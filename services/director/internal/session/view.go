@@ -49,6 +49,7 @@ type Snapshot struct {
 	Reason     string      `json:"reason,omitempty"` // why it ended
 	Model      string      `json:"model,omitempty"`  // of which name; empty while none was asked for and none serves
 	Worker     string      `json:"worker"`
+	Standby    string      `json:"standby,omitempty"`    // worker that makes the text, too, and goes on at once where the other is lost
 	Epoch      uint64      `json:"epoch"`                // of its worker, or of the one that it moves to
 	Sequence   uint64      `json:"sequence"`             // last token accepted
 	Sent       uint64      `json:"sent"`                 // last token handed to the client's connection
@@ -73,6 +74,7 @@ type View struct {
 	mu       sync.Mutex
 	model    routing.Model  // that was asked for, of which only the name is known; then the one that serves
 	pledge   attempt.Pledge // of the worker that serves
+	standby  string         // label of the worker that runs along
 	resumed  uint32         // weakest class in which another worker went on
 	swaps    uint32
 	resumes  uint32
@@ -194,6 +196,13 @@ func (v *View) swapped() uint32 {
 	return v.swaps
 }
 
+// stands says which worker runs along; empty for none.
+func (v *View) stands(worker string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.standby = worker
+}
+
 // continuity returns the weakest class in which another worker went on; exact where none did.
 func (v *View) continuity() uint32 {
 	v.mu.Lock()
@@ -217,6 +226,7 @@ func (v *View) Snapshot() Snapshot {
 	if v.model.Fingerprint != "" {
 		snapshot.Continuity = wire.Continuity(v.pledge.Continuity)
 	}
+	snapshot.Standby = v.standby
 	snapshot.Swaps, snapshot.Resumes, snapshot.Recovering = v.swaps, v.resumes, v.recovery
 	if away := v.away; !away.IsZero() && v.state == "" {
 		snapshot.Away = &away

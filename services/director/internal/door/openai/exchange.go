@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -26,6 +27,7 @@ type exchange struct {
 	protocol   string // version of HTTP
 	client     string // what the client's program calls itself
 	created    time.Time
+	named      string            // the model, as the request does; empty where it names none
 	key        string            // name of the key that it came with; empty without keys
 	promise    uint32            // class of continuity, of all workers with the model
 	told       bool              // the client wants to know what happened behind
@@ -60,8 +62,11 @@ func (e *exchange) head(object string) []byte {
 	b := append([]byte(`{"id":"`), e.id...)
 	b = append(append(b, `","object":"`...), object...)
 	b = strconv.AppendInt(append(b, `","created":`...), e.created.Unix(), 10)
-	return appendString(append(b, `,"model":`...), e.ask.request.GetModel())
+	return appendString(append(b, `,"model":`...), e.model())
 }
+
+// model is what the client is told that answers: what it has asked for, if it has.
+func (e *exchange) model() string { return cmp.Or(e.named, e.ask.request.GetModel()) }
 
 // usageOf is what a stream took; where the engine does not say, as many tokens as the chunks stand for.
 func (e *exchange) usageOf(done *wirepb.Done) *wirepb.Usage {

@@ -41,6 +41,12 @@ func invalid(param, message string) *failure {
 	return &failure{status: http.StatusBadRequest, kind: invalidRequest, param: param, message: message}
 }
 
+// errStandby refuses a standby to a key that may not have one.
+var errStandby = &failure{
+	status: http.StatusForbidden, kind: invalidRequest, code: "standby_not_allowed", retry: "false",
+	message: "this key may not ask for a standby (x-connswap-standby); leave that out, or have it allowed: standby: true",
+}
+
 // busyAfter is when a client may come again that was refused for want of something that others will give back soon.
 const busyAfter = time.Second
 

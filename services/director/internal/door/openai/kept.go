@@ -309,8 +309,8 @@ func (s *Server) follow(e *exchange) error {
 	if fields["input"], err = json.Marshal(e.inputs); err == nil {
 		e.ask.request.Body, err = json.Marshal(fields)
 	}
-	if err == nil && len(e.ask.request.GetBody()) > s.cfg.MaxBody {
-		return s.tooLarge()
+	if most := s.maxBody(); err == nil && len(e.ask.request.GetBody()) > most {
+		return tooLarge(most)
 	}
 	return err
 }
