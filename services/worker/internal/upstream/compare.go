@@ -189,7 +189,7 @@ func (c *comparer) match(new piece) error {
 	}
 	new.IDs, new.Tokens = p.tokens.rest()
 	new.Logprobs = p.logprobs.rest()
-	if !silent || new.Tokens > 0 || len(new.Logprobs) > 0 {
+	if !silent || new.Tokens > 0 || len(parse(new.Logprobs)) > 0 {
 		c.ahead = append(c.ahead, new)
 	}
 	return nil

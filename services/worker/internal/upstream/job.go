@@ -2,7 +2,9 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/services/worker/internal/upstream/api"
@@ -18,6 +20,7 @@ type job struct {
 	req      engine.Request
 	shape    *shape
 	call     api.Call // that makes the whole answer
+	prompt   []uint32 // its ids, once the server has said them
 }
 
 func (e *Engine) newJob(req engine.Request) (*job, error) {
@@ -64,13 +67,33 @@ func (j *job) fit(ctx context.Context) {
 	if room <= 0 || j.shape.limited || len(j.call.Body)+len(j.call.Prompt)+templateTokens+limit <= room { // a token has a byte at least
 		return
 	}
-	ids, err := j.server.Tokenize(ctx, j.call)
+	ids, err := j.tokenize(ctx)
 	prompt := len(ids)
 	if err != nil {
 		prompt = (len(j.call.Body)+len(j.call.Prompt))/bytesPerToken + templateTokens
 	}
 	if room -= prompt; room > 0 {
 		j.call.MaxTokens = min(limit, room)
+	}
+}
+
+// tokenize returns the ids of the prompt.
+func (j *job) tokenize(ctx context.Context) ([]uint32, error) {
+	if j.prompt == nil {
+		ids, err := j.server.Tokenize(ctx, j.call)
+		if err != nil {
+			return nil, err
+		}
+		j.prompt = slices.Clip(ids) // to append to it is to copy it
+	}
+	return j.prompt, nil
+}
+
+// reportFault reports an error of a server that was asked for something else than a text.
+func (j *job) reportFault(err error) {
+	var fault *api.Error
+	if errors.As(err, &fault) && fault.Fault != api.Rejected {
+		j.options.Report(err)
 	}
 }
 

@@ -64,6 +64,9 @@ func (j *job) rungs(prefix []engine.Chunk) []rung {
 
 // resume goes on behind a prefix: on the rung whose turn it is, or the next one that the server does not refuse.
 func (g *generation) resume(ctx context.Context, prefix []engine.Chunk, waiting *ticks) error {
+	if now := g.Fingerprint(); now != g.model.Fingerprint {
+		return fmt.Errorf("%w: the model was %q, and is %q now", engine.ErrBusy, g.model.Fingerprint, now)
+	}
 	all := g.rungs(prefix)
 	if len(all) == 0 && g.req.Fingerprint != "" && g.req.Fingerprint != g.model.Fingerprint {
 		return fmt.Errorf("%w: the stream is of %q, and here is %q", engine.ErrBusy, g.req.Fingerprint, g.model.Fingerprint)
@@ -84,6 +87,7 @@ func (g *generation) try(ctx context.Context, r rung, prefix []engine.Chunk, wai
 	waiting.start()
 	a, err := r.plan(ctx, prefix)
 	if err != nil {
+		g.reportFault(err)
 		return failure(err, true, false)
 	}
 	g.resumed = r.class
@@ -121,7 +125,7 @@ func (j *job) replay(ctx context.Context, prefix []engine.Chunk) (attempt, error
 
 // overlapping goes on by ids, with the overlap that the options say.
 func (j *job) overlapping(ctx context.Context, prefix []engine.Chunk) (attempt, error) {
-	prompt, err := j.server.Tokenize(ctx, j.call)
+	prompt, err := j.tokenize(ctx)
 	if err != nil {
 		return attempt{}, err
 	}
@@ -130,11 +134,11 @@ func (j *job) overlapping(ctx context.Context, prefix []engine.Chunk) (attempt, 
 
 // likely goes on by ids once the server has said that each token is the likeliest.
 func (j *job) likely(ctx context.Context, prefix []engine.Chunk) (attempt, error) {
-	prompt, err := j.server.Tokenize(ctx, j.call)
+	prompt, err := j.tokenize(ctx)
 	if err != nil {
 		return attempt{}, err
 	}
-	ids := idsOf(slices.Clone(prompt), prefix)
+	ids := idsOf(prompt, prefix)
 	ok, err := j.server.Likely(ctx, j.model.Name, ids, len(prompt))
 	if err != nil {
 		return attempt{}, err
@@ -153,7 +157,7 @@ func (j *job) ids(prompt []uint32, prefix []engine.Chunk, overlap int) (attempt,
 		return attempt{}, fmt.Errorf("%w: the answer has at least %d tokens, and so far %d", errors.ErrUnsupported, j.shape.least, behind)
 	}
 	call := j.call
-	call.IDs = idsOf(slices.Clip(prompt), prefix[:at])
+	call.IDs = idsOf(prompt, prefix[:at])
 	call.Done = behind
 	if call.MaxTokens <= 0 {
 		call.MaxTokens = endless

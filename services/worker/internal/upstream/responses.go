@@ -148,6 +148,9 @@ func (t *translation) message(i int, it item) error {
 	if err != nil {
 		return err
 	}
+	if it.Role == "developer" { // which the templates of open models do not know
+		it.Role = "system"
+	}
 	t.messages = append(t.messages, map[string]any{"role": it.Role, "content": content})
 	return nil
 }

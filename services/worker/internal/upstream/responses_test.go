@@ -23,11 +23,12 @@ func TestChatOf(t *testing.T) {
 		},
 		"a conversation": {
 			`{"input":[
+				{"role":"developer","content":"Be brief."},
 				{"role":"user","content":[{"type":"input_text","text":"What is"},{"type":"input_text","text":" this?"}]},
 				{"type":"reasoning","id":"rs_1","summary":[]},
 				{"type":"message","role":"assistant","content":[{"type":"output_text","text":"A cat."},{"type":"refusal","refusal":"No."}]},
 				{"type":"message","role":"user","content":[{"type":"input_text","text":"And this?"},{"type":"input_image","image_url":"data:x","detail":"low"}]}]}`,
-			`{"messages":[{"role":"user","content":"What is this?"},{"role":"assistant","content":"A cat.No."},
+			`{"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"What is this?"},{"role":"assistant","content":"A cat.No."},
 				{"role":"user","content":[{"type":"text","text":"And this?"},{"type":"image_url","image_url":{"url":"data:x","detail":"low"}}]}]}`,
 		},
 		"tools": {

@@ -25,6 +25,7 @@ func (g *generation) standBy(ctx context.Context, prefix []engine.Chunk, waiting
 	if refused(err) {
 		return nil // it takes longer then
 	}
+	g.reportFault(err)
 	return failure(err, true, false)
 }
 
@@ -43,7 +44,7 @@ func (g *generation) warm(ctx context.Context, prefix []engine.Chunk) error {
 	call := g.call
 	switch {
 	case g.byIDs() == "" && told(prefix):
-		prompt, err := g.server.Tokenize(ctx, g.call)
+		prompt, err := g.tokenize(ctx)
 		if err != nil {
 			return err
 		}
@@ -74,6 +75,7 @@ func (g *generation) takeOver(ctx context.Context) error {
 	}
 	g.standby = nil
 	if err != nil {
+		g.abandon()
 		g.compare, g.end = &comparer{}, err
 	}
 	return nil

@@ -67,8 +67,12 @@ func TestStandbyWarms(t *testing.T) {
 // TestStandbyFails: what goes wrong at the takeover is Next's error, and stays that.
 func TestStandbyFails(t *testing.T) {
 	d := plainDouble(20)
-	e := engineOf(d, exact, Options{})
+	reports := make(chan error, 9)
+	e := engineOf(d, exact, Options{Report: func(err error) { reports <- err }})
 	whole, _ := rest(t, opened(t, e, chat(""), nil))
+	if err := <-reports; err != nil {
+		t.Errorf("a good answer is reported as %v", err)
+	}
 	req := chat("")
 	req.Role = engine.StandingBy
 	d.drift = 8
@@ -78,12 +82,21 @@ func TestStandbyFails(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
+	<-reports // of the server that has answered, whatever that was
 	d.warming = &api.Error{Fault: api.Gone, Message: "connection refused"}
 	if _, err := e.Open(t.Context(), req, whole[:9], ignore); !errors.Is(err, engine.ErrBusy) {
 		t.Errorf("a server that is not there: %v", err)
 	}
+	if err := <-reports; !errors.Is(err, d.warming) {
+		t.Errorf("a server that is not there is reported as %v", err)
+	}
 	d.warming = errors.ErrUnsupported
-	opened(t, e, req, whole[:9])
+	d.drift = 0
+	g = opened(t, e, req, whole[:9])
+	e.Set(api.Model{Name: theModel.Name, Fingerprint: "another"}, exact)
+	if _, err := g.Next(t.Context()); !errors.Is(err, engine.ErrBusy) {
+		t.Errorf("another model by now: %v", err)
+	}
 }
 
 // TestStandbyChangesItsMind: a stream that turns out to be one for a replay is replayed from then on.

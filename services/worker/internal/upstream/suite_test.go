@@ -5,6 +5,7 @@ import (
 
 	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/services/worker/engine/enginetest"
+	"github.com/connswap/connswap/services/worker/engine/servertest"
 	"github.com/connswap/connswap/services/worker/internal/upstream/api"
 )
 
@@ -16,6 +17,18 @@ func TestSuite(t *testing.T) {
 		})
 		quiet(t, c.server)
 	}
+}
+
+// TestSuiteOfServers: also behind scripted servers that tell the ids of each token.
+func TestSuiteOfServers(t *testing.T) {
+	s := servertest.New(servertest.VLLM, servertest.Options{})
+	e := engineFor(t, servertest.VLLM, s, Options{})
+	for name, req := range shapes() {
+		t.Run(name, func(t *testing.T) {
+			enginetest.Run(t, func() engine.Engine { return e }, req)
+		})
+	}
+	idle(t, s)
 }
 
 // BenchmarkChunk is what a worker takes for one piece of an answer, beside what the server's stream takes.
