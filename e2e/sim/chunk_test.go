@@ -119,7 +119,7 @@ func TestChunks(t *testing.T) {
 					}
 				}
 				want := connswap.Done{
-					FinishReason: "tool_calls", Tokens: thoughtsOf, Swaps: swaps, Digest: done.Digest,
+					FinishReason: "tool_calls", Tokens: thoughtsOf, Swaps: swaps, Continuity: "exact", Digest: done.Digest,
 					Usage: &connswap.Usage{Prompt: 3, Completion: uint64(tokens), Cached: 1, Reasoning: 2},
 				}
 				if choices > 1 {

@@ -256,7 +256,7 @@ func (c *cluster) stream(ctx context.Context, p plan, conn *connswap.Conn, plan 
 	if err != nil {
 		return err
 	}
-	stream, err := conn.Generate(ctx, connswap.Request{Prompt: plan.prompt, MaxTokens: uint32(plan.tokens), Seed: plan.seed})
+	stream, err := conn.Generate(ctx, connswap.Request{Prompt: plan.prompt, MaxTokens: uint32(plan.tokens), Seed: plan.seed, Standby: plan.seed%8 == 0})
 	if err != nil {
 		return err
 	}

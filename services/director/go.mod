@@ -3,6 +3,7 @@ module github.com/connswap/connswap/services/director
 go 1.26.0
 
 require (
+	github.com/agext/levenshtein v1.2.3
 	github.com/cockroachdb/datadriven v1.0.3
 	github.com/connswap/connswap/shared v0.0.0
 	github.com/prometheus/client_golang v1.25.0
@@ -18,7 +19,6 @@ require (
 
 require (
 	github.com/KimMachineGun/automemlimit v1.0.1 // indirect
-	github.com/agext/levenshtein v1.2.3 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect

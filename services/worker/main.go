@@ -17,7 +17,7 @@ import (
 func main() {
 	os.Exit(role.Command{
 		Name: "worker", Summary: "produces tokens for directors", Config: config.Worker{},
-		Serves:   "SIGUSR1 makes the configured simulated failure happen now, SIGHUP reloads certificates",
+		Serves:   "SIGUSR1 makes the configured simulated failure happen now, SIGHUP reloads certificates and has the models of an inference server tried anew",
 		Serve:    serve,
 		MgmtAddr: func() (string, error) { cfg, err := config.LoadWorker(); return cfg.MgmtAddr, err },
 	}.Run(os.Args[1:]))
@@ -35,6 +35,6 @@ func serve(out *telemetry.Output) error {
 	}
 	ctx, stop := run.SignalContext()
 	defer stop()
-	defer role.Signals(source, log, map[os.Signal]func(){syscall.SIGUSR1: w.FailNow})()
+	defer role.Signals(source, log, map[os.Signal]func(){syscall.SIGUSR1: w.FailNow, syscall.SIGHUP: w.Probe})()
 	return w.Run(ctx)
 }

@@ -7,13 +7,14 @@ type Director struct {
 	Common
 	Peer
 
-	UserAddr string   `envconfig:"DIRECTOR_USER_ADDR" default:":61000" desc:"address to serve clients on: connswap and HTTP/3 (UDP), HTTP/1.1 and HTTP/2 (TCP)"`
-	Origins  []string `envconfig:"DIRECTOR_HTTP_ORIGINS" default:"" desc:"web pages that may use the OpenAI API from a browser (CORS), by origin such as https://example.org, comma-separated; * for all"`
-	HTTP     string   `envconfig:"DIRECTOR_HTTP" default:"auto" desc:"the OpenAI API on DIRECTOR_USER_ADDR: tls with the director's certificate, plain for HTTP in the clear on TCP, off; auto is plain on a loopback address, tls elsewhere"`
-	MgmtAddr string   `envconfig:"DIRECTOR_MGMT_ADDR" default:":61001" desc:"address to serve workers (UDP) and operators (TCP, HTTP) on"`
-	Tokens   string   `envconfig:"DIRECTOR_OPERATOR_TOKENS_FILE" default:"" desc:"file with operators' bearer tokens for HTTPS, one a line, 16 characters or more; read again when it changes; empty: certificates only"`
-	KeysFile string   `envconfig:"DIRECTOR_KEYS_FILE" default:"" desc:"file with the keys of clients, by SHA-256, with what each may use; read again when it changes; empty: clients need none"`
-	ID       string   `envconfig:"DIRECTOR_ID" default:"" desc:"name of this director in logs and replies; the host name if empty"`
+	UserAddr   string   `envconfig:"DIRECTOR_USER_ADDR" default:":61000" desc:"address to serve clients on: connswap and HTTP/3 (UDP), HTTP/1.1 and HTTP/2 (TCP)"`
+	Origins    []string `envconfig:"DIRECTOR_HTTP_ORIGINS" default:"" desc:"web pages that may use the OpenAI API from a browser (CORS), by origin such as https://example.org, comma-separated; * for all"`
+	HTTP       string   `envconfig:"DIRECTOR_HTTP" default:"auto" desc:"the OpenAI API on DIRECTOR_USER_ADDR: tls with the director's certificate, plain for HTTP in the clear on TCP, off; auto is plain on a loopback address, tls elsewhere"`
+	MgmtAddr   string   `envconfig:"DIRECTOR_MGMT_ADDR" default:":61001" desc:"address to serve workers (UDP) and operators (TCP, HTTP) on"`
+	Tokens     string   `envconfig:"DIRECTOR_OPERATOR_TOKENS_FILE" default:"" desc:"file with operators' bearer tokens for HTTPS, one a line, 16 characters or more; read again when it changes; empty: certificates only"`
+	KeysFile   string   `envconfig:"DIRECTOR_KEYS_FILE" default:"" desc:"file with the keys of clients, by SHA-256, with what each may use; read again when it changes; empty: clients need none"`
+	ConfigFile string   `envconfig:"DIRECTOR_CONFIG_FILE" default:"" desc:"file in YAML with keys, other names, continuity and limits of models, and limits of the director; read again when it changes; empty: none"`
+	ID         string   `envconfig:"DIRECTOR_ID" default:"" desc:"name of this director in logs and replies; the host name if empty"`
 
 	MaxConnections     int           `envconfig:"DIRECTOR_MAX_CONNECTIONS" default:"10000" desc:"client connections at once; the last eighth is for who has few, the rest for anybody; further ones are refused"`
 	ClientAuth         string        `envconfig:"DIRECTOR_CLIENT_AUTH" default:"none" desc:"what clients have to prove: none, or certificate for one of role client"`

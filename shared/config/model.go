@@ -26,12 +26,18 @@ func of(list, part string) string {
 
 // Models reads Engine. The error says what to change.
 func (w *Worker) Models() ([]Model, error) {
+	if w.Engine == Upstream {
+		return nil, nil // the server says which
+	}
 	var all []Model
 	for part := range strings.SplitSeq(w.Engine, ",") {
 		name, capacity, limited := strings.Cut(strings.TrimSpace(part), "=")
 		m := Model{Engine: name}
+		if name == Upstream {
+			return nil, fmt.Errorf("%s stands alone, without other engines and without a number; the models are the server's (%s)", Upstream, full("WORKER_UPSTREAM_MODELS"))
+		}
 		if !slices.Contains(Engines, name) {
-			return nil, fmt.Errorf("%sunknown; give markov, counter or stateful", of(w.Engine, name))
+			return nil, fmt.Errorf("%sunknown; give markov, counter or stateful, or upstream alone", of(w.Engine, name))
 		}
 		if slices.ContainsFunc(all, func(other Model) bool { return other.Engine == name }) {
 			return nil, fmt.Errorf("%s stands there twice", name)

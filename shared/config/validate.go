@@ -128,6 +128,7 @@ func (w *Worker) validate(p *Problems) {
 	if _, err := w.Models(); err != nil {
 		p.add("WORKER_ENGINE", w.Engine, "%v", err)
 	}
+	w.Server.validate(p, w.Engine)
 	between(p, "WORKER_STATE_BYTES", w.StateBytes, 1<<10, wire.MaxState)
 	p.positive("WORKER_DRAIN_TIMEOUT", w.DrainTimeout)
 	p.atLeast("WORKER_MAX_SNAPSHOT_BYTES", w.MaxSnapshotBytes, 0)

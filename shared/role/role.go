@@ -172,6 +172,10 @@ func Signals(source *identity.Dir, log *zap.Logger, more map[os.Signal]func()) (
 	for _, sig := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2} {
 		handlers[sig] = func() { log.Info("signal without a meaning here: ignored", zap.Stringer("signal", sig)) }
 	}
+	if hangup := more[syscall.SIGHUP]; hangup != nil {
+		more = maps.Clone(more)
+		more[syscall.SIGHUP] = func() { reload(source, log); hangup() }
+	}
 	maps.Copy(handlers, more)
 	return run.Catch(handlers)
 }

@@ -1,6 +1,7 @@
 package connswap
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -113,6 +114,12 @@ type Request struct {
 	Choices   uint32   // how many texts; 0 for one
 	Seed      uint64   // the same prompt and seed give the same text
 	Priority  uint8    // of streams that are as old as each other, the higher one is moved first
+
+	// Continuity is what has to be promised at least for the case that the stream's worker is lost: text, verified or exact; empty for
+	// whatever is. Only with text another worker may go on with a text that could have been another one.
+	Continuity string
+	// Standby has another worker make the text, too, and go on at once where the first one is lost. It takes as much again.
+	Standby bool
 }
 
 // Generate opens a stream and sends the request. It waits where the director's limit of streams per connection
@@ -127,9 +134,13 @@ func (c *Conn) Generate(ctx context.Context, r Request) (*Stream, error) {
 	if len(r.Prompt) > wire.MaxPrompt {
 		return nil, wire.Errorf(CodeInvalid, "the prompt has %d bytes, allowed are %d", len(r.Prompt), wire.MaxPrompt)
 	}
+	continuity, ok := wire.ParseContinuity(cmp.Or(r.Continuity, "none"))
+	if !ok {
+		return nil, wire.Errorf(CodeInvalid, "the continuity is %q; give text, verified or exact, or nothing", r.Continuity)
+	}
 	request := &wirepb.Request{
 		Model: r.Model, Prompt: r.Prompt, Body: r.Body, MaxTokens: r.MaxTokens, Stop: r.Stop, Choices: r.Choices, Seed: r.Seed,
-		Priority: uint32(r.Priority),
+		Priority: uint32(r.Priority), Continuity: continuity, Standby: r.Standby,
 	}
 	carrier, number, used := c.begin()
 	s := newStream(ctx, c, number, request)

@@ -29,6 +29,7 @@ const (
 	CodeCancelled    = wire.CodeCancelled    // the director gave the stream up
 	CodeUnavailable  = wire.CodeUnavailable  // the director takes nothing new now
 	CodeEngine       = wire.CodeEngine       // the engine failed for this request
+	CodeNotContinued = wire.CodeNotContinued // no worker can go on with the text
 	CodeDiverged     = wire.CodeDiverged     // the text could not be continued exactly
 	CodeProtocol     = wire.CodeProtocol     // the director broke the protocol, or says that this client did
 	CodeVersion      = wire.CodeVersion      // no common version of the protocol

@@ -14,8 +14,9 @@ type Event interface{ event() }
 
 // Assigned says which worker serves the stream at first.
 type Assigned struct {
-	Worker string
-	Epoch  uint64
+	Worker     string
+	Epoch      uint64
+	Continuity string // that is promised for the stream where the worker is lost: none, text, verified or exact
 }
 
 // Waiting says that no worker can serve the stream right now. It stays open.
@@ -73,6 +74,9 @@ type Swapped struct {
 	Epoch    uint64 // of To
 	Sequence uint64 // of the last token of From
 
+	// Continuity is how To goes on: exact, with the text that would have been; verified, behind text that it has made again; or text.
+	Continuity string
+
 	// Gap is the time between the last token before the swap and the first one after it, as this stream's
 	// reader saw them. It is zero if there was no token before it, or none after it.
 	Gap time.Duration
@@ -100,6 +104,7 @@ type Done struct {
 	FinishReason string // as the engine said it: stop, length, tool_calls …
 	Tokens       uint64 // sequence of the last one; checked
 	Swaps        int    // as the director counted them
+	Continuity   string // the weakest of those swaps; exact where there were none
 	Digest       Digest // over all texts; checked
 
 	FinishReasons []string // of each choice, where there are several

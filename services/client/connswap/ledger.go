@@ -83,7 +83,7 @@ func (l *ledger) assigned(m *wirepb.Assigned) (Event, error) {
 		return nil, broken(ErrEpoch, "assigned in epoch %d after %d", m.GetEpoch(), l.epoch)
 	}
 	l.worker, l.epoch = m.GetWorker(), m.GetEpoch()
-	return Assigned{Worker: l.worker, Epoch: l.epoch}, nil
+	return Assigned{Worker: l.worker, Epoch: l.epoch, Continuity: wire.Continuity(m.GetContinuity())}, nil
 }
 
 func (l *ledger) swapped(m *wirepb.Swapped) (Event, error) {
@@ -100,7 +100,7 @@ func (l *ledger) swapped(m *wirepb.Swapped) (Event, error) {
 	return &Swapped{ // a pointer, since it is not complete yet
 		From: m.GetFromWorker(), To: l.worker,
 		Kind: m.GetKind(), Cause: m.GetCause(),
-		Epoch: l.epoch, Sequence: l.sequence,
+		Epoch: l.epoch, Sequence: l.sequence, Continuity: wire.Continuity(m.GetContinuity()),
 	}, nil
 }
 
@@ -114,6 +114,7 @@ func (l *ledger) done(m *wirepb.Done) (Event, error) {
 	}
 	done := Done{
 		FinishReason: m.GetFinishReason(), FinishReasons: m.GetFinishReasons(), Tokens: l.sequence, Swaps: int(m.GetSwaps()), Digest: digest,
+		Continuity: wire.Continuity(m.GetContinuity()),
 	}
 	if u := m.GetUsage(); u != nil {
 		done.Usage = &Usage{

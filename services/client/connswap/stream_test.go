@@ -31,12 +31,12 @@ func TestStreamYieldsWhatWasGenerated(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := []connswap.Event{
-			connswap.Assigned{Worker: "worker-a", Epoch: 1},
+			connswap.Assigned{Worker: "worker-a", Epoch: 1, Continuity: "exact"},
 			connswap.Token{Sequence: 1, Epoch: 1, Worker: "worker-a", Text: "Once", Tokens: 1},
 			connswap.Token{Sequence: 2, Epoch: 1, Worker: "worker-a", Text: " upon", Tokens: 1},
 			connswap.Token{Sequence: 3, Epoch: 1, Worker: "worker-a", Tokens: 1},
 			connswap.Done{
-				FinishReason: "length", Tokens: 3,
+				FinishReason: "length", Tokens: 3, Continuity: "exact",
 				Digest: session.DigestOf([]byte("Once"), []byte(" upon"), nil),
 			},
 		}
@@ -88,7 +88,7 @@ func TestSwapComesWithItsGapAndProof(t *testing.T) {
 		swapped.Gap = swapped.Gap.Round(time.Millisecond)
 		swapped.Interval = swapped.Interval.Round(time.Millisecond)
 		want := connswap.Swapped{
-			From: "worker-a", To: "worker-b", Kind: "failover", Cause: "tether", Epoch: 2, Sequence: 4,
+			From: "worker-a", To: "worker-b", Kind: "failover", Cause: "tether", Epoch: 2, Sequence: 4, Continuity: "exact",
 			Gap: 330 * time.Millisecond, Interval: 100 * time.Millisecond, Proof: before,
 		}
 		if swapped != want {

@@ -19,9 +19,18 @@ type Status struct {
 	Connections []Connection       `json:"connections"`
 	Sessions    Sessions           `json:"sessions"`
 	Swaps       []migration.Record `json:"swaps"`                 // under way
+	ConfigFile  *File              `json:"config_file,omitempty"` // nil for none, as with the next one
+	KeysFile    *File              `json:"keys_file,omitempty"`
 	Certificate *identity.Expiry   `json:"certificate,omitempty"` // the director's
 
 	Raw json.RawMessage `json:"-"` // the whole document, as the director sent it
+}
+
+// File is one of a director's configuration, which it reads again when it changes.
+type File struct {
+	Path   string    `json:"path"`
+	Loaded time.Time `json:"loaded"`          // when what counts now was read
+	Error  string    `json:"error,omitempty"` // why the file, as it is now, cannot be used
 }
 
 // Worker is a registered worker.
@@ -66,16 +75,18 @@ type Connection struct {
 
 // Stream is one stream of a client.
 type Stream struct {
-	StreamID uint64    `json:"stream_id"`
-	State    string    `json:"state"` // streaming, moving, waiting; done, failed or cancelled for a while after its end
-	Model    string    `json:"model"`
-	Worker   string    `json:"worker"`
-	Epoch    uint64    `json:"epoch"`
-	Sequence uint64    `json:"sequence"` // last token accepted
-	Sent     uint64    `json:"sent"`     // last token handed to the client's connection
-	Swaps    int       `json:"swaps"`
-	Resumes  int       `json:"resumes"` // how often the client came back over another QUIC connection
-	Started  time.Time `json:"started"`
+	StreamID   uint64    `json:"stream_id"`
+	State      string    `json:"state"` // streaming, moving, waiting; done, failed or cancelled for a while after its end
+	Model      string    `json:"model"`
+	Worker     string    `json:"worker"`
+	Epoch      uint64    `json:"epoch"`
+	Sequence   uint64    `json:"sequence"` // last token accepted
+	Sent       uint64    `json:"sent"`     // last token handed to the client's connection
+	Standby    string    `json:"standby"`  // worker that makes the text, too, and goes on at once where the other is lost; empty for none
+	Swaps      int       `json:"swaps"`
+	Continuity string    `json:"continuity"` // what its worker promises for the case that it is lost: none, text, verified or exact
+	Resumes    int       `json:"resumes"`    // how often the client came back over another QUIC connection
+	Started    time.Time `json:"started"`
 
 	// Away is since when the client is lost, and may come back; nil while it is there.
 	Away *time.Time `json:"away"`

@@ -35,8 +35,10 @@ import (
 	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/settings"
 	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/services/director/internal/stream"
+	"github.com/connswap/connswap/services/director/internal/yamlfile"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/memory"
@@ -82,8 +84,10 @@ type Director struct {
 	swaps       *history          // that are over
 	events      *event.Bus
 	metrics     *metrics.Metrics
-	keys        *keys.Keys   // of clients; nil where these need none
-	followers   atomic.Int64 // of events
+	settings    *settings.Settings
+	keys        *keys.Keys     // of clients; nil where these need none
+	keysFile    *yamlfile.File // that they are from; nil for none of their own
+	followers   atomic.Int64   // of events
 
 	check    *mgmt.Checkup
 	serving  atomic.Bool // clients, between the start and the end of Run: readyz says so
@@ -105,14 +109,19 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 	if deps.LogCounts == nil {
 		deps.LogCounts = func() telemetry.Counts { return telemetry.Counts{} }
 	}
+	m := metrics.New(func() metrics.Load { return d.load() })
+	known, err := readFiles(cfg, deps.Log, m)
+	if err != nil {
+		return nil, err
+	}
 	cfg.MaxCheckpointBytes = deps.Memory.Part(4, cfg.MaxCheckpointBytes) // beside what clients make it hold
 	d = &Director{
 		cfg: cfg, versions: wire.PeerVersions(deps.Version), log: deps.Log, tls: deps.TLS, logCounts: deps.LogCounts,
 		instance: identity.NewID(),
 		clock:    &clock.StallProof{}, swaps: newHistory(), operations: operations.NewTable(deps.Log),
-		memory: deps.Memory, shares: shares.New(limits(cfg, deps.Memory)),
+		memory: deps.Memory, shares: shares.New(limits(known.settings.Now().Director, deps.Memory)),
+		metrics: m, settings: known.settings, keys: known.keys, keysFile: known.keysFile,
 	}
-	d.metrics = metrics.New(d.load)
 	d.events = event.NewBus(d.swaps.observe, d.metrics.Observe, logEvents(deps.Log))
 	links := link.Config{
 		DirectorID: cfg.ID, Instance: d.instance, KeepAlive: cfg.LinkKeepAlive, IdleTimeout: cfg.LinkIdleTimeout,
@@ -131,15 +140,12 @@ func New(cfg config.Director, deps Deps) (d *Director, err error) {
 		return nil, err
 	}
 	d.checkpoints = newCheckpoints(cfg, d.instance, nw, deps.TLS, d.events, deps.Log)
-	d.sessions = session.NewManager(sessionConfig(cfg), session.Deps{
+	d.sessions = session.NewManager(sessionConfig(d.settings.Now().Director), session.Deps{
 		Placement: d.placement, Clock: d.clock, Log: deps.Log, Events: d.events, Stalls: &d.metrics.Stalls,
 		Checkpoints: d.checkpoints, Limiter: d.checkpoints.limiter,
 		Tokens: token.NewIssuer(token.Config{Director: d.instance, TTL: cfg.TokenTTL, Rate: cfg.TokenRate}),
 	}, cfg.SessionRetention)
 	access, err := d.access()
-	if err == nil {
-		d.keys, err = d.readKeys()
-	}
 	d.openDoors(deps)
 	d.maintenance = maintenance.New(maintenance.Config{
 		AtOnce: cfg.MaxConcurrentSwaps, Transfers: cfg.MaxTransfers, SwapsPerSecond: cfg.RebalancePace,
@@ -163,15 +169,14 @@ func (d *Director) openDoors(deps Deps) {
 	cfg := d.cfg
 	numbers := &atomic.Uint64{}
 	d.openai = openai.New(openai.Config{
-		MaxBody: cfg.MaxBodyBytes, MaxTokens: cfg.MaxTokens, MaxStreams: cfg.MaxStreams, Drain: cfg.DrainTimeout,
+		MaxStreams: cfg.MaxStreams, Drain: cfg.DrainTimeout,
 		Retention: cfg.SessionRetention, Resume: cfg.ResumeWait > 0, Heartbeat: cfg.HTTPHeartbeat, Origins: cfg.Origins, Hurry: deps.Hurry,
-		Keys:  d.keys,
+		Settings: d.settings, Keys: d.keys,
 		Model: d.fleet.Model, Models: d.fleet.Models, Answers: d.fleet.Answers, Promise: d.fleet.Promise, Answered: d.metrics.Answered, Events: d.events,
 	}, d.shares, d.sessions, numbers, d.clock, deps.Log)
 	d.native = native.New(native.Config{
-		DirectorID: cfg.ID, MaxPromptBytes: cfg.MaxPromptBytes, MaxTokens: cfg.MaxTokens,
-		ClientIdle: cfg.ClientIdleTimeout, Drain: cfg.DrainTimeout, ResumeWait: cfg.ResumeWait, Hurry: deps.Hurry,
-		Names: cfg.ClientNames, Keys: d.keys, Model: d.fleet.Model, Events: d.events,
+		DirectorID: cfg.ID, ClientIdle: cfg.ClientIdleTimeout, Drain: cfg.DrainTimeout, ResumeWait: cfg.ResumeWait, Hurry: deps.Hurry,
+		Names: cfg.ClientNames, Settings: d.settings, Keys: d.keys, Model: d.fleet.Model, Events: d.events,
 		Numbers: numbers, Others: map[string]func(*quic.Conn){http3.NextProtoH3: d.openai.ServeQUIC},
 	}, d.shares, d.sessions, d.clock, deps.Log)
 }
@@ -193,21 +198,9 @@ func (d *Director) access() (mgmt.Access, error) {
 // warnOpen says loudly that a director has neither keys nor asks for certificates, and serves others than its own machine's clients.
 func (d *Director) warnOpen() {
 	if d.keys == nil && d.cfg.ClientAuth != "certificate" && !config.IsLoopback(d.cfg.UserAddr) {
-		d.log.Warn("whoever reaches this director may use it: clients need neither a key (CONNECTION_SWAP_DIRECTOR_KEYS_FILE) nor a certificate (CONNECTION_SWAP_DIRECTOR_CLIENT_AUTH)",
+		d.log.Warn("whoever reaches this director may use it: clients need neither a key (CONNECTION_SWAP_DIRECTOR_KEYS_FILE, or keys in CONNECTION_SWAP_DIRECTOR_CONFIG_FILE) nor a certificate (CONNECTION_SWAP_DIRECTOR_CLIENT_AUTH)",
 			zap.String("user", d.cfg.UserAddr))
 	}
-}
-
-// readKeys returns the keys of clients; nil for none.
-func (d *Director) readKeys() (*keys.Keys, error) {
-	if d.cfg.KeysFile == "" {
-		return nil, nil
-	}
-	k, err := keys.Read(d.cfg.KeysFile, d.log)
-	if err != nil {
-		return nil, config.CannotUse("DIRECTOR_KEYS_FILE", d.cfg.KeysFile, err)
-	}
-	return k, nil
 }
 
 // limits is how much of everything clients may have together.
@@ -343,12 +336,7 @@ func (d *Director) Run(ctx context.Context) error {
 		identity.WatchExpiry(ctx, d.tls, func(text string, at time.Time) { d.log.Warn(text, zap.Time("not_after", at)) })
 		return nil
 	})
-	if d.keys != nil {
-		g.Add("keys", func(ctx context.Context) error {
-			d.keys.Watch(ctx)
-			return nil
-		})
-	}
+	d.watchFiles(&g)
 	g.Add("clock", func(ctx context.Context) error { return d.clock.Run(ctx, d.fleet.Watch) })
 	g.Add("checkpoints", func(ctx context.Context) error {
 		<-ctx.Done()

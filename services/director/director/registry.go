@@ -130,14 +130,14 @@ func described(r *wirepb.Register, from net.Addr, own wire.Versions) (link.Peer,
 	if err != nil {
 		return link.Peer{}, err
 	}
-	for _, text := range []string{user, mgmtAddr, r.GetBuild(), r.GetDrainedBy()} {
+	for _, text := range []string{user, mgmtAddr, r.GetBuild(), r.GetDrainedBy(), r.GetServer()} {
 		if len(text) > longestText || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			return link.Peer{}, wire.Errorf(wire.CodeInvalid, "%.80q: allowed are %d bytes of what can be printed", text, longestText)
 		}
 	}
 	return link.Peer{
 		Label: r.GetWorker(), Instance: r.GetInstance(), UserAddr: user, MgmtAddr: mgmtAddr,
-		Models: models, Capacity: int(r.GetCapacity()), Version: version, Build: r.GetBuild(),
+		Models: models, Capacity: int(r.GetCapacity()), Version: version, Build: r.GetBuild(), Server: r.GetServer(),
 		Drained: r.GetDrained(), DrainedBy: r.GetDrainedBy(),
 	}, nil
 }
@@ -155,8 +155,8 @@ func modelsOf(all []*wirepb.Model) ([]routing.Model, error) {
 	}
 	models := make([]routing.Model, len(all))
 	for i, m := range all {
-		for _, text := range []string{m.GetName(), m.GetFingerprint()} {
-			if text == "" || len(text) > longestText || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		for i, text := range []string{m.GetName(), m.GetFingerprint(), m.GetClass()} {
+			if text == "" && i < 2 || len(text) > longestText || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 				return nil, wire.Errorf(wire.CodeInvalid, "model %.80q with fingerprint %.80q: allowed are 1 to %d bytes of what can be printed",
 					m.GetName(), m.GetFingerprint(), longestText)
 			}
@@ -169,7 +169,7 @@ func modelsOf(all []*wirepb.Model) ([]routing.Model, error) {
 		}
 		models[i] = routing.Model{
 			Name: m.GetName(), Fingerprint: m.GetFingerprint(), Capacity: int(min(m.GetCapacity(), math.MaxInt32)),
-			Stateful: m.GetStateful(), Continuity: min(m.GetContinuity(), 3), APIs: m.GetApis(),
+			Stateful: m.GetStateful(), Continuity: min(m.GetContinuity(), wire.ContinuityExact), APIs: m.GetApis(), Class: m.GetClass(),
 		}
 	}
 	return models, nil

@@ -20,6 +20,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/operations"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/shares"
+	"github.com/connswap/connswap/services/director/internal/yamlfile"
 	"github.com/connswap/connswap/shared/memory"
 	"github.com/connswap/connswap/shared/migration"
 	tokens "github.com/connswap/connswap/shared/migration/token"
@@ -39,6 +40,7 @@ var schemaNames = map[reflect.Type]string{
 	reflect.TypeFor[operations.Document](): "Operation",
 	reflect.TypeFor[telemetry.Counts]():    "LogCounts",
 	reflect.TypeFor[memory.Limit]():        "MemoryLimit",
+	reflect.TypeFor[yamlfile.Status]():     "ConfigurationFile",
 	reflect.TypeFor[shares.Has]():          "ShareHolder",
 	reflect.TypeFor[tokens.Counts]():       "MigrationTokens",
 }

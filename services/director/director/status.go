@@ -9,6 +9,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/fleet"
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/shares"
+	"github.com/connswap/connswap/services/director/internal/yamlfile"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/memory"
 	"github.com/connswap/connswap/shared/mgmt"
@@ -47,6 +48,8 @@ type statusDocument struct {
 	Swaps       []migration.Record            `json:"swaps"`      // under way
 	Handshakes  map[string]quicnet.Handshakes `json:"handshakes"` // of the ports user and mgmt
 	Log         telemetry.Counts              `json:"log"`
+	ConfigFile  *yamlfile.Status              `json:"config_file,omitempty"` // of DIRECTOR_CONFIG_FILE
+	KeysFile    *yamlfile.Status              `json:"keys_file,omitempty"`   // of DIRECTOR_KEYS_FILE
 	Certificate *identity.Expiry              `json:"certificate,omitempty"`
 	Process     telemetry.Process             `json:"process"`
 	Memory      memory.Limit                  `json:"memory"`
@@ -61,9 +64,10 @@ func (d *Director) statusDocument(operator bool) statusDocument {
 		Director: d.cfg.ID, Build: wire.Build, Time: time.Now(),
 		Workers: workers, Waiting: waiting,
 		Connections: d.connections(0, math.MaxInt, operator), Sessions: d.sessions.Count(),
-		Swaps:       d.sessions.Swaps(),
-		Handshakes:  map[string]quicnet.Handshakes{"user": d.user.Handshakes(), "mgmt": d.mgmt.Handshakes()},
-		Log:         d.logCounts(),
+		Swaps:      d.sessions.Swaps(),
+		Handshakes: map[string]quicnet.Handshakes{"user": d.user.Handshakes(), "mgmt": d.mgmt.Handshakes()},
+		Log:        d.logCounts(),
+		ConfigFile: d.settings.Status(), KeysFile: d.keysStatus(),
 		Certificate: identity.ExpiryOf(d.tls),
 		Process:     telemetry.ReadProcess(),
 		Memory:      d.memory,

@@ -19,6 +19,9 @@ func EngineOf(cfg config.Worker) (engine.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("the models of engine %q are its server's", cfg.Engine)
+	}
 	return all[0].Engine, nil
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/connswap/connswap/services/worker/internal/link"
 	"github.com/connswap/connswap/services/worker/internal/session"
+	"github.com/connswap/connswap/services/worker/internal/upstream/monitor"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/memory"
 	"github.com/connswap/connswap/shared/mgmt"
@@ -21,6 +22,7 @@ type Status struct {
 	Instance    string           `json:"instance"`
 	Started     time.Time        `json:"started"`
 	Models      []Model          `json:"models"`
+	Server      *monitor.Status  `json:"server,omitempty"` // that it stands beside, with the engine upstream
 	Available   bool             `json:"available"`
 	Reason      string           `json:"reason,omitempty"`      // why it is not available
 	Directors   int              `json:"directors"`             // at which it is registered
@@ -50,8 +52,9 @@ type Model struct {
 }
 
 func (w *Worker) modelStatus() []Model {
-	all := make([]Model, len(w.models))
-	for i, m := range w.models {
+	models := w.sessions.Models()
+	all := make([]Model, len(models))
+	for i, m := range models {
 		all[i] = Model{m.Name(), m.Fingerprint(), m.Capacity}
 	}
 	return all
@@ -72,9 +75,14 @@ func (w *Worker) routes() http.Handler {
 
 func (w *Worker) status() Status {
 	load := w.sessions.Load()
+	var server *monitor.Status
+	if w.beside != nil {
+		s := w.beside.monitor.Status()
+		server = &s
+	}
 	return Status{
 		Worker: w.cfg.Label, Instance: w.instance, Started: w.started,
-		Models: w.modelStatus(), Available: load.Available, Reason: load.Reason, Directors: w.registrar.Registered(),
+		Models: w.modelStatus(), Server: server, Available: load.Available, Reason: load.Reason, Directors: w.registrar.Registered(),
 		Unreachable: w.registrar.Unreachable(), DrainedBy: w.links.DrainedBy(),
 		Capacity: w.cfg.Capacity, Sessions: append([]session.Status{}, w.sessions.Sessions()...),
 		Counters: w.links.Counters(), MigrationTokens: w.states.Tokens(), SnapshotBytes: w.states.Bytes(),

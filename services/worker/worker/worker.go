@@ -17,6 +17,7 @@ import (
 	"github.com/connswap/connswap/services/worker/internal/registrar"
 	"github.com/connswap/connswap/services/worker/internal/session"
 	"github.com/connswap/connswap/services/worker/internal/state"
+	"github.com/connswap/connswap/services/worker/internal/upstream"
 	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/memory"
@@ -46,7 +47,7 @@ type Deps struct {
 type Worker struct {
 	cfg      config.Worker
 	deps     Deps
-	models   []session.Model
+	wrapped  map[*upstream.Engine]engine.Engine // as the sessions have them; the goroutine of the monitor owns it
 	instance string
 	versions wire.Versions
 	started  time.Time
@@ -56,6 +57,7 @@ type Worker struct {
 	sessions *session.Table
 	links    *link.Server
 	injector *chaos.Injector
+	beside   *beside // nil but for the engine upstream
 
 	// Set by Run before anything serves.
 	ports     *ports
@@ -80,18 +82,23 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 	deps.Log = deps.Log.With(zap.String("worker", cfg.Label))
 	w := &Worker{
 		cfg: cfg, deps: deps, instance: identity.NewID(),
-		started: time.Now(), chaos: chaos.New(cfg.FailureMode, cfg.TokenInterval, cfg.PacketLoss),
+		started: time.Now(), wrapped: map[*upstream.Engine]engine.Engine{},
 	}
-	if deps.Engine != nil {
-		w.models = []session.Model{{Engine: deps.Engine}}
-	} else {
+	stands := deps.Engine == nil && cfg.Engine == config.Upstream
+	pace := cfg.TokenInterval
+	if stands {
+		pace = 0 // the server has its own
+	}
+	w.chaos = chaos.New(cfg.FailureMode, pace, cfg.PacketLoss)
+	models := []session.Model{{Engine: deps.Engine}}
+	if deps.Engine == nil {
 		var err error
-		if w.models, err = modelsOf(cfg); err != nil {
+		if models, err = modelsOf(cfg); err != nil {
 			return nil, err
 		}
 	}
-	for i := range w.models {
-		w.models[i].Engine = w.chaos.Engine(w.models[i].Engine)
+	for i := range models {
+		models[i].Engine = w.chaos.Engine(models[i].Engine)
 	}
 	w.deps.Network = w.chaos.Network(deps.Network)
 	w.versions = wire.PeerVersions(deps.Version)
@@ -99,7 +106,7 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 		Label: cfg.Label, MaxState: cfg.MaxStateBytes, MaxSnapshots: deps.Memory.Part(4, cfg.MaxSnapshotBytes), TransferRate: cfg.TransferRate,
 	}, w.deps.Network, deps.TLS, deps.Log)
 	w.sessions = session.NewTable(session.Config{
-		Models: w.models, Capacity: cfg.Capacity, MaxBytes: deps.Memory.Budget(cfg.MaxBytes), Log: deps.Log,
+		Models: models, Capacity: cfg.Capacity, MaxBytes: deps.Memory.Budget(cfg.MaxBytes), Log: deps.Log,
 	})
 	w.links = link.New(
 		link.Config{Label: cfg.Label, Instance: w.instance, Versions: w.versions},
@@ -109,6 +116,12 @@ func New(cfg config.Worker, deps Deps) (*Worker, error) {
 		},
 	)
 	w.injector = w.newInjector()
+	if stands {
+		var err error
+		if w.beside, err = w.newBeside(); err != nil {
+			return nil, err
+		}
+	}
 	return w, nil
 }
 
@@ -157,6 +170,12 @@ func (w *Worker) Run(ctx context.Context) error {
 		return w.links.Serve(ctx, w.chaos.Listener(link.Over(ports.user)), ports.tether)
 	})
 	actors.Add("registrar", w.registrar.Run)
+	if w.beside != nil {
+		actors.Add("monitor", func(ctx context.Context) error {
+			defer w.beside.server.Close()
+			return w.beside.monitor.Run(ctx)
+		})
+	}
 	actors.Add("failures", w.injector.Run)
 	actors.Add("drain", func(stopping context.Context) error {
 		select {
@@ -171,9 +190,23 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // names returns the names of the worker's models.
 func (w *Worker) names() []string {
-	all := make([]string, len(w.models))
-	for i, m := range w.models {
+	models := w.sessions.Models()
+	all := make([]string, len(models))
+	for i, m := range models {
 		all[i] = m.Name()
+	}
+	return all
+}
+
+// protos are the models as directors are told of them.
+func (w *Worker) protos() []*wirepb.Model {
+	models := w.sessions.Models()
+	all := make([]*wirepb.Model, len(models))
+	for i, m := range models {
+		all[i] = m.Proto()
+		if w.beside != nil {
+			all[i].Class = w.beside.monitor.Class(m.Engine)
+		}
 	}
 	return all
 }
@@ -195,10 +228,6 @@ func (w *Worker) serveMgmt(ctx context.Context, s mgmt.Stream, first wire.Messag
 
 // newRegistrar returns the registrar, which says where the worker's ports are: they have to be bound before.
 func (w *Worker) newRegistrar(ports *ports) *registrar.Registrar {
-	models := make([]*wirepb.Model, len(w.models))
-	for i, m := range w.models {
-		models[i] = m.Proto()
-	}
 	return registrar.New(
 		registrar.Config{
 			Directors: w.cfg.Directors,
@@ -212,7 +241,6 @@ func (w *Worker) newRegistrar(ports *ports) *registrar.Registrar {
 				Instance:      w.instance,
 				UserAddr:      advertised(w.cfg.AdvertiseUserAddr, w.cfg.UserAddr, ports.user.Addr()),
 				MgmtAddr:      advertised(w.cfg.AdvertiseMgmtAddr, w.cfg.MgmtAddr, ports.mgmt.Addr()),
-				Models:        models,
 				Capacity:      uint32(w.cfg.Capacity),
 			},
 		},
@@ -220,7 +248,9 @@ func (w *Worker) newRegistrar(ports *ports) *registrar.Registrar {
 			Network:   w.deps.Network,
 			TLS:       identity.ClientTLS(w.deps.TLS, wire.ALPNMgmt, identity.Director),
 			Log:       w.deps.Log,
-			Load:      w.chaos.Load(func() int { return w.sessions.Load().Sessions }),
+			Load:      w.chaos.Load(w.load),
+			Models:    w.protos,
+			Server:    w.serverLine,
 			DrainedBy: w.links.DrainedBy,
 			Replaced:  w.links.Forget,
 		},

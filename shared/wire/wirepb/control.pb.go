@@ -940,6 +940,7 @@ type Done struct {
 	Digest        []byte                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`                                    // over all texts, see session.Digest
 	Usage         *Usage                 `protobuf:"bytes,5,opt,name=usage,proto3" json:"usage,omitempty"`                                      // absent where nobody knows it
 	FinishReasons []string               `protobuf:"bytes,6,rep,name=finish_reasons,json=finishReasons,proto3" json:"finish_reasons,omitempty"` // of each choice, where there are several
+	Continuity    uint32                 `protobuf:"varint,7,opt,name=continuity,proto3" json:"continuity,omitempty"`                           // the weakest class in which another worker went on, see Request; exact where none did
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1014,6 +1015,13 @@ func (x *Done) GetFinishReasons() []string {
 		return x.FinishReasons
 	}
 	return nil
+}
+
+func (x *Done) GetContinuity() uint32 {
+	if x != nil {
+		return x.Continuity
+	}
+	return 0
 }
 
 // Error ends a stream, or a connection, that could not complete. It crosses every protocol.
@@ -2175,6 +2183,7 @@ type Register struct {
 	Drained       bool                   `protobuf:"varint,12,opt,name=drained,proto3" json:"drained,omitempty"`                                  // an operator has taken it out of use, see DrainMark
 	DrainedBy     string                 `protobuf:"bytes,13,opt,name=drained_by,json=drainedBy,proto3" json:"drained_by,omitempty"`              // id of the director that said so, for people
 	Models        []*Model               `protobuf:"bytes,14,rep,name=models,proto3" json:"models,omitempty"`                                     // that it has, at least one; the first serves whoever names none
+	Server        string                 `protobuf:"bytes,15,opt,name=server,proto3" json:"server,omitempty"`                                     // inference server that it stands beside, in words for people; empty for none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2286,6 +2295,13 @@ func (x *Register) GetModels() []*Model {
 	return nil
 }
 
+func (x *Register) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
 // Model is what a worker can be asked for by name.
 type Model struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2295,6 +2311,7 @@ type Model struct {
 	Stateful      bool                   `protobuf:"varint,4,opt,name=stateful,proto3" json:"stateful,omitempty"`      // it has a state that has to move with a session
 	Continuity    uint32                 `protobuf:"varint,5,opt,name=continuity,proto3" json:"continuity,omitempty"`  // the best class that it can promise: see Request
 	Apis          []string               `protobuf:"bytes,6,rep,name=apis,proto3" json:"apis,omitempty"`               // that it answers beside those that generate text: embeddings …
+	Class         string                 `protobuf:"bytes,7,opt,name=class,proto3" json:"class,omitempty"`             // what was measured of it, in a word for people; empty for one that needs no measuring
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2369,6 +2386,13 @@ func (x *Model) GetApis() []string {
 		return x.Apis
 	}
 	return nil
+}
+
+func (x *Model) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
 }
 
 // Registered answers Register.
@@ -2863,14 +2887,17 @@ const file_control_proto_rawDesc = "" +
 	"Recovering\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\x04R\x02at\x12\x0e\n" +
-	"\x02of\x18\x03 \x01(\x04R\x02of\"\xc7\x01\n" +
+	"\x02of\x18\x03 \x01(\x04R\x02of\"\xe7\x01\n" +
 	"\x04Done\x12#\n" +
 	"\rfinish_reason\x18\x01 \x01(\tR\ffinishReason\x12\x16\n" +
 	"\x06tokens\x18\x02 \x01(\x04R\x06tokens\x12\x14\n" +
 	"\x05swaps\x18\x03 \x01(\rR\x05swaps\x12\x16\n" +
 	"\x06digest\x18\x04 \x01(\fR\x06digest\x12-\n" +
 	"\x05usage\x18\x05 \x01(\v2\x17.connswap.wire.v1.UsageR\x05usage\x12%\n" +
-	"\x0efinish_reasons\x18\x06 \x03(\tR\rfinishReasons\"i\n" +
+	"\x0efinish_reasons\x18\x06 \x03(\tR\rfinishReasons\x12\x1e\n" +
+	"\n" +
+	"continuity\x18\a \x01(\rR\n" +
+	"continuity\"i\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
@@ -2970,7 +2997,7 @@ const file_control_proto_rawDesc = "" +
 	"\x04code\x18\x03 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\x16\n" +
 	"\x06status\x18\x05 \x01(\rR\x06status\x12\x1a\n" +
-	"\bdocument\x18\x06 \x01(\fR\bdocument\"\xe7\x02\n" +
+	"\bdocument\x18\x06 \x01(\fR\bdocument\"\xff\x02\n" +
 	"\bRegister\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x1a\n" +
@@ -2984,8 +3011,9 @@ const file_control_proto_rawDesc = "" +
 	"\adrained\x18\f \x01(\bR\adrained\x12\x1d\n" +
 	"\n" +
 	"drained_by\x18\r \x01(\tR\tdrainedBy\x12/\n" +
-	"\x06models\x18\x0e \x03(\v2\x17.connswap.wire.v1.ModelR\x06modelsJ\x04\b\x06\x10\aJ\x04\b\a\x10\bJ\x04\b\t\x10\n" +
-	"\"\xa9\x01\n" +
+	"\x06models\x18\x0e \x03(\v2\x17.connswap.wire.v1.ModelR\x06models\x12\x16\n" +
+	"\x06server\x18\x0f \x01(\tR\x06serverJ\x04\b\x06\x10\aJ\x04\b\a\x10\bJ\x04\b\t\x10\n" +
+	"\"\xbf\x01\n" +
 	"\x05Model\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\x12\x1a\n" +
@@ -2994,7 +3022,8 @@ const file_control_proto_rawDesc = "" +
 	"\n" +
 	"continuity\x18\x05 \x01(\rR\n" +
 	"continuity\x12\x12\n" +
-	"\x04apis\x18\x06 \x03(\tR\x04apis\"Z\n" +
+	"\x04apis\x18\x06 \x03(\tR\x04apis\x12\x14\n" +
+	"\x05class\x18\a \x01(\tR\x05class\"Z\n" +
 	"\n" +
 	"Registered\x12\x1f\n" +
 	"\vdirector_id\x18\x01 \x01(\tR\n" +

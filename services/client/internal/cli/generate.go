@@ -2,10 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -71,35 +67,11 @@ func enteredSettings(given *pflag.FlagSet) (settings, problems) {
 	wrong = append(wrong, ofFlags(cfg.Validate(), flags)...)
 	tls, err := identity.FromDir(cfg.TLSDir, identity.Client)
 	wrong = append(wrong, listed(err)...)
-	key, err := readKey(cfg.KeyFile)
+	key, err := config.ReadKey(cfg.KeyFile)
 	if err != nil {
 		wrong = append(wrong, config.Problem{Variable: keyVariable, Value: cfg.KeyFile, Want: err.Error()})
 	}
 	return settings{cfg: cfg, tls: tls, key: key}, wrong
-}
-
-// longestKey is more than any key has, in bytes.
-const longestKey = 1024
-
-// readKey returns the key that is in a file; none if path is empty. The error has nothing of it.
-func readKey(path string) (string, error) {
-	if path == "" {
-		return "", nil
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("cannot be read (%w); give a file with a key", err)
-	}
-	defer file.Close() //nolint:errcheck // it was only read
-	content, err := io.ReadAll(io.LimitReader(file, longestKey+1))
-	if err != nil {
-		return "", fmt.Errorf("cannot be read (%w); give a file with a key", err)
-	}
-	key := strings.TrimSpace(string(content))
-	if key == "" || len(content) > longestKey || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", fmt.Errorf("has no key; give a file with one line of up to %d letters, digits and signs, without spaces", longestKey)
-	}
-	return key, nil
 }
 
 // addFlags adds the flags of generate. They have the values of cfg as defaults, and write into it.

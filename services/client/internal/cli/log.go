@@ -100,7 +100,7 @@ func (o *logOutput) swapped(r *report, e connswap.Swapped) {
 		o.log.Warn("worker error received", connection, zap.String("worker", e.From), stream, zap.String("cause", e.Cause))
 	}
 	o.log.Info("CONNECTION MIGRATION: switching workers", connection, stream, zap.Uint64("epoch", e.Epoch),
-		zap.String("kind", e.Kind), zap.Float64("gap_ms", milliseconds(e.Gap)),
+		zap.String("kind", e.Kind), zap.Float64("gap_ms", milliseconds(e.Gap)), zap.String("continuity", e.Continuity),
 		zap.String("from_worker", e.From), zap.String("to_worker", e.To))
 	o.log.Info("worker assigned", served(r)...)
 }

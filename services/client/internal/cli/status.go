@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -58,6 +59,11 @@ func (r *statusResult) text(w io.Writer) {
 		fmt.Fprintln(w, err)
 	} else if note != "" {
 		fmt.Fprintln(w, note+"; renew the files in its CONNECTION_SWAP_TLS_DIR")
+	}
+	for _, file := range []*operator.File{r.found.ConfigFile, r.found.KeysFile} {
+		if file != nil && file.Error != "" {
+			fmt.Fprintf(w, "a file cannot be used, what was read at %s counts: %s\n", file.Loaded.UTC().Format(time.RFC3339), clean(file.Error))
+		}
 	}
 	for _, table := range [][][]any{r.workers(), r.streams(), r.swaps()} {
 		if len(table) > 1 {

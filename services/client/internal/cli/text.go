@@ -31,7 +31,7 @@ func (o *textOutput) event(_ *report, event connswap.Event) {
 	case connswap.Waiting:
 		o.writeNote("waiting for a worker, up to %v: %s", e.Timeout, e.Reason)
 	case connswap.Recovering:
-		o.writeNote("%s catches up, %d of %d", e.Worker, e.At, e.Of)
+		o.writeRecovery(e)
 	case connswap.Token:
 		if e.Choice == 0 && e.Channel == connswap.Content { // the others are for programs
 			o.text(o.chars.add(e.Text))
@@ -60,7 +60,19 @@ func (o *textOutput) writeSwap(e connswap.Swapped) {
 	if e.Gap > 0 {
 		mark += ", +" + rounded(max(0, e.Gap-e.Interval))
 	}
+	if e.Continuity != "exact" {
+		mark += ", " + e.Continuity
+	}
 	o.writeMark(mark)
+}
+
+// writeRecovery says how far the next worker is; of a prompt that is read nobody knows.
+func (o *textOutput) writeRecovery(e connswap.Recovering) {
+	if e.Of == 0 {
+		o.writeNote("%s reads the prompt", e.Worker)
+		return
+	}
+	o.writeNote("%s catches up, %d of %d", e.Worker, e.At, e.Of)
 }
 
 // writeMark says that something happened between two tokens: on a terminal within the text, elsewhere the text stays alone.

@@ -246,7 +246,9 @@ func (s *Stream) Send(messages ...wire.Message) {
 }
 
 // Assign assigns worker-a in epoch 1.
-func (s *Stream) Assign() { s.Send(&wirepb.Assigned{Worker: "worker-a", Epoch: 1}) }
+func (s *Stream) Assign() {
+	s.Send(&wirepb.Assigned{Worker: "worker-a", Epoch: 1, Continuity: wire.ContinuityExact})
+}
 
 // Say sends the next tokens, as they should be.
 func (s *Stream) Say(epoch uint64, texts ...string) {
@@ -265,6 +267,7 @@ func (s *Stream) Token(epoch, sequence uint64, text string) {
 // Swap goes from worker-a to worker-b in epoch 2, after the tokens sent.
 func (s *Stream) Swap() {
 	s.Send(&wirepb.Swapped{
+		Continuity: wire.ContinuityExact,
 		FromWorker: "worker-a", ToWorker: "worker-b", Kind: "failover", Cause: "tether", Epoch: 2, LastSequence: s.tokens,
 	})
 }
@@ -272,7 +275,7 @@ func (s *Stream) Swap() {
 // Finish returns a Done that fits what was sent.
 func (s *Stream) Finish() *wirepb.Done {
 	digest := s.digest.Digest()
-	return &wirepb.Done{FinishReason: "length", Tokens: s.tokens, Swaps: s.swaps, Digest: digest[:]}
+	return &wirepb.Done{Continuity: wire.ContinuityExact, FinishReason: "length", Tokens: s.tokens, Swaps: s.swaps, Digest: digest[:]}
 }
 
 // Sent is how many tokens were sent.

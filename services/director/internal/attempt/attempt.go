@@ -36,7 +36,11 @@ type Stream struct {
 	Leg          Leg
 	Post         func(event any) // tells the owner of the stream; never blocks
 
-	epoch uint64 // drawn last; owned by the owner of the stream
+	// Owned by the owner of the stream, with what is below.
+	Began string // fingerprint of the model that made the end of the text; empty before there is any
+	Tries uint32 // how often in a row engines have said that they would make another text
+
+	epoch uint64 // drawn last
 }
 
 // NextEpoch draws an epoch: for a place that was granted, or to make all tokens useless that lead to it or to one
@@ -84,8 +88,7 @@ type (
 	Failed struct {
 		*Attempt
 		Declined bool // the worker has not even begun
-		Code     wire.Code
-		Message  string
+		Err      *wire.Error
 	}
 	// Prepared says that the attempt's Prepared has something new.
 	Prepared struct{ *Attempt }
@@ -110,6 +113,7 @@ type Attempt struct {
 	Place   *placement.Request // at the worker
 	Link    *link.Link         // to the worker
 	Latency *routing.Latency   // hears of the stream's rhythm; nil if nobody wants to know
+	Pledge  Pledge             // what the worker promises; owned by the owner of the stream
 
 	mu       sync.Mutex
 	over     bool             // the worker's last word has come
@@ -123,6 +127,24 @@ var _ link.Sink = (*Attempt)(nil)
 // New returns an attempt that the worker does not know of yet.
 func New(s *Stream, place *placement.Request, l *link.Link, epoch uint64) *Attempt {
 	return &Attempt{Stream: s, log: s.Log, leg: s.Leg, Place: place, Link: l, Epoch: epoch}
+}
+
+// Pledge is what a worker's engine promises for a stream.
+type Pledge struct {
+	Continuity uint32 // class, where the worker is lost: see wirepb.Request
+	Portable   bool   // another fingerprint will do
+	Resumed    uint32 // class in which the worker goes on behind what was there
+}
+
+// Pledged takes over what the worker's word that it begins says of that; of a model that says nothing, what is promised of it.
+func (a *Attempt) Pledged(m *wirepb.Begin) {
+	p := m.GetPledge()
+	if p == nil {
+		class := a.Model().Continuity
+		a.Pledge = Pledge{Continuity: class, Resumed: class}
+		return
+	}
+	a.Pledge = Pledge{min(p.GetContinuity(), wire.ContinuityExact), p.GetPortable(), min(p.GetResumed(), wire.ContinuityExact)}
 }
 
 // Model is the one of the worker's that serves the stream.
@@ -147,10 +169,10 @@ func (a *Attempt) Attach(checkpoint *wirepb.Fetch) {
 }
 
 // Standby has the worker prepare the attempt, and generate nothing before Pivot. The secret is that of a token that the
-// worker was told to allow.
-func (a *Attempt) Standby(secret []byte) {
+// worker was told to allow. along says that it is to make the text meanwhile, and not only to get ready.
+func (a *Attempt) Standby(secret []byte, along bool) {
 	m := a.attach()
-	m.Standby, m.Secret = true, secret
+	m.Standby, m.Secret, m.Along = true, secret, along
 	a.Link.Attach(m, a)
 }
 
@@ -158,7 +180,7 @@ func (a *Attempt) attach() *wirepb.Attach {
 	pack, digest := a.Log.Since(0)
 	return &wirepb.Attach{
 		Session: a.ID, Epoch: a.Epoch, ConnectionId: a.ConnectionID, StreamId: a.StreamID, Request: a.Request,
-		Prefix: pack.Prefix(digest),
+		Prefix: pack.Prefix(digest), Fingerprint: a.Began, Tries: a.Tries,
 	}
 }
 
@@ -233,12 +255,14 @@ func (a *Attempt) Ended(m *wirepb.End) { a.terminal(m.GetEpoch(), Ended{a, m}) }
 
 // Failed takes the worker's word that the generation failed.
 func (a *Attempt) Failed(m *wirepb.Fail) {
-	a.terminal(m.GetEpoch(), Failed{a, false, wire.Code(m.GetCode()), m.GetMessage()})
+	a.terminal(m.GetEpoch(), Failed{a, false, wire.FromMessage(&wirepb.Error{
+		Code: m.GetCode(), Message: m.GetMessage(), Status: m.GetStatus(), Document: m.GetDocument(),
+	})})
 }
 
 // Refused takes the worker's word that it does not take the stream.
 func (a *Attempt) Refused(m *wirepb.Refused) {
-	a.terminal(m.GetEpoch(), Failed{a, true, wire.Code(m.GetCode()), m.GetMessage()})
+	a.terminal(m.GetEpoch(), Failed{a, true, &wire.Error{Code: wire.Code(m.GetCode()), Message: m.GetMessage()}})
 }
 
 // terminal passes on what ends the attempt, once.

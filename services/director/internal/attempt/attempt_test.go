@@ -39,7 +39,7 @@ func TestBrokenWorkersCostNothing(t *testing.T) {
 	if len(*told) != 4 {
 		t.Errorf("the owner was told %d times: %v", len(*told), *told)
 	}
-	if f, ok := (*told)[3].(attempt.Failed); !ok || !f.Declined || f.Code != wire.CodeCapacity {
+	if f, ok := (*told)[3].(attempt.Failed); !ok || !f.Declined || f.Err.Code != wire.CodeCapacity {
 		t.Errorf("its last word is %+v", (*told)[3])
 	}
 }

@@ -16,10 +16,11 @@ import (
 )
 
 // placement counts what it is told.
-type placement struct{ up, changed, reported, declined, failed, down int }
+type placement struct{ up, changed, remodelled, reported, declined, failed, down int }
 
 func (p *placement) Up(*link.Link)               { p.up++ }
 func (p *placement) Changed(*link.Link)          { p.changed++ }
+func (p *placement) Remodelled(*link.Link)       { p.remodelled++ }
 func (p *placement) Reported(*link.Link, int)    { p.reported++ }
 func (p *placement) Declined(*link.Link)         { p.declined++ }
 func (p *placement) Failed(*link.Link)           { p.failed++ }

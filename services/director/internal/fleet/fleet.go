@@ -24,6 +24,8 @@ type Placement interface {
 	Up(l *link.Link)
 	// Changed says that a worker takes streams which it did not take before, or no longer does.
 	Changed(l *link.Link)
+	// Remodelled says that a worker has other models than it had.
+	Remodelled(l *link.Link)
 	// Reported passes on how many streams a worker has by its own count, those of other directors among them.
 	Reported(l *link.Link, streams int)
 	// Declined says that a worker refused a stream because it has no room, or is not ready.
@@ -167,6 +169,7 @@ func (o owner) Up(l *link.Link) {
 	o.mu.Lock()
 	o.links = append(o.links, l)
 	o.worker.link, o.worker.unreachable = l, ""
+	l.SetModels(o.worker.Models) // it may have others since the link was begun
 	o.mu.Unlock()
 	o.deps.Events.Publish(event.WorkerUp{Worker: o.worker.Label})
 	o.placement.Up(l)

@@ -15,9 +15,9 @@ import (
 type models map[string]*model
 
 type model struct {
-	workers int               // that are registered and have it
-	classes [len(classes)]int // of them, by the class of continuity that they promise
-	left    time.Time         // since when none does
+	workers int                           // that are registered and have it
+	classes [wire.ContinuityExact + 1]int // of them, by the class of continuity that they promise
+	left    time.Time                     // since when none does
 }
 
 // count adds to the workers that have some models.
@@ -27,7 +27,7 @@ func (m models) count(all []routing.Model, n int) {
 			m[one.Name] = &model{}
 		}
 		m[one.Name].workers += n
-		m[one.Name].classes[min(int(one.Continuity), len(classes)-1)] += n
+		m[one.Name].classes[min(one.Continuity, wire.ContinuityExact)] += n
 		m[one.Name].left = time.Now()
 	}
 }

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"reflect"
 	"time"
 
 	"go.uber.org/zap"
@@ -45,7 +46,11 @@ func (f *Fleet) Register(peer link.Peer) (*Registration, error) {
 			old.heartbeat = time.Now()
 			old.toldDrained = old.toldDrained || peer.Drained
 			f.sendDrainMark(old)
+			l := f.remodel(old, peer)
 			f.mu.Unlock()
+			if l != nil {
+				f.placement.Remodelled(l)
+			}
 			return &Registration{fleet: f, worker: old}, nil
 		case old.link != nil && old.registrations > 0 && (old.Named || !peer.Named):
 			f.mu.Unlock()
@@ -57,6 +62,22 @@ func (f *Fleet) Register(peer link.Peer) (*Registration, error) {
 		f.mu.Unlock()
 		<-old.done // its streams are on their way elsewhere
 	}
+}
+
+// remodel takes over which models a worker has now, and returns its link if they are others. f.mu is held.
+func (f *Fleet) remodel(w *worker, now link.Peer) *link.Link {
+	w.Server = now.Server
+	if reflect.DeepEqual(w.Models, now.Models) {
+		return nil
+	}
+	f.models.count(w.Models, -1)
+	f.models.count(now.Models, +1)
+	w.Models = now.Models
+	f.log.Info("worker has other models", zap.String("worker", w.Label), zap.Strings("models", w.Names()), telemetry.Often(w.UserAddr))
+	if w.link != nil {
+		w.link.SetModels(now.Models)
+	}
+	return w.link
 }
 
 // mayHave returns why a worker may not have a label, which another one may have that lives: nobody takes it from a worker whose

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/routing"
+	"github.com/connswap/connswap/shared/wire"
 )
 
 // Snapshot is a worker as it is shown to people and programs.
@@ -15,6 +16,7 @@ type Snapshot struct {
 	UserAddr    string    `json:"user_addr"`
 	MgmtAddr    string    `json:"mgmt_addr"`
 	Models      []Model   `json:"models"`
+	Server      string    `json:"server,omitempty"`      // inference server that it stands beside, for people
 	Connected   bool      `json:"connected"`             // its link is up
 	Unreachable string    `json:"unreachable,omitempty"` // why the link is not up
 	Available   bool      `json:"available"`             // it takes new sessions
@@ -37,16 +39,14 @@ type Model struct {
 	Capacity    int      `json:"capacity,omitempty"` // streams at once; absent for as many as the worker has
 	Stateful    bool     `json:"stateful"`           // a state moves with its streams
 	Continuity  string   `json:"continuity"`         // the best class that it promises: none, text, verified or exact
+	Class       string   `json:"class,omitempty"`    // what its worker has measured of it: exact, replayable, ids or text; absent where nothing has to be measured
 	APIs        []string `json:"apis,omitempty"`     // that it answers beside those that generate text
 }
-
-// classes are the names of the classes of continuity, from the weakest.
-var classes = [...]string{"none", "text", "verified", "exact"}
 
 func modelsOf(models []routing.Model) []Model {
 	all := make([]Model, len(models))
 	for i, m := range models {
-		all[i] = Model{m.Name, m.Fingerprint, m.Capacity, m.Stateful, classes[min(int(m.Continuity), len(classes)-1)], m.APIs}
+		all[i] = Model{m.Name, m.Fingerprint, m.Capacity, m.Stateful, wire.Continuity(m.Continuity), m.Class, m.APIs}
 	}
 	return all
 }
@@ -69,7 +69,7 @@ func (f *Fleet) Workers() []Snapshot {
 	for _, w := range f.workers {
 		s := Snapshot{
 			Worker: w.Label, Instance: w.Instance, UserAddr: w.UserAddr, MgmtAddr: w.MgmtAddr,
-			Models: modelsOf(w.Models), Reported: w.reported, Capacity: w.Capacity, Heartbeat: w.heartbeat,
+			Models: modelsOf(w.Models), Server: w.Server, Reported: w.reported, Capacity: w.Capacity, Heartbeat: w.heartbeat,
 			Draining: f.hasDrainMark(w.Label), Version: w.Version, Build: w.Build, Unreachable: w.unreachable,
 		}
 		if w.link != nil {

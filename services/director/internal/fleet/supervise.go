@@ -48,7 +48,7 @@ func (f *Fleet) supervise(ctx context.Context, w *worker) {
 	backoff := firstBackoff
 	complainAt := time.Now()
 	for ctx.Err() == nil {
-		l := link.New(f.cfg, f.deps.Dialer, owner{f, w}, w.Peer, f.log)
+		l := link.New(f.cfg, f.deps.Dialer, owner{f, w}, f.peer(w), f.log)
 		dialled := time.Now()
 		up, err := l.Run(ctx)
 		if up && time.Since(dialled) > steady {
@@ -76,6 +76,13 @@ func (f *Fleet) supervise(ctx context.Context, w *worker) {
 	}
 	f.remove(w)
 	log.Info("worker left", zap.String("instance", w.Instance), zap.NamedError("reason", context.Cause(ctx)))
+}
+
+// peer is what a worker has said of itself.
+func (f *Fleet) peer(w *worker) link.Peer {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return w.Peer
 }
 
 // forget dismisses w if no MGMT connection is left on which it is registered, and reports whether it did.

@@ -94,6 +94,8 @@ type Handover struct {
 	lost       bool             // the target's worker is gone, and its place with it
 	cut        bool             // the source of a planned handover is fenced
 	released   bool             // and has been left
+	promoted   bool             // the target ran along: it has its place, and waits for its pivot
+	credit     uint64           // with which it then goes on
 	standby    standby
 	recovery   recovery // of the target
 }
@@ -163,6 +165,9 @@ func (h *Handover) clear() {
 func (h *Handover) act(action migration.Action) (event migration.Event, ok bool) {
 	switch action {
 	case migration.Pick:
+		if h.promoted {
+			return migration.Granted, true
+		}
 		h.deps.Places.Queue(h.Place)
 	case migration.Confirm:
 		if !h.Plan.Confirm {
@@ -214,6 +219,8 @@ func (h *Handover) capture() (migration.Event, bool) {
 // transfer gives it to the target.
 func (h *Handover) transfer() (migration.Event, bool) {
 	switch {
+	case h.promoted:
+		return h.promote()
 	case h.source == nil:
 		h.Target.Attach(h.deps.States.For(h.Target))
 		return 0, false
@@ -240,11 +247,11 @@ func (h *Handover) pivot() (migration.Event, bool) {
 // tell makes the target the worker of the stream, in the log and for the client at once: what the target sent so far
 // waits in the log for this. If the target was lost meanwhile, the event that says so is on its way.
 func (h *Handover) tell() (migration.Event, bool) {
-	var m wire.Message = &wirepb.Assigned{Worker: h.To, Epoch: h.Epoch}
+	var m wire.Message = &wirepb.Assigned{Worker: h.To, Epoch: h.Epoch, Continuity: h.Target.Pledge.Continuity}
 	if h.Kind != migration.Placement {
 		m = &wirepb.Swapped{
 			FromWorker: h.From, ToWorker: h.To, Kind: h.Kind.String(), Cause: h.Cause,
-			Epoch: h.Epoch, LastSequence: h.Cut,
+			Epoch: h.Epoch, LastSequence: h.Cut, Continuity: h.Target.Pledge.Resumed,
 		}
 	}
 	gap, ok := h.deps.Owner.Serve(h.Target, m)

@@ -25,9 +25,9 @@ type recovery struct {
 	mean, dev time.Duration // between two times
 }
 
-// progress takes note of how far the target is, and reports whether it got on.
+// progress takes note of how far the target is, and reports whether it got on: also where it counts towards something else now.
 func (r *recovery) progress(at, of uint64, now time.Duration) bool {
-	if r.begun && at <= r.at {
+	if r.begun && at <= r.at && of == r.of {
 		return false
 	}
 	if r.begun {

@@ -30,12 +30,13 @@ type standby struct {
 	capture  uint64 // number of the request for the engine's state; 0 if there was none
 	asked    bool   // for what the present state waits
 	late     bool   // that could not be asked yet: too many migration tokens for this target
+	along    bool   // the target makes the text beside the source
 }
 
 // open has the target open the attempt, which reserves a place for it there.
 func (s *standby) open() {
 	if token := s.allow(s.target, wirepb.Purpose_PURPOSE_MIGRATION); token != nil {
-		s.target.Standby(token.GetSecret())
+		s.target.Standby(token.GetSecret(), s.along)
 	}
 }
 

@@ -87,6 +87,16 @@ func (k *Key) Priority(asked uint32) uint32 {
 	return asked
 }
 
+// MayStandBy reports whether requests of the key may ask for a worker that runs along, to take over at once.
+func (k *Key) MayStandBy() bool {
+	if k == nil {
+		return true
+	}
+	k.account.mu.Lock()
+	defer k.account.mu.Unlock()
+	return k.account.entry.standby
+}
+
 // models returns those that the key may use; nil for all.
 func (k *Key) models() []string {
 	if k == nil {
@@ -97,28 +107,29 @@ func (k *Key) models() []string {
 	return k.account.entry.models
 }
 
-// MayUse reports whether the key is good for a model.
-func (k *Key) MayUse(model string) bool {
+// MayUse reports whether the key is good for a model under a name, which may be another one for own.
+func (k *Key) MayUse(name, own string) bool {
 	models := k.models()
-	return models == nil || slices.Contains(models, model)
+	return models == nil || slices.Contains(models, name) || slices.Contains(models, own)
 }
 
-// Model returns the model that is meant by a name, which may be empty, as find does, or why the key cannot have it. Who may not use
-// all models is told of no others.
-func (k *Key) Model(name string, find func(name string) (string, error)) (string, error) {
+// Model returns the model that is meant by a name, which may be empty, as find does, or why the key cannot have it. The name may be
+// another one for own, and is own where it is not; a key is good for a model under each name that it has, or under one other name of
+// the model. Who may not use all models is told of no others.
+func (k *Key) Model(name, own string, find func(own string) (string, error)) (string, error) {
 	models := k.models()
 	if models == nil {
-		return find(name)
+		return find(own)
 	}
 	named := fmt.Sprintf("the model %q", wire.Text(name))
 	if name == "" {
 		named = "the model that is meant where none is named"
-	} else if !slices.Contains(models, name) {
+	} else if !slices.Contains(models, name) && !slices.Contains(models, own) {
 		return "", k.forbidden(named, models)
 	}
-	model, err := find(name)
+	model, err := find(own)
 	switch {
-	case err == nil && !slices.Contains(models, model):
+	case err == nil && name == "" && !slices.Contains(models, model):
 		return "", k.forbidden(named, models)
 	case err != nil && wire.AsError(err, wire.CodeInternal).Code == wire.CodeModel:
 		return "", wire.Errorf(wire.CodeModel, "no worker has %s at present", named)

@@ -1,6 +1,7 @@
 package keys_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -171,7 +172,7 @@ func TestUsageIsCountedOnce(t *testing.T) {
 }
 
 func TestModel(t *testing.T) {
-	k, _, _ := file(t, entry("a", "models: [small, gone]"))
+	k, _, _ := file(t, entry("a", "models: [small, gone, nickname]"))
 	key := authenticated(t, k, "a")
 	find := func(name string) (string, error) {
 		switch name {
@@ -183,19 +184,23 @@ func TestModel(t *testing.T) {
 		return "", wire.Errorf(wire.CodeModel, "there are small, large")
 	}
 	for _, c := range []struct {
-		key        *keys.Key
-		name, want string
-		code       wire.Code
+		key             *keys.Key
+		name, want, own string
+		code            wire.Code
 	}{
-		{key, "small", "small", ""},
-		{key, "large", "the key a may not use the model \"large\"; it may use small, gone", wire.CodeForbidden},
-		{key, "", "the key a may not use the model that is meant where none is named; it may use small, gone", wire.CodeForbidden},
-		{key, "unheard-of", "may not use the model", wire.CodeForbidden},
-		{key, "gone", `no worker has the model "gone" at present`, wire.CodeModel}, // and no word of large
-		{nil, "", "large", ""},
-		{nil, "gone", "there are small, large", wire.CodeModel},
+		{key, "small", "small", "", ""},
+		{key, "tiny", "small", "small", ""},
+		{key, "nickname", "large", "large", ""}, // whatever that stands for
+		{key, "tiny", `no worker has the model "tiny" at present`, "gone", wire.CodeModel},
+		{key, "big", `the key a may not use the model "big"`, "large", wire.CodeForbidden},
+		{key, "large", "the key a may not use the model \"large\"; it may use small, gone, nickname", "", wire.CodeForbidden},
+		{key, "", "the key a may not use the model that is meant where none is named; it may use small, gone, nickname", "", wire.CodeForbidden},
+		{key, "unheard-of", "may not use the model", "", wire.CodeForbidden},
+		{key, "gone", `no worker has the model "gone" at present`, "", wire.CodeModel}, // and no word of large
+		{nil, "", "large", "", ""},
+		{nil, "gone", "there are small, large", "", wire.CodeModel},
 	} {
-		got, err := c.key.Model(c.name, find)
+		got, err := c.key.Model(c.name, cmp.Or(c.own, c.name), find)
 		if c.code == "" {
 			require.NoError(t, err)
 			require.Equal(t, c.want, got)
@@ -210,11 +215,11 @@ func TestModel(t *testing.T) {
 func watched(t *testing.T, content string, play func(k *keys.Keys, change func(content string), logged func() string)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		k, path, logs := file(t, content)
+		k, f, path, logs := opened(t, content)
 		logs.TakeAll()
 		ctx, stop := context.WithCancel(t.Context())
 		var watching sync.WaitGroup
-		watching.Go(func() { k.Watch(ctx) })
+		watching.Go(func() { f.Watch(ctx) })
 		defer watching.Wait()
 		defer stop()
 		play(k, func(content string) {
@@ -257,11 +262,11 @@ func TestAFileThatChanges(t *testing.T) {
 		require.Less(t, refused(t, a, "requests_per_minute"), 10*time.Millisecond) // what was used stays used, and comes back faster
 		time.Sleep(time.Second)
 		admitted(t, a).Close()
-		require.False(t, a.MayUse("n"))
+		require.False(t, a.MayUse("n", "n"))
 		require.Equal(t, uint32(3), a.Priority(0))
 		change(entry("a"))
 		require.Empty(t, a.Limits())
-		require.True(t, a.MayUse("n"))
+		require.True(t, a.MayUse("n", "n"))
 	})
 }
 
@@ -287,7 +292,7 @@ func TestAKeyIsReplaced(t *testing.T) {
 func TestAFileThatBecomesBad(t *testing.T) {
 	watched(t, entry("a"), func(k *keys.Keys, change func(string), logged func() string) {
 		for content, words := range map[string]string{
-			"keys: [": "line 1: did not find", entry("b", "rpm: 3"): `line 4: there is no field \"rpm\"`, "\n": "the file is empty", "": "no such file",
+			"keys: [": "keys.yaml:1: did not find", entry("b", "rpm: 3"): `keys.yaml:4: there is no field \"rpm\"`, "\n": "the file is empty", "": "no such file",
 		} {
 			change(content)
 			time.Sleep(time.Minute)

@@ -3,42 +3,28 @@
 package keys
 
 import (
-	"bytes"
 	"cmp"
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"fmt"
-	"io"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/connswap/connswap/services/director/internal/yamlfile"
 )
 
-const (
-	maxFile   = 1 << 20
-	lookEvery = time.Second
-)
-
-// Keys are those of a file. A nil Keys is for a director without one: it lets everybody in. It is safe for concurrent use, and
+// Keys are those of a file of theirs, or of a section of another one. A nil Keys is for a director without one: it lets everybody in. It is safe for concurrent use, and
 // whoever asks it waits for no file.
 type Keys struct {
-	path string
-	log  *zap.Logger
+	log *zap.Logger
 
 	known atomic.Pointer[[]credential]
 
 	mu       sync.Mutex
 	accounts map[string]*account // by name; also those that are not in the file any more: what they used stays known
-
-	// Owned by Watch, once that runs.
-	seen    []byte // what was read last
-	refused string // what was logged last, if the file cannot be used
 }
 
 // credential is one that is let in.
@@ -47,66 +33,36 @@ type credential struct {
 	account *account
 }
 
-// Read reads a file. The error says which line of it is wrong, and what would be right.
-func Read(path string, log *zap.Logger) (*Keys, error) {
-	k := &Keys{path: path, log: log, accounts: map[string]*account{}}
-	return k, k.look()
+// New returns keys that let nobody in, until Take is called.
+func New(log *zap.Logger) *Keys {
+	k := &Keys{log: log, accounts: map[string]*account{}}
+	k.known.Store(&[]credential{})
+	return k
 }
 
-// Watch looks at the file every second, until ctx ends, and takes up what has changed. A file that cannot be used changes
-// nothing, and is logged.
-func (k *Keys) Watch(ctx context.Context) {
-	every := time.NewTicker(lookEvery)
-	defer every.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-every.C:
-		}
-		if err := k.look(); err == nil {
-			k.refused = ""
-		} else if text := err.Error(); text != k.refused {
-			k.refused = text
-			k.log.Warn("the file of keys cannot be used, those that were read before stay", zap.Error(err))
-		}
-	}
+// Read returns the keys of a file. The error says which line of it is wrong, and what would be right. read is told of each time that
+// the file was new later; it is optional.
+func Read(path string, log *zap.Logger, read func(error)) (k *Keys, file *yamlfile.File, err error) {
+	k = New(log)
+	file, err = yamlfile.Open(path, yamlfile.Deps{
+		Log: log, Read: read, Kept: "the file of keys cannot be used, those that were read before stay",
+		Take: func(content []byte) error {
+			entries, err := parse(path, content)
+			if err == nil {
+				k.Take(entries, path)
+			}
+			return err
+		},
+	})
+	return k, file, err
 }
 
-// look reads the file, and takes up what is new.
-func (k *Keys) look() error {
-	content, err := readFile(k.path)
-	if err != nil {
-		return err
-	}
-	if k.seen != nil && bytes.Equal(content, k.seen) {
-		return nil // it has been said what is wrong with it, if something is
-	}
-	k.seen = content
-	entries, err := parse(content)
-	if err != nil {
-		return fmt.Errorf("%s: %w", k.path, err)
-	}
-	k.take(entries)
-	k.log.Info("keys were read", zap.String("file", k.path), zap.Int("names", len(entries)))
-	return nil
+// Take makes the entries of a file those that count. Who is not among them is out.
+func (k *Keys) Take(entries Entries, path string) {
+	k.take(entries.list)
+	k.log.Info("keys were read", zap.String("file", path), zap.Int("names", len(entries.list)))
 }
 
-// readFile reads a file of ordinary size.
-func readFile(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close() //nolint:errcheck // it was only read
-	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	if err == nil && len(content) > maxFile {
-		err = fmt.Errorf("%s has more than %d bytes", path, maxFile)
-	}
-	return content, err
-}
-
-// take makes the entries of a file those that count. Who is not among them is out.
 func (k *Keys) take(entries []entry) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -29,6 +29,7 @@ const (
 	CauseEngine   Cause = "engine failed"
 	CauseProtocol Cause = "worker broke the protocol"
 	CauseDiverged Cause = "worker's text diverged"
+	CauseDiffers  Cause = "engine would make another text"
 	CauseReplaced Cause = "a newer instance of the worker registered"
 	CauseBroken   Cause = "link broke"
 	CauseStalled  Cause = "director was stopped or starved itself"
@@ -45,7 +46,7 @@ func (c Cause) Deadly() bool {
 	case CauseTether, CauseRefused, CauseIdle, CauseProgress, CauseEngine, CauseProtocol, CauseDiverged, CauseBroken:
 		return true
 	case CauseReported, CauseClosed, CauseDelivery, CauseBacklog, CauseStalled, CauseAttach, CauseStuck, CauseReplaced, CauseShutdown, CauseDeclined,
-		CauseUnread:
+		CauseUnread, CauseDiffers:
 		return false
 	}
 	return true

@@ -88,10 +88,15 @@ func (r controlReader) refused(m *wirepb.Refused) {
 		return
 	}
 	r.link.sinks.detach(m.GetSession(), m.GetEpoch())
-	if code := wire.Code(m.GetCode()); code == wire.CodeUnavailable || code == wire.CodeCapacity {
-		r.link.owner.Declined(r.link)
-	}
+	r.link.declined(m.GetCode())
 	s.Refused(m)
+}
+
+// declined tells placement if a code says that the worker has no room, or that its engine takes nothing now.
+func (l *Link) declined(code string) {
+	if c := wire.Code(code); c == wire.CodeUnavailable || c == wire.CodeCapacity {
+		l.owner.Declined(l)
+	}
 }
 
 // status records the worker's readiness. If the worker failed, its streams go elsewhere at once.

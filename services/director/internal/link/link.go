@@ -28,10 +28,11 @@ type Peer struct {
 	Instance    string // new with each start of the process
 	UserAddr    string // of its links and tethers
 	MgmtAddr    string
-	Models      []routing.Model // that it has, at least one; the first serves streams that name none
+	Models      []routing.Model // that it had at registration, at least one; the first serves streams that name none
 	Capacity    int             // streams at once, of all models
 	Version     uint32          // of the protocol to speak with it
 	Build       string
+	Server      string // inference server that it stands beside, for people; empty for none
 	Drained     bool   // it said at registration that an operator had taken it out of use
 	DrainedBy   string // id of the director that told it so
 	Certificate string // with which it registered; see identity.PeerCertificate
@@ -105,6 +106,7 @@ type Link struct {
 	peer   Peer
 	log    *zap.Logger
 
+	models  atomic.Pointer[[]routing.Model]
 	tether  string // id with which the worker binds the tether to this link
 	control *wire.Outbox
 	conn    Conn // set before Up
@@ -136,6 +138,7 @@ func New(cfg Config, dialer Dialer, owner Owner, peer Peer, log *zap.Logger) *Li
 		log:   log.With(zap.String("worker", peer.Label), telemetry.Often(peer.UserAddr)),
 		sinks: sinks{attached: map[uint64]attachment{}, holding: map[uint64]Holder{}},
 	}
+	l.SetModels(peer.Models)
 	l.control = wire.NewOutbox(wire.MaxBacklog, func(err error) { l.Lose(classify(err)) })
 	return l
 }
@@ -251,9 +254,15 @@ func (l *Link) Peer() Peer { return l.peer }
 // Worker returns the label of the worker.
 func (l *Link) Worker() string { return l.peer.Label }
 
+// Models returns the models that the worker has now. The slice does not change.
+func (l *Link) Models() []routing.Model { return *l.models.Load() }
+
+// SetModels says which models the worker has from now on.
+func (l *Link) SetModels(models []routing.Model) { l.models.Store(&models) }
+
 // Model returns the worker's model of a name, or its first one for none; false if it has none of that name.
 func (l *Link) Model(name string) (routing.Model, bool) {
-	for _, m := range l.peer.Models {
+	for _, m := range l.Models() {
 		if name == "" || m.Name == name {
 			return m, true
 		}
@@ -269,7 +278,7 @@ func (l *Link) Stats() quic.ConnectionStats { return l.conn.Stats() }
 
 // Stateful reports whether some model of the worker has a state that moves with a stream.
 func (l *Link) Stateful() bool {
-	return slices.ContainsFunc(l.peer.Models, func(m routing.Model) bool { return m.Stateful })
+	return slices.ContainsFunc(l.Models(), func(m routing.Model) bool { return m.Stateful })
 }
 
 // MgmtAddr is where the worker's MGMT port is.

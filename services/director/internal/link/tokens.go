@@ -99,6 +99,7 @@ func (r *tokenReader) receive(f wire.Frame) error {
 		}
 	case *wirepb.Fail:
 		if s := r.link.sinks.find(m.GetSession()); s != nil {
+			r.link.declined(m.GetCode())
 			s.Failed(m)
 		}
 	default:

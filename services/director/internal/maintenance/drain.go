@@ -96,6 +96,7 @@ func (s *Service) empty(ctx context.Context, e evacuation, progress func(Moves))
 			if one.Worker() == e.label {
 				m.start(one, "")
 			}
+			one.Forsake(e.label)
 		}
 		m.moves.Blockers = s.blockers(m, remaining, e.label)
 		progress(m.moves)

@@ -27,6 +27,7 @@ type Metrics struct {
 	chunks, tokens               prometheus.Counter
 	finished, handovers, lost    *prometheus.CounterVec
 	refused, limits, answered    *prometheus.CounterVec
+	reloads                      *prometheus.CounterVec
 	states, gaps                 *prometheus.HistogramVec
 	first, between, passed, away prometheus.Histogram
 }
@@ -47,6 +48,7 @@ func New(load func() Load) *Metrics {
 		refused:  counters("migration_tokens_refused_total", "Migration tokens that this director refused, by why.", "code"),
 		limits:   counters("limits_hit_total", "Requests that were refused for want of something, by code.", "code"),
 		answered: counters("http_requests_total", "Requests over HTTP that were answered, by API and status. A stream counts when it begins to be.", "api", "status"),
+		reloads:  counters("config_reloads_total", "Files of the configuration that changed, by which (config, keys) and result: taken, or refused, and what was read before stays.", "file", "result"),
 		states:   histograms("handover_state_seconds", "Time that handovers spent in a state.", "kind", "state"),
 		gaps:     histograms("handover_gap_seconds", "Time without a chunk at handovers, beyond the usual one.", "kind"),
 		first:    histogram("first_token_seconds", "Time from a request to its first chunk."),
@@ -55,13 +57,23 @@ func New(load func() Load) *Metrics {
 		away:     histogram("client_away_seconds", "Time for which clients that came back had been lost."),
 	}
 	m.Registry.MustRegister(
-		m.opened, m.fenced, m.resumed, m.chunks, m.tokens, m.finished, m.handovers, m.lost, m.refused, m.limits, m.answered,
+		m.opened, m.fenced, m.resumed, m.chunks, m.tokens, m.finished, m.handovers, m.lost, m.refused, m.limits, m.answered, m.reloads,
 		m.states, m.gaps, m.first, m.between, m.passed, m.away, newPresent(load, &m.Stalls),
 	)
+	for _, file := range []string{"config", "keys"} {
+		m.reloads.WithLabelValues(file, taken) // from 0: the first one counts for an alert
+		m.reloads.WithLabelValues(file, refused)
+	}
 	return m
 }
 
 const namespace = "connswap"
+
+// Results of a reload.
+const (
+	taken   = "taken"
+	refused = "refused"
+)
 
 func counter(name, help string) prometheus.Counter {
 	return prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
@@ -116,6 +128,18 @@ func (m *Metrics) Observe(e event.Event) {
 // Answered takes note of a request for one of OpenAI's APIs, and the status with which its answer began.
 func (m *Metrics) Answered(api string, status int) {
 	m.answered.WithLabelValues(api, strconv.Itoa(status)).Inc()
+}
+
+// Reloaded takes note of a file of the configuration (config or keys) that changed, and of what was wrong with it.
+func (m *Metrics) Reloaded(file string, err error) {
+	m.reloads.WithLabelValues(file, result(err)).Inc()
+}
+
+func result(err error) string {
+	if err != nil {
+		return refused
+	}
+	return taken
 }
 
 // cause makes a label of a cause: causes are a few sentences of the director's own, which begin with what matters.

@@ -1,6 +1,7 @@
 package metrics_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -28,12 +29,15 @@ func TestLint(t *testing.T) {
 	m.Observe(event.Event{Body: event.HandoverEnded{Record: migration.Record{Kind: "planned", State: "Completed", StateMS: map[string]float64{"Pivoting": 1}}}})
 	m.Batch(1, 2, time.Millisecond)
 	m.Answered("responses", 200)
+	m.Reloaded("config", errors.New("line 3"))
+	m.Reloaded("config", nil)
 	problems, err := testutil.GatherAndLint(m.Registry)
 	require.NoError(t, err)
 	require.Empty(t, problems)
 	for name, want := range map[string]int{
 		"connswap_worker_losses_total": 1, "connswap_migration_tokens_refused_total": 1, "connswap_handovers_total": 1,
 		"connswap_http_requests_total": 1, "connswap_key_requests_total": 2, "connswap_key_tokens_total": 4,
+		"connswap_config_reloads_total": 4, // those that are 0 too: an alert is for the first one
 	} {
 		n, err := testutil.GatherAndCount(m.Registry, name)
 		require.NoError(t, err)

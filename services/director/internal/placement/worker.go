@@ -17,7 +17,7 @@ func (p *Placement) Up(l *link.Link) {
 	defer p.unlock()
 	w := &worker{link: l, requests: map[*Request]struct{}{}}
 	w.Candidate = routing.Candidate{
-		Label: l.Worker(), Models: slices.Clone(l.Peer().Models), Capacity: l.Peer().Capacity,
+		Label: l.Worker(), Models: slices.Clone(l.Models()), Capacity: l.Peer().Capacity,
 		MaxHandovers: p.cfg.MaxPerTarget, Latency: p.router.NewLatency(),
 	}
 	p.refresh(w)
@@ -43,6 +43,23 @@ func (p *Placement) Failed(l *link.Link) {
 // Changed says that a worker takes streams which it did not take before, or no longer does: because the worker says so,
 // or an operator.
 func (p *Placement) Changed(l *link.Link) { p.change(l, p.refresh) }
+
+// Remodelled says that a worker has other models than it had. Streams stay where they are.
+func (p *Placement) Remodelled(l *link.Link) {
+	p.change(l, func(w *worker) {
+		w.Models = slices.Clone(l.Models())
+		for r := range w.requests {
+			i := slices.IndexFunc(w.Models, func(m routing.Model) bool { return m.Name == r.model.Name })
+			if i < 0 {
+				gone := *r.model
+				r.model = &gone // one that it has no more
+				continue
+			}
+			r.model = &w.Models[i]
+			r.model.Granted++
+		}
+	})
+}
 
 // Reported takes note of how many streams a worker has by its own count. Those that this director did not give it are
 // other directors'.
@@ -138,9 +155,9 @@ func (p *Placement) Check(label string, n routing.Need) error {
 	case p.fleet.Drained(label):
 		return wire.Errorf(wire.CodeConflict, "%s is drained", label)
 	}
-	c := routing.Candidate{Models: l.Peer().Models}
+	c := routing.Candidate{Models: l.Models()}
 	if c.Model(n) == nil {
-		return wire.Errorf(wire.CodeInvalid, "%s runs %s, the stream began with %s", label, l.Peer().Describe(), n.Fingerprint)
+		return wire.Errorf(wire.CodeInvalid, "%s runs %s, the stream began with %s", label, link.Peer{Models: l.Models()}.Describe(), n.Fingerprint)
 	}
 	return nil
 }

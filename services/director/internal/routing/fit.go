@@ -14,6 +14,7 @@ import (
 type Need struct {
 	Model       string // by name; empty for any
 	Fingerprint string // of the model that the stream began with; empty for any
+	Portable    bool   // another fingerprint will do, if there is none with that
 	Continuity  uint32 // the least class that the model has to promise: see wirepb.Request
 	API         string // that the model has to answer, if it is none that generates text; else empty
 	Avoid       string // label of a worker to come back to only if there is no other; a planned handover leaves it, and never comes back
@@ -142,6 +143,7 @@ const (
 	Sound     Class = iota
 	Reported        // full by its own report, which may be old: it will decline if it is
 	Unproven        // not proven, which a careful stream avoids; or enough attempts have no outcome yet
+	Foreign         // has another fingerprint than the one that the stream began with
 	Avoided         // the stream has left it for a reason
 	InCooling       // in cooldown
 )
@@ -159,6 +161,8 @@ func RankOf(n Need, c *Candidate) Rank {
 		return Rank{InCooling, c.Failures}
 	case n.Avoid != "" && n.Avoid == c.Label:
 		r.Class = Avoided
+	case c.Model(n).foreign(n):
+		r.Class = Foreign
 	case c.Trial, !c.Proven && n.Careful:
 		r.Class = Unproven
 	case c.Granted+c.Foreign >= c.Capacity:

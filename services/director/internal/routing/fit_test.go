@@ -47,6 +47,8 @@ func TestFit(t *testing.T) {
 		"promises less":                         {routing.Need{Continuity: 3}, ready(func(c *c) { c.Models[0].Continuity = 2 }), routing.LessPromise},
 		"answers that API":                      {routing.Need{API: "embeddings"}, ready(func(c *c) { c.Models[0].APIs = []string{"score", "embeddings"} }), ""},
 		"answers another API":                   {routing.Need{API: "embeddings"}, ready(func(c *c) { c.Models[0].APIs = []string{"score"} }), routing.OtherAPI},
+		"another engine, and that will do":      {routing.Need{Model: "m", Fingerprint: "y", Portable: true}, ready(), ""},
+		"another engine's other model":          {routing.Need{Model: "n", Fingerprint: "y", Portable: true}, ready(), routing.OtherEngine},
 		"another engine":                        {routing.Need{Fingerprint: "y"}, ready(), routing.OtherEngine},
 		"the one that was asked for":            {routing.Need{Only: "a"}, ready(), ""},
 		"not the one that was asked for":        {routing.Need{Only: "b"}, ready(), routing.NotAsked},
@@ -119,6 +121,9 @@ func TestRankOf(t *testing.T) {
 			ready(fresh), ready(fresh, func(c *c) { c.Cooling = true }),
 		}},
 		"not careful": {routing.Need{}, []*c{ready(fresh), ready(func(c *c) { c.Foreign = 9 })}},
+		"portable": {routing.Need{Fingerprint: "x", Portable: true, Avoid: "b"}, []*c{
+			ready(), ready(func(c *c) { c.Trial = true }), ready(func(c *c) { c.Models = of("y") }), ready(func(c *c) { c.Label = "b" }),
+		}},
 	} {
 		for i := range test.best[1:] {
 			if routing.RankOf(test.need, test.best[i]).Compare(routing.RankOf(test.need, test.best[i+1])) >= 0 {

@@ -8,6 +8,7 @@ type Model struct {
 	Stateful    bool     // it has a state that moves with a stream
 	Continuity  uint32   // the best class that it can promise: see wirepb.Request
 	APIs        []string // that it answers beside those that generate text
+	Class       string   // what its worker has measured of it, for people; empty for nothing
 	Granted     int      // places that this director has given away for it; placement's part
 }
 
@@ -18,9 +19,12 @@ func (m *Model) full() bool { return m.Capacity > 0 && m.Granted >= m.Capacity }
 func (c *Candidate) Model(n Need) *Model {
 	for i := range c.Models {
 		m := &c.Models[i]
-		if (n.Model == "" || n.Model == m.Name) && (n.Fingerprint == "" || n.Fingerprint == m.Fingerprint) {
+		if (n.Model == "" || n.Model == m.Name) && (n.Portable || !m.foreign(n)) {
 			return m
 		}
 	}
 	return nil
 }
+
+// foreign reports whether the stream began with another fingerprint.
+func (m *Model) foreign(n Need) bool { return n.Fingerprint != "" && n.Fingerprint != m.Fingerprint }

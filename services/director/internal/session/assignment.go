@@ -37,6 +37,7 @@ type assignment struct {
 
 	serving       *attempt.Attempt   // nil while none serves the stream
 	handover      *handover.Handover // under way, or nil
+	along         alongside          // the attempt that runs along meanwhile
 	reported      *attempt.Attempt   // the last one of which placement was told how it went
 	unassigned    time.Duration      // stall-proof time at which the stream was left without a worker
 	waitAnnounced bool               // the client was told that it waits, since unassigned
@@ -74,6 +75,7 @@ func (a *assignment) move(place *placement.Request, cause string) {
 // plan begins a planned handover. Checkpoints pause meanwhile: what they would take of the engine's state, the handover
 // takes.
 func (a *assignment) plan(p *handover.Plan) {
+	a.dropAlong(false)
 	a.states.Pause()
 	place := a.request(placement.Request{
 		Kind: migration.Planned, Need: routing.Need{Avoid: a.serving.Link.Worker(), Only: p.To},
@@ -103,7 +105,7 @@ func (a *assignment) place(avoid string) *placement.Request {
 func (a *assignment) request(r placement.Request) *placement.Request {
 	r.Session, r.ID, r.Started, r.Holder = &a.depends, a.stream.ID, a.view.started.Unix(), a.view.who.Holder
 	need := a.view.Need()
-	r.Priority, r.Need.Model, r.Need.Fingerprint = a.stream.Request.GetPriority(), need.Model, need.Fingerprint
+	r.Priority, r.Need.Model, r.Need.Fingerprint, r.Need.Portable = a.stream.Request.GetPriority(), need.Model, need.Fingerprint, need.Portable
 	r.Need.Continuity = a.stream.Request.GetContinuity()
 	if api := a.stream.Request.GetApi(); !wire.GeneratesText(api) {
 		r.Need.API = api
@@ -124,10 +126,14 @@ func (a *assignment) read(reads bool) {
 // the event was on its way.
 func (a *assignment) granted(e granted) {
 	h := a.handover
-	if h == nil || h.Place != e.place || h.State() != migration.Initiating {
+	if !a.deps.Placement.HasPlace(e.place, e.link) {
 		return
 	}
-	if !a.deps.Placement.HasPlace(e.place, e.link) {
+	if along := a.along.Along; along != nil && along.Place == e.place {
+		along.Granted(e.link)
+		return
+	}
+	if h == nil || h.Place != e.place || h.State() != migration.Initiating {
 		return
 	}
 	if a.stream.Request.GetModel() == "" { // whoever names none gets the worker's first, and keeps to that
@@ -167,6 +173,8 @@ func (a *assignment) lost(e lost) *ending {
 	switch h := a.handover; {
 	case a.serving != nil && a.serving.Place == e.place:
 		return a.lose(e.cause, e.place)
+	case a.along.Along != nil && a.along.Place == e.place:
+		a.alongFailed(string(e.cause), true)
 	case h == nil || h.Place != e.place:
 	case h.SourceServes():
 		h.TargetLost(string(e.cause))
@@ -187,6 +195,7 @@ func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
 		a.end(migration.SourceLost, reason) // of a planned handover
 	}
 	a.blame.lost(cause, a.stream.Log.Len(), a.stream.Log.Exhausted(), a.deps.Placement.Proven(former.Link))
+	a.stream.Tries = a.blame.differed
 	if failing(cause) {
 		a.report(former, false)
 	}
@@ -206,6 +215,10 @@ func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
 	if end := a.endingAfter(moved, cause); end != nil {
 		return end
 	}
+	if moved && a.promote(reason, queued) {
+		return nil
+	}
+	a.dropAlong(false)
 	if queued == nil {
 		queued = a.place(former.Link.Worker())
 	}
@@ -272,6 +285,8 @@ func (a *assignment) endingAfter(moved bool, cause link.Cause) *ending {
 	case a.blame.deaths >= a.cfg.MaxWorkerDeaths:
 		return &ending{err: wire.Errorf(wire.CodePoison,
 			"stopped after %d workers in a row died serving this stream; the last: %s", a.blame.deaths, cause)}
+	case a.blame.differed >= maxDiffered:
+		return &ending{err: wire.Errorf(wire.CodeNotContinued, "%d engines in a row would have gone on with another text", a.blame.differed)}
 	case moved && a.blame.moved() > a.cfg.MaxSwapsPerMinute:
 		return &ending{err: wire.Errorf(wire.CodeSwapLimit,
 			"the stream was moved %d times within a minute", a.cfg.MaxSwapsPerMinute)}
@@ -330,7 +345,10 @@ func (a *assignment) Cut(source, target *attempt.Attempt) (credit, cut uint64, o
 
 // Serve is part of handover.Owner.
 func (a *assignment) Serve(target *attempt.Attempt, m wire.Message) (gap time.Duration, ok bool) {
-	return a.depends.serve(target, m)
+	if gap, ok = a.depends.serve(target, m); ok {
+		a.stream.Began = target.Model().Fingerprint
+	}
+	return gap, ok
 }
 
 // Show is part of handover.Owner.
@@ -363,6 +381,7 @@ func (a *assignment) finishHandover() {
 	case a.serving != nil: // it stays where it was
 		a.states.Serving(a.serving)
 	}
+	a.runAlong()
 	r.ConnectionID, r.StreamID = a.view.who.ConnectionID, a.view.who.StreamID
 	a.deps.Events.Publish(event.HandoverEnded{Stream: a.view.key(), Record: r})
 	if h.Plan != nil && h.Plan.Done != nil {
@@ -374,7 +393,7 @@ func (a *assignment) finishHandover() {
 func (a *assignment) serve(h *handover.Handover, r migration.Record) {
 	a.serving = h.Target
 	a.states.Serving(a.serving)
-	a.view.serve(a.serving.Model(), h.Kind)
+	a.view.serve(a.serving.Model(), a.serving.Pledge, h.Kind)
 	if h.Kind == migration.Placement {
 		a.deps.Events.Publish(event.StreamPlaced{
 			Stream: a.view.key(), Worker: r.To, Epoch: r.Epoch, WaitMS: milliseconds(time.Since(a.view.started)),
@@ -391,6 +410,7 @@ func (a *assignment) serve(h *handover.Handover, r migration.Record) {
 func (a *assignment) release() {
 	a.depends.close()
 	a.end(migration.Cancelled, hasEnded)
+	a.dropAlong(false)
 	a.states.Stop()
 	if a.serving != nil {
 		a.serving.Leave()
@@ -409,6 +429,7 @@ func (a *assignment) check() *ending {
 		a.finishHandover()
 	}
 	a.states.Check()
+	a.runAlong()
 	if a.remaining() > 0 {
 		return nil
 	}
@@ -459,10 +480,13 @@ func (a *assignment) nextCheck() time.Duration {
 	if a.sourceServes() {
 		wait = min(wait, a.handover.Remaining(), handover.TokenPause)
 	}
+	if a.stream.Request.GetStandby() {
+		wait = min(wait, followEvery)
+	}
 	return max(clock.Tick, min(wait, a.cfg.Tokens.TokenMin))
 }
 
 // calm reports whether the stream only has to go on, and has time enough that a glance now and then is all it needs.
 func (a *assignment) calm() bool {
-	return a.serving != nil && a.handover == nil && a.states.Idle() && a.remaining() > a.cfg.calm()
+	return a.serving != nil && a.handover == nil && !a.stream.Request.GetStandby() && a.states.Idle() && a.remaining() > a.cfg.calm()
 }

@@ -26,7 +26,7 @@ type dependence struct {
 	mu     sync.Mutex
 	own    *placement.Request // of the attempt that serves the stream, or that it is moving to; nil before the first
 	link   *link.Link         // at which own is, as far as the owner has acted on it; nil while it is nowhere
-	target *placement.Request // of a planned handover before its cut; nil if there is none
+	target *placement.Request // of a planned handover before its cut, or of an attempt that runs along; nil if there is none
 	kind   migration.Kind
 	need   routing.Need // the model, and the fingerprint of the one that the stream began with; empty before that
 	closed bool         // nothing more is wanted from any worker
@@ -76,7 +76,7 @@ func (d *dependence) serve(target *attempt.Attempt, m wire.Message) (gap time.Du
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if gap, ok = d.log.Serve(target.Epoch, target.Link.Worker(), m); ok {
-		d.kind, d.need.Fingerprint = migration.Failover, target.Model().Fingerprint
+		d.kind, d.need.Fingerprint, d.need.Portable = migration.Failover, target.Model().Fingerprint, target.Pledge.Portable
 	}
 	return gap, ok
 }
@@ -88,7 +88,7 @@ func (d *dependence) named(model string) {
 	d.need.Model = model
 }
 
-// plans says which place a planned handover wants; nil for none.
+// plans says which place a planned handover wants, or an attempt that runs along; nil for none.
 func (d *dependence) plans(place *placement.Request) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -106,6 +106,18 @@ func (d *dependence) cut(source, target *attempt.Attempt) (credit, cut uint64, o
 		d.own, d.link, d.target = target.Place, target.Link, nil
 	}
 	return credit, cut, ok
+}
+
+// promote moves the dependence to a target that runs along, and opens the log for it, unless it is lost: then the event that says so
+// is on its way.
+func (d *dependence) promote(target *attempt.Attempt) (credit uint64, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || d.target != target.Place {
+		return 0, false
+	}
+	d.own, d.link, d.target = target.Place, target.Link, nil
+	return d.log.Expect(target.Epoch), true
 }
 
 // close wants nothing more from any worker.

@@ -13,6 +13,9 @@ const (
 	// maxSuspected is how often in a row a worker that has never served anything may fail a stream, and it does not
 	// count against the stream.
 	maxSuspected = 16
+	// maxDiffered bounds how often in a row engines may say that they would make another text: each has its ways to go on, which it
+	// tries one after the other.
+	maxDiffered = 16
 	// maxFactor bounds how far a stream follows workers that have all become slow.
 	maxFactor = 64
 )
@@ -26,12 +29,19 @@ type blame struct {
 	factor    time.Duration // on the token timeout, doubled each time that it was missed
 	moves     []time.Time   // of the last minute
 	suspected int           // workers in a row that failed the stream, and had never served anything
+	differed  uint32        // engines in a row that would have gone on with another text
 }
 
 // lost counts the loss of a worker after length tokens. exhausted says that the worker had sent all that it might,
 // proven that it had served streams before.
 func (b *blame) lost(cause link.Cause, length uint64, exhausted, proven bool) {
 	progress := length - b.began
+	if progress > 0 {
+		b.differed = 0
+	}
+	if cause == link.CauseDiffers {
+		b.differed++
+	}
 	if progress >= minProgress {
 		b.deaths = 0
 	}

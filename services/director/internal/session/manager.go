@@ -17,11 +17,11 @@ import (
 // Manager knows all sessions of a director: those that run, and for a while those that have ended. It is safe for
 // concurrent use.
 type Manager struct {
-	cfg       Config
 	deps      Deps
 	retention time.Duration
 
 	mu    sync.Mutex
+	cfg   Config                           // of sessions that begin
 	given uint64                           // numbers given out
 	live  map[uint64]map[*Session]struct{} // by connection
 	byID  map[uint64]*Session              // live ones
@@ -44,6 +44,13 @@ func NewManager(cfg Config, deps Deps, retention time.Duration) *Manager {
 		cfg: cfg, deps: deps, retention: retention,
 		live: map[uint64]map[*Session]struct{}{}, byID: map[uint64]*Session{},
 	}
+}
+
+// Configure has sessions that begin from now on keep to cfg. Those that run keep to what they have begun with.
+func (m *Manager) Configure(cfg Config) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cfg = cfg
 }
 
 // Create returns a new session, known from now on, with a number of its own. Its log takes its memory from where it is

@@ -62,6 +62,7 @@ type script struct {
 	rate   int // of migration tokens for one target, per second
 	tokens uint32
 	stop   []string
+	along  bool          // another worker is to run along
 	pushed func(p *play) // called before each push to the client, by whoever pushes
 	waits  time.Duration // that a client that is lost may come back; 0 for not at all
 }
@@ -106,7 +107,7 @@ func newPlay(t *testing.T, sc script) *play {
 		return p.client
 	}
 	who := session.Identity{ID: 7, Connection: 1, ConnectionID: "conn-test", StreamID: 1, Resumable: sc.waits > 0}
-	p.s = session.New(who, &wirepb.Request{MaxTokens: cmp.Or(sc.tokens, 100), Stop: sc.stop}, nil, open, p.cfg, session.Deps{
+	p.s = session.New(who, &wirepb.Request{MaxTokens: cmp.Or(sc.tokens, 100), Stop: sc.stop, Standby: sc.along}, nil, open, p.cfg, session.Deps{
 		Placement: p.placement, Clock: clock, Log: zap.NewNop(), Events: event.NewBus(p.happened), Checkpoints: p.keeper, Limiter: p.limiter,
 		Tokens: token.NewIssuer(token.Config{Director: "d", Rate: cmp.Or(sc.rate, 1000), TTL: 30 * time.Second}),
 	})
@@ -224,7 +225,7 @@ type actor struct {
 }
 
 func (p *play) worker(label string, change ...func(*link.Peer)) *actor {
-	w := link.Peer{Label: label, Capacity: 2, Version: 2, Models: []routing.Model{{Name: "model", Fingerprint: "engine"}}, MgmtAddr: label + ":63001"}
+	w := link.Peer{Label: label, Capacity: 2, Version: 2, Models: []routing.Model{{Name: "model", Fingerprint: "engine", Continuity: wire.ContinuityExact}}, MgmtAddr: label + ":63001"}
 	for _, c := range change {
 		c(&w)
 	}
@@ -413,14 +414,22 @@ func spoken(p *play, b []byte) string {
 	}
 }
 
+// classed says in words what is promised, or was done, below exact.
+func classed(class uint32) string {
+	if class == wire.ContinuityExact {
+		return ""
+	}
+	return ", " + wire.Continuity(class)
+}
+
 func phrase(m wire.Message) string {
 	switch m := m.(type) {
 	case *wirepb.Assigned:
-		return "on " + m.GetWorker()
+		return "on " + m.GetWorker() + classed(m.GetContinuity())
 	case *wirepb.Waiting:
 		return "waits"
 	case *wirepb.Swapped:
-		return fmt.Sprintf("(%s %s→%s in %d)", m.GetKind(), m.GetFromWorker(), m.GetToWorker(), m.GetEpoch())
+		return fmt.Sprintf("(%s %s→%s in %d%s)", m.GetKind(), m.GetFromWorker(), m.GetToWorker(), m.GetEpoch(), classed(m.GetContinuity()))
 	case *wirepb.Done:
 		return "done"
 	case *wirepb.Error:

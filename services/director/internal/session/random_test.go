@@ -33,7 +33,7 @@ func TestRandom(t *testing.T) {
 				c.Handover.FirstTokenTimeout, c.Tokens.TokenMin, c.Tokens.FirstToken = 2*time.Second, time.Second, 2*time.Second
 				c.Checkpoint.Interval = time.Duration(random.IntN(3)) * time.Second
 			}
-			inPlay(t, script{cfg: cfg, tokens: 40}, func(p *play) {
+			inPlay(t, script{cfg: cfg, tokens: 40, along: seed%3 == 0}, func(p *play) {
 				c := &chance{play: p, Rand: random, length: 40 - 5*random.Uint64N(2), stateful: random.IntN(2) == 0}
 				c.perform()
 			})
@@ -168,8 +168,10 @@ func (w *player) plays(c *chance, wild bool) bool {
 		m := &wirepb.Refused{Session: 7, Epoch: max(w.epoch, w.standby), Code: string([]wire.Code{wire.CodeCapacity, wire.CodeDiverged, wire.CodeTokenExpired}[c.IntN(3)])}
 		w.epoch, w.standby = 0, 0
 		_ = w.Report(m)
-	case n < 13 && w.epoch > 0:
-		_ = w.Say(wire.Append(nil, &wirepb.Fail{Session: 7, Epoch: w.epoch, Code: "engine"}))
+	case n < 12 && w.epoch > 0:
+		_ = w.Say(wire.Append(nil, &wirepb.Fail{Session: 7, Epoch: w.epoch, Code: string([]wire.Code{wire.CodeEngine, wire.CodeDiverged, wire.CodeUnavailable}[c.IntN(3)])}))
+	case n < 14 && w.standby > 0:
+		_ = w.Say(wire.Append(nil, &wirepb.Fail{Session: 7, Epoch: w.standby, Code: string(wire.CodeDiverged)}))
 	case n < 17 && w.epoch > 0:
 		_ = w.Say([][]byte{frames(w.epoch, w.next+1, w.next+1), diverged(w.epoch, w.next), endsEarly(w.epoch, w.next), frames(w.epoch, w.credit+1, w.credit+1)}[c.IntN(4)])
 		w.begun = w.begun || c.IntN(2) == 0

@@ -78,7 +78,7 @@ type Session struct {
 // New returns a session that has not begun. Run begins it.
 func New(who Identity, request *wirepb.Request, memory stream.Memory, open Open, cfg Config, deps Deps) *Session {
 	s := &Session{
-		View: View{who: who, priority: request.GetPriority(), started: time.Now()}, cfg: cfg, inbox: newInbox(),
+		View: View{who: who, priority: request.GetPriority(), started: time.Now(), resumed: wire.ContinuityExact}, cfg: cfg, inbox: newInbox(),
 		log: deps.Log.With(zap.String("connection.id", who.ConnectionID), zap.Uint64("stream.id", who.StreamID),
 			telemetry.Often(who.Address)),
 	}
@@ -342,6 +342,7 @@ func (s *Session) react(event any) *ending {
 		a.progressing(e)
 	case attempt.Begun:
 		a.view.prompted(e.M.GetPromptTokens())
+		e.Pledged(e.M)
 		if a.targets(e.Attempt) && !a.handover.Begun(e.M) {
 			return a.lose(link.CauseDiverged, nil)
 		}
@@ -350,8 +351,12 @@ func (s *Session) react(event any) *ending {
 	case attempt.Failed:
 		return s.failed(e)
 	case attempt.Prepared:
-		if m := e.TakePrepared(); a.targets(e.Attempt) {
+		switch m := e.TakePrepared(); {
+		case a.targets(e.Attempt):
 			a.handover.Prepared(m)
+		case a.runsAlong(e.Attempt):
+			a.along.Prepared(m)
+			a.view.stands(a.along.Worker())
 		}
 	case attempt.Captured:
 		m := e.TakeCaptured()
@@ -441,6 +446,9 @@ func (s *Session) ended(e attempt.Ended) *ending {
 	digest, tokens := s.record.Digest()
 	same := e.M.GetTokens() == tokens && digest.Equal(e.M.GetDigest())
 	switch {
+	case a.runsAlong(e.Attempt):
+		a.alongFailed("it ended the stream before it had it", false)
+		return nil
 	case a.present() != e.Attempt:
 		if same {
 			a.lateEnd = e.M
@@ -462,24 +470,40 @@ func (s *Session) ended(e attempt.Ended) *ending {
 func (s *Session) failed(e attempt.Failed) *ending {
 	a := &s.assignment
 	if a.targets(e.Attempt) && a.sourceServes() {
-		a.handover.Failed(e.Code, e.Message)
+		a.handover.Failed(e.Err.Code, e.Err.Message)
+		return nil
+	}
+	if a.runsAlong(e.Attempt) {
+		a.standbyFailed(e.Err)
 		return nil
 	}
 	if a.present() != e.Attempt {
 		return nil
 	}
-	level, what, cause := zap.InfoLevel, "worker declined", link.CauseDeclined
-	if !e.Declined {
-		level, what, cause = zap.WarnLevel, "engine failed", link.CauseEngine
-	} else if e.Code == wire.CodeDiverged {
-		cause = link.CauseDiverged
+	cause := causeOf(e)
+	level, what := zap.WarnLevel, "engine failed"
+	if cause == link.CauseDeclined {
+		level, what = zap.InfoLevel, "worker declined"
 	}
 	s.log.Log(level, what,
-		zap.String("worker", e.Link.Worker()), zap.String("code", string(e.Code)), zap.String("reason", e.Message))
-	if e.Code == wire.CodeInvalid {
-		return &ending{err: wire.Errorf(e.Code, "%s", e.Message)}
+		zap.String("worker", e.Link.Worker()), zap.String("code", string(e.Err.Code)), zap.String("reason", e.Err.Message))
+	if e.Err.Code == wire.CodeInvalid || e.Err.Code == wire.CodeNotContinued {
+		return &ending{err: e.Err}
 	}
 	return a.lose(cause, nil)
+}
+
+// causeOf says what a worker's word means for the stream that it does not serve to the end.
+func causeOf(e attempt.Failed) link.Cause {
+	switch code := e.Err.Code; {
+	case code == wire.CodeDiverged && e.Declined:
+		return link.CauseDiverged
+	case code == wire.CodeDiverged:
+		return link.CauseDiffers
+	case e.Declined, code == wire.CodeUnavailable, code == wire.CodeCapacity:
+		return link.CauseDeclined
+	}
+	return link.CauseEngine
 }
 
 // conclude ends the stream, if there is a reason: in completion, or in an explicit error.
@@ -497,7 +521,7 @@ func (s *Session) conclude(e *ending) {
 		swaps := s.swapped()
 		done := &wirepb.Done{
 			FinishReason: wire.Text(e.finish), Tokens: tokens, Swaps: swaps, Digest: digest[:],
-			Usage: s.usageOf(e), FinishReasons: e.reasons,
+			Usage: s.usageOf(e), FinishReasons: e.reasons, Continuity: s.continuity(),
 		}
 		s.close(done, Done, e.finish)
 		s.log.Info("stream done",

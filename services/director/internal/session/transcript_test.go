@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -24,7 +25,7 @@ import (
 //
 //	go test ./services/director/internal/session -run TestTranscripts -rewrite
 //
-// The commands:
+// In files whose name begins with along the client has asked for a standby. The commands:
 //
 //	worker NAME [stateful] [engine=E] [full]      comes up
 //	NAME begins [epoch=N] [at=N] [other-text]     with what it was told to last, if it is not said otherwise
@@ -40,7 +41,7 @@ import (
 func TestTranscripts(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		synctest.Test(t, func(t *testing.T) {
-			s := &stage{play: newPlay(t, script{cfg: staged, tokens: 12}), actors: map[string]*role{}}
+			s := &stage{play: newPlay(t, script{cfg: staged, tokens: 12, along: strings.HasPrefix(filepath.Base(path), "along")}), actors: map[string]*role{}}
 			defer s.close()
 			s.told("waits")
 			datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
@@ -142,6 +143,12 @@ func (s *stage) acts(r *role, what string, args []string) {
 		if slices.Contains(args, "other-text") {
 			m.Digest = digest(at)
 		}
+		if class := option(args, "pledge"); class != "" {
+			m.Pledge = &wirepb.Begin_Pledge{Continuity: classOf(s, class), Portable: slices.Contains(args, "portable"), Resumed: wire.ContinuityExact}
+			if how := option(args, "resumed"); how != "" {
+				m.Pledge.Resumed = classOf(s, how)
+			}
+		}
 		r.speak(wire.Append(nil, m))
 	case "makes":
 		from := number(args[0])
@@ -158,6 +165,14 @@ func (s *stage) acts(r *role, what string, args []string) {
 	default:
 		s.reports(r, what, epoch, args)
 	}
+}
+
+func classOf(s *stage, name string) uint32 {
+	class, ok := wire.ParseContinuity(name)
+	if !ok {
+		s.Fatalf("there is no class %q", name)
+	}
+	return class
 }
 
 func (s *stage) reports(r *role, what string, epoch uint64, args []string) {
@@ -268,6 +283,12 @@ func said(m wire.Message) string {
 		what, extra := "Attach", fmt.Sprintf(", credit %d", m.GetCredit())
 		if m.GetStandby() {
 			what, extra = "Attach as standby", ""
+		}
+		if m.GetAlong() {
+			what += " that runs along"
+		}
+		if m.GetTries() > 0 {
+			extra += fmt.Sprintf(", try %d behind engine %s", m.GetTries(), m.GetFingerprint())
 		}
 		if c := m.GetCheckpoint(); c != nil {
 			extra += fmt.Sprintf(", checkpoint after %d at %s", c.GetSequence(), c.GetAddr())

@@ -4,11 +4,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/connswap/connswap/services/director/internal/attempt"
 	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/handover"
 	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/migration"
+	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
@@ -47,9 +49,11 @@ type Snapshot struct {
 	Reason     string      `json:"reason,omitempty"` // why it ended
 	Model      string      `json:"model,omitempty"`  // of which name; empty while none was asked for and none serves
 	Worker     string      `json:"worker"`
-	Epoch      uint64      `json:"epoch"`    // of its worker, or of the one that it moves to
-	Sequence   uint64      `json:"sequence"` // last token accepted
-	Sent       uint64      `json:"sent"`     // last token handed to the client's connection
+	Standby    string      `json:"standby,omitempty"`    // worker that makes the text, too, and goes on at once where the other is lost
+	Epoch      uint64      `json:"epoch"`                // of its worker, or of the one that it moves to
+	Sequence   uint64      `json:"sequence"`             // last token accepted
+	Sent       uint64      `json:"sent"`                 // last token handed to the client's connection
+	Continuity string      `json:"continuity,omitempty"` // what its worker promises: none, text, verified or exact; empty before there is one
 	Swaps      uint32      `json:"swaps"`
 	Fenced     uint64      `json:"fenced"`               // tokens refused because their epoch was over
 	Resumes    uint32      `json:"resumes,omitempty"`    // how often the client came back
@@ -68,7 +72,10 @@ type View struct {
 	log      *stream.Log
 
 	mu       sync.Mutex
-	model    routing.Model // that was asked for, of which only the name is known; then the one that serves
+	model    routing.Model  // that was asked for, of which only the name is known; then the one that serves
+	pledge   attempt.Pledge // of the worker that serves
+	standby  string         // label of the worker that runs along
+	resumed  uint32         // weakest class in which another worker went on
 	swaps    uint32
 	resumes  uint32
 	recovery *Recovering
@@ -119,13 +126,14 @@ func (v *View) Usage() (prompt, completion uint64) {
 	return prompt, v.log.Weight()
 }
 
-// serve says which model of a worker serves the session now, after a handover of some kind.
-func (v *View) serve(m routing.Model, kind migration.Kind) {
+// serve says which model of a worker serves the session now, and what it promises, after a handover of some kind.
+func (v *View) serve(m routing.Model, pledge attempt.Pledge, kind migration.Kind) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.model, v.waits = m, false
+	v.model, v.pledge, v.waits = m, pledge, false
 	if kind != migration.Placement {
 		v.swaps++
+		v.resumed = min(v.resumed, pledge.Resumed)
 	}
 }
 
@@ -188,6 +196,20 @@ func (v *View) swapped() uint32 {
 	return v.swaps
 }
 
+// stands says which worker runs along; empty for none.
+func (v *View) stands(worker string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.standby = worker
+}
+
+// continuity returns the weakest class in which another worker went on; exact where none did.
+func (v *View) continuity() uint32 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.resumed
+}
+
 // Snapshot returns all of it at one moment. Any goroutine may call it, and the other exported methods of a View.
 func (v *View) Snapshot() Snapshot {
 	log := v.log.Status()
@@ -201,6 +223,10 @@ func (v *View) Snapshot() Snapshot {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	snapshot.Model = v.model.Name
+	if v.model.Fingerprint != "" {
+		snapshot.Continuity = wire.Continuity(v.pledge.Continuity)
+	}
+	snapshot.Standby = v.standby
 	snapshot.Swaps, snapshot.Resumes, snapshot.Recovering = v.swaps, v.resumes, v.recovery
 	if away := v.away; !away.IsZero() && v.state == "" {
 		snapshot.Away = &away
@@ -242,7 +268,7 @@ func (v *View) Worker() string {
 func (v *View) Need() routing.Need {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return routing.Need{Model: v.model.Name, Fingerprint: v.model.Fingerprint}
+	return routing.Need{Model: v.model.Name, Fingerprint: v.model.Fingerprint, Portable: v.pledge.Portable}
 }
 
 // Stateful reports whether an engine's state moves with the session.

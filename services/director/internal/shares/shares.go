@@ -57,9 +57,8 @@ func HalfOpen(bytes int64) int64 {
 // Ledger knows who has how much. It is safe for concurrent use. It has entries for those only who have something, so
 // that the bounds on what can be had bound it too.
 type Ledger struct {
-	limits Limits
-
 	mu      sync.Mutex
+	limits  Limits
 	used    [kinds]int64
 	refused [kinds]uint64
 	holders map[string]*Holder
@@ -75,6 +74,13 @@ type Holder struct {
 
 // New returns a Ledger in which nobody has anything.
 func New(limits Limits) *Ledger { return &Ledger{limits: limits, holders: map[string]*Holder{}} }
+
+// SetLimits changes how much there is. Who has more than he would get now keeps it.
+func (l *Ledger) SetLimits(limits Limits) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.limits = limits
+}
 
 // Join returns the holder of a name. Leave has to follow.
 func (l *Ledger) Join(name string) *Holder {

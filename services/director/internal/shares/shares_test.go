@@ -113,3 +113,18 @@ func TestNothingIsLost(t *testing.T) {
 	require.Equal(t, limit-limit/8, fill(late))
 	require.True(t, errors.As(late.Take(shares.Streams, 1), new(*wire.Error)))
 }
+
+// TestLimitsThatChange: who has more than he would get keeps it; the next one asks for what there is now.
+func TestLimitsThatChange(t *testing.T) {
+	l := ledger(8)
+	h := l.Join("a")
+	require.Equal(t, 7, fill(h))
+	l.SetLimits(shares.Limits{shares.Streams: 2})
+	require.ErrorContains(t, h.Take(shares.Streams, 1), "of 2 in all (DIRECTOR_MAX_SESSIONS) 7 are taken")
+	require.Error(t, l.Join("b").Take(shares.Streams, 1))
+	require.Equal(t, int64(2), l.Status()["streams"].Limit)
+	h.Give(shares.Streams, 6)
+	require.NoError(t, l.Join("b").Take(shares.Streams, 1))
+	l.SetLimits(shares.Limits{shares.Streams: 800})
+	require.Equal(t, 698, fill(h)) // but for what is kept for those who have little
+}

@@ -26,9 +26,9 @@ func (l *Ledger) Status() Status {
 	all := Status{}
 	for kind := range kinds {
 		holders := l.Most(kind)
-		share := Share{Limit: l.limits[kind], Most: []Has{}}
+		share := Share{Most: []Has{}}
 		l.mu.Lock()
-		share.Used, share.Refused = l.used[kind], l.refused[kind]
+		share.Limit, share.Used, share.Refused = l.limits[kind], l.used[kind], l.refused[kind]
 		for _, h := range holders[:min(most, len(holders))] {
 			share.Most = append(share.Most, Has{h.name, h.has[kind]})
 		}

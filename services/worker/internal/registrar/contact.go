@@ -50,6 +50,8 @@ type contact struct {
 	ended      time.Time // the last registration, if there was one
 	stepped    time.Time // when it last gave its place up for another address; owned by whoever listens to the director
 
+	renewed chan struct{} // capacity 1: the models are others; for any goroutine
+
 	look chan struct{} // capacity 1: a link has ended, see whether the director is still the same; for any goroutine
 
 	mu       sync.Mutex
@@ -58,7 +60,7 @@ type contact struct {
 
 func newContact(r *Registrar, addr string, stop context.CancelFunc) *contact {
 	return &contact{
-		registrar: r, addr: addr, stop: stop, look: make(chan struct{}, 1), log: r.deps.Log.With(zap.String("address", addr)),
+		registrar: r, addr: addr, stop: stop, look: make(chan struct{}, 1), renewed: make(chan struct{}, 1), log: r.deps.Log.With(zap.String("address", addr)),
 		backoff: retry.Backoff{First: firstWait, Most: lastWait},
 	}
 }
@@ -77,12 +79,34 @@ func (c *contact) wake(instance string) {
 	}
 }
 
+// renew says that the models are others.
+func (c *contact) renew() {
+	select {
+	case c.renewed <- struct{}{}:
+	default:
+	}
+}
+
+// errRenewed is why a registration ends to which another one follows at once.
+var errRenewed = errors.New("the models have changed")
+
+// hasModels waits until the worker has models.
+func (c *contact) hasModels(ctx context.Context) {
+	for ctx.Err() == nil && len(c.registrar.deps.Models()) == 0 {
+		select {
+		case <-c.renewed:
+		case <-ctx.Done():
+		}
+	}
+}
+
 // run keeps the worker registered at this address until ctx ends.
 func (c *contact) run(ctx context.Context) {
 	for ctx.Err() == nil {
+		c.hasModels(ctx)
 		claimed, err := c.keepRegistered(ctx)
 		switch {
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, errors.Is(err, errRenewed):
 		case claimed != nil:
 			c.standBy(ctx, claimed)
 		case errors.Is(err, errOther):
@@ -193,6 +217,13 @@ func (c *contact) keepRegistered(ctx context.Context) (claimed *place, err error
 	defer running.Wait()
 	running.Go(func() { end(h.listen(frames)) })
 	running.Go(func() { end(c.watchDirector(ctx, welcome.GetDirectorInstance())) })
+	running.Go(func() {
+		select {
+		case <-c.renewed:
+			end(errRenewed)
+		case <-ctx.Done():
+		}
+	})
 	end(h.beat(ctx))
 	_ = conn.CloseWithError(wire.QUICShutdown, string(wire.CodeShutdown)) // always nil
 	return nil, context.Cause(ctx)
@@ -261,6 +292,11 @@ func (c *contact) watchDirector(ctx context.Context, instance string) error {
 // introduce registers the worker, with the drain mark that it has now, and returns the stream on which heartbeats go.
 func (c *contact) introduce(ctx context.Context, conn *quicnet.Conn) (*quic.Stream, *wire.Reader, *wirepb.Registered, error) {
 	register := proto.CloneOf(c.registrar.cfg.Register)
+	select { // what is registered now is the newest
+	case <-c.renewed:
+	default:
+	}
+	register.Models, register.Server = c.registrar.deps.Models(), wire.Text(c.registrar.deps.Server())
 	register.DrainedBy = c.registrar.deps.DrainedBy()
 	register.Drained = register.DrainedBy != ""
 	stream, err := conn.OpenStreamSync(ctx)

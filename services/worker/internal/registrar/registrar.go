@@ -19,8 +19,8 @@ import (
 type Config struct {
 	Directors []string // host:port; a name may stand for several addresses
 	Interval  time.Duration
-	Timeout   time.Duration // for each answer
-	Register  *wirepb.Register
+	Timeout   time.Duration    // for each answer
+	Register  *wirepb.Register // but for the models
 }
 
 // Deps are what a Registrar works with.
@@ -28,7 +28,10 @@ type Deps struct {
 	Network quicnet.Network
 	TLS     *tls.Config // for wire.ALPNMgmt, to a director
 	// Load returns how many sessions there are, for a heartbeat. It may wait; its error ends the registration.
-	Load      func(ctx context.Context) (sessions int, err error)
+	Load func(ctx context.Context) (sessions int, err error)
+	// Models are those that the worker has now; while there are none it registers nowhere.
+	Models    func() []*wirepb.Model
+	Server    func() string // inference server that it stands beside, for people; empty for none
 	DrainedBy func() string // director whose operator has taken the worker out of use, or empty; told at registration
 	// Replaced is told that another process of a director answers where the one of that instance did.
 	Replaced func(instance string)
@@ -82,6 +85,15 @@ func (r *Registrar) LinkEnded(instance string) {
 	defer r.mu.Unlock()
 	for _, c := range r.contacts {
 		c.wake(instance)
+	}
+}
+
+// Renew registers anew everywhere: the models are others.
+func (r *Registrar) Renew() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.contacts {
+		c.renew()
 	}
 }
 

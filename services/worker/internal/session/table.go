@@ -17,7 +17,7 @@ import (
 type Config struct {
 	Capacity int     // sessions at once
 	MaxBytes int64   // of prompts and chunks that directors have sent
-	Models   []Model // at least one; the first serves who names none
+	Models   []Model // the first serves who names none; none until SetModels
 	Log      *zap.Logger
 }
 
@@ -28,10 +28,12 @@ type Table struct {
 	chunks atomic.Uint64 // made so far
 
 	mu        sync.Mutex
+	models    []*Model
 	sessions  map[Key]*Session
 	perModel  map[*Model]int
 	bytes     int64 // that they hold
 	reason    string
+	withheld  string        // why the engines take nothing; empty if they do
 	stopping  chan struct{} // not nil once the worker is to stop; closed when it has no session left
 	directors map[*func(State)]struct{}
 }
@@ -53,15 +55,40 @@ const ShuttingDown = "shutting down"
 
 // NewTable returns a Table that takes sessions.
 func NewTable(cfg Config) *Table {
-	cfg.Models = slices.Clone(cfg.Models)
-	for i := range cfg.Models {
-		if e, ok := cfg.Models[i].Engine.(engine.Stepper); ok {
-			cfg.Models[i].batch = newBatch(e)
-		}
-	}
-	return &Table{
+	t := &Table{
 		cfg: cfg, sessions: make(map[Key]*Session), perModel: make(map[*Model]int), directors: make(map[*func(State)]struct{}),
 	}
+	t.SetModels(cfg.Models)
+	return t
+}
+
+// SetModels says which models there are from now on. Sessions of others go on.
+func (t *Table) SetModels(models []Model) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := make([]*Model, len(models))
+	for i, m := range models {
+		if j := slices.IndexFunc(t.models, func(old *Model) bool { return old.Engine == m.Engine && old.Capacity == m.Capacity }); j >= 0 {
+			now[i] = t.models[j] // its places are taken as before
+			continue
+		}
+		if e, ok := m.Engine.(engine.Stepper); ok {
+			m.batch = newBatch(e)
+		}
+		now[i] = &m
+	}
+	t.models = now
+}
+
+// Models returns those that there are.
+func (t *Table) Models() []Model {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make([]Model, len(t.models))
+	for i, m := range t.models {
+		all[i] = *m
+	}
+	return all
 }
 
 // Load is how busy a Table is.
@@ -88,7 +115,21 @@ func (t *Table) unavailable() string {
 	if t.stopping != nil {
 		return ShuttingDown
 	}
-	return t.reason
+	if t.reason != "" {
+		return t.reason
+	}
+	return t.withheld
+}
+
+// Withhold says why the engines take nothing for now, which directors are told; empty if they do. Sessions go on.
+func (t *Table) Withhold(reason string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before := t.unavailable()
+	t.withheld = reason
+	if now := t.unavailable(); now != before && t.stopping == nil {
+		t.tell(State{Available: now == "", Reason: now})
+	}
 }
 
 // Join has a director told whether the worker takes sessions, now and whenever that changes, until leave is called. tell
@@ -145,7 +186,7 @@ func (t *Table) Recover() {
 	defer t.mu.Unlock()
 	t.reason = ""
 	if t.stopping == nil {
-		t.tell(State{Available: true})
+		t.tell(State{Available: t.unavailable() == "", Reason: t.unavailable()})
 	}
 }
 
@@ -214,10 +255,10 @@ func (t *Table) insert(s *Session) (older *Session, refusal *wire.Error) {
 	return nil, nil
 }
 
-// model returns the model of a name, or the first one for none.
+// model returns the model of a name, or the first one for none. t.mu is held.
 func (t *Table) model(name string) (*Model, *wire.Error) {
-	for i := range t.cfg.Models {
-		if m := &t.cfg.Models[i]; name == "" || m.Name() == name {
+	for _, m := range t.models {
+		if name == "" || m.Name() == name {
 			return m, nil
 		}
 	}
@@ -246,7 +287,9 @@ func (t *Table) remove(s *Session, bytes int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.sessions, s.key)
-	t.perModel[s.model]--
+	if t.perModel[s.model]--; t.perModel[s.model] == 0 {
+		delete(t.perModel, s.model)
+	}
 	t.bytes -= int64(bytes)
 	if len(t.sessions) == 0 && t.stopping != nil {
 		close(t.stopping) // once: no session begins any more

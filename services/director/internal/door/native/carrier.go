@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/connswap/connswap/services/director/internal/settings"
 	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/telemetry"
@@ -348,11 +349,12 @@ func (c *carrier) readRequest(stream *quic.Stream) (*wirepb.Generate, *wirepb.Re
 	if err := stream.SetReadDeadline(time.Now().Add(requestTimeout)); err != nil {
 		return nil, nil, err
 	}
-	cfg := c.server.cfg
-	frames := wire.NewReaderSize(stream, cfg.MaxPromptBytes+wire.MaxControl, wire.SmallBuffer)
+	now := c.server.cfg.Settings.Now()
+	longest := now.Director.MaxPromptBytes
+	frames := wire.NewReaderSize(stream, longest+wire.MaxControl, wire.SmallBuffer)
 	m, err := wire.ReadRequest[wire.Message](frames)
 	if errors.Is(err, wire.ErrTooLarge) {
-		return nil, nil, tooLong(cfg.MaxPromptBytes)
+		return nil, nil, tooLong(longest)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -361,7 +363,7 @@ func (c *carrier) readRequest(stream *quic.Stream) (*wirepb.Generate, *wirepb.Re
 	resume, _ := m.(*wirepb.Resume)
 	switch {
 	case generate != nil:
-		err = c.check(generate)
+		err = c.check(generate, now)
 	case resume == nil:
 		err = wire.Errorf(wire.CodeProtocol, "the client's stream must begin with Generate or Resume")
 	}
@@ -375,32 +377,47 @@ func (c *carrier) readRequest(stream *quic.Stream) (*wirepb.Generate, *wirepb.Re
 }
 
 // check returns which bound a request is beyond, and fills in what it leaves open.
-func (c *carrier) check(generate *wirepb.Generate) error {
-	cfg := c.server.cfg
+func (c *carrier) check(generate *wirepb.Generate, now *settings.Snapshot) error {
 	if generate.Request == nil {
 		generate.Request = &wirepb.Request{}
 	}
 	request := generate.GetRequest()
-	most := uint32(cfg.MaxTokens)
+	longest, most := now.Director.MaxPromptBytes, uint32(now.Director.MaxTokens)
 	switch {
-	case len(request.GetPrompt())+len(request.GetBody()) > cfg.MaxPromptBytes:
-		return tooLong(cfg.MaxPromptBytes)
+	case len(request.GetPrompt())+len(request.GetBody()) > longest:
+		return tooLong(longest)
 	case request.GetChoices() > wire.MaxChoice+1:
 		return wire.Errorf(wire.CodeInvalid, "%d choices; give 1 to %d", request.GetChoices(), wire.MaxChoice+1)
 	case request.GetMaxTokens() > most:
 		return wire.Errorf(wire.CodeLimit, "max_tokens is %d, this director allows %d", request.GetMaxTokens(), most)
 	case request.GetPriority() > maxPriority:
 		return wire.Errorf(wire.CodeInvalid, "priority is %d; give 0 to %d", request.GetPriority(), maxPriority)
-	case request.GetMaxTokens() == 0:
-		request.MaxTokens = most
 	}
 	key := c.connection.shown()
+	if request.GetStandby() && !key.MayStandBy() {
+		return wire.Errorf(wire.CodeForbidden, "the key %s may not ask for a standby", key.Name())
+	}
 	request.Priority = key.Priority(request.GetPriority())
-	model, err := key.Model(request.GetModel(), cfg.Model)
+	model, err := key.Model(request.GetModel(), now.Own(request.GetModel()), c.server.cfg.Model)
 	if err != nil {
 		return err
 	}
 	request.Model = model
+	return ofModel(request, now)
+}
+
+// ofModel returns which bound on requests for its model a request is beyond, and fills in what is the model's where it leaves that open.
+func ofModel(request *wirepb.Request, now *settings.Snapshot) error {
+	most := uint32(now.MaxTokens(request.GetModel()))
+	if request.GetMaxTokens() > most {
+		return wire.Errorf(wire.CodeLimit, "max_tokens is %d, this director allows %d for the model %q", request.GetMaxTokens(), most, request.GetModel())
+	}
+	if request.GetMaxTokens() == 0 {
+		request.MaxTokens = most
+	}
+	if request.GetContinuity() == 0 {
+		request.Continuity = now.Continuity(request.GetModel(), 0)
+	}
 	return nil
 }
 

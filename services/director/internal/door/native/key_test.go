@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/keys"
+	"github.com/connswap/connswap/services/director/internal/yamlfile"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -44,8 +45,9 @@ func inKeyedWorld(t *testing.T, fields string, names []string, test func(w *worl
 	t.Helper()
 	k := &keyed{t: t, path: filepath.Join(t.TempDir(), "keys.yaml")}
 	k.write(fields, names...)
+	var file *yamlfile.File
 	var err error
-	if k.Keys, err = keys.Read(k.path, zap.NewNop()); err != nil {
+	if k.Keys, file, err = keys.Read(k.path, zap.NewNop(), nil); err != nil {
 		t.Fatal(err)
 	}
 	inWorld(t, func(cfg *Config) { cfg.ResumeWait, cfg.ClientIdle, cfg.Keys = waits, 6*time.Second, k.Keys }, func(w *world) {
@@ -53,7 +55,7 @@ func inKeyedWorld(t *testing.T, fields string, names []string, test func(w *worl
 		watched := make(chan struct{})
 		go func() {
 			defer close(watched)
-			k.Watch(ctx)
+			file.Watch(ctx)
 		}()
 		test(w, k)
 		stop()

@@ -2,12 +2,17 @@ package native
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"go.uber.org/zap"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/connswap/connswap/services/director/internal/settings"
+	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
@@ -72,4 +77,45 @@ func TestPriorities(t *testing.T) {
 			w.refused(frames, wire.CodeInvalid, fmt.Sprintf("priority is %d; give 0 to 255", priority))
 		}
 	})
+}
+
+// TestOfItsModel has what a request gets that its model has something said of, under any of its names.
+func TestOfItsModel(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "director.yaml")
+	content := "models:\n  m: {aliases: [x], continuity: exact, max_tokens: 50}\nlimits: {max_tokens: 100}\n"
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := config.DefaultDirector()
+	cfg.ConfigFile = path
+	s, err := settings.Read(cfg, zap.NewNop(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &carrier{
+		server:     &Server{cfg: Config{Settings: s, Model: func(name string) (string, error) { return name, nil }}},
+		connection: &connection{},
+	}
+	for _, one := range []struct {
+		asked, want *wirepb.Request
+		wrong       string
+	}{
+		{&wirepb.Request{Model: "x"}, &wirepb.Request{Model: "m", Continuity: 3, MaxTokens: 50}, ""},
+		{&wirepb.Request{Model: "m", Continuity: 1, MaxTokens: 7}, &wirepb.Request{Model: "m", Continuity: 1, MaxTokens: 7}, ""},
+		{&wirepb.Request{Model: "o", MaxTokens: 100}, &wirepb.Request{Model: "o", MaxTokens: 100}, ""},
+		{&wirepb.Request{Model: "o"}, &wirepb.Request{Model: "o", MaxTokens: 100}, ""},
+		{&wirepb.Request{Model: "x", MaxTokens: 51}, nil, `limit_exceeded: max_tokens is 51, this director allows 50 for the model "m"`},
+		{&wirepb.Request{Model: "o", MaxTokens: 101}, nil, "limit_exceeded: max_tokens is 101, this director allows 100"},
+	} {
+		g := &wirepb.Generate{Request: one.asked}
+		err := c.check(g, s.Now())
+		switch {
+		case one.wrong != "":
+			if err == nil || err.Error() != one.wrong {
+				t.Errorf("got %v, want %s", err, one.wrong)
+			}
+		case err != nil || !proto.Equal(g.GetRequest(), one.want):
+			t.Errorf("got %v, %v, want %v", g.GetRequest(), err, one.want)
+		}
+	}
 }

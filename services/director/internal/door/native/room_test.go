@@ -119,7 +119,7 @@ func TestNewcomersConnect(t *testing.T) {
 // TestMemoryHasAnEnd: prompts beyond it are refused, in words; what ends gives its memory back.
 func TestMemoryHasAnEnd(t *testing.T) {
 	const prompt = 100_000
-	inSmallWorld(t, plenty(shares.Bytes, 2<<20), func(cfg *Config) { cfg.MaxPromptBytes = prompt }, func(w *world) {
+	inSmallWorld(t, plenty(shares.Bytes, 2<<20), promptsOf(prompt), func(w *world) {
 		request := &wirepb.Request{Prompt: strings.Repeat("x", prompt)}
 		var served []*quic.Stream
 		conns := []*quicnet.Conn{w.greetedFrom("hog", 0), w.greetedFrom("hog", 0)}

@@ -19,6 +19,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/keys"
 	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/settings"
 	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
@@ -28,12 +29,13 @@ import (
 
 // Config bounds what clients may ask for. What goes beyond is refused, with CodeLimit.
 type Config struct {
-	DirectorID     string
-	MaxPromptBytes int
-	MaxTokens      int           // of one stream
-	ClientIdle     time.Duration // without a packet, while there are streams, after which a client is lost; 0 for never
-	Drain          time.Duration // that streams have to end by themselves when the director stops
-	ResumeWait     time.Duration // that a client may be away, and find its streams when it comes back; 0 for not at all
+	DirectorID string
+	ClientIdle time.Duration // without a packet, while there are streams, after which a client is lost; 0 for never
+	Drain      time.Duration // that streams have to end by themselves when the director stops
+	ResumeWait time.Duration // that a client may be away, and find its streams when it comes back; 0 for not at all
+
+	// Settings are the limits of requests, and what models are called besides.
+	Settings *settings.Settings
 
 	// Model returns the model that is meant by the name in a request, which may be empty, or why there is none. Optional.
 	Model func(name string) (string, error)

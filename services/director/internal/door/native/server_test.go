@@ -20,8 +20,10 @@ import (
 	"github.com/connswap/connswap/services/director/internal/placement"
 	"github.com/connswap/connswap/services/director/internal/placement/placementtest"
 	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/settings"
 	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/services/director/internal/stream"
+	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/simtest"
@@ -63,8 +65,7 @@ func inWorldOf(t *testing.T, limits shares.Limits, streams int, change func(*Con
 		w := &world{T: t, net: simtest.New(1, simtest.Options{Path: simtest.Path{Delay: time.Millisecond}}), sources: sources}
 		defer w.net.Close()
 		cfg := Config{
-			DirectorID: "director-1", MaxPromptBytes: 100,
-			MaxTokens: 50,
+			DirectorID: "director-1", Settings: settings.Fixed(config.Director{MaxPromptBytes: 100, MaxTokens: 50}),
 		}
 		if change != nil {
 			change(&cfg)
@@ -266,8 +267,15 @@ func TestTooManySessions(t *testing.T) {
 	})
 }
 
+// promptsOf allows prompts of so many bytes.
+func promptsOf(bytes int) func(*Config) {
+	return func(cfg *Config) {
+		cfg.Settings = settings.Fixed(config.Director{MaxPromptBytes: bytes, MaxTokens: 50})
+	}
+}
+
 func TestRequests(t *testing.T) {
-	inWorld(t, func(cfg *Config) { cfg.MaxPromptBytes = 100_000 }, func(w *world) {
+	inWorld(t, promptsOf(100_000), func(w *world) {
 		conn := w.greeted(0)
 		for _, c := range []struct {
 			request *wirepb.Request

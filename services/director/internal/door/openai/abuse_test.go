@@ -33,8 +33,10 @@ import (
 	"github.com/connswap/connswap/services/director/internal/placement/placementtest"
 	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/settings"
 	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/services/director/internal/stream"
+	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/identity"
 	"github.com/connswap/connswap/shared/quicnet"
 	"github.com/connswap/connswap/shared/simtest"
@@ -94,7 +96,7 @@ func besiege(t *testing.T, limits shares.Limits, test func(b *besieged)) {
 			},
 		}, session.Deps{Placement: placementtest.New(t, 100, b.fleet.Fleet), Clock: clock, Log: zap.NewNop(), Events: event.NewBus()}, time.Minute)
 		b.server = New(Config{
-			MaxBody: bodyMost, MaxTokens: mostTokens, MaxStreams: 1000, Retention: time.Minute, Resume: true, Heartbeat: heartbeat,
+			Settings: settings.Fixed(config.Director{MaxBodyBytes: bodyMost, MaxTokens: mostTokens}), MaxStreams: 1000, Retention: time.Minute, Resume: true, Heartbeat: heartbeat,
 			Model: b.fleet.Model, Models: b.fleet.Models, Promise: b.fleet.Promise, Events: event.NewBus(),
 		}, b.ledger, sessions, &atomic.Uint64{}, clock, zap.NewNop())
 		host := b.net.Host("director")
@@ -947,7 +949,7 @@ func FuzzRequest(f *testing.F) {
 		f.Add(raw)
 	}
 	s := New(Config{
-		MaxBody: 1000, MaxTokens: 10, Origins: []string{"*"}, Models: func() []string { return []string{"m"} }, Events: event.NewBus(),
+		Settings: settings.Fixed(config.Director{MaxBodyBytes: 1000, MaxTokens: 10}), Origins: []string{"*"}, Models: func() []string { return []string{"m"} }, Events: event.NewBus(),
 		Model: func(name string) (string, error) { return name, wire.Errorf(wire.CodeModel, "no model %q", name) },
 	}, shares.New(plenty(shares.Bytes, 1<<20)), nil, &atomic.Uint64{}, &clock.StallProof{}, zap.NewNop())
 	f.Fuzz(func(t *testing.T, raw string) {

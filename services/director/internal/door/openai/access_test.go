@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/connswap/connswap/services/director/internal/keys"
+	"github.com/connswap/connswap/services/director/internal/settings"
+	"github.com/connswap/connswap/services/director/internal/shares"
+	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -24,11 +28,11 @@ func doorFor(t *testing.T, fields string) (*Server, *keys.Keys) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keys.yaml")
 	require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, "keys:\n- {name: a, sha256: %x, %s}\n", sha256.Sum256([]byte("sk-a")), fields), 0o600))
-	k, err := keys.Read(path, zap.NewNop())
+	k, _, err := keys.Read(path, zap.NewNop(), nil)
 	require.NoError(t, err)
 	models := []string{"large", "small"}
 	s := &Server{log: zap.NewNop(), kept: kept{byID: map[string]*exchange{}}, cfg: Config{
-		Keys: k, MaxBody: 1000, MaxTokens: 100, Retention: time.Minute,
+		Keys: k, Settings: settings.Fixed(config.Director{MaxBodyBytes: 1000, MaxTokens: 100}), Retention: time.Minute,
 		Models: func() []string { return models },
 		Model: func(name string) (string, error) {
 			if !slices.Contains(models, name) {
@@ -145,5 +149,67 @@ func TestRefusalsOfAKey(t *testing.T) {
 		require.Equal(t, want, [3]string{h.Get("retry-after"), h.Get("retry-after-ms"), h.Get("x-should-retry")})
 		said := errorIn(t, w)
 		require.Equal(t, []any{"used up", "rate_limit_error", "rate_limit_exceeded"}, []any{said["message"], said["type"], said["code"]})
+	}
+}
+
+// settingsOf returns those of a file.
+func settingsOf(t *testing.T, content string) *settings.Settings {
+	t.Helper()
+	cfg := config.DefaultDirector()
+	cfg.ConfigFile = filepath.Join(t.TempDir(), "director.yaml")
+	require.NoError(t, os.WriteFile(cfg.ConfigFile, []byte(content), 0o600))
+	s, err := settings.Read(cfg, zap.NewNop(), nil)
+	require.NoError(t, err)
+	return s
+}
+
+// TestAliasesAreModels of their own to who lists them, as long as workers have the model, and the key is good for one of its names.
+func TestAliasesAreModels(t *testing.T) {
+	const file = "models:\n  large: {aliases: [gpt-4o, small]}\n  gone: {aliases: [past]}\n"
+	for fields, want := range map[string]string{
+		"priority: 1":               "gpt-4o=large large=large small=large ",
+		"models: [large]":           "gpt-4o=large large=large small=large ",
+		"models: [gpt-4o]":          "gpt-4o=large ",
+		"models: [past, elsewhere]": "",
+	} {
+		s, _ := doorFor(t, fields)
+		s.cfg.Settings = settingsOf(t, file)
+		var list struct {
+			Data []struct{ ID, Root, Object string }
+		}
+		require.NoError(t, json.Unmarshal(visit(s, http.MethodGet, "/v1/models", "Bearer sk-a").Body.Bytes(), &list))
+		got := ""
+		for _, m := range list.Data {
+			got += m.ID + "=" + m.Root + " "
+		}
+		require.Equal(t, want, got, fields)
+	}
+	s, _ := doorFor(t, "models: [gpt-4o, past]")
+	s.cfg.Settings = settingsOf(t, file)
+	for name, status := range map[string]int{
+		"gpt-4o": http.StatusOK, "past": http.StatusNotFound, "large": http.StatusForbidden, "small": http.StatusForbidden,
+	} {
+		w := visit(s, http.MethodGet, "/v1/models/"+name, "Bearer sk-a")
+		require.Equal(t, status, w.Code, name)
+		require.NotContains(t, w.Body.String(), `"gone"`)
+	}
+	require.Contains(t, visit(s, http.MethodGet, "/v1/models/gpt-4o", "Bearer sk-a").Body.String(), `"root":"large"`)
+}
+
+// TestStandbyOfAKey: who may not have a standby is told so, and nothing is begun.
+func TestStandbyOfAKey(t *testing.T) {
+	for _, allowed := range []bool{false, true} {
+		s, _ := doorFor(t, fmt.Sprintf("standby: %v", allowed))
+		s.cfg.Answered = func(string, int) {}
+		s.shares = shares.New(shares.Limits{shares.Requests: 1, shares.Bytes: 1 << 20})
+		s.cfg.Promise = func(_ string, least uint32) (uint32, bool) { return least, least < wire.ContinuityExact } // so that nothing begins in either case
+		r := httptest.NewRequest(http.MethodPost, "/v1/completions", strings.NewReader(`{"model":"small","prompt":"x"}`))
+		r.Header.Set("Authorization", "Bearer sk-a")
+		r.Header.Set("X-Connswap-Standby", "1")
+		r.Header.Set("X-Connswap-Continuity", "exact")
+		w := httptest.NewRecorder()
+		s.routes().ServeHTTP(w, r)
+		want := map[bool]string{false: "standby_not_allowed", true: "continuity_unavailable"}[allowed]
+		require.Equal(t, want, errorIn(t, w)["code"])
 	}
 }

@@ -36,6 +36,9 @@ type answer struct {
 	swapped bool      // and a swap since
 	failed  *wire.Error
 	swaps   int
+
+	promised   uint32 // class of continuity, by the first worker; by all that have the model before there is one
+	continuity uint32 // weakest class in which another worker went on
 }
 
 // documenter is an encoder of an answer that is one JSON document.
@@ -49,7 +52,7 @@ func (c *chatWhole) document() ([]byte, *wire.Error) { return c.body, c.err }
 
 // newAnswer returns the answer for a client that has so many of the events already.
 func (s *Server) newAnswer(w http.ResponseWriter, e *exchange, streamed bool, skip uint64) *answer {
-	a := &answer{exchange: e, server: s, w: w, out: http.NewResponseController(w)}
+	a := &answer{exchange: e, server: s, w: w, out: http.NewResponseController(w), promised: e.promise}
 	switch {
 	case streamed:
 		a.events = &events{skip: skip, ids: e.resumable && e.ask.api != responses}
@@ -79,11 +82,12 @@ func (a *answer) notice(m wire.Message) {
 	case *wirepb.Assigned:
 		worker := m.GetWorker()
 		a.worker.Store(&worker)
+		a.promised = m.GetContinuity()
 	case *wirepb.Swapped:
 		a.swapped = true
 		a.swaps++
 	case *wirepb.Done: // which knows also of swaps behind text that was held back, and is not shown
-		a.swaps = int(m.GetSwaps())
+		a.swaps, a.continuity = int(m.GetSwaps()), m.GetContinuity()
 		if a.swapped { // all that followed the swap has come at once
 			a.measure()
 		}
@@ -254,11 +258,12 @@ func (a *answer) start(contentType string) {
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Accel-Buffering", "no") // or nginx would collect the answer
 	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Connswap-Continuity", wire.Continuity(a.promised))
 	if worker := a.worker.Load(); worker != nil {
 		h.Set("X-Connswap-Worker", *worker)
 	}
 	if a.told && a.events != nil {
-		h.Set("Trailer", "X-Connswap-Swaps, X-Connswap-Gap-Ms")
+		h.Set("Trailer", "X-Connswap-Swaps, X-Connswap-Gap-Ms, X-Connswap-Resumed")
 	} else if a.told {
 		a.trailers()
 	}
@@ -271,6 +276,7 @@ func (a *answer) trailers() {
 	if a.told {
 		a.w.Header().Set("X-Connswap-Swaps", strconv.Itoa(a.swaps))
 		a.w.Header().Set("X-Connswap-Gap-Ms", strconv.FormatFloat(a.gapMS(), 'f', -1, 64))
+		a.w.Header().Set("X-Connswap-Resumed", wire.Continuity(a.continuity))
 	}
 }
 

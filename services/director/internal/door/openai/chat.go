@@ -132,7 +132,7 @@ func (c *chatStream) finish(done *wirepb.Done) {
 		c.data(c.usage(done))
 		if c.told {
 			c.raw(`,"connswap":`)
-			c.data(c.outcome(done.GetSwaps()))
+			c.data(c.outcome(done))
 		}
 		c.raw("}")
 		c.end()
@@ -282,7 +282,7 @@ func (c *chatWhole) finish(done *wirepb.Done) {
 	b = append(append(b, list...), `,"usage":`...)
 	b = append(b, c.usage(done)...)
 	if c.told {
-		b = append(append(b, `,"connswap":`...), c.outcome(done.GetSwaps())...)
+		b = append(append(b, `,"connswap":`...), c.outcome(done)...)
 	}
 	c.body = append(b, '}')
 }

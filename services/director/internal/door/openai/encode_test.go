@@ -60,32 +60,32 @@ var scripts = map[string]struct {
 }{
 	"text": {
 		script: (&script{}).chunk("Hello, \"wor", nil).chunk("ld\"\n", nil).chunk("\xf0\x9f", nil).chunk("\x98\x80!", nil).
-			say(&wirepb.Done{FinishReason: "stop", Tokens: 4, Swaps: 2, Usage: &wirepb.Usage{PromptTokens: 3, CompletionTokens: 5, ReasoningTokens: 1}}),
+			say(&wirepb.Done{Continuity: verified, FinishReason: "stop", Tokens: 4, Swaps: 2, Usage: &wirepb.Usage{PromptTokens: 3, CompletionTokens: 5, ReasoningTokens: 1}}),
 	},
 	"reasoning, refusal": {
 		script: (&script{}).chunk("Let me ", on(wire.Reasoning, 0, "")).chunk("think", on(wire.Reasoning, 0, "")).chunk("I ", nil).
-			chunk("cannot", on(wire.Refusal, 0, "")).say(&wirepb.Done{FinishReason: "content_filter", Tokens: 4}),
+			chunk("cannot", on(wire.Refusal, 0, "")).say(&wirepb.Done{Continuity: verified, FinishReason: "content_filter", Tokens: 4}),
 	},
 	"tools": {
 		script: (&script{}).chunk("Well", nil).
 			chunk("weather", on(wire.ToolCall, 0, `{"call":{"index":0}}`)).chunk(`{"city":`, on(wire.ToolCall, 0, "")).chunk(`"Paris"}`, on(wire.ToolCall, 0, "")).
 			chunk("shell", on(wire.ToolCall, 0, `{"call":{"index":1,"type":"custom"}}`)).chunk("ls -l", on(wire.ToolCall, 0, "")).
-			say(&wirepb.Done{FinishReason: "tool_calls", Tokens: 6}),
+			say(&wirepb.Done{Continuity: verified, FinishReason: "tool_calls", Tokens: 6}),
 	},
 	"logprobs": {
 		script: (&script{}).chunk("a", on(wire.Content, 0, `{"logprobs":{"content":[{"token":"a","logprob":-0.5}],"refusal":null}}`)).
 			chunk("b", on(wire.Content, 0, `{"logprobs":{"content":[{"token":"b","logprob":-1}],"refusal":null}}`)).
-			say(&wirepb.Done{FinishReason: "length", Tokens: 2}),
+			say(&wirepb.Done{Continuity: verified, FinishReason: "length", Tokens: 2}),
 	},
-	"nothing": {script: (&script{}).say(&wirepb.Done{FinishReason: "stop"})},
+	"nothing": {script: (&script{}).say(&wirepb.Done{Continuity: verified, FinishReason: "stop"})},
 	"failure": {script: (&script{}).chunk("Hel", nil).say(&wirepb.Error{Code: string(wire.CodePoison), Message: "3 workers died in a row"})},
 	"half a character at the end": {
-		script: (&script{}).chunk("caf\xc3", nil).say(&wirepb.Done{FinishReason: "length", Tokens: 1}),
+		script: (&script{}).chunk("caf\xc3", nil).say(&wirepb.Done{Continuity: verified, FinishReason: "length", Tokens: 1}),
 	},
 	"two choices": {
 		choices: 2,
 		script: (&script{}).chunk("one", nil).chunk("un", on(wire.Content, 1, "")).chunk("\xe2\x82", on(wire.Content, 1, "")).chunk(" two", nil).
-			chunk("\xac", on(wire.Content, 1, "")).say(&wirepb.Done{FinishReason: "stop", FinishReasons: []string{"stop", "length"}, Tokens: 5}),
+			chunk("\xac", on(wire.Content, 1, "")).say(&wirepb.Done{Continuity: verified, FinishReason: "stop", FinishReasons: []string{"stop", "length"}, Tokens: 5}),
 	},
 }
 
@@ -194,7 +194,7 @@ func TestCuts(t *testing.T) {
 			s.chunk(text[from:min(from+size, len(text))], nil)
 		}
 		c := newChatWhole(newExchange(t, chat, `{"messages":[{"role":"user","content":"x"}]}`))
-		encode(c, s.say(&wirepb.Done{FinishReason: "stop"}).frames)
+		encode(c, s.say(&wirepb.Done{Continuity: verified, FinishReason: "stop"}).frames)
 		require.Equal(t, want, string(c.choices[0].texts[wire.Content]), "chunks of %d bytes", size)
 	}
 }

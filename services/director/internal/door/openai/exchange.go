@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/connswap/connswap/services/director/internal/session"
 	"github.com/connswap/connswap/services/director/internal/stream"
 	"github.com/connswap/connswap/shared/identity"
+	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
 )
 
@@ -25,8 +27,9 @@ type exchange struct {
 	protocol   string // version of HTTP
 	client     string // what the client's program calls itself
 	created    time.Time
+	named      string            // the model, as the request does; empty where it names none
 	key        string            // name of the key that it came with; empty without keys
-	promise    uint32            // class of continuity
+	promise    uint32            // class of continuity, of all workers with the model
 	told       bool              // the client wants to know what happened behind
 	resumable  bool              // the stream goes on without its client, for a while
 	inputs     []json.RawMessage // of a response: all items that it was asked with
@@ -59,8 +62,11 @@ func (e *exchange) head(object string) []byte {
 	b := append([]byte(`{"id":"`), e.id...)
 	b = append(append(b, `","object":"`...), object...)
 	b = strconv.AppendInt(append(b, `","created":`...), e.created.Unix(), 10)
-	return appendString(append(b, `,"model":`...), e.ask.request.GetModel())
+	return appendString(append(b, `,"model":`...), e.model())
 }
+
+// model is what the client is told that answers: what it has asked for, if it has.
+func (e *exchange) model() string { return cmp.Or(e.named, e.ask.request.GetModel()) }
 
 // usageOf is what a stream took; where the engine does not say, as many tokens as the chunks stand for.
 func (e *exchange) usageOf(done *wirepb.Done) *wirepb.Usage {
@@ -71,12 +77,12 @@ func (e *exchange) usageOf(done *wirepb.Done) *wirepb.Usage {
 }
 
 // outcome is what happened behind, as JSON.
-func (e *exchange) outcome(swaps uint32) []byte {
+func (e *exchange) outcome(done *wirepb.Done) []byte {
 	b, _ := json.Marshal(struct { // numbers always can be
 		Swaps      uint32  `json:"swaps"`
 		GapMS      float64 `json:"gap_ms"`
 		Continuity string  `json:"continuity"`
-	}{swaps, e.gapMS(), classes[e.promise]})
+	}{done.GetSwaps(), e.gapMS(), wire.Continuity(done.GetContinuity())})
 	return b
 }
 

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -18,6 +19,8 @@ type failure struct {
 	code    string // error.code; empty for null
 	param   string // error.param: the field that is wrong; empty for null
 	message string
+
+	document []byte // the whole body, as an inference server said it; nil for one that is made of the above
 
 	after time.Duration // when to try again; 0 for no word on that
 	retry string        // x-should-retry: true or false; empty for the client's own judgement
@@ -38,6 +41,12 @@ func invalid(param, message string) *failure {
 	return &failure{status: http.StatusBadRequest, kind: invalidRequest, param: param, message: message}
 }
 
+// errStandby refuses a standby to a key that may not have one.
+var errStandby = &failure{
+	status: http.StatusForbidden, kind: invalidRequest, code: "standby_not_allowed", retry: "false",
+	message: "this key may not ask for a standby (x-connswap-standby); leave that out, or have it allowed: standby: true",
+}
+
 // busyAfter is when a client may come again that was refused for want of something that others will give back soon.
 const busyAfter = time.Second
 
@@ -55,7 +64,8 @@ func failureOf(err error) *failure {
 	f = &failure{status: http.StatusInternalServerError, kind: serverError, code: string(e.Code), message: e.Message}
 	switch e.Code { //nolint:exhaustive // all others are as above
 	case wire.CodeInvalid:
-		f.status, f.kind, f.code = http.StatusBadRequest, invalidRequest, ""
+		f.status, f.kind, f.code = cmp.Or(e.Status, http.StatusBadRequest), invalidRequest, ""
+		f.document = documentOf(e)
 	case wire.CodeModel:
 		f.status, f.kind, f.param = http.StatusNotFound, invalidRequest, "model"
 	case wire.CodeForbidden: // as OpenAI says it of a model
@@ -80,8 +90,24 @@ func failureOf(err error) *failure {
 	return f
 }
 
+// documentOf returns what an inference server said of a request, if it is in OpenAI's shape; else nil.
+func documentOf(e *wire.Error) []byte {
+	var said struct {
+		Error *struct {
+			Message *string `json:"message"`
+		} `json:"error"`
+	}
+	if len(e.Document) == 0 || json.Unmarshal(e.Document, &said) != nil || said.Error == nil || said.Error.Message == nil {
+		return nil
+	}
+	return e.Document
+}
+
 // body is the JSON document. Without a code it has null.
 func (f *failure) body() []byte {
+	if f.document != nil {
+		return f.document
+	}
 	type words struct {
 		Message string  `json:"message"`
 		Type    string  `json:"type"`

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/settings"
 	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/shared/wire"
 	"github.com/connswap/connswap/shared/wire/wirepb"
@@ -24,12 +25,13 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, err
 	}
 	defer holder.Give(shares.Requests, 1)
-	body, err := readAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxBody)), holder)
+	most := s.maxBody()
+	body, err := readAll(http.MaxBytesReader(w, r.Body, int64(most)), holder)
 	var large *http.MaxBytesError
 	var refused *wire.Error
 	switch {
 	case errors.As(err, &large):
-		return nil, s.tooLarge()
+		return nil, tooLarge(most)
 	case errors.As(err, &refused):
 		return nil, err
 	case err != nil:
@@ -64,10 +66,13 @@ func readAll(from io.Reader, holder *shares.Holder) ([]byte, error) {
 	}
 }
 
-func (s *Server) tooLarge() error {
+// maxBody is how many bytes the body of a request may have.
+func (s *Server) maxBody() int { return s.cfg.Settings.Now().Director.MaxBodyBytes }
+
+func tooLarge(most int) error {
 	return &failure{
 		status: http.StatusRequestEntityTooLarge, kind: invalidRequest, code: "request_too_large",
-		message: fmt.Sprintf("the body is longer than the %d bytes that this server allows (CONNECTION_SWAP_DIRECTOR_MAX_BODY_BYTES)", s.cfg.MaxBody),
+		message: fmt.Sprintf("the body is longer than the %d bytes that this server allows (CONNECTION_SWAP_DIRECTOR_MAX_BODY_BYTES)", most),
 	}
 }
 
@@ -80,12 +85,13 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request, of api) error 
 	if err != nil {
 		return err
 	}
-	ask, err := parse(of, body, s.cfg.MaxTokens)
+	now := s.cfg.Settings.Now()
+	ask, err := parse(of, body, now.Director.MaxTokens)
 	if err != nil {
 		return err
 	}
-	e := &exchange{ask: ask, key: callerOf(r)}
-	if err := s.check(e, r); err != nil {
+	e := &exchange{ask: ask, named: ask.request.GetModel(), key: callerOf(r)}
+	if err := s.check(e, r, now); err != nil {
 		return err
 	}
 	e.identify()
@@ -95,18 +101,20 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request, of api) error 
 		return err
 	}
 	w.Header().Set("X-Connswap-Connection", e.connection)
-	w.Header().Set("X-Connswap-Continuity", classes[e.promise])
 	return a.serve(r.Context())
 }
 
 // check fills in what the request leaves open, or returns why it cannot be served.
-func (s *Server) check(e *exchange, r *http.Request) (err error) {
+func (s *Server) check(e *exchange, r *http.Request, now *settings.Snapshot) (err error) {
 	q := e.ask.request
-	if q.Continuity, err = continuityOf(r.Header.Get("X-Connswap-Continuity")); err != nil {
+	q.Priority = keyOf(r).Priority(0)
+	if q.Model, err = keyOf(r).Model(e.named, now.Own(e.named), s.cfg.Model); err != nil {
 		return err
 	}
-	q.Priority = keyOf(r).Priority(0)
-	if q.Model, err = keyOf(r).Model(q.GetModel(), s.cfg.Model); err != nil {
+	if q.Standby = r.Header.Get("X-Connswap-Standby") == "1"; q.Standby && !keyOf(r).MayStandBy() {
+		return errStandby
+	}
+	if q.Continuity, err = continuityOf(r.Header.Get("X-Connswap-Continuity"), now.Continuity(q.GetModel(), verified)); err != nil {
 		return err
 	}
 	if api := q.GetApi(); !wire.GeneratesText(api) && !s.cfg.Answers(q.GetModel(), api) {
@@ -115,8 +123,8 @@ func (s *Server) check(e *exchange, r *http.Request) (err error) {
 			message: fmt.Sprintf("model %q does not answer %s", q.GetModel(), api),
 		}
 	}
-	if q.GetMaxTokens() == 0 {
-		q.MaxTokens = uint32(s.cfg.MaxTokens)
+	if err = e.ask.limit(now.MaxTokens(q.GetModel())); err != nil {
+		return err
 	}
 	if trace := r.Header.Get("Traceparent"); printable(trace, longestTrace) {
 		q.Trace = trace

@@ -152,7 +152,6 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request, e *exchange, ski
 		a.leg = s.afterwards(e)
 	}
 	w.Header().Set("X-Connswap-Connection", e.connection)
-	w.Header().Set("X-Connswap-Continuity", classes[e.promise])
 	return a.serve(r.Context())
 }
 
@@ -310,8 +309,8 @@ func (s *Server) follow(e *exchange) error {
 	if fields["input"], err = json.Marshal(e.inputs); err == nil {
 		e.ask.request.Body, err = json.Marshal(fields)
 	}
-	if err == nil && len(e.ask.request.GetBody()) > s.cfg.MaxBody {
-		return s.tooLarge()
+	if most := s.maxBody(); err == nil && len(e.ask.request.GetBody()) > most {
+		return tooLarge(most)
 	}
 	return err
 }

@@ -2,7 +2,6 @@ package openai
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
@@ -35,6 +34,8 @@ type ask struct {
 	fields  map[string]json.RawMessage
 	input   []json.RawMessage // of responses: the items, without those of earlier responses
 	earlier string            // id of the response that this one follows; empty for none
+
+	limitedBy string // the field that says how many tokens there may be
 }
 
 // Bounds on what a request may ask for.
@@ -89,7 +90,6 @@ func (a *ask) readCommon(maxTokens int) error {
 	r := a.request
 	var n, seed *int64
 	choices := int64(1)
-	var limit string
 	for _, name := range []string{"max_output_tokens", "max_completion_tokens", "max_tokens"} {
 		if (name == "max_output_tokens") != (a.api == responses) || n != nil {
 			continue
@@ -97,8 +97,9 @@ func (a *ask) readCommon(maxTokens int) error {
 		if err := a.read(name, &n); err != nil {
 			return err
 		}
-		limit = name
+		a.limitedBy = name
 	}
+	limit := a.limitedBy
 	switch {
 	case n == nil:
 		r.MaxTokens = 0
@@ -127,6 +128,18 @@ func (a *ask) readCommon(maxTokens int) error {
 		r.Seed = uint64(*seed)
 	} else {
 		r.Seed = randomSeed() // so that whoever goes on with the stream draws as the first worker did
+	}
+	return nil
+}
+
+// limit refuses a request for more tokens than there may be of its model, and gives as many to one that does not say how many.
+func (a *ask) limit(most int) error {
+	q := a.request
+	switch {
+	case q.GetMaxTokens() == 0:
+		q.MaxTokens = uint32(most)
+	case int64(q.GetMaxTokens()) > int64(most):
+		return invalid(a.limitedBy, fmt.Sprintf("%s is %d, this server allows %d for the model %q", a.limitedBy, q.GetMaxTokens(), most, q.GetModel()))
 	}
 	return nil
 }
@@ -333,12 +346,14 @@ func (a *ask) readTools() error {
 // classes of continuity, as the header x-connswap-continuity names them: what is asked for at least.
 var classes = []string{"any", "text", "verified", "exact"}
 
-// verified is what is asked for where nothing is said.
+// verified is what is asked for where nothing is said, by the request or of its model.
 const verified = 2
 
-// continuityOf reads the header.
-func continuityOf(header string) (uint32, error) {
-	header = cmp.Or(strings.ToLower(strings.TrimSpace(header)), classes[verified])
+// continuityOf reads the header, which may be absent.
+func continuityOf(header string, otherwise uint32) (uint32, error) {
+	if header = strings.ToLower(strings.TrimSpace(header)); header == "" {
+		return otherwise, nil
+	}
 	for i, name := range classes {
 		if name == header {
 			return uint32(i), nil

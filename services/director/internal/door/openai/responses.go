@@ -362,7 +362,7 @@ var echoed = map[string]string{
 // object is the response as it is shown, in a status. It has its output, and what it took, once that is known.
 func (r *response) object(status string, done *wirepb.Done) map[string]any {
 	object := map[string]any{
-		"id": r.id, "object": "response", "created_at": r.created.Unix(), "status": status, "model": r.ask.request.GetModel(),
+		"id": r.id, "object": "response", "created_at": r.created.Unix(), "status": status, "model": r.model(),
 		"output": r.output(), "error": nil, "incomplete_details": nil, "usage": nil,
 	}
 	for name, otherwise := range echoed {
@@ -379,7 +379,7 @@ func (r *response) object(status string, done *wirepb.Done) map[string]any {
 			"output_tokens_details": map[string]any{"reasoning_tokens": u.GetReasoningTokens()},
 		}
 		if r.told {
-			object["connswap"] = json.RawMessage(r.outcome(done.GetSwaps()))
+			object["connswap"] = json.RawMessage(r.outcome(done))
 		}
 	}
 	return object

@@ -19,14 +19,13 @@ import (
 	"github.com/connswap/connswap/services/director/internal/event"
 	"github.com/connswap/connswap/services/director/internal/keys"
 	"github.com/connswap/connswap/services/director/internal/session"
+	"github.com/connswap/connswap/services/director/internal/settings"
 	"github.com/connswap/connswap/services/director/internal/shares"
 	"github.com/connswap/connswap/shared/telemetry"
 )
 
 // Config is what the door allows.
 type Config struct {
-	MaxBody    int           // bytes of a request
-	MaxTokens  int           // of one stream
 	MaxStreams int           // at once on one connection
 	Drain      time.Duration // that streams have to end by themselves when the director stops
 	Retention  time.Duration // for which a response can be taken up again after its end
@@ -34,6 +33,8 @@ type Config struct {
 	Heartbeat  time.Duration // how long a client that waits is told nothing
 	Origins    []string      // of web pages whose scripts may ask; * for all
 
+	// Settings are the limits of requests, and what else models are called and promise.
+	Settings *settings.Settings
 	// Keys are those of the clients that may come; nil where clients need none.
 	Keys *keys.Keys
 	// Model returns the model that is meant by the name in a request, which may be empty, or why there is none.

@@ -3,11 +3,19 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/services/worker/internal/upstream/api"
+	"github.com/connswap/connswap/shared/wire"
 )
 
 // Class sums up what was seen of a model.
@@ -34,7 +42,247 @@ type Abilities struct {
 	Tokens        int       `json:"tokens"` // that it took
 }
 
-// Measure tries a model of a server.
-func Measure(ctx context.Context, s *api.Server, m api.Model) (Abilities, error) {
-	return Abilities{}, errors.ErrUnsupported
+// Server is what is asked.
+type Server interface {
+	Features() api.Features
+	Generate(ctx context.Context, call api.Call) (*api.Stream, error)
+	Tokenize(ctx context.Context, call api.Call) ([]uint32, error)
+}
+
+const (
+	length = 32 // tokens of each text
+	cut    = 16 // after which one is gone on with
+	others = 3  // requests beside which that is done again
+	seed   = 20_251_127
+)
+
+// prompts are tried one after the other until one has a text that is long enough to say something.
+var prompts = []string{
+	"The old lighthouse keeper opened the logbook, dipped his pen and wrote down everything that had happened since the storm:",
+	"Here is a list of one hundred different animals, one after the other: ant, bear, cat, dog,",
+}
+
+// Measure tries a model of a server: a seeded text, the same again, a continuation by ids, both beside other requests, and a
+// continuation without sampling. It takes some 350 tokens. The error is that of the server, or of ctx: then nothing is known.
+func Measure(ctx context.Context, s Server, model string) (a Abilities, err error) {
+	tokens := 0
+	for _, prompt := range prompts {
+		p := &probe{server: s, model: model, prompt: prompt, api: wire.APICompletions}
+		a, err = p.measure(ctx)
+		tokens += int(p.tokens.Load())
+		if err != nil || !p.short {
+			break
+		}
+	}
+	a.Tokens, a.Measured = tokens, time.Now()
+	return a, err
+}
+
+// probe is one measurement.
+type probe struct {
+	server Server
+	model  string
+	prompt string
+	api    string // that the server answers
+	short  bool   // the text ended before it could be cut
+	tokens atomic.Int64
+	seen   []string
+}
+
+// text is what came of a request.
+type text struct {
+	bytes  []byte
+	ids    []uint32 // of all tokens; nil where the server does not tell them
+	ends   []int    // of bytes, after each piece
+	pieces []int    // ids, after each piece
+	reason string
+}
+
+func (p *probe) measure(ctx context.Context) (a Abilities, err error) {
+	first, err := p.run(ctx, p.call(p.prompt, seed, 1))
+	if rejected(err) { // it may only chat
+		p.api = wire.APIChat
+		first, err = p.run(ctx, p.call(p.prompt, seed, 1))
+	}
+	if err != nil {
+		return a, err
+	}
+	at := first.border()
+	p.short = at < 0
+	if a.Repeats, err = p.repeats(ctx, "again", first); err != nil {
+		return a, err
+	}
+	byIDs := at >= 0 && first.ids != nil && p.server.Features().Prompt
+	if byIDs {
+		if a.Continues, err = p.continues(ctx, "by ids", first, at, 1); err != nil {
+			return a, err
+		}
+	} else {
+		p.note("by ids", "the server tells no ids, or takes none")
+	}
+	if err := p.beside(ctx, func() error {
+		if a.Repeats {
+			a.RepeatsBusy, err = p.repeats(ctx, "again beside others", first)
+		}
+		if err == nil && a.Continues {
+			a.ContinuesBusy, err = p.continues(ctx, "by ids beside others", first, at, 1)
+		}
+		return err
+	}); err != nil {
+		return a, err
+	}
+	if byIDs {
+		if a.Greedy, err = p.greedy(ctx); err != nil {
+			return a, err
+		}
+	}
+	a.Class = a.class()
+	a.Seen = strings.Join(p.seen, "; ")
+	return a, nil
+}
+
+func (a Abilities) class() Class {
+	switch {
+	case a.Repeats && a.RepeatsBusy && a.Continues && a.ContinuesBusy && a.Greedy:
+		return Exact
+	case a.Repeats && a.RepeatsBusy:
+		return Replayable
+	case a.Greedy || a.Continues:
+		return IDs
+	}
+	return Text
+}
+
+func (p *probe) call(prompt string, seed uint64, temperature float64) api.Call {
+	c := api.Call{Model: p.model, API: p.api, MaxTokens: length, Seed: seed, Choices: 1}
+	if p.api == wire.APIChat {
+		c.Body = fmt.Appendf(nil, `{"messages":[{"role":"user","content":%q}],"temperature":%v,"seed":%d,"max_tokens":%d}`, prompt, temperature, seed, length)
+	} else {
+		c.Body = fmt.Appendf(nil, `{"prompt":%q,"temperature":%v,"seed":%d,"max_tokens":%d}`, prompt, temperature, seed, length)
+	}
+	return c
+}
+
+// run reads a text to its end.
+func (p *probe) run(ctx context.Context, call api.Call) (t text, err error) {
+	stream, err := p.server.Generate(ctx, call)
+	if err != nil {
+		return t, err
+	}
+	defer stream.Close()
+	told := true
+	for {
+		d, err := stream.Next()
+		if f, complete := engine.Finished(err); complete {
+			t.reason = f.Reason
+			if !told {
+				t.ids = nil
+			}
+			return t, nil
+		}
+		if err != nil {
+			return t, err
+		}
+		told = told && len(d.IDs) == d.Tokens && len(d.IDs) > 0
+		p.tokens.Add(int64(d.Tokens))
+		t.bytes, t.ids = append(t.bytes, d.Text...), append(t.ids, d.IDs...)
+		t.ends, t.pieces = append(t.ends, len(t.bytes)), append(t.pieces, len(t.ids))
+	}
+}
+
+// border returns the piece behind which a text can be cut; negative if it is too short.
+func (t text) border() int {
+	if len(t.ends) < cut+4 && len(t.pieces) > 0 && t.pieces[len(t.pieces)-1] < cut+4 {
+		return -1
+	}
+	for i, n := range t.pieces {
+		if n >= cut && i < len(t.pieces)-1 {
+			return i
+		}
+	}
+	return len(t.ends) / 2 // no ids
+}
+
+// repeats has the same request made once more.
+func (p *probe) repeats(ctx context.Context, what string, first text) (bool, error) {
+	again, err := p.run(ctx, p.call(p.prompt, seed, 1))
+	if err != nil {
+		return false, err
+	}
+	return p.compare(what, first, again, 0), nil
+}
+
+// continues has a text gone on with by ids behind a piece.
+func (p *probe) continues(ctx context.Context, what string, first text, at int, temperature float64) (bool, error) {
+	call := p.call(p.prompt, seed, temperature)
+	ids, err := p.server.Tokenize(ctx, call)
+	if err != nil {
+		return p.impossible(what, err)
+	}
+	call.IDs, call.MaxTokens = append(ids, first.ids[:first.pieces[at]]...), length-first.pieces[at]
+	rest, err := p.run(ctx, call)
+	if err != nil {
+		return p.impossible(what, err)
+	}
+	return p.compare(what, first, rest, first.ends[at]), nil
+}
+
+// impossible takes a refusal for something that the server cannot do; any other error ends the measurement.
+func (p *probe) impossible(what string, err error) (bool, error) {
+	if !rejected(err) && !errors.Is(err, errors.ErrUnsupported) {
+		return false, err
+	}
+	p.note(what, "refused: "+err.Error())
+	return false, nil
+}
+
+// greedy is continues without sampling.
+func (p *probe) greedy(ctx context.Context) (bool, error) {
+	whole, err := p.run(ctx, p.call(p.prompt, seed, 0))
+	if err != nil {
+		return false, err
+	}
+	at := whole.border()
+	if at < 0 || whole.ids == nil {
+		p.note("greedy by ids", "the text is too short")
+		return false, nil
+	}
+	return p.continues(ctx, "greedy by ids", whole, at, 0)
+}
+
+// beside does something while other requests run.
+func (p *probe) beside(ctx context.Context, f func() error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	for i := range others {
+		call := p.call(fmt.Sprintf("%d. %s", i+2, p.prompt), seed+uint64(i)+1, 1)
+		running.Go(func() { _, _ = p.run(ctx, call) }) // what comes of it does not matter
+	}
+	return f()
+}
+
+// compare compares a text from a byte on with another one, and notes what it finds.
+func (p *probe) compare(what string, first, other text, from int) bool {
+	want := first.bytes[from:]
+	if bytes.Equal(want, other.bytes) && (from > 0 || slices.Equal(first.ids, other.ids)) && first.reason == other.reason {
+		p.note(what, "the same")
+		return true
+	}
+	n := 0
+	for n < len(want) && n < len(other.bytes) && want[n] == other.bytes[n] {
+		n++
+	}
+	p.note(what, fmt.Sprintf("differs after %d of %d bytes", from+n, len(first.bytes)))
+	return false
+}
+
+func (p *probe) note(what, found string) { p.seen = append(p.seen, what+": "+found) }
+
+// rejected reports whether a server does not take such a request.
+func rejected(err error) bool {
+	var fault *api.Error
+	return errors.As(err, &fault) && (fault.Fault == api.Rejected || fault.Fault == api.Denied)
 }
