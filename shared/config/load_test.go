@@ -231,7 +231,30 @@ func TestProblems(t *testing.T) {
 		}},
 		{"no directors", worker, env{"DIRECTOR_MGMT_ADDR": " "}, []string{`DIRECTOR_MGMT_ADDR="": no director; give a list of host:port such as localhost:61001`}},
 
-		{"engine", worker, env{"WORKER_ENGINE": "markow"}, []string{`WORKER_ENGINE="markow": unknown; give markov, counter or stateful`}},
+		{"engine", worker, env{"WORKER_ENGINE": "markow"}, []string{`WORKER_ENGINE="markow": unknown; give markov, counter or stateful, or upstream alone`}},
+		{"upstream without a server", worker, env{"WORKER_ENGINE": "upstream"}, []string{
+			`WORKER_UPSTREAM_URL="": the engine upstream needs a server; give one such as http://127.0.0.1:8000`,
+		}},
+		{"upstream, and others", worker, env{"WORKER_ENGINE": "markov,upstream=2"}, []string{
+			`WORKER_ENGINE="markov,upstream=2": upstream stands alone, without other engines and without a number; the models are the server's (CONNECTION_SWAP_WORKER_UPSTREAM_MODELS)`,
+		}},
+		{"upstream that nobody asks", worker, env{"WORKER_UPSTREAM_URL": "http://localhost:8000"}, []string{
+			`WORKER_UPSTREAM_URL="http://localhost:8000": only with CONNECTION_SWAP_WORKER_ENGINE=upstream`,
+		}},
+		{"upstream of no use", worker, env{
+			"WORKER_ENGINE": "upstream", "WORKER_UPSTREAM_URL": "http://me:secret@localhost", "WORKER_UPSTREAM_KIND": "tgi", "WORKER_UPSTREAM_KEY_FILE": "/nowhere",
+			"WORKER_UPSTREAM_MODELS": "a=b,a", "WORKER_UPSTREAM_SILENCE_TIMEOUT": "0s", "WORKER_UPSTREAM_OVERLAP": "0",
+		}, []string{
+			`WORKER_UPSTREAM_URL="http://me:xxxxx@localhost": a user or password does not belong there, see CONNECTION_SWAP_WORKER_UPSTREAM_KEY_FILE; give one such as http://127.0.0.1:8000`,
+			`WORKER_UPSTREAM_KIND="tgi": unknown; give auto, vllm, sglang, llamacpp, ollama or openai`,
+			`WORKER_UPSTREAM_KEY_FILE="/nowhere": cannot be read (open /nowhere: no such file or directory); give a file with a key`,
+			`WORKER_UPSTREAM_MODELS="a=b,a": a stands there twice`,
+			`WORKER_UPSTREAM_SILENCE_TIMEOUT="0s": not above 0; give a duration such as 1s`,
+			`WORKER_UPSTREAM_OVERLAP="0": out of range; give a number from 1 to 64`,
+		}},
+		{"upstream without a scheme", worker, env{"WORKER_ENGINE": "upstream", "WORKER_UPSTREAM_URL": "localhost:8000"}, []string{
+			`WORKER_UPSTREAM_URL="localhost:8000": no URL of a server; give one such as http://127.0.0.1:8000`,
+		}},
 		{"failure mode", worker, env{"WORKER_FAILURE_MODE": "crash"}, []string{`WORKER_FAILURE_MODE="crash": unknown; give none, error, exit, hang, drop or slow`}},
 		{"output", client, env{"CLIENT_OUTPUT": "xml"}, []string{`CLIENT_OUTPUT="xml": unknown; give text, log or json`}},
 		{"log", client, env{"LOG_LEVEL": "INFO", "LOG_FORMAT": "text"}, []string{
@@ -287,7 +310,7 @@ func TestProblems(t *testing.T) {
 			`WORKER_CAPACITY="many": not a whole number; give one such as 1024`,
 			`WORKER_RECOVERY="soon": not a duration; give a number with a unit (ms, s, m, h), such as 10s`,
 			`WORKER_LABLE="a": no such variable; did you mean CONNECTION_SWAP_WORKER_LABEL?`,
-			`WORKER_ENGINE="gpt": unknown; give markov, counter or stateful`,
+			`WORKER_ENGINE="gpt": unknown; give markov, counter or stateful, or upstream alone`,
 			`WORKER_FAILURE_MIN="1m0s": above CONNECTION_SWAP_WORKER_FAILURE_MAX="25s"; give at most 25s, or raise the other`,
 		}},
 	}
@@ -335,9 +358,9 @@ func TestWorkerModels(t *testing.T) {
 	for engine, want := range map[string]any{
 		"markov":                []config.Model{{Engine: "markov"}},
 		"counter, markov=8":     []config.Model{{Engine: "counter"}, {Engine: "markov", Capacity: 8}},
-		"":                      "unknown; give markov, counter or stateful",
-		"markov,gpt":            `"gpt": unknown; give markov, counter or stateful`,
-		"markov,":               `"": unknown; give markov, counter or stateful`,
+		"":                      "unknown; give markov, counter or stateful, or upstream alone",
+		"markov,gpt":            `"gpt": unknown; give markov, counter or stateful, or upstream alone`,
+		"markov,":               `"": unknown; give markov, counter or stateful, or upstream alone`,
 		"markov,counter,markov": "markov stands there twice",
 		"markov=0":              `markov="0": give a number of streams from 1 on`,
 		"markov=many":           `markov="many": give a number of streams from 1 on`,
