@@ -82,7 +82,9 @@ func TestStandbyFails(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
-	<-reports // of the server that has answered, whatever that was
+	if err := <-reports; err != nil {
+		t.Errorf("a server with another text is reported as %v", err)
+	}
 	d.warming = &api.Error{Fault: api.Gone, Message: "connection refused"}
 	if _, err := e.Open(t.Context(), req, whole[:9], ignore); !errors.Is(err, engine.ErrBusy) {
 		t.Errorf("a server that is not there: %v", err)
