@@ -26,6 +26,9 @@ type Status struct {
 	Probes  uint64            `json:"probes"` // of models, so far
 }
 
+// Ready reports whether the server has text made.
+func (s Status) Ready() bool { return s.State == ready }
+
 // Model is one that is offered.
 type Model struct {
 	Name        string          `json:"name"`
