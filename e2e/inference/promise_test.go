@@ -86,7 +86,7 @@ func TestClientLeaves(t *testing.T) {
 	require.NoError(t, err)
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
-	defer resp.Body.Close() //nolint:errcheck // it is left
+	defer resp.Body.Close()
 	_, err = resp.Body.Read(make([]byte, 1))
 	require.NoError(t, err)
 	leave()
@@ -130,7 +130,7 @@ func TestBareServer(t *testing.T) {
 	}
 	resp, err := one.post("/v1/completions", map[string]any{"model": "slow", "prompt": "the session", "max_tokens": 200, "stream": true})
 	require.NoError(t, err)
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close()
 	first := make([]byte, 64)
 	_, err = io.ReadFull(resp.Body, first)
 	require.NoError(t, err)

@@ -184,6 +184,3 @@ func (s *system) many(n int, a ask, after int, fault func(worker string)) []got 
 	reading.Wait()
 	return all
 }
-
-// other returns the other worker's label.
-func other(label string) string { return strings.Trim("ab", label) }
