@@ -176,7 +176,7 @@ func (b *behind) measure(ctx context.Context, fault string, position int) (infer
 				return row, fmt.Errorf("stream %d: %w", i, a.err)
 			case b.exact && a.text != want[i].text:
 				return row, fmt.Errorf("stream %d has another text than without a fault", i)
-			case a.tokens != position+inferenceRest:
+			case b.exact && a.tokens != position+inferenceRest: // of a text that is continued as text nobody knows exactly
 				return row, fmt.Errorf("stream %d has %d tokens by its usage", i, a.tokens)
 			case a.swaps > 0:
 				gaps, row.Resumed = append(gaps, a.gap-inferenceInterval), a.resumed
