@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -65,7 +66,8 @@ func (r *statusResult) text(w io.Writer) {
 			fmt.Fprintf(w, "a file cannot be used, what was read at %s counts: %s\n", file.Loaded.UTC().Format(time.RFC3339), clean(file.Error))
 		}
 	}
-	for _, table := range [][][]any{r.workers(), r.streams(), r.swaps()} {
+	r.idle(w)
+	for _, table := range [][][]any{r.workers(), r.servers(), r.streams(), r.swaps()} {
 		if len(table) > 1 {
 			fmt.Fprintln(w)
 			writeTable(w, table)
@@ -79,6 +81,29 @@ func (r *statusResult) workers() [][]any {
 		rows = append(rows, []any{w.Worker, workerState(w), w.Sessions, w.Capacity, names(w.Models), w.Version, w.Build, w.UserAddr})
 	}
 	return rows
+}
+
+// servers lists the inference servers that workers stand beside, with what was measured of their models.
+func (r *statusResult) servers() [][]any {
+	rows := [][]any{{"WORKER", "SERVER", "MODEL", "MEASURED", "PROMISES", "FINGERPRINT"}}
+	for _, w := range r.found.Workers {
+		if w.Server == "" {
+			continue
+		}
+		for _, m := range w.Models {
+			rows = append(rows, []any{w.Worker, w.Server, m.Name, m.Class, m.Continuity, m.Fingerprint})
+		}
+	}
+	return rows
+}
+
+// idle says why workers take no streams, a line for each that does not and says why.
+func (r *statusResult) idle(to io.Writer) {
+	for _, w := range r.found.Workers {
+		if reason := cmp.Or(w.Cut, w.Reason); reason != "" {
+			fmt.Fprintf(to, "%s is %s: %s\n", clean(w.Worker), workerState(w), clean(reason))
+		}
+	}
 }
 
 // names lists models by name.
