@@ -59,7 +59,7 @@ func (s *Server) Offers() ([]Offer, error) {
 func (s *Server) validate(p *Problems, engine string) {
 	if engine != Upstream {
 		if s.UpstreamURL != "" {
-			p.add("WORKER_UPSTREAM_URL", s.UpstreamURL, "only with %s=%s", full("WORKER_ENGINE"), Upstream)
+			p.add("WORKER_UPSTREAM_URL", withoutPassword(s.UpstreamURL), "only with %s=%s", full("WORKER_ENGINE"), Upstream)
 		}
 		return
 	}
@@ -96,10 +96,17 @@ func checkURL(text string) error {
 	return nil
 }
 
-// withoutPassword is a URL as it may be shown.
+// withoutPassword is what was given for a URL as it may be shown: what may be a password or a key in it is not.
 func withoutPassword(text string) string {
-	if u, err := url.Parse(text); err == nil {
-		return u.Redacted()
+	if !strings.ContainsAny(text, "@?#") {
+		return text
 	}
-	return "…"
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return "…"
+	}
+	if _, has := u.User.Password(); !has {
+		u.User = url.User("xxxxx")
+	}
+	return u.Redacted()
 }
