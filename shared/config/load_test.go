@@ -255,6 +255,9 @@ func TestProblems(t *testing.T) {
 		{"upstream without a scheme", worker, env{"WORKER_ENGINE": "upstream", "WORKER_UPSTREAM_URL": "localhost:8000"}, []string{
 			`WORKER_UPSTREAM_URL="localhost:8000": no URL of a server; give one such as http://127.0.0.1:8000`,
 		}},
+		{"upstream with a model that cannot be printed", worker, env{"WORKER_ENGINE": "upstream", "WORKER_UPSTREAM_URL": "http://localhost:8000", "WORKER_UPSTREAM_MODELS": "a\tb=m"}, []string{
+			`WORKER_UPSTREAM_MODELS="a\tb=m": "a\tb": not a name of a model; give 1 to 260 bytes of what can be printed`,
+		}},
 		{"upstream with a password, and no scheme", worker, env{"WORKER_ENGINE": "upstream", "WORKER_UPSTREAM_URL": "me:secret@localhost:8000"}, []string{
 			`WORKER_UPSTREAM_URL="…": no URL of a server; give one such as http://127.0.0.1:8000`,
 		}},

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Upstream is the engine of a worker beside an inference server.
@@ -48,12 +49,26 @@ func (s *Server) Offers() ([]Offer, error) {
 		if name == "" || at == "" {
 			return nil, fmt.Errorf("%q: give a name, or name=name at the server", part)
 		}
+		if err := CheckModel(name); err != nil {
+			return nil, err
+		}
 		if slices.ContainsFunc(offers, func(o Offer) bool { return o.Name == name }) {
 			return nil, fmt.Errorf("%s stands there twice", name)
 		}
 		offers = append(offers, Offer{name, at})
 	}
 	return offers, nil
+}
+
+// longestModel is what the name of a model may have, in bytes.
+const longestModel = 260
+
+// CheckModel says what is wrong with the name of a model that a worker is to have.
+func CheckModel(name string) error {
+	if name == "" || len(name) > longestModel || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Errorf("%.80q: not a name of a model; give 1 to %d bytes of what can be printed", name, longestModel)
+	}
+	return nil
 }
 
 func (s *Server) validate(p *Problems, engine string) {

@@ -17,6 +17,7 @@ import (
 	"github.com/connswap/connswap/services/worker/internal/upstream"
 	"github.com/connswap/connswap/services/worker/internal/upstream/api"
 	"github.com/connswap/connswap/services/worker/internal/upstream/probe"
+	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/retry"
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -205,7 +206,7 @@ func within[T any](ctx context.Context, limit time.Duration, f func(context.Cont
 	return answer, err
 }
 
-// offered returns the models of the server that the worker is to have.
+// offered returns the models of the server that the worker is to have: each once, and none whose name directors do not take.
 func (m *Monitor) offered(id api.Identity) ([]Model, error) {
 	find := func(name string) (api.Model, bool) {
 		i := slices.IndexFunc(id.Models, func(one api.Model) bool { return one.Name == name })
@@ -222,11 +223,16 @@ func (m *Monitor) offered(id api.Identity) ([]Model, error) {
 	}
 	var models []Model
 	for _, o := range offers {
-		if one, ok := find(o.At); ok && len(models) < maxOffered {
+		there := slices.ContainsFunc(models, func(other Model) bool { return other.Name == o.Name })
+		if one, ok := find(o.At); ok && !there && config.CheckModel(o.Name) == nil && len(models) < maxOffered {
 			models = append(models, Model{Name: o.Name, At: o.At, Fingerprint: one.Fingerprint, Context: one.Context})
 		}
 	}
-	if len(models) == 0 {
+	switch {
+	case len(models) > 0:
+	case len(id.Models) == 0:
+		return nil, errors.New("has no model")
+	default:
 		names := make([]string, len(id.Models))
 		for i, one := range id.Models {
 			names[i] = one.Name

@@ -381,14 +381,14 @@ func TestDemand(t *testing.T) {
 
 // TestOffers: models go by other names, and one that the server has no more is none of the worker's.
 func TestOffers(t *testing.T) {
-	offers := []monitor.Offer{{Name: "mine", At: "m"}, {Name: "none", At: "nowhere"}}
+	offers := []monitor.Offer{{Name: "mine", At: "m"}, {Name: "mine", At: "m"}, {Name: "not\nprinted", At: "m"}, {Name: "none", At: "nowhere"}}
 	watching(t, servertest.VLLM, servertest.Options{Model: "m"}, offers, func(w *world) {
 		w.within(10*time.Second, "ready")
 		if got := w.models(); len(got) != 1 || len(got[0]) != 1 || !strings.HasPrefix(got[0][0], "mine ") {
 			w.Errorf("the worker was told %v", got)
 		}
 	})
-	watching(t, servertest.VLLM, servertest.Options{Model: "m"}, offers[1:], func(w *world) {
+	watching(t, servertest.VLLM, servertest.Options{Model: "m"}, offers[2:], func(w *world) {
 		w.within(time.Second, "lost")
 		w.says("has none of the models that are offered (CONNECTION_SWAP_WORKER_UPSTREAM_MODELS); it has: m")
 		if got := w.models(); len(got) != 0 {
