@@ -61,7 +61,7 @@ type Model struct {
 	Capacity    int      `json:"capacity"`    // streams at once; 0 for as many as the worker has
 	Stateful    bool     `json:"stateful"`    // a state moves with its streams
 	Continuity  string   `json:"continuity"`  // the best class that it promises
-	Class       string   `json:"class"`       // what was measured of it: exact, replayable, ids or text; empty where nothing has to be
+	Class       string   `json:"class"`       // what its worker has measured of it: exact, replayable, ids or text; empty for nothing
 	APIs        []string `json:"apis"`        // that it answers beside those that generate text
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,7 +68,7 @@ func (r *statusResult) text(w io.Writer) {
 		}
 	}
 	r.idle(w)
-	for _, table := range [][][]any{r.workers(), r.servers(), r.streams(), r.swaps()} {
+	for _, table := range [][][]any{r.workers(), r.streams(), r.swaps()} {
 		if len(table) > 1 {
 			fmt.Fprintln(w)
 			writeTable(w, table)
@@ -77,22 +78,16 @@ func (r *statusResult) text(w io.Writer) {
 
 func (r *statusResult) workers() [][]any {
 	rows := [][]any{{"WORKER", "STATE", "STREAMS", "CAPACITY", "MODELS", "VERSION", "BUILD", "ADDRESS"}}
-	for _, w := range r.found.Workers {
-		rows = append(rows, []any{w.Worker, workerState(w), w.Sessions, w.Capacity, names(w.Models), w.Version, w.Build, w.UserAddr})
+	beside := slices.ContainsFunc(r.found.Workers, func(w operator.Worker) bool { return w.Server != "" })
+	if beside {
+		rows[0] = append(rows[0], "SERVER")
 	}
-	return rows
-}
-
-// servers lists the inference servers that workers stand beside, with what was measured of their models.
-func (r *statusResult) servers() [][]any {
-	rows := [][]any{{"WORKER", "SERVER", "MODEL", "MEASURED", "PROMISES", "FINGERPRINT"}}
 	for _, w := range r.found.Workers {
-		if w.Server == "" {
-			continue
+		row := []any{w.Worker, workerState(w), w.Sessions, w.Capacity, names(w.Models), w.Version, w.Build, w.UserAddr}
+		if beside {
+			row = append(row, w.Server)
 		}
-		for _, m := range w.Models {
-			rows = append(rows, []any{w.Worker, w.Server, m.Name, m.Class, m.Continuity, m.Fingerprint})
-		}
+		rows = append(rows, row)
 	}
 	return rows
 }
@@ -106,11 +101,13 @@ func (r *statusResult) idle(to io.Writer) {
 	}
 }
 
-// names lists models by name.
+// names lists models by name, with what was measured of each.
 func names(models []operator.Model) string {
 	all := make([]string, len(models))
 	for i, m := range models {
-		all[i] = m.Name
+		if all[i] = m.Name; m.Class != "" {
+			all[i] += " (" + m.Class + ")"
+		}
 	}
 	return strings.Join(all, ",")
 }
