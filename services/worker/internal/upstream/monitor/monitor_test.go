@@ -419,6 +419,22 @@ func TestOthers(t *testing.T) {
 	})
 }
 
+// TestQueue: a server in which requests wait has no token in time, and is not dead.
+func TestQueue(t *testing.T) {
+	watching(t, servertest.VLLM, servertest.Options{TokenInterval: 500 * time.Millisecond, Capacity: 1}, nil, func(w *world) {
+		w.within(5*time.Minute, "ready")
+		ctx, cancel := context.WithCancel(w.Context())
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer cancel()
+		w.ask(ctx, &running, 6)
+		w.stays(5*time.Minute, "ready")
+		if s := w.Status(); s.Load.Waiting == 0 {
+			w.Errorf("nothing waits: %+v", s)
+		}
+	})
+}
+
 // ask has some requests run until ctx ends.
 func (w *world) ask(ctx context.Context, running *sync.WaitGroup, n int) {
 	for range n {
