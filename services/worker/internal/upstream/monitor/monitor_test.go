@@ -427,7 +427,7 @@ func TestQueue(t *testing.T) {
 		var running sync.WaitGroup
 		defer running.Wait()
 		defer cancel()
-		w.ask(ctx, &running, 6)
+		w.ask(ctx, &running, 3)
 		w.stays(5*time.Minute, "ready")
 		if s := w.Status(); s.Load.Waiting == 0 {
 			w.Errorf("nothing waits: %+v", s)
@@ -435,19 +435,21 @@ func TestQueue(t *testing.T) {
 	})
 }
 
-// ask has some requests run until ctx ends.
+// ask has some requests run until ctx ends, new ones in place of those that end.
 func (w *world) ask(ctx context.Context, running *sync.WaitGroup, n int) {
 	for range n {
 		running.Go(func() {
-			call := api.Call{Model: w.Status().Models[0].At, API: wire.APICompletions, Prompt: "Once [[length 300]]", MaxTokens: 300, Choices: 1}
-			stream, err := w.client.Generate(ctx, call)
-			if err != nil {
-				w.Error(err)
-				return
-			}
-			defer stream.Close()
-			for err == nil {
-				_, err = stream.Next()
+			for ctx.Err() == nil {
+				call := api.Call{Model: w.Status().Models[0].At, API: wire.APICompletions, Prompt: "Once [[length 300]]", MaxTokens: 300, Choices: 1}
+				stream, err := w.client.Generate(ctx, call)
+				if err != nil {
+					w.Error(err)
+					return
+				}
+				for err == nil {
+					_, err = stream.Next() // it may wait for too long
+				}
+				stream.Close()
 			}
 		})
 	}
