@@ -36,4 +36,4 @@ model() { # model NAME FLAG…
 }
 model words -mode words
 model utf8 -mode utf8
-model slow -mode words -embd 512 -layers 8 -heads 8 -ff 1024 # some 20 ms a token
+model slow -mode words -embd 256 -layers 6 -heads 8 -ff 512 # some milliseconds a token

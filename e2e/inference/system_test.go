@@ -29,15 +29,17 @@ type system struct {
 // labels are those of the workers.
 var labels = []string{"a", "b"}
 
-// startSystem starts a worker beside each server.
-func startSystem(t *testing.T, servers []*server, env ...string) *system {
+// startSystem starts a worker beside each server, which offers some of its models.
+func startSystem(t *testing.T, servers []*server, models ...string) *system {
 	t.Helper()
-	c, err := cluster.Start(filepath.Join(root, "bin"), len(servers), append([]string{
+	for i, name := range models {
+		models[i] = name + "=" + name + ":latest"
+	}
+	c, err := cluster.Start(filepath.Join(root, "bin"), len(servers),
 		"CONNECTION_SWAP_DIRECTOR_HTTP=plain", "CONNECTION_SWAP_WORKER_ENGINE=upstream", "CONNECTION_SWAP_LOG_LEVEL=info",
-		"CONNECTION_SWAP_WORKER_UPSTREAM_MODELS=words=words:latest,slow=slow:latest,utf8=utf8:latest,chat=chat:latest",
-		"CONNECTION_SWAP_DIRECTOR_MAX_SWAPS_PER_MINUTE=1000",
-	}, env...)...)
+		"CONNECTION_SWAP_WORKER_UPSTREAM_MODELS="+strings.Join(models, ","), "CONNECTION_SWAP_DIRECTOR_MAX_SWAPS_PER_MINUTE=1000")
 	require.NoError(t, err)
+	c.Patience = 2 * time.Minute // models are loaded, and tried
 	t.Cleanup(c.Stop)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -182,6 +184,3 @@ func (s *system) many(n int, a ask, after int, fault func(worker string)) []got 
 	reading.Wait()
 	return all
 }
-
-// other returns the other worker's label.
-func other(label string) string { return strings.Trim("ab", label) }

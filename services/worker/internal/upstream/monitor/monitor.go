@@ -156,7 +156,7 @@ func (m *Monitor) meet(ctx context.Context) (state string, err error) {
 	}
 	id, err := within(ctx, probing, m.cfg.Server.Identify) // which may make a token
 	switch {
-	case err != nil && isBusy(err) && m.Status().State == ready:
+	case err != nil && m.Status().State == ready && m.excused(err):
 		return "", nil // it is what it was, as far as anybody knows
 	case err != nil:
 		return lost, fmt.Errorf("does not say what it is: %w", err)
@@ -299,9 +299,19 @@ func (m *Monitor) probe(ctx context.Context, one *Model, known, first bool) erro
 	return nil
 }
 
-func isBusy(err error) bool {
+func isBusy(err error) bool { return isFault(err, api.Busy) }
+
+func isFault(err error, fault api.Fault) bool {
 	why := (*api.Error)(nil)
-	return errors.As(err, &why) && why.Fault == api.Busy
+	return errors.As(err, &why) && why.Fault == fault
+}
+
+// excused reports whether a server that has other things to do may have no token in time, by its own word.
+func (m *Monitor) excused(err error) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	late := errors.Is(err, errLate) || isFault(err, api.Silent)
+	return isBusy(err) || late && m.status.Load.Waiting > 0
 }
 
 // trying says what a server that is not ready is waited for.
@@ -425,22 +435,18 @@ func (m *Monitor) lies() bool {
 	return m.status.Kind == api.VLLM && time.Since(m.token) > lively
 }
 
-// prove tries the server's word. A server in which requests wait need not have a token in time.
+// prove tries the server's word.
 func (m *Monitor) prove(ctx context.Context) (state string, err error) {
 	m.mu.Lock()
 	model := m.status.Models[0].At
 	m.mu.Unlock()
-	err = m.try(ctx, model)
+	if err = m.try(ctx, model); err != nil && !m.excused(err) {
+		return lost, fmt.Errorf("says that it is well, and makes no token: %w", err)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch {
-	case err == nil:
-		return "", nil
-	case errors.Is(err, errLate) && m.status.Load.Waiting > 0:
-		m.token = time.Now()
-		return "", nil
-	}
-	return lost, fmt.Errorf("says that it is well, and makes no token: %w", err)
+	m.token = time.Now()
+	return "", nil
 }
 
 // doubted reports, once, whether the server may be another one than it was, or is to be tried anew.

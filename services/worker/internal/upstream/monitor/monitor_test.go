@@ -419,19 +419,37 @@ func TestOthers(t *testing.T) {
 	})
 }
 
-// ask has some requests run until ctx ends.
+// TestQueue: a server in which requests wait has no token in time, and is not dead.
+func TestQueue(t *testing.T) {
+	watching(t, servertest.VLLM, servertest.Options{TokenInterval: 500 * time.Millisecond, Capacity: 1}, nil, func(w *world) {
+		w.within(5*time.Minute, "ready")
+		ctx, cancel := context.WithCancel(w.Context())
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer cancel()
+		w.ask(ctx, &running, 3)
+		w.stays(5*time.Minute, "ready")
+		if s := w.Status(); s.Load.Waiting == 0 {
+			w.Errorf("nothing waits: %+v", s)
+		}
+	})
+}
+
+// ask has some requests run until ctx ends, new ones in place of those that end.
 func (w *world) ask(ctx context.Context, running *sync.WaitGroup, n int) {
 	for range n {
 		running.Go(func() {
-			call := api.Call{Model: w.Status().Models[0].At, API: wire.APICompletions, Prompt: "Once [[length 300]]", MaxTokens: 300, Choices: 1}
-			stream, err := w.client.Generate(ctx, call)
-			if err != nil {
-				w.Error(err)
-				return
-			}
-			defer stream.Close()
-			for err == nil {
-				_, err = stream.Next()
+			for ctx.Err() == nil {
+				call := api.Call{Model: w.Status().Models[0].At, API: wire.APICompletions, Prompt: "Once [[length 300]]", MaxTokens: 300, Choices: 1}
+				stream, err := w.client.Generate(ctx, call)
+				if err != nil {
+					w.Error(err)
+					return
+				}
+				for err == nil {
+					_, err = stream.Next() // it may wait for too long
+				}
+				stream.Close()
 			}
 		})
 	}

@@ -40,37 +40,44 @@ func TestMeasure(t *testing.T) {
 		seen    string
 	}{
 		"a sampler by position": {
-			servertest.VLLM, servertest.Options{},
+			servertest.VLLM,
+			servertest.Options{},
 			probe.Abilities{Class: probe.Exact, Repeats: true, RepeatsBusy: true, Continues: true, ContinuesBusy: true, Greedy: true},
 			"again: the same; by ids: the same; greedy by ids: the same; again beside others: the same; by ids beside others: the same",
 		},
 		"SGLang": {
-			servertest.SGLang, servertest.Options{},
+			servertest.SGLang,
+			servertest.Options{},
 			probe.Abilities{Class: probe.Exact, Repeats: true, RepeatsBusy: true, Continues: true, ContinuesBusy: true, Greedy: true},
 			"by ids beside others: the same",
 		},
 		"a sampler with a state": {
-			servertest.VLLM, servertest.Options{Sampler: servertest.StateKeyed},
+			servertest.VLLM,
+			servertest.Options{Sampler: servertest.StateKeyed},
 			probe.Abilities{Class: probe.Replayable, Repeats: true, RepeatsBusy: true, Greedy: true},
 			"by ids: differs after",
 		},
 		"alone the same, not beside others": {
-			servertest.VLLM, servertest.Options{BatchDependent: true, TokenInterval: time.Millisecond},
+			servertest.VLLM,
+			servertest.Options{BatchDependent: true, TokenInterval: time.Millisecond},
 			probe.Abilities{Class: probe.IDs, Repeats: true, Continues: true, Greedy: true},
 			"again beside others: differs after",
 		},
 		"no ids": {
-			servertest.VLLM, servertest.Options{NoTokenIDs: true},
+			servertest.VLLM,
+			servertest.Options{NoTokenIDs: true},
 			probe.Abilities{Class: probe.Replayable, Repeats: true, RepeatsBusy: true},
 			"by ids: the server tells no ids, or takes none",
 		},
 		"Ollama": {
-			servertest.Ollama, servertest.Options{},
+			servertest.Ollama,
+			servertest.Options{},
 			probe.Abilities{Class: probe.Replayable, Repeats: true, RepeatsBusy: true},
 			"by ids: the server tells no ids, or takes none",
 		},
 		"any other": {
-			servertest.OpenAI, servertest.Options{BatchDependent: true, TokenInterval: time.Millisecond},
+			servertest.OpenAI,
+			servertest.Options{BatchDependent: true, TokenInterval: time.Millisecond},
 			probe.Abilities{Class: probe.Text, Repeats: true},
 			"again beside others: differs after",
 		},
