@@ -75,6 +75,7 @@ type Monitor struct {
 	mu      sync.Mutex
 	status  Status
 	engines map[string]*upstream.Engine // by name
+	told    []string                    // what directors are told of the server and of each model
 	breaker breaker
 	token   time.Time // when one came last
 	chunks  uint64    // that had come by then
@@ -324,9 +325,9 @@ func (m *Monitor) trying(model string) {
 	}
 }
 
-// offer has the worker have the models.
+// offer has the worker have the models, and says so where directors have to be told something else than before.
 func (m *Monitor) offer(id api.Identity, models []Model) {
-	engines := make([]*upstream.Engine, len(models))
+	engines, told := make([]*upstream.Engine, len(models)), []string{string(id.Kind) + " " + id.Version}
 	m.mu.Lock()
 	for i, one := range models {
 		e := m.engines[one.Name]
@@ -336,10 +337,10 @@ func (m *Monitor) offer(id api.Identity, models []Model) {
 		}
 		e.Set(api.Model{Name: one.At, Fingerprint: one.Fingerprint, Context: one.Context}, one.Abilities)
 		engines[i] = e
+		told = append(told, fmt.Sprintf("%q %q %q %d %q", one.Name, one.Fingerprint, one.Abilities.Class, e.Promises(), e.Answers()))
 	}
-	changed := !slices.EqualFunc(m.status.Models, models, func(a, b Model) bool {
-		return a.Name == b.Name && a.Fingerprint == b.Fingerprint && a.Abilities.Class == b.Abilities.Class
-	}) || m.status.Version != id.Version || m.status.Kind != id.Kind
+	changed := !slices.Equal(m.told, told)
+	m.told = told
 	m.status.Kind, m.status.Version, m.status.Models = id.Kind, id.Version, models
 	m.mu.Unlock()
 	if changed {
