@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -37,10 +38,10 @@ func TestAnswersMore(t *testing.T) {
 			}
 			scripted.ServeHTTP(w, r)
 		})}
-		served := make(chan error, 1)
-		go func() { served <- front.Serve(listener) }()
-		defer func() { <-served }()
-		defer front.Close() //nolint:errcheck // the listener's, which is gone with its network
+		var running sync.WaitGroup
+		defer running.Wait()
+		running.Go(func() { _ = front.Serve(listener) }) // until it is closed
+		defer front.Close()                              //nolint:errcheck // the listener's, which is gone with its network
 		server, err := api.New(api.Config{
 			URL: "http://server:8000",
 			Dial: func(ctx context.Context, _, address string) (net.Conn, error) {
@@ -60,9 +61,11 @@ func TestAnswersMore(t *testing.T) {
 			},
 		})
 		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- m.Run(ctx) }()
-		defer func() { <-done }()
+		running.Go(func() {
+			if err := m.Run(ctx); err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		})
 		defer stop()
 		next := func() []string {
 			select {
