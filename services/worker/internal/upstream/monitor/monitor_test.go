@@ -347,6 +347,13 @@ func TestDiesMeanwhile(t *testing.T) {
 		if s := w.Status(); s.Probes < 3 {
 			w.Errorf("what was demanded was tried %d times", s.Probes)
 		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, reason := range w.reasons {
+			if strings.Contains(reason, "context") {
+				w.Errorf("the worker said %q", reason)
+			}
+		}
 	})
 }
 
