@@ -286,6 +286,19 @@ func TestOthersAreThere(t *testing.T) {
 		if err != nil || got.Class != probe.IDs || !got.Repeats || got.RepeatsBusy || !got.Continues || got.ContinuesBusy {
 			t.Errorf("got %+v, %v", got, err)
 		}
+		var came time.Time // the others
+		for _, r := range scripted.Requests() {
+			isOther := others.Match(r.Body)
+			if isOther && came.IsZero() {
+				came = r.When
+			}
+			if !isOther && !came.IsZero() {
+				if waited := r.When.Sub(came); waited < time.Minute {
+					t.Errorf("the first one beside others came %v after these, who have no token yet", waited)
+				}
+				break
+			}
+		}
 	})
 }
 
