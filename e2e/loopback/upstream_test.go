@@ -30,25 +30,42 @@ func TestUpstream(t *testing.T) {
 		t.Errorf("%v", line)
 	}
 	a.line(t, "registered")
-	_, body := c.get(t, "director", "/v1/workers")
-	var shown struct {
-		Workers []struct {
-			Worker, Server string
-			Models         []struct{ Name, Class string }
+	shown := c.workersBeside(t)
+	for i, class := range []string{"text", "replayable"} {
+		if w := shown[i]; w.Reason != "" || !strings.HasPrefix(w.Server, "openai at http://127.0.0.1:") || w.Models[0].Name != "m" || w.Models[0].Class != class {
+			t.Errorf("%+v", w)
 		}
 	}
-	if err := json.Unmarshal([]byte(body), &shown); err != nil {
-		t.Fatal(err)
+	server.Kill()
+	for away := map[any]bool{}; len(away) < 2; {
+		if line := c.director.line(t, "worker status"); line["available"] == false {
+			away[line["worker"]] = true
+		}
 	}
-	if len(shown.Workers) != 2 {
-		t.Fatal(body)
-	}
-	for i, class := range []string{"text", "replayable"} {
-		if w := shown.Workers[i]; !strings.HasPrefix(w.Server, "openai at http://127.0.0.1:") || w.Models[0].Name != "m" || w.Models[0].Class != class {
+	for _, w := range c.workersBeside(t) {
+		if w.Available || !strings.Contains(w.Reason, "does not answer") {
 			t.Errorf("%+v", w)
 		}
 	}
 	for _, p := range []*process{c.director, a, c.workers["worker-b"]} {
 		p.terminate(t)
 	}
+}
+
+// shownWorker is what a director's document has of a worker beside a server.
+type shownWorker struct {
+	Worker, Server, Reason string
+	Available              bool
+	Models                 []struct{ Name, Class string }
+}
+
+// workersBeside returns what the director shows of its two workers.
+func (c *cluster) workersBeside(t *testing.T) []shownWorker {
+	t.Helper()
+	_, body := c.get(t, "director", "/v1/workers")
+	var shown struct{ Workers []shownWorker }
+	if err := json.Unmarshal([]byte(body), &shown); err != nil || len(shown.Workers) != 2 {
+		t.Fatal(err, body)
+	}
+	return shown.Workers
 }
