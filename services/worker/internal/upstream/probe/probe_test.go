@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -304,15 +305,15 @@ func TestOthersAreThere(t *testing.T) {
 
 // TestOtherTokens: the same text of other tokens is not the same.
 func TestOtherTokens(t *testing.T) {
-	texts := 0
+	var texts atomic.Int64
 	request := func(text string) string {
 		if strings.Contains(text, `"stream":true`) {
-			texts++
+			texts.Add(1)
 		}
 		return text
 	}
 	server, model := altered(t, servertest.Options{}, request, func(text string) string {
-		if texts != 3 { // what it is, the first text, and that again
+		if texts.Load() != 3 { // what it is, the first text, and that again
 			return text
 		}
 		return strings.Replace(text, `"token_ids":[`, `"token_ids":[1`, 1)
