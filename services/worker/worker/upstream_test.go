@@ -12,6 +12,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
 	"github.com/connswap/connswap/services/worker/engine/servertest"
 	"github.com/connswap/connswap/services/worker/internal/fakedirector"
 	"github.com/connswap/connswap/services/worker/worker"
@@ -21,14 +25,14 @@ import (
 )
 
 // beside is a worker beside a scripted inference server. The server is not there before the test starts it.
-func beside(t *testing.T, kind servertest.Kind, options servertest.Options, change func(*config.Worker), test func(t *testing.T, b *bench, s *servertest.Server)) {
+func beside(t *testing.T, kind servertest.Kind, options servertest.Options, change func(*config.Worker), deps worker.Deps, test func(t *testing.T, b *bench, s *servertest.Server)) {
 	t.Helper()
 	cfg := settings()
 	cfg.Engine, cfg.UpstreamURL, cfg.TokenInterval = config.Upstream, "http://server:8000", config.DefaultWorker().TokenInterval
 	if change != nil {
 		change(&cfg)
 	}
-	run(t, cfg, worker.Deps{}, func(t *testing.T, b *bench) {
+	run(t, cfg, deps, func(t *testing.T, b *bench) {
 		host, s := b.Net.Host("server"), servertest.New(kind, options)
 		var there bool
 		err := s.Serve(func() (net.Listener, error) {
@@ -72,7 +76,7 @@ func until(t *testing.T, l *fakedirector.Link, available bool, reason string) {
 // TestUpstreamRegisters: the worker registers when its server is there, with what the server has, and says why it is not ready until
 // then.
 func TestUpstreamRegisters(t *testing.T) {
-	beside(t, servertest.VLLM, servertest.Options{Model: "m", Version: "0.32.1"}, nil, func(t *testing.T, b *bench, s *servertest.Server) {
+	beside(t, servertest.VLLM, servertest.Options{Model: "m", Version: "0.32.1"}, nil, worker.Deps{}, func(t *testing.T, b *bench, s *servertest.Server) {
 		time.Sleep(time.Minute)
 		if n := len(b.mgmt.Registrations); n != 0 {
 			t.Errorf("registered %d times without a server", n)
@@ -106,7 +110,7 @@ func TestUpstreamRegisters(t *testing.T) {
 
 // TestUpstreamServes: a stream is that of the server, as fast as it makes it.
 func TestUpstreamServes(t *testing.T) {
-	beside(t, servertest.VLLM, servertest.Options{TokenInterval: 10 * time.Millisecond}, nil, func(t *testing.T, b *bench, s *servertest.Server) {
+	beside(t, servertest.VLLM, servertest.Options{TokenInterval: 10 * time.Millisecond}, nil, worker.Deps{}, func(t *testing.T, b *bench, s *servertest.Server) {
 		begin(t, s)
 		<-b.mgmt.Registrations
 		l, _ := b.Open(t, b.from, userAddr)
@@ -131,7 +135,7 @@ func TestUpstreamServes(t *testing.T) {
 // TestUpstreamDies: the worker takes nothing while its server is away, and says so; it takes streams when that is back, and registers
 // anew where it is another one.
 func TestUpstreamDies(t *testing.T) {
-	beside(t, servertest.LlamaCPP, servertest.Options{}, nil, func(t *testing.T, b *bench, s *servertest.Server) {
+	beside(t, servertest.LlamaCPP, servertest.Options{}, nil, worker.Deps{}, func(t *testing.T, b *bench, s *servertest.Server) {
 		begin(t, s)
 		first := <-b.mgmt.Registrations
 		l, _ := b.Open(t, b.from, userAddr)
@@ -158,7 +162,7 @@ func TestUpstreamDies(t *testing.T) {
 
 // TestUpstreamRunsOn: a stream that runs is not touched when the server is not well by its own word.
 func TestUpstreamRunsOn(t *testing.T) {
-	beside(t, servertest.VLLM, servertest.Options{TokenInterval: 100 * time.Millisecond}, nil, func(t *testing.T, b *bench, s *servertest.Server) {
+	beside(t, servertest.VLLM, servertest.Options{TokenInterval: 100 * time.Millisecond}, nil, worker.Deps{}, func(t *testing.T, b *bench, s *servertest.Server) {
 		begin(t, s)
 		<-b.mgmt.Registrations
 		l, _ := b.Open(t, b.from, userAddr)
@@ -200,7 +204,7 @@ func TestUpstreamOffers(t *testing.T) {
 	change := func(cfg *config.Worker) {
 		cfg.UpstreamKeyFile, cfg.UpstreamModels, cfg.UpstreamKind = file, []string{"mine=m"}, "openai"
 	}
-	beside(t, servertest.OpenAI, servertest.Options{Model: "m", APIKey: "sk-second"}, change, func(t *testing.T, b *bench, s *servertest.Server) {
+	beside(t, servertest.OpenAI, servertest.Options{Model: "m", APIKey: "sk-second"}, change, worker.Deps{}, func(t *testing.T, b *bench, s *servertest.Server) {
 		begin(t, s)
 		time.Sleep(10 * time.Second)
 		if got := b.status(t); got.Available || !strings.Contains(got.Reason, "denied") || strings.Contains(got.Reason, "sk-") {
@@ -213,9 +217,11 @@ func TestUpstreamOffers(t *testing.T) {
 	})
 }
 
-// TestUpstreamProbe: on demand the models are measured anew, and what is found is registered.
+// TestUpstreamProbe: on demand the models are measured anew, and what is found is registered, which is no loss of a registration.
 func TestUpstreamProbe(t *testing.T) {
-	beside(t, servertest.OpenAI, servertest.Options{}, nil, func(t *testing.T, b *bench, s *servertest.Server) {
+	core, logs := observer.New(zapcore.DebugLevel)
+	deps := worker.Deps{Log: zap.New(core)}
+	beside(t, servertest.OpenAI, servertest.Options{}, nil, deps, func(t *testing.T, b *bench, s *servertest.Server) {
 		begin(t, s)
 		<-b.mgmt.Registrations
 		time.Sleep(5 * time.Second)
@@ -224,12 +230,19 @@ func TestUpstreamProbe(t *testing.T) {
 		if got := <-b.mgmt.Registrations; got.GetModels()[0].GetClass() != "text" {
 			t.Errorf("registered as %v", got)
 		}
+		time.Sleep(time.Minute)
+		if n := len(b.mgmt.Registrations); n != 0 {
+			t.Errorf("registered %d times more", n)
+		}
 	})
+	if n := logs.FilterMessage("not registered at director").Len(); n != 0 {
+		t.Errorf("%d times it was not registered", n)
+	}
 }
 
 // TestUpstreamLoad: what others have the server do counts in heartbeats; the metrics have it, too.
 func TestUpstreamLoad(t *testing.T) {
-	beside(t, servertest.VLLM, servertest.Options{Model: "m", TokenInterval: time.Second}, nil, func(t *testing.T, b *bench, s *servertest.Server) {
+	beside(t, servertest.VLLM, servertest.Options{Model: "m", TokenInterval: time.Second}, nil, worker.Deps{}, func(t *testing.T, b *bench, s *servertest.Server) {
 		begin(t, s)
 		<-b.mgmt.Registrations
 		for range 3 {

@@ -33,7 +33,11 @@ const cluster = `{"director": "director-1", "time": "2026-01-02T03:04:05Z", "bui
   {"worker":"worker-a","user_addr":"10.0.0.1:62000","models":[{"name":"markov"}],"connected":true,"draining":true,"sessions":2,"capacity":1024,"version":2,"build":"v2"},
   {"worker":"worker-b","user_addr":"10.0.0.2:62000","models":[{"name":"markov"}],"connected":true,"available":true,"sessions":0,"capacity":64,"version":1,"build":"v1"},
   {"worker":"worker-c","models":[{"name":"markov"}],"connected":true,"capacity":64},
-  {"worker":"worker-d","models":[{"name":"\u001b[2Jmark\tov\n"}]}],
+  {"worker":"worker-d","models":[{"name":"\u001b[2Jmark\tov\n"}]},
+  {"worker":"worker-e","models":[{"name":"qwen","fingerprint":"vllm/0.32.1/f","continuity":"exact","class":"exact"},
+    {"name":"small","fingerprint":"vllm/0.32.1/s","continuity":"verified","class":"replayable"}],
+   "server":"vllm 0.32.1 at http://10.0.0.5:8000","connected":true,"reason":"server http://10.0.0.5:8000 is loading a model\u001b[2J"},
+  {"worker":"worker-f","models":[{"name":"markov"}],"unreachable":"timeout: no recent network activity"}],
  "connections": [
   {"connection_id":"conn-1","client":"client","since":"2026-01-02T03:04:00Z","streams":[
    {"stream_id":1,"state":"streaming","worker":"worker-a","epoch":3,"sequence":120,"sent":119,"swaps":2,"started":"2026-01-02T03:00:00Z"},

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -66,6 +67,7 @@ func (r *statusResult) text(w io.Writer) {
 			fmt.Fprintf(w, "a file cannot be used, what was read at %s counts: %s\n", file.Loaded.UTC().Format(time.RFC3339), clean(file.Error))
 		}
 	}
+	r.idle(w)
 	for _, table := range [][][]any{r.workers(), r.streams(), r.swaps()} {
 		if len(table) > 1 {
 			fmt.Fprintln(w)
@@ -88,6 +90,15 @@ func (r *statusResult) workers() [][]any {
 		rows = append(rows, row)
 	}
 	return rows
+}
+
+// idle says why workers take no streams, a line for each that does not and says why.
+func (r *statusResult) idle(to io.Writer) {
+	for _, w := range r.found.Workers {
+		if reason := cmp.Or(w.Cut, w.Reason); reason != "" {
+			fmt.Fprintf(to, "%s is %s: %s\n", clean(w.Worker), workerState(w), clean(reason))
+		}
+	}
 }
 
 // names lists models by name, with what was measured of each.

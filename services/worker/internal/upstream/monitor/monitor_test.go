@@ -236,8 +236,15 @@ func TestAnother(t *testing.T) {
 			w.Errorf("got %+v", s)
 		}
 		w.server.Upgrade("", "another", "") // without having been away
-		time.Sleep(2 * time.Minute)
+		w.stays(2*time.Minute, "ready")
 		if got := w.models(); len(got) != 3 || got[1][0] == got[2][0] {
+			w.Errorf("the worker was told %v", got)
+		}
+		time.Sleep(5 * time.Second)
+		w.server.Upgrade("", "yet another", "")
+		w.Report(&api.Error{Fault: api.Denied}) // such as for a model that is not there any more
+		w.stays(5*time.Second, "ready")
+		if got := w.models(); len(got) != 4 || got[2][0] == got[3][0] {
 			w.Errorf("the worker was told %v", got)
 		}
 	})
@@ -347,6 +354,13 @@ func TestDiesMeanwhile(t *testing.T) {
 		if s := w.Status(); s.Probes < 3 {
 			w.Errorf("what was demanded was tried %d times", s.Probes)
 		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, reason := range w.reasons {
+			if strings.Contains(reason, "context") {
+				w.Errorf("the worker said %q", reason)
+			}
+		}
 	})
 }
 
@@ -381,14 +395,14 @@ func TestDemand(t *testing.T) {
 
 // TestOffers: models go by other names, and one that the server has no more is none of the worker's.
 func TestOffers(t *testing.T) {
-	offers := []monitor.Offer{{Name: "mine", At: "m"}, {Name: "none", At: "nowhere"}}
+	offers := []monitor.Offer{{Name: "mine", At: "m"}, {Name: "mine", At: "m"}, {Name: "not\nprinted", At: "m"}, {Name: "none", At: "nowhere"}}
 	watching(t, servertest.VLLM, servertest.Options{Model: "m"}, offers, func(w *world) {
 		w.within(10*time.Second, "ready")
 		if got := w.models(); len(got) != 1 || len(got[0]) != 1 || !strings.HasPrefix(got[0][0], "mine ") {
 			w.Errorf("the worker was told %v", got)
 		}
 	})
-	watching(t, servertest.VLLM, servertest.Options{Model: "m"}, offers[1:], func(w *world) {
+	watching(t, servertest.VLLM, servertest.Options{Model: "m"}, offers[2:], func(w *world) {
 		w.within(time.Second, "lost")
 		w.says("has none of the models that are offered (CONNECTION_SWAP_WORKER_UPSTREAM_MODELS); it has: m")
 		if got := w.models(); len(got) != 0 {
@@ -419,19 +433,37 @@ func TestOthers(t *testing.T) {
 	})
 }
 
-// ask has some requests run until ctx ends.
+// TestQueue: a server in which requests wait has no token in time, and is not dead.
+func TestQueue(t *testing.T) {
+	watching(t, servertest.VLLM, servertest.Options{TokenInterval: 500 * time.Millisecond, Capacity: 1}, nil, func(w *world) {
+		w.within(5*time.Minute, "ready")
+		ctx, cancel := context.WithCancel(w.Context())
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer cancel()
+		w.ask(ctx, &running, 3)
+		w.stays(5*time.Minute, "ready")
+		if s := w.Status(); s.Load.Waiting == 0 {
+			w.Errorf("nothing waits: %+v", s)
+		}
+	})
+}
+
+// ask has some requests run until ctx ends, new ones in place of those that end.
 func (w *world) ask(ctx context.Context, running *sync.WaitGroup, n int) {
 	for range n {
 		running.Go(func() {
-			call := api.Call{Model: w.Status().Models[0].At, API: wire.APICompletions, Prompt: "Once [[length 300]]", MaxTokens: 300, Choices: 1}
-			stream, err := w.client.Generate(ctx, call)
-			if err != nil {
-				w.Error(err)
-				return
-			}
-			defer stream.Close()
-			for err == nil {
-				_, err = stream.Next()
+			for ctx.Err() == nil {
+				call := api.Call{Model: w.Status().Models[0].At, API: wire.APICompletions, Prompt: "Once [[length 300]]", MaxTokens: 300, Choices: 1}
+				stream, err := w.client.Generate(ctx, call)
+				if err != nil {
+					w.Error(err)
+					return
+				}
+				for err == nil {
+					_, err = stream.Next() // it may wait for too long
+				}
+				stream.Close()
 			}
 		})
 	}
