@@ -236,3 +236,21 @@ func TestServerStandbys(t *testing.T) {
 		idle(t, s)
 	}
 }
+
+// TestNoLimit: a request that says nothing of how long its answer may be has one from each kind of server, those included that refuse what
+// goes beyond a room of which they tell nothing.
+func TestNoLimit(t *testing.T) {
+	for kind := range kinds {
+		e := engineFor(t, kind, servertest.New(kind, servertest.Options{ContextLength: 2000}), Options{})
+		req := shapes()["plain"]
+		req.MaxTokens = 100_000 // the director's
+		whole, finish := rest(t, opened(t, e, req, nil))
+		if finish.Reason != engine.Stop || finish.Usage.Completion < 30 {
+			t.Errorf("%s: %d chunks, %+v", kind, len(whole), finish)
+		}
+		req.Fingerprint = e.Fingerprint()
+		more, ended := rest(t, opened(t, e, req, whole[:20]))
+		ended.Usage.Cached, finish.Usage.Cached = 0, 0
+		same(t, string(kind), slices.Concat(whole[:20], more), whole, ended, finish)
+	}
+}

@@ -96,3 +96,9 @@ func (s ollamaShow) isBare() bool {
 }
 
 func (o ollama) health(ctx context.Context) (Health, error) { return o.healthAt(ctx, "/api/version") }
+
+// request has a limit always: without one the answer may have no end, and what is beyond the room is no fault.
+func (o ollama) request(call Call) (request, error) {
+	call.Unlimited = false
+	return o.openAI.request(call)
+}

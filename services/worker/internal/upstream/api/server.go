@@ -213,7 +213,7 @@ func (s *Server) Warm(ctx context.Context, call Call) error {
 	if err != nil {
 		return err
 	}
-	call.MaxTokens, call.Choices = 1, 1
+	call.MaxTokens, call.Choices, call.Unlimited = 1, 1, false
 	req, err := d.warming(call)
 	if err != nil {
 		return err
