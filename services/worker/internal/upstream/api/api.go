@@ -135,7 +135,9 @@ type Error struct {
 	Message  string        // for people
 	Document []byte        // the server's, in JSON
 	After    time.Duration // when to try again, if the server says so
-	Err      error         // below it, or nil
+	// Complete is how the text ended, where that was said, and the answer broke off before its usage was told: the one here is guessed.
+	Complete *engine.Finish
+	Err      error // below it, or nil
 }
 
 func (e *Error) Error() string { return string(e.Fault) + ": " + e.Message }

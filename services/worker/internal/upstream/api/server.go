@@ -196,7 +196,7 @@ func (c *client) stream(ctx context.Context, req request, trace string) (*Stream
 		}
 		return nil, broken("the answer is no stream")
 	}
-	return newStream(a, req.decoder, c.timeouts.First, c.timeouts.Silence), nil
+	return newStream(a, req.decoder, &c.counts, c.timeouts.First, c.timeouts.Silence), nil
 }
 
 // longer returns the longer one of two limits, of which 0 is none.
