@@ -213,7 +213,7 @@ func TestNoUsage(t *testing.T) {
 			same(t, fmt.Sprint(kind, fault), slices.Concat(got, more), whole, ended, finish)
 		}
 		e.Set(e.now.Load().model, probe.Abilities{Class: probe.Text})
-		s.Fail(servertest.Fault{Kind: servertest.Reset, At: last})
+		s.Fail(servertest.Fault{Kind: servertest.HalfEvent, At: last})
 		req.Continuity = engine.None
 		if _, ended := rest(t, opened(t, e, req, nil)); ended.Reason != finish.Reason || ended.Usage.Completion == 0 {
 			t.Errorf("%s: %+v", kind, ended)
