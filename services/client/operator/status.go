@@ -40,6 +40,7 @@ type Worker struct {
 	UserAddr  string  `json:"user_addr"`
 	MgmtAddr  string  `json:"mgmt_addr"`
 	Models    []Model `json:"models"`
+	Server    string  `json:"server"`    // inference server that it stands beside, for people; empty for none
 	Connected bool    `json:"connected"` // its link is up
 	Available bool    `json:"available"` // it takes new streams
 	Draining  bool    `json:"draining"`
@@ -58,6 +59,7 @@ type Model struct {
 	Capacity    int      `json:"capacity"`    // streams at once; 0 for as many as the worker has
 	Stateful    bool     `json:"stateful"`    // a state moves with its streams
 	Continuity  string   `json:"continuity"`  // the best class that it promises
+	Class       string   `json:"class"`       // what its worker has measured of it: exact, replayable, ids or text; empty for nothing
 	APIs        []string `json:"apis"`        // that it answers beside those that generate text
 }
 

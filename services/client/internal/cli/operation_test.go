@@ -99,6 +99,9 @@ func TestOperations(t *testing.T) {
  "time":"2026-01-02T03:04:05Z","certificate":{"not_after":"2026-01-05T03:04:05Z","names":["director.connswap"]}}`), 0},
 		{"status-files", []string{"status"}, result(`{"director":"director-1","keys_file":{"path":"keys.yaml","loaded":"2026-01-02T03:04:05Z"},
  "config_file":{"path":"director.yaml","loaded":"2026-01-02T03:04:05Z","error":"director.yaml:4: there is no field \"alias\""}}`), 0},
+		{"status-upstream", []string{"status"}, result(`{"director":"director-1","workers":[
+			{"worker":"worker-a","server":"vllm 0.32.1 at http://127.0.0.1:8000","models":[{"name":"m","class":"exact"},{"name":"n","class":"text"}]},
+			{"worker":"worker-b","models":[{"name":"markov"}]}]}`), 0},
 		{"status-empty", []string{"status"}, result(`{"director":"director-1"}`), 0},
 		{"swap", []string{"swap", "--connection", "conn-1", "--stream", "1", "--to=worker-b"}, result(oneLine(record)), 0},
 		{"swap-aborted", []string{"swap", "--connection", "conn-1"}, result(oneLine(aborted)), 1},

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,17 +76,27 @@ func (r *statusResult) text(w io.Writer) {
 
 func (r *statusResult) workers() [][]any {
 	rows := [][]any{{"WORKER", "STATE", "STREAMS", "CAPACITY", "MODELS", "VERSION", "BUILD", "ADDRESS"}}
+	beside := slices.ContainsFunc(r.found.Workers, func(w operator.Worker) bool { return w.Server != "" })
+	if beside {
+		rows[0] = append(rows[0], "SERVER")
+	}
 	for _, w := range r.found.Workers {
-		rows = append(rows, []any{w.Worker, workerState(w), w.Sessions, w.Capacity, names(w.Models), w.Version, w.Build, w.UserAddr})
+		row := []any{w.Worker, workerState(w), w.Sessions, w.Capacity, names(w.Models), w.Version, w.Build, w.UserAddr}
+		if beside {
+			row = append(row, w.Server)
+		}
+		rows = append(rows, row)
 	}
 	return rows
 }
 
-// names lists models by name.
+// names lists models by name, with what was measured of each.
 func names(models []operator.Model) string {
 	all := make([]string, len(models))
 	for i, m := range models {
-		all[i] = m.Name
+		if all[i] = m.Name; m.Class != "" {
+			all[i] += " (" + m.Class + ")"
+		}
 	}
 	return strings.Join(all, ",")
 }
