@@ -201,9 +201,15 @@ func TestWorkerShutsDown(t *testing.T) {
 }
 
 type registered struct {
-	Worker   string `json:"worker"`
-	UserAddr string `json:"user_addr"`
-	Sessions int    `json:"sessions"`
+	Worker    string `json:"worker"`
+	UserAddr  string `json:"user_addr"`
+	Sessions  int    `json:"sessions"`
+	Available bool   `json:"available"`
+	Connected bool   `json:"connected"`
+	Models    []struct {
+		Fingerprint string `json:"fingerprint"`
+		Class       string `json:"class"`
+	} `json:"models"`
 }
 
 func (c *cluster) registered() []registered {

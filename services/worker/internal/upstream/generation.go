@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -111,7 +112,9 @@ func (g *generation) took(d api.Delta, err error) error {
 			g.end = g.finish(f)
 		}
 	case err != nil:
-		g.end = failure(err, false, false)
+		if g.end = failure(err, false, false); g.promise.Continuity < engine.Verified { // nobody could say it better
+			g.guess(err)
+		}
 		return nil
 	case d.Choice < 0 || d.Choice > wire.MaxChoice:
 		g.end = fmt.Errorf("the server made a piece of choice %d", d.Choice)
@@ -123,6 +126,14 @@ func (g *generation) took(d api.Delta, err error) error {
 		}
 	}
 	return err
+}
+
+// guess takes a text for complete whose usage did not come.
+func (g *generation) guess(err error) {
+	var fault *api.Error
+	if errors.As(err, &fault) && fault.Complete != nil && g.compare.ended() == nil {
+		g.end = g.finish(*fault.Complete)
+	}
 }
 
 // finish returns how the whole text ended.

@@ -63,7 +63,7 @@ func (j *job) fit(ctx context.Context) {
 		limit = endless
 	}
 	room := j.model.Context
-	j.call.MaxTokens = limit
+	j.call.MaxTokens, j.call.Unlimited = limit, room <= 0 && !j.shape.limited && j.shape.body != nil
 	if room <= 0 || j.shape.limited || len(j.call.Body)+len(j.call.Prompt)+templateTokens+limit <= room { // a token has a byte at least
 		return
 	}

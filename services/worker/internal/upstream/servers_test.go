@@ -178,6 +178,59 @@ func TestServerFaults(t *testing.T) {
 	}
 }
 
+// TestNoUsage: a stream whose server breaks off before it tells the usage goes on at another worker, which tells it; where that cannot be
+// promised, it is complete.
+func TestNoUsage(t *testing.T) {
+	for kind := range kinds {
+		s := servertest.New(kind, servertest.Options{})
+		e := engineFor(t, kind, s, Options{})
+		req := shapes()["plain"]
+		req.Fingerprint = e.Fingerprint()
+		whole, finish := rest(t, opened(t, e, req, nil))
+		finish.Usage.Cached = 0
+		for s.Events() < len(whole)/2 { // until the handler has ended, too
+			time.Sleep(time.Millisecond)
+		}
+		last := s.Events() - 2 // behind it there is [DONE]
+		for _, fault := range []servertest.FaultKind{servertest.Reset, servertest.HalfEvent, servertest.CutEvent, servertest.SilentEnd} {
+			s.Fail(servertest.Fault{Kind: fault, At: last})
+			g := opened(t, e, req, nil)
+			var got []engine.Chunk
+			var err error
+			for err == nil {
+				var c engine.Chunk
+				if c, err = g.Next(t.Context()); err == nil {
+					got = append(got, c)
+				}
+			}
+			if ended, complete := engine.Finished(err); complete {
+				ended.Usage.Cached = 0
+				same(t, fmt.Sprint(kind, fault), got, whole, ended, finish)
+				continue
+			}
+			more, ended := rest(t, opened(t, e, req, got))
+			ended.Usage.Cached = 0
+			same(t, fmt.Sprint(kind, fault), slices.Concat(got, more), whole, ended, finish)
+		}
+		e.Set(e.now.Load().model, probe.Abilities{Class: probe.Text})
+		s.Fail(servertest.Fault{Kind: servertest.HalfEvent, At: last})
+		req.Continuity = engine.None
+		if _, ended := rest(t, opened(t, e, req, nil)); ended.Reason != finish.Reason || ended.Usage.Completion == 0 {
+			t.Errorf("%s: %+v", kind, ended)
+		}
+		idle(t, s)
+	}
+}
+
+// TestOllamaMakesOneChoice: who asks it for more is told so, and nobody is asked again.
+func TestOllamaMakesOneChoice(t *testing.T) {
+	e := engineFor(t, servertest.Ollama, servertest.New(servertest.Ollama, servertest.Options{}), Options{})
+	_, err := e.Open(t.Context(), shapes()["choices"], nil, ignore)
+	if rejected := engine.CodeOf(err); rejected.Code != wire.CodeInvalid || rejected.Status != 400 {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestRefusedPrefill: a server that does not continue is asked for the whole answer.
 func TestRefusedPrefill(t *testing.T) {
 	s := servertest.New(servertest.VLLM, servertest.Options{})
@@ -231,5 +284,23 @@ func TestServerStandbys(t *testing.T) {
 			}
 		}
 		idle(t, s)
+	}
+}
+
+// TestNoLimit: a request that says nothing of how long its answer may be has one from each kind of server, those included that refuse what
+// goes beyond a room of which they tell nothing.
+func TestNoLimit(t *testing.T) {
+	for kind := range kinds {
+		e := engineFor(t, kind, servertest.New(kind, servertest.Options{ContextLength: 2000}), Options{})
+		req := shapes()["plain"]
+		req.MaxTokens = 100_000 // the director's
+		whole, finish := rest(t, opened(t, e, req, nil))
+		if finish.Reason != engine.Stop || finish.Usage.Completion < 30 {
+			t.Errorf("%s: %d chunks, %+v", kind, len(whole), finish)
+		}
+		req.Fingerprint = e.Fingerprint()
+		more, ended := rest(t, opened(t, e, req, whole[:20]))
+		ended.Usage.Cached, finish.Usage.Cached = 0, 0
+		same(t, string(kind), slices.Concat(whole[:20], more), whole, ended, finish)
 	}
 }

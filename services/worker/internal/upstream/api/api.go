@@ -91,6 +91,9 @@ type Call struct {
 	Choices   int
 	Stop      []string
 	Trace     string // traceparent
+	// Unlimited says that nobody has asked for MaxTokens, and that the model may have less room: a kind of server that refuses what goes
+	// beyond it, and does not tell how much it has, decides by itself how long the answer may be.
+	Unlimited bool
 
 	// Where the answer has begun. At most one of them is set, and MaxTokens is what remains then.
 	// IDs are those of the prompt and of the answer so far; the rest comes as of APICompletions, whatever the API. Where they end within a
@@ -132,7 +135,9 @@ type Error struct {
 	Message  string        // for people
 	Document []byte        // the server's, in JSON
 	After    time.Duration // when to try again, if the server says so
-	Err      error         // below it, or nil
+	// Complete is how the text ended, where that was said, and the answer broke off before its usage was told: the one here is guessed.
+	Complete *engine.Finish
+	Err      error // below it, or nil
 }
 
 func (e *Error) Error() string { return string(e.Fault) + ": " + e.Message }

@@ -13,6 +13,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,6 +34,7 @@ type client struct {
 	key      func() (string, error)
 	http     *http.Client
 	timeouts Timeouts
+	counts   atomic.Bool // the server was seen to tell usages
 }
 
 func newClient(cfg Config) (*client, error) {

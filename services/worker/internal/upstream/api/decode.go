@@ -25,6 +25,7 @@ type learned struct {
 	prompt      int    // tokens of the prompt; 0 if it is not known yet
 	fingerprint string // of what makes the text
 	done        bool   // the server has said that this was all
+	counted     bool   // how many tokens there are is known: by the usage, or by the ids of all
 }
 
 // chunk is an event of OpenAI's streams, of chat.completions and completions alike.
@@ -89,7 +90,8 @@ type openAIDecoder struct {
 	choices  []choiceState
 	usage    engine.Usage
 	hasUsage bool
-	tokens   int // seen so far, where there is no usage
+	tokens   int  // seen so far, where there is no usage
+	untold   bool // not all of them have ids
 	said     learned
 }
 
@@ -111,7 +113,11 @@ func newOpenAIDecoder(choices int) *openAIDecoder {
 	return &openAIDecoder{choices: make([]choiceState, min(max(1, choices), wire.MaxChoice+1))}
 }
 
-func (d *openAIDecoder) learned() learned { return d.said }
+func (d *openAIDecoder) learned() learned {
+	said := d.said
+	said.counted = d.hasUsage || d.tokens > 0 && !d.untold && said.prompt > 0
+	return said
+}
 
 var endOfStream = []byte("[DONE]")
 
@@ -192,6 +198,7 @@ func (d *openAIDecoder) choice(c *chunkChoice, deltas []Delta) ([]Delta, error) 
 		if first.Tokens = 1; len(c.TokenIDs) > 0 {
 			first.Tokens = len(c.TokenIDs)
 		}
+		d.untold = d.untold || len(c.TokenIDs) == 0
 		d.tokens += first.Tokens
 	}
 	return deltas, state.finish(c.FinishReason)

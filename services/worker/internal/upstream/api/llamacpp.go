@@ -192,7 +192,11 @@ func (c *nativeChunk) reason() string {
 	return ""
 }
 
-func (d *nativeDecoder) learned() learned { return d.said }
+func (d *nativeDecoder) learned() learned {
+	said := d.said
+	said.counted = d.finish.Reason != ""
+	return said
+}
 
 func (d *nativeDecoder) outcome() (engine.Finish, bool) { return d.finish, d.finish.Reason != "" }
 

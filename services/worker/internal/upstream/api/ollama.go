@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
@@ -96,3 +98,13 @@ func (s ollamaShow) isBare() bool {
 }
 
 func (o ollama) health(ctx context.Context) (Health, error) { return o.healthAt(ctx, "/api/version") }
+
+// request has a limit always: without one the answer may have no end, and what is beyond the room is no fault. Of several choices Ollama
+// would make one, and say nothing.
+func (o ollama) request(call Call) (request, error) {
+	call.Unlimited = false
+	if call.Choices > 1 {
+		return request{}, &Error{Fault: Rejected, Status: http.StatusBadRequest, Message: fmt.Sprintf("n is %d, and Ollama makes one choice", call.Choices)}
+	}
+	return o.openAI.request(call)
+}

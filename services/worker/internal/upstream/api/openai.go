@@ -184,7 +184,11 @@ func (o openAI) request(call Call) (request, error) {
 	if call.IDs != nil {
 		return request{}, unsupported("this kind of server takes no ids", errors.ErrUnsupported)
 	}
-	return textRequest(call, continuing{prefills: true})
+	req, err := textRequest(call, continuing{prefills: true})
+	if err == nil && call.Unlimited {
+		req.body.remove("max_tokens")
+	}
+	return req, err
 }
 
 // textRequest returns a request for a call without ids.

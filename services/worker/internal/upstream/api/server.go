@@ -196,7 +196,7 @@ func (c *client) stream(ctx context.Context, req request, trace string) (*Stream
 		}
 		return nil, broken("the answer is no stream")
 	}
-	return newStream(a, req.decoder, c.timeouts.First, c.timeouts.Silence), nil
+	return newStream(a, req.decoder, &c.counts, c.timeouts.First, c.timeouts.Silence), nil
 }
 
 // longer returns the longer one of two limits, of which 0 is none.
@@ -213,7 +213,7 @@ func (s *Server) Warm(ctx context.Context, call Call) error {
 	if err != nil {
 		return err
 	}
-	call.MaxTokens, call.Choices = 1, 1
+	call.MaxTokens, call.Choices, call.Unlimited = 1, 1, false
 	req, err := d.warming(call)
 	if err != nil {
 		return err

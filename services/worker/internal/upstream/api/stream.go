@@ -5,6 +5,7 @@ import (
 	"io"
 	"mime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,18 +20,19 @@ type Stream struct {
 	answer  *answer
 	events  *eventReader
 	decoder decoder
-	limit   limit   // for what comes next
-	silence limit   // for what comes after the first chunk
-	deltas  []Delta // that Next has not returned yet
+	counts  *atomic.Bool // the server was seen to tell usages
+	limit   limit        // for what comes next
+	silence limit        // for what comes after the first chunk
+	deltas  []Delta      // that Next has not returned yet
 	next    int
 	err     error // of Next, once there are no deltas
 	close   func()
 }
 
 // newStream returns what decodes an answer, whose first chunk has to come within a limit.
-func newStream(a *answer, d decoder, first, silence time.Duration) *Stream {
+func newStream(a *answer, d decoder, counts *atomic.Bool, first, silence time.Duration) *Stream {
 	return &Stream{
-		answer: a, events: newEventReader(a.body), decoder: d, limit: limitOf(first), silence: limitOf(silence),
+		answer: a, events: newEventReader(a.body), decoder: d, counts: counts, limit: limitOf(first), silence: limitOf(silence),
 		close: sync.OnceFunc(a.close),
 	}
 }
@@ -72,6 +74,9 @@ func (s *Stream) read() error {
 		if s.deltas = deltas; err != nil {
 			return err
 		}
+		if s.decoder.learned().counted && !s.counts.Load() {
+			s.counts.Store(true)
+		}
 		if s.decoder.learned().done {
 			return s.drain()
 		}
@@ -105,15 +110,17 @@ type limit struct {
 func limitOf(d time.Duration) limit { return limit{d, silent("nothing came for " + d.String())} }
 
 // ended returns the error of a stream that cannot be read on, because of err. If the server has said why the text is over, then it is
-// complete, even if what follows, the usage, does not come.
+// complete; but for the usage, of a server that tells one.
 func (s *Stream) ended(err error) error {
 	if caller := s.answer.watch.caller.Err(); caller != nil {
 		return caller
 	}
-	if finish, ok := s.decoder.outcome(); ok {
-		return finish
-	}
+	finish, complete := s.decoder.outcome()
 	switch {
+	case complete && (s.decoder.learned().counted || !s.counts.Load()):
+		return finish
+	case complete:
+		return &Error{Fault: Broken, Message: "the text is over, and its usage did not come", Err: err, Complete: &finish}
 	case errors.Is(err, io.EOF):
 		return broken("the stream ended without a reason to finish")
 	case errors.Is(err, errEventTooLarge):

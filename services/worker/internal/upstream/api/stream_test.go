@@ -179,6 +179,37 @@ func TestUsageAndLogprobs(t *testing.T) {
 	}
 }
 
+// TestUsageThatDoesNotCome: of a server that has told usages before, an answer that breaks off before its usage is not complete; of one
+// that tells none, it is, and so is one whose ids were all told.
+func TestUsageThatDoesNotCome(t *testing.T) {
+	withIDs := strings.Replace(strings.Replace(a, `"index":0`, `"index":0,"token_ids":[7]`, 1), `{"id"`, `{"prompt_token_ids":[1,2],"id"`, 1)
+	next := ""
+	s := answering(t, api.OpenAI, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, next) //nolint:errcheck // a client that has gone is told nothing
+	})
+	for _, step := range []struct {
+		answer   string
+		complete bool
+	}{
+		{events(a, stop), true},
+		{events(a, stop, usageChunk), true},
+		{events(a, stop, done), true},
+		{events(a, stop), false},
+		{events(a, stop) + "data: {", false},
+		{events(withIDs, stop), true},
+	} {
+		next = step.answer
+		got := read(s.Generate(t.Context(), api.Call{API: wire.APIChat, Body: []byte(`{}`)}))
+		if complete := got.finish.Reason == engine.Stop; complete != step.complete {
+			t.Errorf("%q: %v", step.answer, got.end)
+		}
+		if e := (*api.Error)(nil); errors.As(got.end, &e) && (e.Fault != api.Broken || e.Complete == nil || e.Complete.Usage.Completion != 1) {
+			t.Errorf("%q: %+v", step.answer, e)
+		}
+	}
+}
+
 func TestTokenIDs(t *testing.T) {
 	stream := events(
 		`{"prompt_token_ids":[1,2,3],"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}`,
