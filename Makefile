@@ -33,7 +33,7 @@ down: ## remove what `make up` started, its network and its volume
 
 # Proof
 
-.PHONY: test ready check sim soak e2e bench attack
+.PHONY: test ready check sim soak e2e inference bench attack
 test: ready check sim soak e2e ## everything: check, sim, soak, e2e
 
 ready: # before the first minutes are spent
@@ -49,9 +49,13 @@ sim: ## the simulated cluster: SEEDS=2000 for many seeds, SEED=17 for one again 
 soak: build ## real processes with faults, for SOAK=1m: every stream whole, and nothing grows
 	go run ./e2e/soak -for $(or $(SOAK),1m)
 
-e2e: images ## black-box tests of the real images
+e2e: inference images ## black-box tests: of the real images, and behind real inference servers
 	@$(need) compose
 	go test ./e2e/container/... -count=1 -timeout=20m -parallel=3 -v
+
+inference: build ## the same behind real inference servers: Ollama, which is built once (OLLAMA=PATH: one that is there)
+	@scripts/inference.sh
+	go test ./e2e/inference/... -count=1 -timeout=10m -v
 
 attack: build ## a minute: what strangers can do to a director, and how honest clients fare; loopback only
 	go run ./e2e/attack

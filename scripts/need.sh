@@ -72,6 +72,18 @@ lack_cc() {
 	echo "a C compiler, for go test -race. Install it with: sudo apt-get install gcc libc6-dev"
 }
 
+# What Ollama is built with, beside a C compiler.
+has_inference() {
+	printf '#include <nlohmann/json.hpp>\n#include <stb/stb_image.h>\nint main() { return 0; }\n' |
+		g++ -x c++ -fsyntax-only - 2>/dev/null
+}
+get_inference() {
+	packages "Ollama" g++ nlohmann-json3-dev libstb-dev
+}
+lack_inference() {
+	echo "what Ollama is built with. Install it with: sudo apt-get install g++ nlohmann-json3-dev libstb-dev"
+}
+
 # Docker is the command, a daemon that runs, and the right to talk to it.
 has_docker() {
 	command -v docker >"$log" && timeout 20 docker info >"$log" 2>&1

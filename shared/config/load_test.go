@@ -255,6 +255,24 @@ func TestProblems(t *testing.T) {
 		{"upstream without a scheme", worker, env{"WORKER_ENGINE": "upstream", "WORKER_UPSTREAM_URL": "localhost:8000"}, []string{
 			`WORKER_UPSTREAM_URL="localhost:8000": no URL of a server; give one such as http://127.0.0.1:8000`,
 		}},
+		{"upstream with a model that cannot be printed", worker, env{"WORKER_ENGINE": "upstream", "WORKER_UPSTREAM_URL": "http://localhost:8000", "WORKER_UPSTREAM_MODELS": "a\tb=m"}, []string{
+			`WORKER_UPSTREAM_MODELS="a\tb=m": "a\tb": not a name of a model; give 1 to 260 bytes of what can be printed`,
+		}},
+		{"upstream with a password, and no scheme", worker, env{"WORKER_ENGINE": "upstream", "WORKER_UPSTREAM_URL": "me:secret@localhost:8000"}, []string{
+			`WORKER_UPSTREAM_URL="…": no URL of a server; give one such as http://127.0.0.1:8000`,
+		}},
+		{"upstream with a key", worker, env{"WORKER_ENGINE": "upstream", "WORKER_UPSTREAM_URL": "http://secret@localhost:8000"}, []string{
+			`WORKER_UPSTREAM_URL="http://xxxxx@localhost:8000": a user or password does not belong there, see CONNECTION_SWAP_WORKER_UPSTREAM_KEY_FILE; give one such as http://127.0.0.1:8000`,
+		}},
+		{"upstream with a key in a query", worker, env{"WORKER_ENGINE": "upstream", "WORKER_UPSTREAM_URL": "http://localhost:8000?key=secret"}, []string{
+			`WORKER_UPSTREAM_URL="…": a query or fragment does not belong there; give one such as http://127.0.0.1:8000`,
+		}},
+		{"upstream of an address alone", worker, env{"WORKER_ENGINE": "upstream", "WORKER_UPSTREAM_URL": "127.0.0.1:8000"}, []string{
+			`WORKER_UPSTREAM_URL="127.0.0.1:8000": no URL of a server; give one such as http://127.0.0.1:8000`,
+		}},
+		{"upstream that nobody asks, with a password", worker, env{"WORKER_UPSTREAM_URL": "http://me:secret@localhost:8000"}, []string{
+			`WORKER_UPSTREAM_URL="http://me:xxxxx@localhost:8000": only with CONNECTION_SWAP_WORKER_ENGINE=upstream`,
+		}},
 		{"failure mode", worker, env{"WORKER_FAILURE_MODE": "crash"}, []string{`WORKER_FAILURE_MODE="crash": unknown; give none, error, exit, hang, drop or slow`}},
 		{"output", client, env{"CLIENT_OUTPUT": "xml"}, []string{`CLIENT_OUTPUT="xml": unknown; give text, log or json`}},
 		{"log", client, env{"LOG_LEVEL": "INFO", "LOG_FORMAT": "text"}, []string{

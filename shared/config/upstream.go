@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Upstream is the engine of a worker beside an inference server.
@@ -48,6 +49,9 @@ func (s *Server) Offers() ([]Offer, error) {
 		if name == "" || at == "" {
 			return nil, fmt.Errorf("%q: give a name, or name=name at the server", part)
 		}
+		if err := CheckModel(name); err != nil {
+			return nil, err
+		}
 		if slices.ContainsFunc(offers, func(o Offer) bool { return o.Name == name }) {
 			return nil, fmt.Errorf("%s stands there twice", name)
 		}
@@ -56,10 +60,21 @@ func (s *Server) Offers() ([]Offer, error) {
 	return offers, nil
 }
 
+// longestModel is what the name of a model may have, in bytes.
+const longestModel = 260
+
+// CheckModel says what is wrong with the name of a model that a worker is to have.
+func CheckModel(name string) error {
+	if name == "" || len(name) > longestModel || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Errorf("%.80q: not a name of a model; give 1 to %d bytes of what can be printed", name, longestModel)
+	}
+	return nil
+}
+
 func (s *Server) validate(p *Problems, engine string) {
 	if engine != Upstream {
 		if s.UpstreamURL != "" {
-			p.add("WORKER_UPSTREAM_URL", s.UpstreamURL, "only with %s=%s", full("WORKER_ENGINE"), Upstream)
+			p.add("WORKER_UPSTREAM_URL", withoutPassword(s.UpstreamURL), "only with %s=%s", full("WORKER_ENGINE"), Upstream)
 		}
 		return
 	}
@@ -96,10 +111,17 @@ func checkURL(text string) error {
 	return nil
 }
 
-// withoutPassword is a URL as it may be shown.
+// withoutPassword is what was given for a URL as it may be shown: what may be a password or a key in it is not.
 func withoutPassword(text string) string {
-	if u, err := url.Parse(text); err == nil {
-		return u.Redacted()
+	if !strings.ContainsAny(text, "@?#") {
+		return text
 	}
-	return "…"
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return "…"
+	}
+	if _, has := u.User.Password(); !has {
+		u.User = url.User("xxxxx")
+	}
+	return u.Redacted()
 }

@@ -28,6 +28,7 @@ type Cluster struct {
 	TLS      identity.Source // of a client
 	Director *exec.Cmd
 	Workers  map[string]*exec.Cmd // by label: a, b …
+	Patience time.Duration        // with a worker that is to become available
 
 	bin string
 	env []string
@@ -35,7 +36,7 @@ type Cluster struct {
 
 // Start starts the director, with room for so many workers. bin is where the binaries are, env is for all processes.
 func Start(bin string, workers int, env ...string) (c *Cluster, err error) {
-	c = &Cluster{bin: bin, Workers: map[string]*exec.Cmd{}}
+	c = &Cluster{bin: bin, Workers: map[string]*exec.Cmd{}, Patience: 30 * time.Second}
 	if c.Dir, err = os.MkdirTemp("", "connswap-cluster-"); err != nil {
 		return nil, err
 	}
@@ -115,7 +116,7 @@ func (c *Cluster) Work(ctx context.Context, name string, env ...string) error {
 
 // Await waits until the director counts the worker as connected and available.
 func (c *Cluster) Await(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, c.Patience)
 	defer cancel()
 	for {
 		var status struct {

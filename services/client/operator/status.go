@@ -40,8 +40,11 @@ type Worker struct {
 	UserAddr  string  `json:"user_addr"`
 	MgmtAddr  string  `json:"mgmt_addr"`
 	Models    []Model `json:"models"`
-	Connected bool    `json:"connected"` // its link is up
-	Available bool    `json:"available"` // it takes new streams
+	Server    string  `json:"server"`      // inference server that it stands beside, for people; empty for none
+	Connected bool    `json:"connected"`   // its link is up
+	Cut       string  `json:"unreachable"` // why its link is not up; empty if it is
+	Available bool    `json:"available"`   // it takes new streams
+	Reason    string  `json:"reason"`      // why it takes none, as it says itself; empty if it does
 	Draining  bool    `json:"draining"`
 	Cooldown  bool    `json:"cooldown"` // it gets no streams while others have room: its attempts fail
 	Sessions  int     `json:"sessions"` // by this director's count
@@ -58,6 +61,7 @@ type Model struct {
 	Capacity    int      `json:"capacity"`    // streams at once; 0 for as many as the worker has
 	Stateful    bool     `json:"stateful"`    // a state moves with its streams
 	Continuity  string   `json:"continuity"`  // the best class that it promises
+	Class       string   `json:"class"`       // what its worker has measured of it: exact, replayable, ids or text; empty for nothing
 	APIs        []string `json:"apis"`        // that it answers beside those that generate text
 }
 

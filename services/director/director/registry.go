@@ -130,14 +130,14 @@ func described(r *wirepb.Register, from net.Addr, own wire.Versions) (link.Peer,
 	if err != nil {
 		return link.Peer{}, err
 	}
-	for _, text := range []string{user, mgmtAddr, r.GetBuild(), r.GetDrainedBy(), r.GetServer()} {
+	for _, text := range []string{user, mgmtAddr, r.GetBuild(), r.GetDrainedBy()} {
 		if len(text) > longestText || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			return link.Peer{}, wire.Errorf(wire.CodeInvalid, "%.80q: allowed are %d bytes of what can be printed", text, longestText)
 		}
 	}
 	return link.Peer{
 		Label: r.GetWorker(), Instance: r.GetInstance(), UserAddr: user, MgmtAddr: mgmtAddr,
-		Models: models, Capacity: int(r.GetCapacity()), Version: version, Build: r.GetBuild(), Server: r.GetServer(),
+		Models: models, Capacity: int(r.GetCapacity()), Version: version, Build: r.GetBuild(), Server: wire.Text(r.GetServer()),
 		Drained: r.GetDrained(), DrainedBy: r.GetDrainedBy(),
 	}, nil
 }

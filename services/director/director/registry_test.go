@@ -25,6 +25,12 @@ func TestDescribed(t *testing.T) {
 	if err != nil || len(w.Models) != 2 || !reflect.DeepEqual(w.Models[1], routing.Model{Name: "other", Fingerprint: "x", Capacity: 2, Stateful: true, Continuity: 3}) || w.Build != "v2" || w.Version != 3 || w.Label != "worker-a" || w.UserAddr != "10.0.0.7:62001" || w.MgmtAddr != "elsewhere:63001" || w.Capacity != 3 {
 		t.Errorf("got %+v, %v", w, err)
 	}
+	beside := good()
+	beside.Server = "vllm 0.32.1 at http://" + strings.Repeat("x", 300) + "\x1b[2J"
+	beside.Models[0].Class = "replayable"
+	if w, err := described(beside, from, wire.PeerVersions(0)); err != nil || !strings.HasSuffix(w.Server, "xx [2J") || w.Models[0].Class != "replayable" {
+		t.Errorf("beside a server with a long address: %+v, %v", w, err)
+	}
 	for name, c := range map[string]struct {
 		change func(*wirepb.Register)
 		code   wire.Code
@@ -55,6 +61,7 @@ func TestDescribed(t *testing.T) {
 		"no model":            {func(r *wirepb.Register) { r.Models = nil }, wire.CodeInvalid, "0 models: allowed are 1 to 64"},
 		"too many models":     {func(r *wirepb.Register) { r.Models = make([]*wirepb.Model, 65) }, wire.CodeInvalid, "65 models"},
 		"a model twice":       {func(r *wirepb.Register) { r.Models[1].Name = "markov" }, wire.CodeInvalid, `"markov" twice`},
+		"strange class":       {func(r *wirepb.Register) { r.Models[0].Class = "exact\n" }, wire.CodeInvalid, "printed"},
 		"long fingerprint":    {func(r *wirepb.Register) { r.Models[0].Fingerprint = strings.Repeat("f", 300) }, wire.CodeInvalid, "260 bytes"},
 	} {
 		r := good()

@@ -62,8 +62,8 @@ func TestModeError(t *testing.T) {
 			t.Errorf("got %v", refused)
 		}
 		late, welcome := b.Open(t, b.from, userAddr)
-		if welcome.GetAvailable() {
-			t.Error("a new link is told that the worker is available")
+		if welcome.GetAvailable() || welcome.GetReason() != "simulated failure after 2.5s" {
+			t.Errorf("a new link is told that the worker is available, or not why: %v", welcome)
 		}
 		b.worker.FailNow() // while it has failed already: no effect
 

@@ -12,6 +12,9 @@ import (
 func (w *Worker) metrics() http.HandlerFunc {
 	r := metrics.NewRegistry("worker")
 	r.MustRegister(newCollector(w))
+	if w.beside != nil {
+		r.MustRegister(newUpstreamCollector(w.beside.monitor))
+	}
 	return metrics.Handler(r)
 }
 

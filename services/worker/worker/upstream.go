@@ -39,6 +39,7 @@ func (w *Worker) newBeside() (*beside, error) {
 	}
 	conf := monitor.Config{
 		Server: server, Where: cfg.UpstreamURL, Log: w.deps.Log, Serve: w.serveEngines, Withhold: w.sessions.Withhold,
+		Own: func() int { return w.sessions.Load().Sessions }, Chunks: w.sessions.Chunks,
 		Engine: func(name string, report func(error)) *upstream.Engine {
 			return upstream.New(server, upstream.Options{
 				Name: name, MaxReplayTokens: cfg.MaxReplayTokens, Overlap: cfg.UpstreamOverlap, Report: report,
@@ -87,5 +88,5 @@ func (w *Worker) load() int {
 	if w.beside == nil {
 		return own
 	}
-	return own + w.beside.monitor.Others(own)
+	return own + w.beside.monitor.Others()
 }

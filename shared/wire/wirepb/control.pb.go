@@ -1184,6 +1184,7 @@ type LinkWelcome struct {
 	Worker        string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
 	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"` // new with each start of the process
 	Available     bool                   `protobuf:"varint,3,opt,name=available,proto3" json:"available,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"` // why it is not available, for people
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1237,6 +1238,13 @@ func (x *LinkWelcome) GetAvailable() bool {
 		return x.Available
 	}
 	return false
+}
+
+func (x *LinkWelcome) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 // Prefix is a delivered prefix: what every later token builds on.
@@ -2910,11 +2918,12 @@ const file_control_proto_rawDesc = "" +
 	"\x14progress_interval_ms\x18\x03 \x01(\rR\x12progressIntervalMs\x12#\n" +
 	"\rtoken_streams\x18\x04 \x01(\rR\ftokenStreams\x12\x16\n" +
 	"\x06tether\x18\x05 \x01(\tR\x06tether\x12+\n" +
-	"\x11director_instance\x18\x06 \x01(\tR\x10directorInstance\"_\n" +
+	"\x11director_instance\x18\x06 \x01(\tR\x10directorInstance\"w\n" +
 	"\vLinkWelcome\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x1c\n" +
-	"\tavailable\x18\x03 \x01(\bR\tavailable\"\x7f\n" +
+	"\tavailable\x18\x03 \x01(\bR\tavailable\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x7f\n" +
 	"\x06Prefix\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\fR\x04text\x12\x18\n" +
 	"\alengths\x18\x02 \x03(\rR\alengths\x12\x16\n" +

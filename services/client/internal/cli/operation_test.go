@@ -33,7 +33,11 @@ const cluster = `{"director": "director-1", "time": "2026-01-02T03:04:05Z", "bui
   {"worker":"worker-a","user_addr":"10.0.0.1:62000","models":[{"name":"markov"}],"connected":true,"draining":true,"sessions":2,"capacity":1024,"version":2,"build":"v2"},
   {"worker":"worker-b","user_addr":"10.0.0.2:62000","models":[{"name":"markov"}],"connected":true,"available":true,"sessions":0,"capacity":64,"version":1,"build":"v1"},
   {"worker":"worker-c","models":[{"name":"markov"}],"connected":true,"capacity":64},
-  {"worker":"worker-d","models":[{"name":"\u001b[2Jmark\tov\n"}]}],
+  {"worker":"worker-d","models":[{"name":"\u001b[2Jmark\tov\n"}]},
+  {"worker":"worker-e","models":[{"name":"qwen","fingerprint":"vllm/0.32.1/f","continuity":"exact","class":"exact"},
+    {"name":"small","fingerprint":"vllm/0.32.1/s","continuity":"verified","class":"replayable"}],
+   "server":"vllm 0.32.1 at http://10.0.0.5:8000","connected":true,"reason":"server http://10.0.0.5:8000 is loading a model\u001b[2J"},
+  {"worker":"worker-f","models":[{"name":"markov"}],"unreachable":"timeout: no recent network activity"}],
  "connections": [
   {"connection_id":"conn-1","client":"client","since":"2026-01-02T03:04:00Z","streams":[
    {"stream_id":1,"state":"streaming","worker":"worker-a","epoch":3,"sequence":120,"sent":119,"swaps":2,"started":"2026-01-02T03:00:00Z"},
@@ -99,6 +103,9 @@ func TestOperations(t *testing.T) {
  "time":"2026-01-02T03:04:05Z","certificate":{"not_after":"2026-01-05T03:04:05Z","names":["director.connswap"]}}`), 0},
 		{"status-files", []string{"status"}, result(`{"director":"director-1","keys_file":{"path":"keys.yaml","loaded":"2026-01-02T03:04:05Z"},
  "config_file":{"path":"director.yaml","loaded":"2026-01-02T03:04:05Z","error":"director.yaml:4: there is no field \"alias\""}}`), 0},
+		{"status-upstream", []string{"status"}, result(`{"director":"director-1","workers":[
+			{"worker":"worker-a","server":"vllm 0.32.1 at http://127.0.0.1:8000","models":[{"name":"m","class":"exact"},{"name":"n","class":"text"}]},
+			{"worker":"worker-b","models":[{"name":"markov"}]}]}`), 0},
 		{"status-empty", []string{"status"}, result(`{"director":"director-1"}`), 0},
 		{"swap", []string{"swap", "--connection", "conn-1", "--stream", "1", "--to=worker-b"}, result(oneLine(record)), 0},
 		{"swap-aborted", []string{"swap", "--connection", "conn-1"}, result(oneLine(aborted)), 1},

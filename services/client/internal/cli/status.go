@@ -2,10 +2,12 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,6 +67,7 @@ func (r *statusResult) text(w io.Writer) {
 			fmt.Fprintf(w, "a file cannot be used, what was read at %s counts: %s\n", file.Loaded.UTC().Format(time.RFC3339), clean(file.Error))
 		}
 	}
+	r.idle(w)
 	for _, table := range [][][]any{r.workers(), r.streams(), r.swaps()} {
 		if len(table) > 1 {
 			fmt.Fprintln(w)
@@ -75,17 +78,36 @@ func (r *statusResult) text(w io.Writer) {
 
 func (r *statusResult) workers() [][]any {
 	rows := [][]any{{"WORKER", "STATE", "STREAMS", "CAPACITY", "MODELS", "VERSION", "BUILD", "ADDRESS"}}
+	beside := slices.ContainsFunc(r.found.Workers, func(w operator.Worker) bool { return w.Server != "" })
+	if beside {
+		rows[0] = append(rows[0], "SERVER")
+	}
 	for _, w := range r.found.Workers {
-		rows = append(rows, []any{w.Worker, workerState(w), w.Sessions, w.Capacity, names(w.Models), w.Version, w.Build, w.UserAddr})
+		row := []any{w.Worker, workerState(w), w.Sessions, w.Capacity, names(w.Models), w.Version, w.Build, w.UserAddr}
+		if beside {
+			row = append(row, w.Server)
+		}
+		rows = append(rows, row)
 	}
 	return rows
 }
 
-// names lists models by name.
+// idle says why workers take no streams, a line for each that does not and says why.
+func (r *statusResult) idle(to io.Writer) {
+	for _, w := range r.found.Workers {
+		if reason := cmp.Or(w.Cut, w.Reason); reason != "" {
+			fmt.Fprintf(to, "%s is %s: %s\n", clean(w.Worker), workerState(w), clean(reason))
+		}
+	}
+}
+
+// names lists models by name, with what was measured of each.
 func names(models []operator.Model) string {
 	all := make([]string, len(models))
 	for i, m := range models {
-		all[i] = m.Name
+		if all[i] = m.Name; m.Class != "" {
+			all[i] += " (" + m.Class + ")"
+		}
 	}
 	return strings.Join(all, ",")
 }

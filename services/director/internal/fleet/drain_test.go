@@ -107,8 +107,8 @@ func TestWorkerAsksToBeEmptied(t *testing.T) {
 		if len(asked) != 1 || asked[0] != "a/1" {
 			t.Errorf("%v asked", asked)
 		}
-		if workers := f.Workers(); workers[0].Draining || workers[0].Available {
-			t.Errorf("its label is drained, or it takes streams: %+v", workers[0])
+		if workers := f.Workers(); workers[0].Draining || workers[0].Available || workers[0].Reason != "shutting down" {
+			t.Errorf("its label is drained, or it takes streams, or nobody sees why not: %+v", workers[0])
 		}
 	})
 }

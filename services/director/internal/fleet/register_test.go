@@ -11,7 +11,9 @@ import (
 
 	"github.com/connswap/connswap/services/director/internal/clock"
 	"github.com/connswap/connswap/services/director/internal/fleet"
+	"github.com/connswap/connswap/services/director/internal/fleet/fleettest"
 	"github.com/connswap/connswap/services/director/internal/link"
+	"github.com/connswap/connswap/services/director/internal/routing"
 	"github.com/connswap/connswap/shared/wire"
 )
 
@@ -106,5 +108,40 @@ func TestLabelsOfOneCertificate(t *testing.T) {
 		try("d", "1", "y", false, wire.CodeLabelInUse) // the instance is no secret
 		try("a", "2", "z", true, "")                   // whom the certificate names gets the label
 		try("e", "1", "x", false, "")                  // and leaves one of the others'
+	})
+}
+
+// TestOtherModels: the same process may have other models when it registers again; its link stays, and whoever places streams is told, of
+// what is new only.
+func TestOtherModels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told placement
+		f := fleettest.New(fleet.Deps{})
+		defer f.Close()
+		f.Serve(&told)
+		peer := link.Peer{Label: "a", Instance: "1", Server: "vllm 1", Models: []routing.Model{{Name: "m", Fingerprint: "x"}}}
+		a, err := f.Connect(peer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range []struct {
+			server, fingerprint string
+			remodelled          int
+		}{{"vllm 1", "x", 0}, {"vllm 2", "x", 0}, {"vllm 2", "y", 1}, {"vllm 2", "y", 1}} {
+			peer.Server, peer.Models = c.server, []routing.Model{{Name: "m", Fingerprint: c.fingerprint}}
+			if _, err := f.Register(peer); err != nil {
+				t.Fatal(err)
+			}
+			s := f.Workers()[0]
+			if s.Server != c.server || s.Models[0].Fingerprint != c.fingerprint || !s.Connected {
+				t.Errorf("%d: shown as %+v", i, s)
+			}
+			if m, ok := a.Link.Model("m"); !ok || m.Fingerprint != c.fingerprint {
+				t.Errorf("%d: the link has %+v", i, m)
+			}
+			if told != (placement{up: 1, remodelled: c.remodelled}) {
+				t.Errorf("%d: told %+v", i, told)
+			}
+		}
 	})
 }

@@ -20,6 +20,7 @@ type Snapshot struct {
 	Connected   bool      `json:"connected"`             // its link is up
 	Unreachable string    `json:"unreachable,omitempty"` // why the link is not up
 	Available   bool      `json:"available"`             // it takes new sessions
+	Reason      string    `json:"reason,omitempty"`      // why it takes none, as it says itself
 	Draining    bool      `json:"draining"`              // its sessions move away, and it gets no new ones
 	Sessions    int       `json:"sessions"`              // by this director's count; the placement's part
 	Reported    int       `json:"reported"`              // by its own, at the last heartbeat: those of other directors count
@@ -74,6 +75,7 @@ func (f *Fleet) Workers() []Snapshot {
 		}
 		if w.link != nil {
 			s.Connected, s.Available, s.Fenced = true, w.link.Available() && !f.hasDrainMark(w.Label), w.link.Fenced()
+			s.Reason = w.link.Reason()
 		}
 		workers = append(workers, s)
 	}

@@ -88,6 +88,16 @@ func (a *Along) Drop(lost bool) {
 	}
 }
 
+// Yield returns the target of a planned handover whose source is lost before the cut, if the target has opened the stream: it can go on
+// from where it is. The handover then leaves it alone. It is nil if there is no such target.
+func (h *Handover) Yield() *Along {
+	if h == nil || !h.SourceServes() || h.State() < migration.CapturingState || h.Target.Stateful() {
+		return nil
+	}
+	h.yielded = true
+	return &Along{Place: h.Place, Target: h.Target, deps: h.deps, source: h.source, standby: h.standby, ready: true}
+}
+
 // NewPromoted returns the failover from a worker that is lost for a cause to the one that runs along, which may send up to credit: the
 // stream depends on it already.
 func NewPromoted(from, cause string, along *Along, credit uint64, unassigned time.Duration, cfg Config, deps Deps) *Handover {

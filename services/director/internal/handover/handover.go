@@ -94,6 +94,7 @@ type Handover struct {
 	lost       bool             // the target's worker is gone, and its place with it
 	cut        bool             // the source of a planned handover is fenced
 	released   bool             // and has been left
+	yielded    bool             // the source is lost, and the target goes on in a handover of its own
 	promoted   bool             // the target ran along: it has its place, and waits for its pivot
 	credit     uint64           // with which it then goes on
 	standby    standby
@@ -153,7 +154,7 @@ func (h *Handover) advance(event migration.Event) {
 // clear gives back what a handover that is over has no use for: the place, unless the target has it for good, and a
 // source that was fenced.
 func (h *Handover) clear() {
-	if h.State() != migration.Completed && !h.lost {
+	if h.State() != migration.Completed && !h.lost && !h.yielded {
 		h.deps.Places.Release(h.Place)
 	}
 	if h.cut {
@@ -278,6 +279,9 @@ func (h *Handover) releaseSource() {
 // releaseTarget takes the stream back from a target that does not come to serve it. After a planned handover source and
 // target are told that its migration tokens are good for nothing any more.
 func (h *Handover) releaseTarget() {
+	if h.yielded {
+		return
+	}
 	h.Target.Leave()
 	if h.source != nil {
 		for _, a := range []*attempt.Attempt{h.source, h.Target} {

@@ -101,7 +101,7 @@ func (l *Link) declined(code string) {
 
 // status records the worker's readiness. If the worker failed, its streams go elsewhere at once.
 func (r controlReader) status(m *wirepb.WorkerStatus) {
-	r.link.ready.Store(m.GetAvailable())
+	r.link.says(m.GetAvailable(), m.GetReason())
 	if m.GetFailed() {
 		r.link.log.Warn("worker reported failure", zap.String("reason", m.GetReason()), zap.Int("sessions", r.link.sinks.detachAll()))
 	} else {

@@ -118,7 +118,7 @@ type Link struct {
 	arrived  atomic.Uint64                   // bytes that were read from token streams
 	greeting uint64                          // bytes of the control stream before those of the outbox; set before Up
 	up       atomic.Bool
-	ready    atomic.Bool // the worker takes new streams, as it said last
+	ready    atomic.Pointer[readiness] // as the worker said last; nil before its welcome
 
 	busy  atomic.Bool // has streams, or had some a moment ago: the worker was asked to hurry
 	sinks sinks
@@ -219,7 +219,7 @@ func (l *Link) greet(ctx context.Context) (Control, *wire.Reader, error) {
 		return nil, nil, wire.Errorf(wire.CodeSuperseded, "instance %s answers as %q, expected was %s",
 			welcome.GetInstance(), welcome.GetWorker(), l.peer.Instance)
 	}
-	l.ready.Store(welcome.GetAvailable())
+	l.says(welcome.GetAvailable(), welcome.GetReason())
 	return control, frames, control.SetDeadline(time.Time{})
 }
 
@@ -243,7 +243,29 @@ func (l *Link) Lose(err error) { l.lose(err) }
 func (l *Link) Up() bool { return l.up.Load() }
 
 // Available reports whether the worker can be reached and takes new streams, as far as is known.
-func (l *Link) Available() bool { return l.up.Load() && l.ready.Load() }
+func (l *Link) Available() bool {
+	ready := l.ready.Load()
+	return l.up.Load() && ready != nil && ready.available
+}
+
+// Reason returns why the worker takes no new streams, as it says itself, for people; empty if it does.
+func (l *Link) Reason() string {
+	if ready := l.ready.Load(); ready != nil && !ready.available {
+		return ready.reason
+	}
+	return ""
+}
+
+// readiness is whether a worker takes new streams, and why not.
+type readiness struct {
+	available bool
+	reason    string
+}
+
+// says takes note of what the worker says of itself.
+func (l *Link) says(available bool, reason string) {
+	l.ready.Store(&readiness{available, wire.Text(reason)})
+}
 
 // Fenced returns how many tokens came for streams that were no longer attached.
 func (l *Link) Fenced() uint64 { return l.fenced.Load() }

@@ -241,6 +241,23 @@ func TestFailedWorkerHasNoStreams(t *testing.T) {
 	})
 }
 
+// TestReason says why the worker takes nothing, for as long as it takes nothing.
+func TestReason(t *testing.T) {
+	inWorld(t, func(w *world) {
+		if reason := w.Reason(); reason != "" {
+			t.Errorf("available, but %q", reason)
+		}
+		w.report(&wirepb.WorkerStatus{Reason: "its server loads\x1b[2J a model"})
+		if reason := w.Reason(); w.Available() || reason != "its server loads"+" [2J a model" {
+			t.Errorf("available %v, %q", w.Available(), reason)
+		}
+		w.report(&wirepb.WorkerStatus{Available: true, Reason: "by mistake"})
+		if reason := w.Reason(); !w.Available() || reason != "" {
+			t.Errorf("available %v, %q", w.Available(), reason)
+		}
+	})
+}
+
 // TestBrokenProtocol says what has no place on a stream.
 func TestBrokenProtocol(t *testing.T) {
 	for name, say := range map[string]func(w *world) error{

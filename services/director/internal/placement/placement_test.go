@@ -409,3 +409,45 @@ func TestOtherDirectorsCount(t *testing.T) {
 		w.expect("1→a 2→b 3→a")
 	})
 }
+
+// TestOtherModels: a worker whose models change keeps its streams, and these their places.
+func TestOtherModels(t *testing.T) {
+	inWorld(t, usual, func(w *world) {
+		peer := link.Peer{Label: "a", Instance: "1", Capacity: 9, Version: 2}
+		have := func(models ...routing.Model) {
+			t.Helper()
+			peer.Models = models
+			if _, err := w.fleet.Register(peer); err != nil {
+				t.Fatal(err)
+			}
+		}
+		peer.Models = []routing.Model{{Name: "m", Fingerprint: "x", Capacity: 1}}
+		if _, err := w.fleet.Connect(peer); err != nil {
+			t.Fatal(err)
+		}
+		one := w.session(1, request{Need: need{Model: "m"}})
+		two := w.session(2, request{Need: need{Model: "m"}})
+		w.session(3, request{Need: need{Model: "n"}})
+		w.said()
+		have(routing.Model{Name: "n"}, routing.Model{Name: "m", Fingerprint: "y", Capacity: 1})
+		w.expect("3→a")
+		w.session(4, request{Need: need{Model: "m", Fingerprint: "x"}})
+		w.said()
+		one.release()
+		w.expect("2→a")
+		have(routing.Model{Name: "n", Capacity: 1})
+		w.session(5, request{Need: need{Model: "n"}})
+		w.said()
+		if s := w.load("a"); s.Sessions != 2 || len(s.Models) != 1 {
+			t.Errorf("got %+v", s)
+		}
+		have(routing.Model{Name: "m", Fingerprint: "x", Capacity: 2}, routing.Model{Name: "n", Capacity: 1})
+		w.expect("4→a")
+		w.session(6, request{Need: need{Model: "m"}})
+		if got := w.said(); strings.Contains(got, "→") {
+			t.Errorf("2 has its place still, and %s", got)
+		}
+		two.release()
+		w.expect("6→a")
+	})
+}

@@ -70,6 +70,16 @@ func (a *assignment) alongFailed(reason string, lost bool) {
 	a.along.ended++
 }
 
+// adopt takes the target of a planned handover whose source is lost for one that ran along; nil for none.
+func (a *assignment) adopt(yielded *handover.Along) {
+	if yielded == nil {
+		return
+	}
+	a.dropAlong(false)
+	a.along.Along = yielded
+	a.depends.plans(yielded.Place)
+}
+
 // promote has the attempt that runs along go on, in place of a worker that is lost; false if there is none that can. queued is what
 // placement has queued for the stream again, or nil.
 func (a *assignment) promote(cause string, queued *placement.Request) bool {

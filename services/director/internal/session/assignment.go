@@ -192,7 +192,9 @@ func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
 	former, moved := a.present(), a.serving != nil
 	reason := string(cause) // why the worker that the client knows was left
 	if moved {
+		yielded := a.handover.Yield()
 		a.end(migration.SourceLost, reason) // of a planned handover
+		a.adopt(yielded)
 	}
 	a.blame.lost(cause, a.stream.Log.Len(), a.stream.Log.Exhausted(), a.deps.Placement.Proven(former.Link))
 	a.stream.Tries = a.blame.differed

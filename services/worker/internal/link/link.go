@@ -222,7 +222,9 @@ func (l *link) serve(ctx context.Context, s streams) error {
 func (l *link) tell(s session.State) {
 	if !l.welcomed {
 		l.welcomed = true
-		l.control.Send(&wirepb.LinkWelcome{Worker: l.server.cfg.Label, Instance: l.server.cfg.Instance, Available: s.Available})
+		l.control.Send(&wirepb.LinkWelcome{
+			Worker: l.server.cfg.Label, Instance: l.server.cfg.Instance, Available: s.Available, Reason: wire.Text(s.Reason),
+		})
 		return
 	}
 	l.control.Send(&wirepb.WorkerStatus{Available: s.Available, Failed: s.Failed, Draining: s.Draining, Reason: wire.Text(s.Reason)})

@@ -86,6 +86,22 @@ func TestFingerprintOfSGLang(t *testing.T) {
 	}
 }
 
+// However long the name of a model is, its fingerprint is short, and another one's is another.
+func TestFingerprintOfLongNames(t *testing.T) {
+	of := func(name string) string {
+		got, err := paths(t, api.OpenAI, map[string]string{"/v1/models": `{"data":[{"id":"` + name + `"}]}`}).Identify(t.Context())
+		if err != nil || got.Models[0].Name != name {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		return got.Models[0].Fingerprint
+	}
+	path := "/models/" + strings.Repeat("x", 300)
+	first, second := of(path+"/a.gguf"), of(path+"/b.gguf")
+	if first == second || len(first) > 200 || first != of(path+"/a.gguf") {
+		t.Errorf("%s and %s", first, second)
+	}
+}
+
 // A model that makes no text has a fingerprint as well.
 func TestFingerprintWithoutText(t *testing.T) {
 	s := paths(t, api.VLLM, map[string]string{"/v1/models": oneModel, "/version": `{"version":"0.12.0"}`, "/v1/embeddings": `{}`, "/score": `{}`})

@@ -108,6 +108,9 @@ func (c *client) oneToken(ctx context.Context, d dialect, call Call) (string, er
 // fingerprint names what makes a text: the kind, the model, and a digest of the rest.
 func fingerprint(kind Kind, model string, rest ...any) string {
 	digest := sha256.New()
+	if whole := model; wire.Name(whole) != whole { // a path, for instance: directors take no fingerprint of any length
+		model, rest = wire.Name(whole), append(rest, whole)
+	}
 	for _, part := range rest {
 		text := fmt.Sprint(part)
 		fmt.Fprintf(digest, "%d:%s", len(text), text)

@@ -14,10 +14,10 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/connswap/connswap/services/worker/engine"
 	"github.com/connswap/connswap/services/worker/internal/upstream"
 	"github.com/connswap/connswap/services/worker/internal/upstream/api"
 	"github.com/connswap/connswap/services/worker/internal/upstream/probe"
+	"github.com/connswap/connswap/shared/config"
 	"github.com/connswap/connswap/shared/retry"
 	"github.com/connswap/connswap/shared/wire"
 )
@@ -48,19 +48,22 @@ type Config struct {
 	Serve func([]*upstream.Engine)
 	// Withhold is told why the worker is to take nothing now; empty if it may. It is called from Run's goroutine.
 	Withhold func(reason string)
+	Own      func() int    // streams that the worker has of the server now; nil for none
+	Chunks   func() uint64 // that have come of the server so far, which show that it lives; nil for none
 	Log      *zap.Logger
 }
 
 // How often the server is asked, and how long it may take.
 const (
-	every      = time.Second // how it is, and what it has to do
-	identify   = time.Minute // what it is
+	every      = time.Second     // how it is, and what it has to do
+	idle       = 2 * time.Second // that, while the worker has no stream of it
+	identify   = time.Minute     // what it is
 	asking     = 5 * time.Second
 	firstWait  = 100 * time.Millisecond // until a server that is not there is asked again; longer each time
 	lastWait   = 2 * time.Second
 	probing    = 3 * time.Minute  // for all models
 	lively     = 30 * time.Second // for so long a token that came says that the server makes some
-	aToken     = 20 * time.Second // for one that is asked for because none came
+	aToken     = 20 * time.Second // for one that is asked for because none came, and nothing waits for another reason
 	maxOffered = 64
 )
 
@@ -72,35 +75,14 @@ type Monitor struct {
 	mu      sync.Mutex
 	status  Status
 	engines map[string]*upstream.Engine // by name
+	told    []string                    // what directors are told of the server and of each model
 	breaker breaker
 	token   time.Time // when one came last
+	chunks  uint64    // that had come by then
+	others  int       // requests that the server has of others
 	suspect bool      // an attempt failed as if the server were gone
 	again   bool      // the models are to be probed anew
 	faults  map[string]uint64
-}
-
-// Status is what is known of a server, for people and programs.
-type Status struct {
-	Where   string            `json:"where"` // its URL
-	Kind    api.Kind          `json:"kind,omitempty"`
-	Version string            `json:"version,omitempty"`
-	State   string            `json:"state"` // ready, starting, resting, lost or unknown
-	Reason  string            `json:"reason,omitempty"`
-	Since   time.Time         `json:"since"` // of the state
-	Breaker string            `json:"breaker"`
-	Models  []Model           `json:"models"`
-	Load    api.Load          `json:"load"`
-	Faults  map[string]uint64 `json:"faults"` // attempts that failed, by how
-	Probes  uint64            `json:"probes"` // of models, so far
-}
-
-// Model is one that is offered.
-type Model struct {
-	Name        string          `json:"name"`
-	At          string          `json:"at"` // its name at the server
-	Fingerprint string          `json:"fingerprint"`
-	Context     int             `json:"context,omitempty"` // tokens of prompt and answer
-	Abilities   probe.Abilities `json:"abilities"`
 }
 
 // States.
@@ -114,6 +96,12 @@ const (
 
 // New returns a Monitor, which asks nothing before Run.
 func New(cfg Config) *Monitor {
+	if cfg.Own == nil {
+		cfg.Own = func() int { return 0 }
+	}
+	if cfg.Chunks == nil {
+		cfg.Chunks = func() uint64 { return 0 }
+	}
 	return &Monitor{
 		cfg: cfg, poke: make(chan struct{}, 1), engines: map[string]*upstream.Engine{}, faults: map[string]uint64{},
 		status: Status{Where: cfg.Where, State: unknown, Reason: "it was not asked yet", Since: time.Now()},
@@ -133,11 +121,11 @@ func (m *Monitor) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		wait := again.Next()
+		wait, hint := again.Next(), fmt.Sprintf("; tries again within %v", lastWait)
 		if rest := m.rest(); rest > 0 {
-			state, wait = resting, rest
+			state, wait, hint = resting, rest, fmt.Sprintf("; it rests, and is tried in %v", rest.Round(100*time.Millisecond))
 		}
-		m.enter(state, fmt.Sprintf("server %s %v", m.cfg.Where, err))
+		m.enter(state, fmt.Sprintf("server %s %v%s", m.cfg.Where, err, hint))
 		m.sleep(ctx, wait, state != resting)
 	}
 	return nil
@@ -168,7 +156,10 @@ func (m *Monitor) meet(ctx context.Context) (state string, err error) {
 		return state, err
 	}
 	id, err := within(ctx, probing, m.cfg.Server.Identify) // which may make a token
-	if err != nil {
+	switch {
+	case err != nil && m.Status().State == ready && m.excused(err):
+		return "", nil // it is what it was, as far as anybody knows
+	case err != nil:
 		return lost, fmt.Errorf("does not say what it is: %w", err)
 	}
 	models, err := m.offered(id)
@@ -180,7 +171,7 @@ func (m *Monitor) meet(ctx context.Context) (state string, err error) {
 			return lost, fmt.Errorf("has rested, and makes no token: %w", err)
 		}
 	}
-	if err := m.measure(ctx, models); err != nil {
+	if err := m.measure(ctx, id, models); err != nil {
 		return lost, err
 	}
 	m.offer(id, models)
@@ -202,9 +193,12 @@ func (m *Monitor) health(ctx context.Context) (state string, err error) {
 	return "", nil
 }
 
+// errLate is of a server that took too long for a Monitor.
+var errLate = errors.New("no answer")
+
 // within calls f with a time limit.
 func within[T any](ctx context.Context, limit time.Duration, f func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %v", errLate, limit))
 	defer cancel()
 	answer, err := f(ctx)
 	if err != nil && ctx.Err() != nil {
@@ -213,7 +207,7 @@ func within[T any](ctx context.Context, limit time.Duration, f func(context.Cont
 	return answer, err
 }
 
-// offered returns the models of the server that the worker is to have.
+// offered returns the models of the server that the worker is to have: each once, and none whose name directors do not take.
 func (m *Monitor) offered(id api.Identity) ([]Model, error) {
 	find := func(name string) (api.Model, bool) {
 		i := slices.IndexFunc(id.Models, func(one api.Model) bool { return one.Name == name })
@@ -230,11 +224,16 @@ func (m *Monitor) offered(id api.Identity) ([]Model, error) {
 	}
 	var models []Model
 	for _, o := range offers {
-		if one, ok := find(o.At); ok && len(models) < maxOffered {
+		there := slices.ContainsFunc(models, func(other Model) bool { return other.Name == o.Name })
+		if one, ok := find(o.At); ok && !there && config.CheckModel(o.Name) == nil && len(models) < maxOffered {
 			models = append(models, Model{Name: o.Name, At: o.At, Fingerprint: one.Fingerprint, Context: one.Context})
 		}
 	}
-	if len(models) == 0 {
+	switch {
+	case len(models) > 0:
+	case len(id.Models) == 0:
+		return nil, errors.New("has no model")
+	default:
 		names := make([]string, len(id.Models))
 		for i, one := range id.Models {
 			names[i] = one.Name
@@ -244,42 +243,91 @@ func (m *Monitor) offered(id api.Identity) ([]Model, error) {
 	return models, nil
 }
 
-// measure fills in what the models can be relied on for: as it was measured, where a fingerprint is the same.
-func (m *Monitor) measure(ctx context.Context, models []Model) error {
+// measure fills in what the models can be relied on for: as it was measured, where server and fingerprint are the same.
+func (m *Monitor) measure(ctx context.Context, id api.Identity, models []Model) error {
 	m.mu.Lock()
-	before, again := m.status.Models, m.again
+	before, demanded := m.status.Models, m.again
+	again := demanded || m.status.Version != id.Version || m.status.Kind != id.Kind
 	m.again = false
 	m.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, probing)
+	limited, cancel := context.WithTimeout(ctx, probing)
 	defer cancel()
 	for i := range models {
 		one := &models[i]
-		j := slices.IndexFunc(before, func(old Model) bool { return old.Name == one.Name && old.Fingerprint == one.Fingerprint })
-		if j >= 0 && !again {
-			one.Abilities = before[j].Abilities
+		known := slices.IndexFunc(before, func(old Model) bool { return old.Name == one.Name && old.Fingerprint == one.Fingerprint })
+		if known >= 0 {
+			one.Abilities = before[known].Abilities
+		}
+		if known >= 0 && !again {
 			continue
 		}
-		found, err := probe.Measure(ctx, m.cfg.Server, one.At)
-		m.mu.Lock()
-		m.status.Probes++
-		m.mu.Unlock()
-		switch {
-		case err != nil && ctx.Err() != nil && i > 0: // of a server with many models the others come first
-			found = probe.Abilities{Class: probe.Text, Seen: "there was no time to try it; name the models that are wanted"}
-		case err != nil:
-			return fmt.Errorf("fails when model %s is tried: %w", one.At, err)
+		m.trying(one.Name)
+		err := m.probe(limited, one, known >= 0, i == 0)
+		if err != nil {
+			m.mu.Lock()
+			m.again = m.again || demanded
+			m.mu.Unlock()
+			return err
 		}
-		m.lives()
-		one.Abilities = found
-		m.cfg.Log.Info("model measured", zap.String("model", one.Name), zap.String("fingerprint", one.Fingerprint), zap.String("class", string(found.Class)),
-			zap.String("seen", found.Seen), zap.Int("tokens", found.Tokens))
 	}
 	return nil
 }
 
-// offer has the worker have the models.
+// probe measures a model. One of which something is known keeps that where the server has no time for more; the first one has to make a
+// token.
+func (m *Monitor) probe(ctx context.Context, one *Model, known, first bool) error {
+	found, err := probe.Measure(ctx, m.cfg.Server, one.At)
+	m.mu.Lock()
+	m.status.Probes++
+	if found.Tokens > 0 {
+		m.token = time.Now()
+	}
+	m.mu.Unlock()
+	late := errors.Is(ctx.Err(), context.DeadlineExceeded)
+	log := m.cfg.Log.With(zap.String("model", one.Name), zap.String("fingerprint", one.Fingerprint))
+	switch {
+	case err == nil:
+	case known && (late || isBusy(err)):
+		log.Warn("model not measured anew; what was measured before counts", zap.Error(err))
+		return nil
+	case late && (found.Tokens > 0 || !first): // of a server with many models the others come first
+		found.Seen = strings.TrimPrefix(found.Seen+"; there was no time for more: of many models name those that are wanted", "; ")
+	default:
+		return fmt.Errorf("fails when model %s is tried: %w", one.At, err)
+	}
+	one.Abilities = found
+	log.Info("model measured", zap.String("class", string(found.Class)), zap.String("seen", found.Seen), zap.Int("tokens", found.Tokens))
+	return nil
+}
+
+func isBusy(err error) bool { return isFault(err, api.Busy) }
+
+func isFault(err error, fault api.Fault) bool {
+	why := (*api.Error)(nil)
+	return errors.As(err, &why) && why.Fault == fault
+}
+
+// excused reports whether a server that has other things to do may have no token in time, by its own word.
+func (m *Monitor) excused(err error) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	late := errors.Is(err, errLate) || isFault(err, api.Silent)
+	return isBusy(err) || late && m.status.Load.Waiting > 0
+}
+
+// trying says what a server that is not ready is waited for.
+func (m *Monitor) trying(model string) {
+	m.mu.Lock()
+	isReady := m.status.State == ready
+	m.mu.Unlock()
+	if !isReady {
+		m.enter(starting, "server "+m.cfg.Where+": finds out what model "+model+" can be relied on for")
+	}
+}
+
+// offer has the worker have the models, and says so where directors have to be told something else than before.
 func (m *Monitor) offer(id api.Identity, models []Model) {
-	engines := make([]*upstream.Engine, len(models))
+	engines, told := make([]*upstream.Engine, len(models)), []string{string(id.Kind) + " " + id.Version}
 	m.mu.Lock()
 	for i, one := range models {
 		e := m.engines[one.Name]
@@ -289,10 +337,10 @@ func (m *Monitor) offer(id api.Identity, models []Model) {
 		}
 		e.Set(api.Model{Name: one.At, Fingerprint: one.Fingerprint, Context: one.Context}, one.Abilities)
 		engines[i] = e
+		told = append(told, fmt.Sprintf("%q %q %q %d %q", one.Name, one.Fingerprint, one.Abilities.Class, e.Promises(), e.Answers()))
 	}
-	changed := !slices.EqualFunc(m.status.Models, models, func(a, b Model) bool {
-		return a.Name == b.Name && a.Fingerprint == b.Fingerprint && a.Abilities.Class == b.Abilities.Class
-	}) || m.status.Version != id.Version || m.status.Kind != id.Kind
+	changed := !slices.Equal(m.told, told)
+	m.told = told
 	m.status.Kind, m.status.Version, m.status.Models = id.Kind, id.Version, models
 	m.mu.Unlock()
 	if changed {
@@ -302,46 +350,104 @@ func (m *Monitor) offer(id api.Identity, models []Model) {
 
 // watch asks how the server is until it is not well, or may be another one, which is no error.
 func (m *Monitor) watch(ctx context.Context) (state string, err error) {
-	met := time.Now()
-	for {
-		m.sleep(ctx, every*3/4+rand.N(every/2), true)
-		if ctx.Err() != nil {
-			return "", ctx.Err()
+	for met := time.Now(); err == nil; {
+		if state, err = m.look(ctx); err != nil {
+			break
 		}
-		if m.rest() > 0 {
-			return resting, errors.New("rests: attempt after attempt has failed")
-		}
-		if state, err = m.health(ctx); err != nil {
-			m.gone()
-			return state, err
-		}
-		if load, err := within(ctx, asking, m.cfg.Server.Load); err == nil {
-			m.mu.Lock()
-			m.status.Load = load
-			m.mu.Unlock()
-		}
-		if m.lies() {
-			if err := m.try(ctx, m.first()); err != nil {
-				m.gone()
-				return lost, fmt.Errorf("says that it is well, and makes no token: %w", err)
-			}
-		}
-		if time.Since(met) >= identify || m.doubted() {
-			if state, err := m.meet(ctx); err != nil {
-				m.gone()
-				return state, err
-			}
+		m.weigh(ctx)
+		switch since := time.Since(met); {
+		case since >= identify, since >= every && m.doubted():
+			state, err = m.alongside(ctx, m.meet)
 			met = time.Now()
+		case m.lies():
+			state, err = m.alongside(ctx, m.prove)
 		}
+	}
+	if state != resting && ctx.Err() == nil {
+		m.gone()
+	}
+	return state, err
+}
+
+// look waits for a moment, and asks how the server is.
+func (m *Monitor) look(ctx context.Context) (state string, err error) {
+	interval := every
+	if m.cfg.Own() == 0 {
+		interval = idle
+	}
+	m.sleep(ctx, interval*3/4+rand.N(interval/2), true)
+	if m.tripped() {
+		return resting, errors.New("fails attempt after attempt")
+	}
+	state, err = m.health(ctx)
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
+	return state, err
+}
+
+// alongside does something that may take its time, on this goroutine, for as long as the server is well.
+func (m *Monitor) alongside(ctx context.Context, do func(context.Context) (string, error)) (state string, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var looking sync.WaitGroup
+	var unwell string // set before looking ends; empty where that is because of ctx
+	var why error
+	looking.Go(func() {
+		defer cancel()
+		for why == nil {
+			unwell, why = m.look(ctx)
+		}
+	})
+	state, err = do(ctx)
+	cancel()
+	looking.Wait()
+	if unwell != "" {
+		return unwell, why
+	}
+	return state, err
+}
+
+// weigh asks what the server has to do, for others than this worker, too.
+func (m *Monitor) weigh(ctx context.Context) {
+	own := m.cfg.Own()
+	load, err := within(ctx, asking, m.cfg.Server.Load)
+	if err != nil {
+		load = api.Load{}
+	}
+	own = max(own, m.cfg.Own()) // some have come, or ended, meanwhile
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.status.Load, m.others = load, 0
+	if load.Known {
+		m.others = max(0, load.Running+load.Waiting-own)
 	}
 }
 
 // lies reports whether the server's word that it is well is to be tried: there is a kind whose word says nothing of what makes the
 // tokens.
 func (m *Monitor) lies() bool {
+	chunks := m.cfg.Chunks()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if chunks != m.chunks {
+		m.chunks, m.token = chunks, time.Now()
+	}
 	return m.status.Kind == api.VLLM && time.Since(m.token) > lively
+}
+
+// prove tries the server's word.
+func (m *Monitor) prove(ctx context.Context) (state string, err error) {
+	m.mu.Lock()
+	model := m.status.Models[0].At
+	m.mu.Unlock()
+	if err = m.try(ctx, model); err != nil && !m.excused(err) {
+		return lost, fmt.Errorf("says that it is well, and makes no token: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.token = time.Now()
+	return "", nil
 }
 
 // doubted reports, once, whether the server may be another one than it was, or is to be tried anew.
@@ -351,12 +457,6 @@ func (m *Monitor) doubted() bool {
 	doubted := m.suspect || m.again
 	m.suspect = false
 	return doubted
-}
-
-func (m *Monitor) first() string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.status.Models[0].At
 }
 
 // try asks for one token.
@@ -396,10 +496,13 @@ func (m *Monitor) Report(err error) {
 		fault = why.Fault
 	}
 	m.faults[string(fault)]++
-	if fault == api.Busy || fault == api.Denied {
-		return // it is there
+	switch fault {
+	case api.Busy: // it is there
+		return
+	case api.Denied: // it is there, and may have other models, or another key
+	default:
+		m.breaker.attempt(false, now)
 	}
-	m.breaker.attempt(false, now)
 	m.suspect = true
 	m.wake()
 }
@@ -417,13 +520,6 @@ func (m *Monitor) wake() {
 	case m.poke <- struct{}{}:
 	default:
 	}
-}
-
-// lives takes note that a token came.
-func (m *Monitor) lives() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.token = time.Now()
 }
 
 // gone takes note that the server was lost.
@@ -465,48 +561,4 @@ func (m *Monitor) enter(state, reason string) {
 	default:
 		m.cfg.Log.Warn("inference server is not ready", zap.String("state", state), zap.String("reason", reason))
 	}
-}
-
-// Status returns what is known.
-func (m *Monitor) Status() Status {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	s := m.status
-	s.Models = slices.Clone(s.Models)
-	s.Breaker = m.breaker.state(time.Now())
-	s.Faults = make(map[string]uint64, len(m.faults))
-	for fault, n := range m.faults {
-		s.Faults[fault] = n
-	}
-	return s
-}
-
-// Line is the server in a line, for people.
-func (m *Monitor) Line() string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	words := []string{string(m.status.Kind), m.status.Version, "at", m.status.Where}
-	return strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " ")
-}
-
-// Class returns what was measured of a model, in a word; empty for one that is not offered.
-func (m *Monitor) Class(e engine.Engine) string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, one := range m.status.Models {
-		if one.Name == e.Name() {
-			return string(one.Abilities.Class)
-		}
-	}
-	return ""
-}
-
-// Others returns how many requests the server has beside so many of the worker's own.
-func (m *Monitor) Others(own int) int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if l := m.status.Load; l.Known && m.status.State == ready {
-		return max(0, l.Running+l.Waiting-own)
-	}
-	return 0
 }

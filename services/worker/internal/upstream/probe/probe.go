@@ -3,7 +3,6 @@
 package probe
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -51,8 +50,10 @@ type Server interface {
 
 const (
 	length = 32 // tokens of each text
-	cut    = 16 // after which one is gone on with
+	cut    = 16 // after which one is gone on with; half of a shorter text
+	least  = 8  // tokens of a text that says something when it comes again
 	others = 3  // requests beside which that is done again
+	rounds = 2  // that each of these makes at most, one after the other
 	seed   = 20_251_127
 )
 
@@ -63,17 +64,19 @@ var prompts = []string{
 }
 
 // Measure tries a model of a server: a seeded text, the same again, a continuation by ids, both beside other requests, and a
-// continuation without sampling. It takes some 350 tokens. The error is that of the server, or of ctx: then nothing is known.
+// continuation without sampling. It takes some 350 tokens, and never more than about 500. The error is that of the server, or of ctx; what
+// was seen before that is told all the same.
 func Measure(ctx context.Context, s Server, model string) (a Abilities, err error) {
 	tokens := 0
-	for _, prompt := range prompts {
-		p := &probe{server: s, model: model, prompt: prompt, api: wire.APICompletions}
+	for i, prompt := range prompts {
+		p := &probe{server: s, model: model, prompt: prompt, api: wire.APICompletions, last: i == len(prompts)-1}
 		a, err = p.measure(ctx)
 		tokens += int(p.tokens.Load())
 		if err != nil || !p.short {
 			break
 		}
 	}
+	a.Class = a.class()
 	a.Tokens, a.Measured = tokens, time.Now()
 	return a, err
 }
@@ -84,7 +87,8 @@ type probe struct {
 	model  string
 	prompt string
 	api    string // that the server answers
-	short  bool   // the text ended before it could be cut
+	last   bool   // there is no other prompt
+	short  bool   // the text ended before it could be cut, and compared
 	tokens atomic.Int64
 	seen   []string
 }
@@ -99,6 +103,7 @@ type text struct {
 }
 
 func (p *probe) measure(ctx context.Context) (a Abilities, err error) {
+	defer func() { a.Seen = strings.Join(p.seen, "; ") }()
 	first, err := p.run(ctx, p.call(p.prompt, seed, 1))
 	if rejected(err) { // it may only chat
 		p.api = wire.APIChat
@@ -107,20 +112,31 @@ func (p *probe) measure(ctx context.Context) (a Abilities, err error) {
 	if err != nil {
 		return a, err
 	}
+	switch p.short = first.size() < cut+least; {
+	case p.short && !p.last:
+		return a, nil
+	case first.size() < least:
+		p.note("text", fmt.Sprintf("too short to say anything, %d tokens", first.size()))
+		return a, nil
+	}
 	at := first.border()
-	p.short = at < 0
 	if a.Repeats, err = p.repeats(ctx, "again", first); err != nil {
 		return a, err
 	}
-	byIDs := at >= 0 && first.ids != nil && p.server.Features().Prompt
-	if byIDs {
+	switch byIDs := first.ids != nil && p.server.Features().Prompt; {
+	case byIDs && at >= 0:
 		if a.Continues, err = p.continues(ctx, "by ids", first, at, 1); err != nil {
 			return a, err
 		}
-	} else {
+		fallthrough
+	case byIDs:
+		if a.Greedy, err = p.greedy(ctx); err != nil { // before others come, who may be there for a moment longer than they are waited for
+			return a, err
+		}
+	default:
 		p.note("by ids", "the server tells no ids, or takes none")
 	}
-	if err := p.beside(ctx, func() error {
+	err = p.beside(ctx, func() error {
 		if a.Repeats {
 			a.RepeatsBusy, err = p.repeats(ctx, "again beside others", first)
 		}
@@ -128,17 +144,8 @@ func (p *probe) measure(ctx context.Context) (a Abilities, err error) {
 			a.ContinuesBusy, err = p.continues(ctx, "by ids beside others", first, at, 1)
 		}
 		return err
-	}); err != nil {
-		return a, err
-	}
-	if byIDs {
-		if a.Greedy, err = p.greedy(ctx); err != nil {
-			return a, err
-		}
-	}
-	a.Class = a.class()
-	a.Seen = strings.Join(p.seen, "; ")
-	return a, nil
+	})
+	return a, err
 }
 
 func (a Abilities) class() Class {
@@ -164,7 +171,12 @@ func (p *probe) call(prompt string, seed uint64, temperature float64) api.Call {
 }
 
 // run reads a text to its end.
-func (p *probe) run(ctx context.Context, call api.Call) (t text, err error) {
+func (p *probe) run(ctx context.Context, call api.Call) (text, error) {
+	return p.read(ctx, call, func() {})
+}
+
+// read is run, and calls begun with each piece.
+func (p *probe) read(ctx context.Context, call api.Call, begun func()) (t text, err error) {
 	stream, err := p.server.Generate(ctx, call)
 	if err != nil {
 		return t, err
@@ -183,24 +195,29 @@ func (p *probe) run(ctx context.Context, call api.Call) (t text, err error) {
 		if err != nil {
 			return t, err
 		}
-		told = told && len(d.IDs) == d.Tokens && len(d.IDs) > 0
+		begun()
+		told = told && len(d.IDs) == d.Tokens
 		p.tokens.Add(int64(d.Tokens))
 		t.bytes, t.ids = append(t.bytes, d.Text...), append(t.ids, d.IDs...)
 		t.ends, t.pieces = append(t.ends, len(t.bytes)), append(t.pieces, len(t.ids))
 	}
 }
 
-// border returns the piece behind which a text can be cut; negative if it is too short.
+// size is how many tokens a text has; pieces, where the server does not tell the tokens.
+func (t text) size() int { return max(len(t.ids), len(t.ends)) }
+
+// border returns the piece behind which a text can be gone on with by ids; negative if there is none.
 func (t text) border() int {
-	if len(t.ends) < cut+4 && len(t.pieces) > 0 && t.pieces[len(t.pieces)-1] < cut+4 {
+	if t.ids == nil {
 		return -1
 	}
 	for i, n := range t.pieces {
-		if n >= cut && i < len(t.pieces)-1 {
+		// A piece without text may end within a character.
+		if n >= min(cut, len(t.ids)/2) && n < len(t.ids) && (i == 0 || t.ends[i] > t.ends[i-1]) {
 			return i
 		}
 	}
-	return len(t.ends) / 2 // no ids
+	return -1
 }
 
 // repeats has the same request made once more.
@@ -209,7 +226,7 @@ func (p *probe) repeats(ctx context.Context, what string, first text) (bool, err
 	if err != nil {
 		return false, err
 	}
-	return p.compare(what, first, again, 0), nil
+	return p.compare(what, first, again, text{}), nil
 }
 
 // continues has a text gone on with by ids behind a piece.
@@ -224,7 +241,7 @@ func (p *probe) continues(ctx context.Context, what string, first text, at int, 
 	if err != nil {
 		return p.impossible(what, err)
 	}
-	return p.compare(what, first, rest, first.ends[at]), nil
+	return p.compare(what, first, rest, text{bytes: first.bytes[:first.ends[at]], ids: first.ids[:first.pieces[at]]}), nil
 }
 
 // impossible takes a refusal for something that the server cannot do; any other error ends the measurement.
@@ -243,39 +260,63 @@ func (p *probe) greedy(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	at := whole.border()
-	if at < 0 || whole.ids == nil {
-		p.note("greedy by ids", "the text is too short")
+	if at < 0 {
+		p.note("greedy by ids", fmt.Sprintf("the text cannot be cut, %d tokens in %d pieces", len(whole.ids), len(whole.pieces)))
 		return false, nil
 	}
 	return p.continues(ctx, "greedy by ids", whole, at, 0)
 }
 
-// beside does something while other requests run.
+// beside does something while other requests run: once each of them has a token, or none to expect.
 func (p *probe) beside(ctx context.Context, f func() error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var running sync.WaitGroup
+	busy, cancel := context.WithCancel(ctx)
+	var running, begun sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
+	begun.Add(others)
+	var failed atomic.Int64
 	for i := range others {
-		call := p.call(fmt.Sprintf("%d. %s", i+2, p.prompt), seed+uint64(i)+1, 1)
-		running.Go(func() { _, _ = p.run(ctx, call) }) // what comes of it does not matter
+		running.Go(func() {
+			begin := sync.OnceFunc(begun.Done)
+			defer begin()
+			for round := range rounds {
+				call := p.call(fmt.Sprintf("%d. %s", round*others+i+2, p.prompt), seed+uint64(round*others+i)+1, 1)
+				if _, err := p.read(busy, call, begin); err != nil {
+					if busy.Err() == nil {
+						failed.Add(1)
+					}
+					return
+				}
+			}
+		})
 	}
-	return f()
+	begun.Wait()
+	err := f()
+	if n := failed.Load(); n > 0 {
+		p.note("beside others", fmt.Sprintf("%d of %d failed", n, others))
+	}
+	return err
 }
 
-// compare compares a text from a byte on with another one, and notes what it finds.
-func (p *probe) compare(what string, first, other text, from int) bool {
-	want := first.bytes[from:]
-	if bytes.Equal(want, other.bytes) && (from > 0 || slices.Equal(first.ids, other.ids)) && first.reason == other.reason {
-		p.note(what, "the same")
-		return true
-	}
+// compare compares the rest of a text, behind what it begins with, with another one, and notes what it finds. Ids count where both have
+// them.
+func (p *probe) compare(what string, first, other, begins text) bool {
+	want, from := first.bytes[len(begins.bytes):], len(begins.bytes)
 	n := 0
 	for n < len(want) && n < len(other.bytes) && want[n] == other.bytes[n] {
 		n++
 	}
-	p.note(what, fmt.Sprintf("differs after %d of %d bytes", from+n, len(first.bytes)))
+	switch {
+	case n < len(want) || n < len(other.bytes):
+		p.note(what, fmt.Sprintf("differs after %d of %d bytes", from+n, len(first.bytes)))
+	case first.ids != nil && other.ids != nil && !slices.Equal(first.ids[len(begins.ids):], other.ids):
+		p.note(what, "the same text of other tokens")
+	case first.reason != other.reason:
+		p.note(what, fmt.Sprintf("the same text, but it ends with %q and not with %q", other.reason, first.reason))
+	default:
+		p.note(what, "the same")
+		return true
+	}
 	return false
 }
 

@@ -1,0 +1,125 @@
+package inference
+
+import (
+	"context"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/connswap/connswap/e2e/internal/cluster"
+)
+
+// fault is what happens to a worker or its server, and how that is made whole again.
+type fault struct {
+	calm    bool // the stream may end where it is before it has been moved
+	happens func(s *system, label string)
+	mend    func(s *system, label string)
+}
+
+var faults = map[string]fault{
+	"runner killed": {
+		happens: func(s *system, label string) { s.servers[label].killRunners() },
+		mend:    func(*system, string) {}, // the server starts another one
+	},
+	"server killed": {
+		happens: func(s *system, label string) { s.servers[label].kill() },
+		mend:    func(s *system, label string) { s.servers[label].start() },
+	},
+	"server stopped": {
+		happens: func(s *system, label string) { s.servers[label].signal(syscall.SIGSTOP) },
+		mend:    func(s *system, label string) { s.servers[label].signal(syscall.SIGCONT) },
+	},
+	"network cut": {
+		happens: func(s *system, label string) { s.servers[label].path.breakOff() },
+		mend:    func(s *system, label string) { s.servers[label].path.mend() },
+	},
+	"worker asked to stop": {
+		calm: true,
+		happens: func(s *system, label string) {
+			require.NoError(s, s.Workers[label].Process.Signal(syscall.SIGTERM))
+			began := time.Now()
+			go func() {
+				_ = s.Workers[label].Wait()
+				s.Logf("the worker was gone %v after it was asked to", time.Since(began).Round(time.Millisecond))
+			}()
+		},
+		mend: func(s *system, label string) {
+			_ = cluster.Kill(s.Workers[label])
+			s.work(label)
+		},
+	},
+	"worker killed": {
+		happens: func(s *system, label string) { _ = cluster.Kill(s.Workers[label]) },
+		mend:    func(s *system, label string) { s.work(label) },
+	},
+}
+
+// TestFaults has streams survive whatever happens to a server or its worker, at several cuts: text, finish and usage are those of the
+// undisturbed run, and the client is told how it was. When it is whole again the server is used again, without a new start of its worker.
+func TestFaults(t *testing.T) {
+	s := startSystem(t, []*server{startServer(t), startServer(t)}, "slow", "chat")
+	asks := []ask{
+		{model: "slow", tokens: 200, temperature: 0.8, seed: 7},
+		{model: "chat", chat: true, tokens: 200, seed: 1},
+	}
+	whole := make([]got, len(asks))
+	for i, a := range asks {
+		whole[i] = s.read(a, nil)
+		require.NoError(t, whole[i].err)
+		require.Equal(t, []any{"verified", "exact", 0, int64(200)}, []any{whole[i].continuity, whole[i].resumed, whole[i].swaps, whole[i].all})
+	}
+	t.Run("native", s.native)
+	t.Run("rejected", s.rejected)
+	for name, f := range faults {
+		t.Run(name, func(t *testing.T) {
+			for i, cut := range []int{2, 100} {
+				a, want := asks[i], whole[i]
+				hit := ""
+				g := s.read(a, func(n int, worker string) {
+					if n == cut {
+						hit = worker
+						f.happens(s, worker)
+					}
+				})
+				t.Logf("at piece %d of %d: %v of pause, %s", cut, g.pieces, g.gap.Round(time.Millisecond), g.resumed)
+				g.same(t, want)
+				if !f.calm || g.swaps > 0 {
+					require.Equal(t, []any{1, "verified"}, []any{g.swaps, g.resumed})
+				}
+				f.mend(s, hit)
+				require.NoError(t, s.Await(context.Background(), hit), "it is not used again")
+			}
+		})
+	}
+}
+
+// TestManyAtOnce loses a server, and a worker, under ten streams, drawn and greedy ones, one of which has characters of several tokens.
+func TestManyAtOnce(t *testing.T) {
+	s := startSystem(t, []*server{startServer(t, "OLLAMA_NUM_PARALLEL=10"), startServer(t, "OLLAMA_NUM_PARALLEL=10")}, "words", "utf8")
+	for name, a := range map[string]ask{
+		"server killed":        {model: "words", tokens: 400, temperature: 0.8, seed: 100},
+		"worker asked to stop": {model: "utf8", chat: true, tokens: 400, seed: 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := s.many(10, a, 0, nil)
+			hit := ""
+			all := s.many(10, a, 100, func(worker string) {
+				hit = worker
+				faults[name].happens(s, worker)
+			})
+			swaps, longest := 0, time.Duration(0)
+			for i, g := range all {
+				g.same(t, want[i])
+				swaps, longest = swaps+g.swaps, max(longest, g.gap)
+			}
+			t.Logf("%d swaps, longest pause %v", swaps, longest.Round(time.Millisecond))
+			if !faults[name].calm {
+				require.Positive(t, swaps)
+			}
+			faults[name].mend(s, hit)
+			require.NoError(t, s.Await(context.Background(), hit))
+		})
+	}
+}

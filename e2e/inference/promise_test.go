@@ -1,0 +1,142 @@
+package inference
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/connswap/connswap/services/client/connswap"
+)
+
+// TestOtherEngine has the same model served by two engines, which a server does not tell apart. What is made again there is compared: a
+// greedy text is the same, and goes on; a drawn one is not, and ends in an error that says so.
+func TestOtherEngine(t *testing.T) {
+	s := startSystem(t, []*server{startServer(t, "OLLAMA_NEW_ENGINE=0"), startServer(t, "OLLAMA_NEW_ENGINE=1")}, "slow")
+	greedy := ask{model: "slow", tokens: 60}
+	want := s.read(greedy, nil)
+	require.NoError(t, want.err)
+	lose := func(n int, worker string) {
+		if n == 20 {
+			s.servers[worker].killRunners()
+		}
+	}
+	g := s.read(greedy, lose)
+	g.same(t, want)
+	require.Equal(t, []any{1, "verified"}, []any{g.swaps, g.resumed})
+
+	drawn := greedy
+	drawn.temperature, drawn.seed = 2, 3 // so that they differ soon
+	g = s.read(drawn, func(n int, worker string) {
+		if n == 20 {
+			s.servers[worker].kill() // so that nobody has the engine
+		}
+	})
+	require.ErrorContains(t, g.err, "not_continued")
+	require.Empty(t, g.finish, "an end that looks complete")
+	require.GreaterOrEqual(t, g.pieces, 20)
+}
+
+// native has a client of the project's own read, over the same QUIC connection from start to end, what it would have read.
+func (s *system) native(t *testing.T) {
+	conn, err := s.Dial(t.Context())
+	require.NoError(t, err)
+	defer conn.Close() //nolint:errcheck // the test is over
+	before, err := conn.Proof()
+	require.NoError(t, err)
+	texts := [2]string{}
+	for i := range texts {
+		stream, err := conn.Generate(t.Context(), connswap.Request{Model: "slow", Prompt: "the session of the worker", MaxTokens: 60, Seed: 9})
+		require.NoError(t, err)
+		n, classes := 0, []string{}
+		for event, err := range stream.Events() {
+			require.NoError(t, err)
+			switch e := event.(type) {
+			case connswap.Token:
+				texts[i] += e.Text
+				if n++; n == 20 && i == 1 {
+					s.servers[e.Worker].killRunners()
+				}
+			case connswap.Swapped:
+				classes = append(classes, e.Continuity)
+			case connswap.Done:
+				require.Equal(t, uint64(60), e.Usage.Completion)
+			}
+		}
+		require.Len(t, classes, i)
+	}
+	require.Equal(t, texts[0], texts[1])
+	after, err := conn.Proof()
+	require.NoError(t, err)
+	require.Equal(t, before, after, "another QUIC connection")
+}
+
+// TestClientLeaves has a request aborted at the server once its client has gone: a server with one place has it free for the next.
+func TestClientLeaves(t *testing.T) {
+	one := startServer(t, "OLLAMA_NUM_PARALLEL=1")
+	s := startSystem(t, []*server{one}, "slow")
+	ctx, leave := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.Addr()+"/v1/completions",
+		strings.NewReader(`{"model":"slow","prompt":"the session","max_tokens":3000,"stream":true}`))
+	require.NoError(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	_, err = resp.Body.Read(make([]byte, 1))
+	require.NoError(t, err)
+	leave()
+	left := time.Now()
+	answer, err := one.post("/v1/completions", map[string]any{"model": "slow", "prompt": "the worker", "max_tokens": 1})
+	require.NoError(t, err)
+	_ = answer.Body.Close()
+	t.Logf("its place was free, and used, after %v; else it had been taken for a minute", time.Since(left).Round(time.Millisecond))
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	require.Less(t, time.Since(left), 20*time.Second)
+}
+
+// rejected has what the server says of a request reach its caller as it is.
+func (s *system) rejected(t *testing.T) {
+	document := map[string]any{"model": "chat:latest", "messages": []any{map[string]any{"role": "user", "content": []any{map[string]any{"type": "image_url", "image_url": map[string]any{"url": "data:image/png;base64,!"}}}}}}
+	direct, err := s.servers["a"].post("/v1/chat/completions", document)
+	require.NoError(t, err)
+	want, err := io.ReadAll(direct.Body)
+	require.NoError(t, errors.Join(err, direct.Body.Close()))
+	require.Equal(t, http.StatusBadRequest, direct.StatusCode, "%s", want)
+
+	resp, err := http.Post("http://"+s.Addr()+"/v1/chat/completions", "application/json",
+		strings.NewReader(strings.Replace(`{"model":"chat","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,!"}}]}]}`, "chat:latest", "chat", 1)))
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, errors.Join(err, resp.Body.Close()))
+	require.Equal(t, http.StatusBadRequest, resp.StatusCode, "%s", body)
+	require.JSONEq(t, string(want), string(body))
+}
+
+// TestBareServer holds down what the ways to go on rely on, at a server itself.
+func TestBareServer(t *testing.T) {
+	one := startServer(t)
+	for name, document := range map[string]any{
+		"a prompt of ids": map[string]any{"model": "words", "prompt": []int{1, 2, 3}, "max_tokens": 1},
+	} {
+		resp, err := one.post("/v1/completions", document)
+		require.NoError(t, err)
+		_ = resp.Body.Close()
+		require.Equal(t, http.StatusBadRequest, resp.StatusCode, name)
+	}
+	resp, err := one.post("/v1/completions", map[string]any{"model": "slow", "prompt": "the session", "max_tokens": 200, "stream": true})
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	first := make([]byte, 64)
+	_, err = io.ReadFull(resp.Body, first)
+	require.NoError(t, err)
+	one.killRunners()
+	rest, err := io.ReadAll(resp.Body)
+	require.NoError(t, err, "it looks as if it had come to its end")
+	require.NotContains(t, string(rest), `"finish_reason":"`)
+	require.NotContains(t, string(rest), "[DONE]")
+}
