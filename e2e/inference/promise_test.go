@@ -89,14 +89,9 @@ func TestClientLeaves(t *testing.T) {
 	defer resp.Body.Close()
 	_, err = resp.Body.Read(make([]byte, 1))
 	require.NoError(t, err)
+	before := one.logged(answered)
 	leave()
-	left := time.Now()
-	answer, err := one.post("/v1/completions", map[string]any{"model": "slow", "prompt": "the worker", "max_tokens": 1})
-	require.NoError(t, err)
-	_ = answer.Body.Close()
-	t.Logf("its place was free, and used, after %v; else it had been taken for a minute", time.Since(left).Round(time.Millisecond))
-	require.Equal(t, http.StatusOK, answer.StatusCode)
-	require.Less(t, time.Since(left), 20*time.Second)
+	one.freed(t, time.Now(), before)
 }
 
 // rejected has what the server says of a request reach its caller as it is.
@@ -115,28 +110,4 @@ func (s *system) rejected(t *testing.T) {
 	require.NoError(t, errors.Join(err, resp.Body.Close()))
 	require.Equal(t, http.StatusBadRequest, resp.StatusCode, "%s", body)
 	require.JSONEq(t, string(want), string(body))
-}
-
-// TestBareServer holds down what the ways to go on rely on, at a server itself.
-func TestBareServer(t *testing.T) {
-	one := startServer(t)
-	for name, document := range map[string]any{
-		"a prompt of ids": map[string]any{"model": "words", "prompt": []int{1, 2, 3}, "max_tokens": 1},
-	} {
-		resp, err := one.post("/v1/completions", document)
-		require.NoError(t, err)
-		_ = resp.Body.Close()
-		require.Equal(t, http.StatusBadRequest, resp.StatusCode, name)
-	}
-	resp, err := one.post("/v1/completions", map[string]any{"model": "slow", "prompt": "the session", "max_tokens": 200, "stream": true})
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	first := make([]byte, 64)
-	_, err = io.ReadFull(resp.Body, first)
-	require.NoError(t, err)
-	one.killRunners()
-	rest, err := io.ReadAll(resp.Body)
-	require.NoError(t, err, "it looks as if it had come to its end")
-	require.NotContains(t, string(rest), `"finish_reason":"`)
-	require.NotContains(t, string(rest), "[DONE]")
 }
