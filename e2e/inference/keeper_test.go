@@ -36,11 +36,11 @@ func startKeeper() (k keeper, err error) {
 	return k, k.cmd.Start()
 }
 
-// add has the processes of a group ended.
-func (k keeper) add(group int) { k.say("add", strconv.Itoa(group)) }
+// add has a process ended; or those of a group, as its negative number, as kill(2) has it.
+func (k keeper) add(pid int) { k.say("add", strconv.Itoa(pid)) }
 
-// forget is for a group that has ended.
-func (k keeper) forget(group int) { k.say("forget", strconv.Itoa(group)) }
+// forget is for what has ended.
+func (k keeper) forget(pid int) { k.say("forget", strconv.Itoa(pid)) }
 
 // remove has a directory removed.
 func (k keeper) remove(dir string) { k.say("remove", dir) }
@@ -56,47 +56,57 @@ func (k keeper) stop() error {
 
 // keep is what a keeper does.
 func keep(lines io.Reader) {
-	groups, dirs := map[int]bool{}, []string{}
+	pids, dirs := map[int]bool{}, []string{}
 	for in := bufio.NewScanner(lines); in.Scan(); {
 		what, which, _ := strings.Cut(in.Text(), " ")
-		group, _ := strconv.Atoi(which) // where it is one
+		pid, _ := strconv.Atoi(which) // where it is one
 		switch what {
 		case "add":
-			groups[group] = true
+			pids[pid] = true
 		case "forget":
-			delete(groups, group)
+			delete(pids, pid)
 		case "remove":
 			dirs = append(dirs, which)
 		}
 	}
-	for group := range groups {
-		_ = syscall.Kill(-group, syscall.SIGKILL) // it may have ended
+	for pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
 	}
 	for _, dir := range dirs {
 		_ = os.RemoveAll(dir)
 	}
 }
 
-// TestNothingIsLeft has tests be killed while a server of theirs runs, with a runner: both are ended, and what they made is removed.
+// TestNothingIsLeft has tests be killed while a system of theirs runs: director, worker, server and runner are ended, and what they made is
+// removed.
 func TestNothingIsLeft(t *testing.T) {
 	if os.Getenv(leaves) != "" {
-		s := startServer(t)
-		s.complete(t, document{"model": "words", "prompt": "the", "max_tokens": 1})
+		s := startSystem(t, []*server{startServer(t)}, "words") // whose model has been tried, by a runner
 		models, err := store()
 		require.NoError(t, err)
-		fmt.Printf("left %d %s\n", s.cmd.Process.Pid, models)
+		fmt.Printf("left %d %d %d %s %s\n", s.servers["a"].cmd.Process.Pid, s.Director.Process.Pid, s.Workers["a"].Process.Pid, models, s.Dir)
 		require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGKILL))
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestNothingIsLeft$")
 	cmd.Env = append(os.Environ(), leaves+"=1")
 	out, err := cmd.Output()
 	require.ErrorContains(t, err, "killed")
-	var group int
-	var models string
-	_, err = fmt.Sscanf(string(out), "left %d %s", &group, &models)
+	var group, director, worker int
+	var models, dir string
+	_, err = fmt.Sscanf(string(out), "left %d %d %d %s %s", &group, &director, &worker, &models, &dir)
 	require.NoError(t, err, "%s", out)
-	require.Eventually(t, func() bool {
-		_, err := os.Stat(models)
-		return os.IsNotExist(err) && syscall.Kill(-group, 0) != nil
-	}, 10*time.Second, 20*time.Millisecond, "the server, or its runner, or its models are left")
+	left := func() (all []string) {
+		for _, pid := range []int{-group, director, worker} {
+			if syscall.Kill(pid, 0) == nil {
+				all = append(all, strconv.Itoa(pid))
+			}
+		}
+		for _, dir := range []string{models, dir} {
+			if _, err := os.Stat(dir); err == nil {
+				all = append(all, dir)
+			}
+		}
+		return all
+	}
+	require.Eventually(t, func() bool { return len(left()) == 0 }, 10*time.Second, 20*time.Millisecond, "left are %q", left())
 }

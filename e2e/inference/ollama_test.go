@@ -121,7 +121,7 @@ func (s *server) start() {
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // its runners are in the group
 	require.NoError(s, s.cmd.Start())
-	kept.add(s.cmd.Process.Pid)
+	kept.add(-s.cmd.Process.Pid)
 	s.ended = make(chan struct{})
 	go func() {
 		_ = s.cmd.Wait() // it says that the process was killed
@@ -140,7 +140,7 @@ func (s *server) start() {
 func (s *server) kill() {
 	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) // there may be none
 	<-s.ended
-	kept.forget(s.cmd.Process.Pid)
+	kept.forget(-s.cmd.Process.Pid)
 }
 
 func (s *server) signal(sig syscall.Signal) {

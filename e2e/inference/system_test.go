@@ -40,7 +40,15 @@ func startSystem(t *testing.T, servers []*server, models ...string) *system {
 		"CONNECTION_SWAP_WORKER_UPSTREAM_MODELS="+strings.Join(models, ","), "CONNECTION_SWAP_DIRECTOR_MAX_SWAPS_PER_MINUTE=1000")
 	require.NoError(t, err)
 	c.Patience = 2 * time.Minute // models are loaded, and tried
-	t.Cleanup(c.Stop)
+	kept.add(c.Director.Process.Pid)
+	kept.remove(c.Dir)
+	t.Cleanup(func() {
+		c.Stop()
+		kept.forget(c.Director.Process.Pid)
+		for _, w := range c.Workers {
+			kept.forget(w.Process.Pid)
+		}
+	})
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(c.Logs())
@@ -57,7 +65,14 @@ func startSystem(t *testing.T, servers []*server, models ...string) *system {
 
 func (s *system) work(label string) {
 	s.Helper()
-	require.NoError(s, s.Work(context.Background(), label, "CONNECTION_SWAP_WORKER_UPSTREAM_URL="+s.servers[label].path.url()))
+	if old := s.Workers[label]; old != nil {
+		kept.forget(old.Process.Pid)
+	}
+	err := s.Work(context.Background(), label, "CONNECTION_SWAP_WORKER_UPSTREAM_URL="+s.servers[label].path.url())
+	if w := s.Workers[label]; w != nil {
+		kept.add(w.Process.Pid)
+	}
+	require.NoError(s, err)
 }
 
 // ask is a request for text.

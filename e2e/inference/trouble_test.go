@@ -2,6 +2,8 @@ package inference
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -63,7 +65,11 @@ func (s *system) ask(t *testing.T, where string, request document, at func(n int
 	t.Helper()
 	b, err := json.Marshal(request)
 	require.NoError(t, err)
-	resp, err := http.Post("http://"+s.Addr()+where, "application/json", strings.NewReader(string(b)))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.Addr()+where, bytes.NewReader(b))
+	require.NoError(t, err)
+	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	a.worker = resp.Header.Get("X-Connswap-Worker")
@@ -128,7 +134,6 @@ func TestShapes(t *testing.T) {
 	}{
 		"a stop string":     {chat(document{"stop": []string{strings.Join(words[50:52], " ")}}), "stop"},
 		"log probabilities": {chat(document{"logprobs": true, "top_logprobs": 2}), "length"},
-		"JSON":              {chat(document{"response_format": document{"type": "json_object"}}), ""},
 		"a schema": {chat(document{"response_format": document{"type": "json_schema", "json_schema": document{
 			"name": "n", "schema": document{"type": "object", "properties": document{"a": document{"type": "array", "items": document{"type": "integer"}, "minItems": 30}}, "required": []string{"a"}},
 		}}}), ""},
@@ -151,6 +156,26 @@ func TestShapes(t *testing.T) {
 			require.True(t, got.done)
 			t.Logf("%d events; %v; %v", len(got.events), got.last("usage"), got.last("connswap"))
 			require.NoError(t, s.Await(t.Context(), got.worker))
+		})
+	}
+}
+
+// TestLimits has a limit of tokens be one, by each of its names.
+func TestLimits(t *testing.T) {
+	s := startSystem(t, []*server{startServer(t)}, "slow", "chat")
+	messages := []document{{"role": "user", "content": "the session"}}
+	for name, one := range map[string]struct {
+		where   string
+		request document
+	}{
+		"max_tokens of a text":  {"/v1/completions", document{"model": "slow", "prompt": "the session", "max_tokens": 12}},
+		"max_tokens of a chat":  {"/v1/chat/completions", document{"model": "chat", "messages": messages, "max_tokens": 12}},
+		"max_completion_tokens": {"/v1/chat/completions", document{"model": "chat", "messages": messages, "max_completion_tokens": 12}},
+		"max_output_tokens":     {"/v1/responses", document{"model": "chat", "input": "the session", "max_output_tokens": 12}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			usage, _ := s.ask(t, one.where, one.request, nil).last("usage").(document)
+			require.Contains(t, []any{usage["completion_tokens"], usage["output_tokens"]}, 12.0, "%v", usage)
 		})
 	}
 }
@@ -243,7 +268,7 @@ func (s *system) loseBusy(tokens int) error {
 		for _, one := range list {
 			d, _ := one.(document)
 			worker, _ := d["worker"].(string)
-			if n, _ := d["delivered"].(float64); int(n) >= tokens && s.servers[worker] != nil && d["state"] == "streaming" {
+			if n, _ := d["sequence"].(float64); int(n) >= tokens && s.servers[worker] != nil && d["state"] == "streaming" {
 				s.servers[worker].killRunners()
 				return nil
 			}
