@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"strings"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/connswap/connswap/services/worker/internal/upstream/monitor"
@@ -55,7 +57,7 @@ func (c *upstreamCollector) Collect(to chan<- prometheus.Metric) {
 		gauge(c.cache, s.Load.Cache)
 	}
 	for _, m := range s.Models {
-		gauge(c.model, 1, m.Name, string(m.Abilities.Class))
+		gauge(c.model, 1, strings.ToValidUTF8(m.Name, "?"), string(m.Abilities.Class))
 	}
 	for fault, n := range s.Faults {
 		to <- prometheus.MustNewConstMetric(c.faults, prometheus.CounterValue, float64(n), fault)

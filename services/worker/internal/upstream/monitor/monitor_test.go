@@ -236,8 +236,15 @@ func TestAnother(t *testing.T) {
 			w.Errorf("got %+v", s)
 		}
 		w.server.Upgrade("", "another", "") // without having been away
-		time.Sleep(2 * time.Minute)
+		w.stays(2*time.Minute, "ready")
 		if got := w.models(); len(got) != 3 || got[1][0] == got[2][0] {
+			w.Errorf("the worker was told %v", got)
+		}
+		time.Sleep(5 * time.Second)
+		w.server.Upgrade("", "yet another", "")
+		w.Report(&api.Error{Fault: api.Denied}) // such as for a model that is not there any more
+		w.stays(5*time.Second, "ready")
+		if got := w.models(); len(got) != 4 || got[2][0] == got[3][0] {
 			w.Errorf("the worker was told %v", got)
 		}
 	})
@@ -346,6 +353,13 @@ func TestDiesMeanwhile(t *testing.T) {
 		w.within(10*time.Second, "ready")
 		if s := w.Status(); s.Probes < 3 {
 			w.Errorf("what was demanded was tried %d times", s.Probes)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, reason := range w.reasons {
+			if strings.Contains(reason, "context") {
+				w.Errorf("the worker said %q", reason)
+			}
 		}
 	})
 }

@@ -3,8 +3,14 @@ package probe_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +25,14 @@ import (
 func serve(t *testing.T, kind servertest.Kind, options servertest.Options) (*servertest.Server, *api.Server, string) {
 	t.Helper()
 	scripted := servertest.New(kind, options)
-	server, err := api.New(api.Config{URL: scripted.Listen(t), Kind: api.Kind(kind)})
+	server, model := connect(t, api.Config{URL: scripted.Listen(t), Kind: api.Kind(kind)})
+	return scripted, server, model
+}
+
+// connect returns what asks a server, and its model's name.
+func connect(t *testing.T, cfg api.Config) (*api.Server, string) {
+	t.Helper()
+	server, err := api.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +41,68 @@ func serve(t *testing.T, kind servertest.Kind, options servertest.Options) (*ser
 	if err != nil || len(id.Models) == 0 {
 		t.Fatalf("%+v, %v", id, err)
 	}
-	return scripted, server, id.Models[0].Name
+	return server, id.Models[0].Name
+}
+
+// simulated is serve on a simulated network, in a bubble.
+func simulated(t *testing.T, options servertest.Options, test func(t *testing.T, scripted *servertest.Server, server *api.Server, model string)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		network := simtest.New(1, simtest.Options{})
+		t.Cleanup(network.Close)
+		host, scripted := network.Host("server"), servertest.New(servertest.VLLM, options)
+		if err := scripted.Serve(func() (net.Listener, error) { return host.ListenStream(":8000") }); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(scripted.Close)
+		server, model := connect(t, api.Config{
+			URL: "http://server:8000", Kind: api.VLLM,
+			Dial: func(ctx context.Context, _, address string) (net.Conn, error) { return host.DialStream(ctx, address) },
+		})
+		test(t, scripted, server, model)
+	})
+}
+
+// altered runs a scripted server whose requests and events are changed on their way.
+func altered(t *testing.T, options servertest.Options, request, event func(text string) string) (*api.Server, string) {
+	t.Helper()
+	scripted := servertest.New(servertest.VLLM, options)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		text := request(string(body))
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(text)), int64(len(text))
+		scripted.ServeHTTP(alteredEvents{w, event}, r)
+	}))
+	t.Cleanup(front.Close)
+	return connect(t, api.Config{URL: front.URL, Kind: api.VLLM})
+}
+
+// alteredEvents changes what is written.
+type alteredEvents struct {
+	http.ResponseWriter
+	event func(string) string
+}
+
+func (w alteredEvents) Write(b []byte) (int, error) {
+	if _, err := w.ResponseWriter.Write([]byte(w.event(string(b)))); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// Unwrap is for http.ResponseController.
+func (w alteredEvents) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func asItIs(text string) string { return text }
+
+var prompts = regexp.MustCompile(`("prompt":"[^"]*)"`)
+
+// asking adds directives to all prompts.
+func asking(directives string) func(text string) string {
+	return func(text string) string { return prompts.ReplaceAllString(text, "$1 "+directives+`"`) }
 }
 
 // TestMeasure: what is found is what the server does, whatever its kind could.
@@ -141,27 +215,7 @@ func TestFails(t *testing.T) {
 // TestEndsWithItsContext: a server that hangs, with one text and with four, is not waited for, and has nothing to do afterwards.
 func TestEndsWithItsContext(t *testing.T) {
 	for skip, running := range map[int]int{0: 1, 5: 3} {
-		synctest.Test(t, func(t *testing.T) {
-			network := simtest.New(1, simtest.Options{})
-			defer network.Close()
-			host := network.Host("server")
-			scripted := servertest.New(servertest.VLLM, servertest.Options{})
-			if err := scripted.Serve(func() (net.Listener, error) { return host.ListenStream(":8000") }); err != nil {
-				t.Fatal(err)
-			}
-			defer scripted.Close()
-			server, err := api.New(api.Config{
-				URL: "http://server:8000", Kind: api.VLLM,
-				Dial: func(ctx context.Context, _, address string) (net.Conn, error) { return host.DialStream(ctx, address) },
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer server.Close()
-			id, err := server.Identify(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+		simulated(t, servertest.Options{}, func(t *testing.T, scripted *servertest.Server, server *api.Server, model string) {
 			scripted.Fail(servertest.Fault{Kind: servertest.Silence, At: 2, Skip: skip, Times: servertest.Forever})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
@@ -170,7 +224,7 @@ func TestEndsWithItsContext(t *testing.T) {
 					t.Errorf("%d requests hang, want %d", n, running)
 				}
 			})
-			got, err := probe.Measure(ctx, server, id.Models[0].Name)
+			got, err := probe.Measure(ctx, server, model)
 			if !errors.Is(err, context.DeadlineExceeded) || got.Repeats != (skip > 0) || got.RepeatsBusy {
 				t.Errorf("got %+v, %v", got, err)
 			}
@@ -204,5 +258,78 @@ func TestOnlyChats(t *testing.T) {
 	got, err := probe.Measure(t.Context(), server, model)
 	if err != nil || got.Class != probe.Replayable {
 		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// TestShort: a text of a few tokens that comes again proves nothing; one that is a little longer is cut in its middle.
+func TestShort(t *testing.T) {
+	for length, want := range map[int]probe.Class{3: probe.Text, 6: probe.Text, 12: probe.Exact} {
+		server, model := altered(t, servertest.Options{}, asking(fmt.Sprintf("[[length %d]]", length)), asItIs)
+		got, err := probe.Measure(t.Context(), server, model)
+		if err != nil || got.Class != want || got.Repeats != (want == probe.Exact) || strings.Contains(got.Seen, "too short") != (want == probe.Text) {
+			t.Errorf("%d tokens: got %+v, %v", length, got, err)
+		}
+	}
+}
+
+// others are the requests beside which something is measured.
+var others = regexp.MustCompile(`"prompt":"[2-7]\. `)
+
+// TestOthersAreThere: what is measured beside others begins when these have begun, however long that takes.
+func TestOthersAreThere(t *testing.T) {
+	options := servertest.Options{BatchDependent: true, TokenInterval: time.Millisecond}
+	simulated(t, options, func(t *testing.T, scripted *servertest.Server, server *api.Server, model string) {
+		scripted.Fail(servertest.Fault{
+			Kind: servertest.SlowFirstToken, Delay: time.Minute, Times: servertest.Forever,
+			Match: func(r servertest.Request) bool { return others.Match(r.Body) },
+		})
+		got, err := probe.Measure(t.Context(), server, model)
+		if err != nil || got.Class != probe.IDs || !got.Repeats || got.RepeatsBusy || !got.Continues || got.ContinuesBusy {
+			t.Errorf("got %+v, %v", got, err)
+		}
+		var came time.Time // the others
+		for _, r := range scripted.Requests() {
+			isOther := others.Match(r.Body)
+			if isOther && came.IsZero() {
+				came = r.When
+			}
+			if !isOther && !came.IsZero() {
+				if waited := r.When.Sub(came); waited < time.Minute {
+					t.Errorf("the first one beside others came %v after these, who have no token yet", waited)
+				}
+				break
+			}
+		}
+	})
+}
+
+// TestOtherTokens: the same text of other tokens is not the same.
+func TestOtherTokens(t *testing.T) {
+	var texts atomic.Int64
+	request := func(text string) string {
+		if strings.Contains(text, `"stream":true`) {
+			texts.Add(1)
+		}
+		return text
+	}
+	server, model := altered(t, servertest.Options{}, request, func(text string) string {
+		if texts.Load() != 3 { // what it is, the first text, and that again
+			return text
+		}
+		return strings.Replace(text, `"token_ids":[`, `"token_ids":[1`, 1)
+	})
+	got, err := probe.Measure(t.Context(), server, model)
+	if err != nil || got.Repeats || !got.Continues || !strings.Contains(got.Seen, "again: the same text of other tokens") {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// TestCharactersOfSeveralTokens are not cut.
+func TestCharactersOfSeveralTokens(t *testing.T) {
+	for _, weights := range []string{"a", "b", "c", "d", "e", "f"} {
+		server, model := altered(t, servertest.Options{Weights: weights}, asking("[[length 40]] [[emoji]]"), asItIs)
+		if got, err := probe.Measure(t.Context(), server, model); err != nil || got.Class != probe.Exact {
+			t.Errorf("%s: got %+v, %v", weights, got, err)
+		}
 	}
 }
