@@ -118,7 +118,7 @@ func TestPromptOfIDs(t *testing.T) {
 func TestSameSeedSameText(t *testing.T) {
 	s, other := startServer(t), startServer(t, "OLLAMA_NUM_PARALLEL=4")
 	request := func(seed int) document {
-		return document{"model": "words", "prompt": "the session of the worker", "max_tokens": 64, "temperature": 0.8, "seed": seed}
+		return document{"model": "words", "prompt": prompt, "max_tokens": 64, "temperature": 0.8, "seed": seed}
 	}
 	want := s.complete(t, request(7))
 	require.Equal(t, want, s.complete(t, request(7)))
@@ -145,9 +145,9 @@ func TestEnginesAgree(t *testing.T) {
 	one, other := startServer(t, "OLLAMA_NEW_ENGINE=0"), startServer(t, "OLLAMA_NEW_ENGINE=1")
 	same := map[float64]int{}
 	for _, model := range []string{"words", "frag", "utf8"} {
-		for seed, prompt := range []string{"the session of the worker", "a relay", "before and after"} {
+		for seed, text := range []string{prompt, "a relay", "before and after"} {
 			for _, temperature := range []float64{0, 0.8} {
-				request := document{"model": model, "prompt": prompt, "max_tokens": 64, "temperature": temperature, "seed": seed + 1}
+				request := document{"model": model, "prompt": text, "max_tokens": 64, "temperature": temperature, "seed": seed + 1}
 				want := one.complete(t, request).text()
 				require.Equal(t, want, one.complete(t, request).text())
 				if other.complete(t, request).text() == want {
@@ -164,7 +164,7 @@ func TestEnginesAgree(t *testing.T) {
 // TestCharactersComeWhole has characters of several tokens come in one piece, wherever the limit of tokens is.
 func TestCharactersComeWhole(t *testing.T) {
 	s := startServer(t)
-	request := document{"model": "utf8", "prompt": "the session of the worker", "max_tokens": 256, "temperature": 0.8, "seed": 5}
+	request := document{"model": "utf8", "prompt": prompt, "max_tokens": 256, "temperature": 0.8, "seed": 5}
 	whole := s.complete(t, request)
 	require.Contains(t, whole.text(), "\xf0\x9f\x98", "there is no such character in it")
 	require.Less(t, len(whole.pieces), whole.tokens)

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -113,10 +112,17 @@ func (s *system) loseAt(cut int) func(n int, worker string) {
 	}
 }
 
-// TestShapes has answers of every shape that the server makes survive its runner: each is as if nothing had happened.
-func TestShapes(t *testing.T) {
-	s := startSystem(t, []*server{startServer(t), startServer(t)}, "slow", "chat")
-	messages := []document{{"role": "user", "content": "the session of the worker"}}
+// TestAnswers has answers of every kind and shape that the server makes.
+func TestAnswers(t *testing.T) {
+	s := startSystem(t, []*server{startServer(t), startServer(t)}, "chat")
+	t.Run("limits", s.limits)
+	t.Run("shapes", s.shapes)
+	t.Run("not streamed", s.whole)
+}
+
+// shapes has answers of every shape survive the runner: each is as if nothing had happened.
+func (s *system) shapes(t *testing.T) {
+	messages := []document{{"role": "user", "content": prompt}}
 	chat := func(more document) document {
 		all := document{"model": "chat", "messages": messages, "max_tokens": 80, "temperature": 0.8, "seed": 3, "stream": true, "stream_options": document{"include_usage": true}}
 		for k, v := range more {
@@ -160,15 +166,14 @@ func TestShapes(t *testing.T) {
 	}
 }
 
-// TestLimits has a limit of tokens be one, by each of its names.
-func TestLimits(t *testing.T) {
-	s := startSystem(t, []*server{startServer(t)}, "slow", "chat")
+// limits has a limit of tokens be one, by each of its names.
+func (s *system) limits(t *testing.T) {
 	messages := []document{{"role": "user", "content": "the session"}}
 	for name, one := range map[string]struct {
 		where   string
 		request document
 	}{
-		"max_tokens of a text":  {"/v1/completions", document{"model": "slow", "prompt": "the session", "max_tokens": 12}},
+		"max_tokens of a text":  {"/v1/completions", document{"model": "chat", "prompt": "the session", "max_tokens": 12}},
 		"max_tokens of a chat":  {"/v1/chat/completions", document{"model": "chat", "messages": messages, "max_tokens": 12}},
 		"max_completion_tokens": {"/v1/chat/completions", document{"model": "chat", "messages": messages, "max_completion_tokens": 12}},
 		"max_output_tokens":     {"/v1/responses", document{"model": "chat", "input": "the session", "max_output_tokens": 12}},
@@ -180,39 +185,10 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestStoppedRunner has a server whose runner is stopped, while it says itself that all is well: its stream goes on elsewhere, and so do those
-// that come meanwhile.
-func TestStoppedRunner(t *testing.T) {
-	s := startSystem(t, []*server{startServer(t, "OLLAMA_NUM_PARALLEL=4"), startServer(t, "OLLAMA_NUM_PARALLEL=4")}, "slow")
-	a := ask{model: "slow", tokens: 100, temperature: 0.8, seed: 40}
-	want := s.many(5, a, 0, nil)
-	hit := ""
-	g := s.read(a, func(n int, worker string) {
-		if n == 20 {
-			hit = worker
-			s.servers[worker].signalRunners(syscall.SIGSTOP)
-		}
-	})
-	t.Logf("%v of pause", g.gap.Round(time.Millisecond))
-	g.same(t, want[0])
-	longest := time.Duration(0)
-	for i := 1; i < 5; i++ {
-		one := a
-		one.seed += int64(i)
-		began := time.Now()
-		g := s.read(one, nil)
-		t.Logf("a stream that came then: %v in all, %d swaps", time.Since(began).Round(time.Millisecond), g.swaps)
-		longest = max(longest, time.Since(began))
-		g.same(t, want[i])
-	}
-	s.servers[hit].signalRunners(syscall.SIGCONT)
-	require.NoError(t, s.Await(t.Context(), hit))
-}
-
 // TestNobodyIsLeft has all servers killed under a stream; it waits, and goes on when one is back.
 func TestNobodyIsLeft(t *testing.T) {
-	s := startSystem(t, []*server{startServer(t), startServer(t)}, "slow")
-	a := ask{model: "slow", tokens: 150, temperature: 0.8, seed: 4}
+	s := startSystem(t, []*server{startServer(t), startServer(t)}, "chat")
+	a := ask{model: "chat", tokens: 150, temperature: 0.8, seed: 4}
 	want := s.read(a, nil)
 	back := make(chan struct{})
 	g := s.read(a, func(n int, worker string) {
@@ -231,12 +207,11 @@ func TestNobodyIsLeft(t *testing.T) {
 	g.same(t, want)
 }
 
-// TestWholeAnswers has answers that are not streamed survive the server, too.
-func TestWholeAnswers(t *testing.T) {
-	s := startSystem(t, []*server{startServer(t), startServer(t)}, "slow", "chat")
+// whole has answers that are not streamed survive the runner, too.
+func (s *system) whole(t *testing.T) {
 	for where, request := range map[string]document{
 		"/v1/chat/completions": {"model": "chat", "messages": []document{{"role": "user", "content": "the session"}}, "max_tokens": 300, "temperature": 0.8, "seed": 3},
-		"/v1/completions":      {"model": "slow", "prompt": "the session", "max_tokens": 300, "temperature": 0.8, "seed": 3},
+		"/v1/completions":      {"model": "chat", "prompt": "the session", "max_tokens": 300, "temperature": 0.8, "seed": 3},
 		"/v1/responses":        {"model": "chat", "input": "the session", "max_output_tokens": 300, "temperature": 0.8},
 	} {
 		t.Run(where, func(t *testing.T) {
