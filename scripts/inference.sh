@@ -35,5 +35,6 @@ model() { # model NAME FLAG…
 	mv "$dir/models/$1.gguf.new" "$dir/models/$1.gguf"
 }
 model words -mode words
+model frag -mode frag
 model utf8 -mode utf8
 model slow -mode words -embd 256 -layers 6 -heads 8 -ff 512 # some milliseconds a token

@@ -49,12 +49,27 @@ func ollamaBinary(t *testing.T) string {
 }
 
 // store is where the servers of a test run have their models, which are created once.
-var store = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "connswap-models-") })
+var store = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "connswap-models-")
+	if err == nil {
+		kept.remove(dir)
+	}
+	return dir, err
+})
 
 func TestMain(m *testing.M) {
+	if os.Getenv(keeps) != "" {
+		keep(os.Stdin)
+		return
+	}
+	var err error
+	if kept, err = startKeeper(); err != nil {
+		fmt.Fprintln(os.Stderr, "no process ends what is left:", err)
+		os.Exit(1)
+	}
 	code := m.Run()
-	if dir, err := store(); err == nil {
-		_ = os.RemoveAll(dir)
+	if err := kept.stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "what is left may not have been ended:", err)
 	}
 	os.Exit(code)
 }
@@ -72,12 +87,13 @@ type server struct {
 
 var created sync.Once
 
-// startServer starts a server that has the models words, utf8, slow and chat. env is for it alone.
+// startServer starts a server that has the models words, frag, utf8, slow and chat. env is for it alone.
 func startServer(t *testing.T, env ...string) *server {
 	t.Helper()
 	ports, err := cluster.FreePorts(1)
 	require.NoError(t, err)
 	s := &server{T: t, port: ports[0], env: env, dir: t.TempDir()}
+	kept.remove(s.dir)
 	s.start()
 	t.Cleanup(s.kill)
 	created.Do(s.create)
@@ -105,6 +121,7 @@ func (s *server) start() {
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // its runners are in the group
 	require.NoError(s, s.cmd.Start())
+	kept.add(-s.cmd.Process.Pid)
 	s.ended = make(chan struct{})
 	go func() {
 		_ = s.cmd.Wait() // it says that the process was killed
@@ -123,6 +140,7 @@ func (s *server) start() {
 func (s *server) kill() {
 	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) // there may be none
 	<-s.ended
+	kept.forget(-s.cmd.Process.Pid)
 }
 
 func (s *server) signal(sig syscall.Signal) {
@@ -131,14 +149,16 @@ func (s *server) signal(sig syscall.Signal) {
 }
 
 // killRunners ends the processes that make the tokens.
-func (s *server) killRunners() {
+func (s *server) killRunners() { s.signalRunners(syscall.SIGKILL) }
+
+func (s *server) signalRunners(sig syscall.Signal) {
 	s.Helper()
 	out, err := exec.Command("pgrep", "-P", strconv.Itoa(s.cmd.Process.Pid)).Output()
 	require.NoError(s, err, "there is no runner")
 	for _, pid := range strings.Fields(string(out)) {
 		n, err := strconv.Atoi(pid)
 		require.NoError(s, err)
-		require.NoError(s, syscall.Kill(n, syscall.SIGKILL))
+		require.NoError(s, syscall.Kill(n, sig))
 	}
 }
 
@@ -149,9 +169,9 @@ func (s *server) create() {
 {{ .Content }}<|im_end|>
 {{ end }}<|im_start|>assistant
 """`
+	const bare = `TEMPLATE "{{ .Prompt }}"`
 	for name, of := range map[string][2]string{
-		"words": {"words", `TEMPLATE "{{ .Prompt }}"`}, "utf8": {"utf8", `TEMPLATE "{{ .Prompt }}"`}, "slow": {"slow", `TEMPLATE "{{ .Prompt }}"`},
-		"chat": {"slow", template},
+		"words": {"words", bare}, "frag": {"frag", bare}, "utf8": {"utf8", bare}, "slow": {"slow", bare}, "chat": {"slow", template},
 	} {
 		file := filepath.Join(s.dir, name+".modelfile")
 		text := fmt.Sprintf("FROM %s/models/%s.gguf\n%s\nPARAMETER num_ctx 4096\nPARAMETER repeat_penalty 1\nPARAMETER num_thread 1\n", made(s.T), of[0], of[1])
@@ -160,6 +180,9 @@ func (s *server) create() {
 		require.NoError(s, err, "%s", out)
 	}
 }
+
+// document is a request, or an answer.
+type document = map[string]any
 
 // post asks the server itself.
 func (s *server) post(where string, document any) (*http.Response, error) {

@@ -26,8 +26,10 @@ type system struct {
 	client  openai.Client
 }
 
+const prompt = "the session of the worker"
+
 // labels are those of the workers.
-var labels = []string{"a", "b"}
+var labels = []string{"a", "b", "c"}
 
 // startSystem starts a worker beside each server, which offers some of its models.
 func startSystem(t *testing.T, servers []*server, models ...string) *system {
@@ -40,24 +42,46 @@ func startSystem(t *testing.T, servers []*server, models ...string) *system {
 		"CONNECTION_SWAP_WORKER_UPSTREAM_MODELS="+strings.Join(models, ","), "CONNECTION_SWAP_DIRECTOR_MAX_SWAPS_PER_MINUTE=1000")
 	require.NoError(t, err)
 	c.Patience = 2 * time.Minute // models are loaded, and tried
-	t.Cleanup(c.Stop)
+	s := &system{T: t, Cluster: c, servers: map[string]*server{}}
+	kept.add(c.Director.Process.Pid)
+	kept.remove(c.Dir)
+	t.Cleanup(func() {
+		c.Stop()
+		kept.forget(c.Director.Process.Pid)
+		for _, w := range c.Workers {
+			kept.forget(w.Process.Pid)
+		}
+	})
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(c.Logs())
 		}
 	})
-	s := &system{T: t, Cluster: c, servers: map[string]*server{}}
 	for i, one := range servers {
 		s.servers[labels[i]] = one
-		s.work(labels[i])
+		s.launch(labels[i])
+	}
+	for label := range s.servers {
+		require.NoError(t, s.Await(context.Background(), label))
 	}
 	s.client = openai.NewClient(option.WithBaseURL("http://"+c.Addr()+"/v1"), option.WithAPIKey("any"), option.WithMaxRetries(0))
 	return s
 }
 
+// work starts a worker, and waits until it is available.
 func (s *system) work(label string) {
 	s.Helper()
-	require.NoError(s, s.Work(context.Background(), label, "CONNECTION_SWAP_WORKER_UPSTREAM_URL="+s.servers[label].path.url()))
+	s.launch(label)
+	require.NoError(s, s.Await(context.Background(), label))
+}
+
+func (s *system) launch(label string) {
+	s.Helper()
+	if old := s.Workers[label]; old != nil {
+		kept.forget(old.Process.Pid)
+	}
+	require.NoError(s, s.Launch(label, "CONNECTION_SWAP_WORKER_UPSTREAM_URL="+s.servers[label].path.url()))
+	kept.add(s.Workers[label].Process.Pid)
 }
 
 // ask is a request for text.
@@ -76,6 +100,7 @@ type got struct {
 	prompt, all int64 // tokens, by the usage
 	swaps       int
 	continuity  string // promised
+	worker      string // that made the beginning
 	resumed     string // how it was gone on with
 	gap         time.Duration
 	pieces      int
@@ -128,7 +153,7 @@ func (s *system) read(a ask, at func(n int, worker string), headers ...string) (
 	if a.chat {
 		stream := s.client.Chat.Completions.NewStreaming(ctx, openai.ChatCompletionNewParams{
 			Model: a.model, MaxTokens: openai.Int(a.tokens), Temperature: openai.Float(a.temperature), Seed: openai.Int(a.seed), StreamOptions: usage,
-			Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("the session of the worker")},
+			Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage(prompt)},
 		}, options...)
 		for stream.Next() {
 			c := stream.Current()
@@ -143,7 +168,7 @@ func (s *system) read(a ask, at func(n int, worker string), headers ...string) (
 	} else {
 		stream := s.client.Completions.NewStreaming(ctx, openai.CompletionNewParams{
 			Model: openai.CompletionNewParamsModel(a.model), MaxTokens: openai.Int(a.tokens), Temperature: openai.Float(a.temperature), Seed: openai.Int(a.seed),
-			StreamOptions: usage, Prompt: openai.CompletionNewParamsPromptUnion{OfString: openai.String("the session of the worker")},
+			StreamOptions: usage, Prompt: openai.CompletionNewParamsPromptUnion{OfString: openai.String(prompt)},
 		}, options...)
 		for stream.Next() {
 			c := stream.Current()
@@ -157,7 +182,7 @@ func (s *system) read(a ask, at func(n int, worker string), headers ...string) (
 		g.err = stream.Err()
 	}
 	if resp != nil {
-		g.continuity = resp.Header.Get("X-Connswap-Continuity")
+		g.continuity, g.worker = resp.Header.Get("X-Connswap-Continuity"), resp.Header.Get("X-Connswap-Worker")
 	}
 	if g.err == nil && g.finish == "" {
 		g.err = fmt.Errorf("the answer ended without a reason to finish behind %d pieces", g.pieces)

@@ -102,6 +102,14 @@ func (c *Cluster) launch(binary, name string, env []string) (*exec.Cmd, error) {
 
 // Work starts the worker of that name, a, b …, with variables of its own, and waits until it is available.
 func (c *Cluster) Work(ctx context.Context, name string, env ...string) error {
+	if err := c.Launch(name, env...); err != nil {
+		return err
+	}
+	return c.Await(ctx, name)
+}
+
+// Launch starts a worker as Work does, and does not wait.
+func (c *Cluster) Launch(name string, env ...string) error {
 	i := 2 + 2*int(name[0]-'a')
 	cmd, err := c.launch("worker", "worker-"+name, append(env,
 		"CONNECTION_SWAP_WORKER_LABEL="+name, "CONNECTION_SWAP_DIRECTOR_MGMT_ADDR="+Addr(c.Ports[1]),
@@ -111,7 +119,7 @@ func (c *Cluster) Work(ctx context.Context, name string, env ...string) error {
 		return err
 	}
 	c.Workers[name] = cmd
-	return c.Await(ctx, name)
+	return nil
 }
 
 // Await waits until the director counts the worker as connected and available.

@@ -147,6 +147,9 @@ func (j *job) pledge() (p engine.Pledge, why string) {
 	if why == "" {
 		why = string("measured of the model: " + j.abilities.Class)
 	}
+	if long {
+		why += fmt.Sprintf("; and it may have %d tokens, of which %d are made again", j.most(), j.options.MaxReplayTokens)
+	}
 	return p, why
 }
 

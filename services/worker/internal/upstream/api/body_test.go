@@ -62,6 +62,11 @@ func TestRequests(t *testing.T) {
 			Call{API: wire.APIChat, MaxTokens: 5, Body: []byte(`{"max_tokens":9,"max_completion_tokens":9}`)},
 			pathChat, always + usage + `,"max_completion_tokens":5,"max_tokens":5`,
 		},
+		{
+			"a limit whose newer name a server does not know", Ollama,
+			Call{API: wire.APIChat, MaxTokens: 5, Body: []byte(`{"max_completion_tokens":9}`)},
+			pathChat, always + usage + `,"max_tokens":5`,
+		},
 		{"never 0", Ollama, Call{API: wire.APIChat, Body: []byte(`{"max_tokens":0}`)}, pathChat, always + usage + `,"max_tokens":1`},
 		{
 			"a field that is there twice", VLLM,

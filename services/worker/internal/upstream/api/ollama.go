@@ -100,11 +100,20 @@ func (s ollamaShow) isBare() bool {
 func (o ollama) health(ctx context.Context) (Health, error) { return o.healthAt(ctx, "/api/version") }
 
 // request has a limit always: without one the answer may have no end, and what is beyond the room is no fault. Of several choices Ollama
-// would make one, and say nothing.
+// would make one, and say nothing; and of max_completion_tokens it reads nothing.
 func (o ollama) request(call Call) (request, error) {
 	call.Unlimited = false
 	if call.Choices > 1 {
 		return request{}, &Error{Fault: Rejected, Status: http.StatusBadRequest, Message: fmt.Sprintf("n is %d, and Ollama makes one choice", call.Choices)}
 	}
-	return o.openAI.request(call)
+	req, err := o.openAI.request(call)
+	if err == nil {
+		if most := req.body.get("max_completion_tokens"); most.Exists() {
+			req.body.setRaw("max_tokens", most.Raw)
+		}
+		req.body.remove("max_completion_tokens")
+	}
+	return req, err
 }
+
+func (o ollama) warming(call Call) (request, error) { return warmed(o.request(call)) }
