@@ -292,7 +292,7 @@ func readSSE(ctx context.Context, addr string, i, tokens int, headers []string, 
 	if err != nil {
 		return sseAnswer{err: err}
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return sseAnswer{err: errors.New(resp.Status)}
 	}
