@@ -82,7 +82,7 @@ func (h *Handover) CutOver() {
 		return
 	}
 	h.Cut, h.cut = cut, true
-	h.Target.Pivot(h.standby.prepared, credit)
+	h.Target.Pivot(h.standby.has(), credit)
 	h.advance(migration.Pivoted)
 }
 

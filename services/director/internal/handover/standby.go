@@ -24,7 +24,8 @@ type standby struct {
 	timeout        time.Duration // of the transfer of an engine's state
 	log            *zap.Logger
 
-	prepared uint64 // it has the tokens up to this one
+	prepared uint64 // it has got to behind this token
+	fed      uint64 // it was given the tokens up to this one, and may be on its way there
 	needs    uint64 // it cannot take over before this token: its engine's state is after it
 	rounds   int    // of feeding
 	capture  uint64 // number of the request for the engine's state; 0 if there was none
@@ -72,8 +73,17 @@ func (s *standby) follow() (event migration.Event, ok bool) {
 	case s.asked || length == s.prepared: // an answer is on its way, or there is nothing new
 	default:
 		s.rounds++
-		s.asked = true
-		s.target.Feed(s.prepared)
+		s.feed()
 	}
 	return 0, false
 }
+
+// feed gives the target the tokens that it lacks, and waits for its word that it is behind them.
+func (s *standby) feed() {
+	s.asked = true
+	s.target.Feed(s.has())
+	s.fed = s.target.Log.Len()
+}
+
+// has is up to which token the target was given the stream.
+func (s *standby) has() uint64 { return max(s.prepared, s.fed) }

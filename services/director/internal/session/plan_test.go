@@ -3,6 +3,7 @@ package session_test
 import (
 	"bytes"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/connswap/connswap/services/director/internal/handover"
@@ -97,6 +98,29 @@ func TestStandbyFollows(t *testing.T) {
 		p.state(migration.Pivoting)
 		a.say(frames(1, 41, 41))
 		if pivot := got[*wirepb.Pivot](b); pivot.GetRest().GetFirstSequence() != 31 || pivot.GetCut() != 41 {
+			t.Errorf("pivot: %v", pivot)
+		}
+	})
+}
+
+// TestSourceIsLostWhileItsStandbyFollows has the standby go on behind what it was given, of which it has not said yet that it has it.
+func TestSourceIsLostWhileItsStandbyFollows(t *testing.T) {
+	inPlay(t, script{cfg: func(c *session.Config) { c.Window = 100 }}, func(p *play) {
+		a := p.worker("a")
+		a.serve(1, 1, 1)
+		b := p.worker("b")
+		p.plan(handover.Plan{})
+		got[*wirepb.Attach](b)
+		a.say(frames(1, 2, 30))
+		b.prepared(2, 1)
+		if feed := got[*wirepb.Feed](b); feed.GetFirstSequence() != 2 || len(feed.GetLengths()) != 29 {
+			t.Errorf("fed with %v", feed)
+		}
+		a.say(frames(1, 31, 33))
+		a.Lose(link.CauseTether)
+		synctest.Wait()
+		pivot := got[*wirepb.Pivot](b)
+		if pivot.GetRest().GetFirstSequence() != 31 || len(pivot.GetRest().GetLengths()) != 3 || pivot.GetCut() != 33 {
 			t.Errorf("pivot: %v", pivot)
 		}
 	})
