@@ -71,7 +71,7 @@ func (a *Along) Follow() {
 		a.standby.open()
 	case a.ready && !a.standby.asked && a.Target.Log.Len() > a.standby.prepared:
 		a.standby.asked = true
-		a.Target.Feed(a.standby.prepared)
+		a.standby.feed()
 	}
 }
 
@@ -109,6 +109,6 @@ func NewPromoted(from, cause string, along *Along, credit uint64, unassigned tim
 
 // promote has the target that runs along go on.
 func (h *Handover) promote() (migration.Event, bool) {
-	h.Target.Pivot(h.standby.prepared, h.credit)
+	h.standby.pivot(h.credit)
 	return 0, false
 }

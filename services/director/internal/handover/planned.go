@@ -82,7 +82,7 @@ func (h *Handover) CutOver() {
 		return
 	}
 	h.Cut, h.cut = cut, true
-	h.Target.Pivot(h.standby.prepared, credit)
+	h.standby.pivot(credit)
 	h.advance(migration.Pivoted)
 }
 

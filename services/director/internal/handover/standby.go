@@ -24,7 +24,8 @@ type standby struct {
 	timeout        time.Duration // of the transfer of an engine's state
 	log            *zap.Logger
 
-	prepared uint64 // it has the tokens up to this one
+	prepared uint64 // it has the tokens up to this one, as it says
+	fed      uint64 // it was brought the tokens up to this one; it may be at them still
 	needs    uint64 // it cannot take over before this token: its engine's state is after it
 	rounds   int    // of feeding
 	capture  uint64 // number of the request for the engine's state; 0 if there was none
@@ -73,7 +74,13 @@ func (s *standby) follow() (event migration.Event, ok bool) {
 	default:
 		s.rounds++
 		s.asked = true
-		s.target.Feed(s.prepared)
+		s.feed()
 	}
 	return 0, false
 }
+
+// feed brings the target what it lacks.
+func (s *standby) feed() { s.fed = s.target.Feed(s.prepared) }
+
+// pivot makes the target the owner of what follows the cut. What it was brought, and has not answered, it has by then.
+func (s *standby) pivot(credit uint64) { s.target.Pivot(max(s.prepared, s.fed), credit) }
