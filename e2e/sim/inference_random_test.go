@@ -83,7 +83,7 @@ func (p *randomPlay) run() {
 	}
 	streams.Wait()
 	faults.Wait()
-	for range 100 { // servers that came back are being measured
+	for range 600 { // servers that came back are being measured
 		if time.Sleep(100 * time.Millisecond); p.running() == 0 {
 			return
 		}
