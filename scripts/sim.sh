@@ -36,7 +36,7 @@ for ((i = 0; i < shards; i++)); do
 done
 
 failed=0
-env -u GOMAXPROCS -u GODEBUG "$logs/sim.test" -test.run '^TestMatrix' -test.timeout=30m || failed=1
+env -u GOMAXPROCS -u GODEBUG "$logs/sim.test" -test.run '^TestMatrix' -test.timeout=30m -cuts=6 || failed=1
 for ((i = 0; i < shards; i++)); do
 	wait "${pids[i]}" || failed=1
 	cat "$logs/$i"

@@ -70,7 +70,7 @@ func TestBeforeTheFirstToken(t *testing.T) {
 						t.Errorf("after %v: %d, swaps %s, %v\n got %q\nwant %q", time.Since(begun), got.status, got.trailer.Get("X-Connswap-Swaps"), err, got.body, want.body)
 					}
 					t.Logf("%v, requests %v", time.Since(begun), f.times("disturbed"))
-					if n := f.times("disturbed"); name != "slow" && n[0]*n[1] == 0 {
+					if n := f.times("disturbed"); name != "slow" && name != "reset" && n[0]*n[1] == 0 { // a reset may be of a connection that was idle
 						t.Errorf("one server alone was asked: %v", n)
 					}
 					f.idle(t, 100*time.Millisecond)

@@ -83,7 +83,7 @@ func TestPlannedMoves(t *testing.T) {
 					}
 					defer conn.Close() //nolint:errcheck // the run is over
 					want := tell(f.native(t, conn, false), nil)
-					if want.err != nil || want.tokens < nativeTokens {
+					if want.err != nil || want.tokens < nativeTokens/2 {
 						t.Fatalf("%+v", want)
 					}
 					var all sync.WaitGroup
@@ -100,7 +100,7 @@ func TestPlannedMoves(t *testing.T) {
 								switch move {
 								case "swap":
 									f.wg.Go(func() {
-										if _, err := s.operate().Swap(f.cluster.ctx, conn.ID(), stream.ID(), ""); err != nil {
+										if _, err := s.operate().Swap(f.cluster.ctx, conn.ID(), stream.ID(), ""); err != nil && !strings.Contains(err.Error(), "the stream has ended") {
 											t.Error(err)
 										}
 									})
@@ -166,11 +166,13 @@ func TestStandbyOfServers(t *testing.T) {
 				})
 			}
 			t.Logf("gap %v, with a standby %v", gaps[false], gaps[true])
-			// A connection that is reset is noticed within the path's delays.
-			if gaps[true] > 10*time.Millisecond+step+10*time.Millisecond {
+			// A connection that is reset is noticed within the path's delays. A standby begins with the stream's first worker, and is behind it by
+			// what its own beginning takes.
+			const noticed = 4 * time.Millisecond
+			if gaps[true] > noticed+prefill+step+10*time.Millisecond {
 				t.Errorf("with a standby the next chunk comes after %v", gaps[true])
 			}
-			if strings.HasPrefix(a.name, "vllm") && a.options.Sampler == servertest.UsualSampler && gaps[false] > 20*time.Millisecond+prefill+(6+2)*step {
+			if byIDs := strings.HasPrefix(a.name, "vllm") && a.options.Sampler == servertest.UsualSampler; byIDs && gaps[false] > noticed+prefill+(6+2)*step {
 				t.Errorf("by ids the next chunk comes after %v", gaps[false])
 			}
 		})

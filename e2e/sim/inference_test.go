@@ -117,17 +117,3 @@ func (f *fleet) settle() {
 	}
 	f.t.Fatalf("workers are not there: %+v", f.registered())
 }
-
-func TestInferenceSmoke(t *testing.T) {
-	for _, kind := range []servertest.Kind{servertest.VLLM, servertest.SGLang, servertest.LlamaCPP, servertest.Ollama, servertest.OpenAI} {
-		t.Run(string(kind), func(t *testing.T) {
-			inFleet(t, besides{ability: ability{kind: kind}, servers: 2, trace: true}, func(t *testing.T, f *fleet) {
-				r, err := f.ask("POST", "/v1/chat/completions", map[string]any{
-					"model": "", "stream": true, "seed": 7, "messages": []any{map[string]any{"role": "user", "content": "[[length 5]] Hi"}},
-				})
-				t.Log(r, err)
-				t.Log(f.registered())
-			})
-		})
-	}
-}

@@ -18,7 +18,7 @@ import (
 	"github.com/connswap/connswap/services/worker/engine/servertest"
 )
 
-var cutsOf = flag.Int("cuts", 12*every, "of the cuts of the matrix of inference servers, play one in so many")
+var cutsOf = flag.Int("cuts", 18*every, "of the cuts of the matrix of inference servers, play one in so many")
 
 // abilities are servers of each class.
 var abilities = []ability{

@@ -53,6 +53,9 @@ func (h *Handover) Progressing(at, of uint64) bool {
 	return h.opens() && h.recovery.progress(at, of, h.deps.Clock.Now())
 }
 
+// GotOn reports whether the target, by its own word, is on its way to where the stream is: it has taken the stream.
+func (h *Handover) GotOn() bool { return h.recovery.begun && h.opens() }
+
 // opens reports whether the target's engine may be on its way to where the stream is.
 func (h *Handover) opens() bool {
 	if h.Target == nil {

@@ -191,6 +191,9 @@ func (a *assignment) lose(cause link.Cause, queued *placement.Request) *ending {
 	a.stream.Log.Fence()
 	former, moved := a.present(), a.serving != nil
 	reason := string(cause) // why the worker that the client knows was left
+	if !moved && failing(cause) && a.handover.GotOn() {
+		a.unassigned = a.deps.Clock.Now() // so far the stream has not waited for a worker
+	}
 	if moved {
 		yielded := a.handover.Yield()
 		a.end(migration.SourceLost, reason) // of a planned handover
