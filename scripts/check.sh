@@ -35,7 +35,7 @@ lint() {
 
 # The tests of the images are `make e2e`: they need Docker, and the images.
 tests() {
-	go list work | grep -v '/e2e/container' | xargs go test -race -shuffle=on -timeout=15m
+	go list work | grep -v '/e2e/\(container\|inference\)' | xargs go test -race -shuffle=on -timeout=15m
 }
 
 scripts/need.sh go cc
