@@ -42,6 +42,7 @@ func main() {
 	https := flag.String("http", httpDefault, "cases of streams over HTTP beside reverse proxies: streams/tokens per second of each, in as many rounds as -relay; empty for none")
 	httpSystems := flag.String("http-systems", httpSystemsDefault, "what -http compares; connswap=DIR as with -systems")
 	policies := flag.String("routing", routingDefault, "routing policies to compare, in as many rounds as -relay, as long each; default for the director's own; empty for none")
+	positions := flag.String("inference", "10,100,1000", "after how many tokens of their streams inference servers are lost; empty for none")
 	partName := flag.String("part", "", "only be one process of a system (used by the bench itself)")
 	setup := flag.String("setup", "", "of -part")
 	out := flag.String("json", "", "file to append JSON lines to")
@@ -55,7 +56,10 @@ func main() {
 	o.streams, o.classes, o.cases = list(*streams), list(*classes), list(*cases)
 	o.relays, o.systems, o.policies = list(*relays), list(*compared), list(*policies)
 	o.https, o.httpSystems = list(*https), list(*httpSystems)
-	err := o.restrict(list(*only))
+	err := o.atPositions(list(*positions))
+	if err == nil {
+		err = o.restrict(list(*only))
+	}
 	switch {
 	case err != nil:
 	case *partName != "":
@@ -93,9 +97,11 @@ type options struct {
 	policies        []string // routing
 
 	https, httpSystems []string // each case with each system
+
+	positions []int // in a stream at which its inference server is lost
 }
 
-var parts = []string{"faults", "httpfaults", "planned", "resume", "memory", "steady", "relay", "http", "routing"}
+var parts = []string{"faults", "httpfaults", "planned", "resume", "memory", "steady", "relay", "http", "routing", "inference"}
 
 // restrict leaves all parts out but those named, if any are.
 func (o *options) restrict(only []string) error {
@@ -134,6 +140,21 @@ func (o *options) restrict(only []string) error {
 	if without("routing") {
 		o.policies = nil
 	}
+	if without("inference") {
+		o.positions = nil
+	}
+	return nil
+}
+
+// atPositions reads the positions at which inference servers are lost.
+func (o *options) atPositions(positions []string) error {
+	for _, text := range positions {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return fmt.Errorf("-inference=%s: want numbers above 0", text)
+		}
+		o.positions = append(o.positions, n)
+	}
 	return nil
 }
 
@@ -148,7 +169,7 @@ func (o options) run(ctx context.Context, out string) error {
 	}
 	defer r.close() //nolint:errcheck // each line was written, or reported
 	fmt.Println(machine())
-	for _, part := range []func(context.Context, *report) error{o.faulty, o.planned, o.resuming, o.costs, o.beside, o.overHTTP, o.routing} {
+	for _, part := range []func(context.Context, *report) error{o.faulty, o.planned, o.resuming, o.costs, o.beside, o.overHTTP, o.routing, o.inference} {
 		if err := part(ctx, r); err != nil {
 			return err
 		}

@@ -184,8 +184,12 @@ func (a *Attempt) attach() *wirepb.Attach {
 	}
 }
 
-// Feed brings a standby the tokens after a sequence.
-func (a *Attempt) Feed(sequence uint64) { a.Link.Send(a.feed(sequence)) }
+// Feed brings a standby the tokens after a sequence, and returns that of the last one.
+func (a *Attempt) Feed(sequence uint64) (last uint64) {
+	m := a.feed(sequence)
+	a.Link.Send(m)
+	return sequence + uint64(len(m.GetLengths()))
+}
 
 func (a *Attempt) feed(sequence uint64) *wirepb.Feed {
 	pack, _ := a.Log.Since(sequence)

@@ -81,8 +81,7 @@ func (s *standby) follow() (event migration.Event, ok bool) {
 // feed gives the target the tokens that it lacks, and waits for its word that it is behind them.
 func (s *standby) feed() {
 	s.asked = true
-	s.target.Feed(s.has())
-	s.fed = s.target.Log.Len()
+	s.fed = s.target.Feed(s.has())
 }
 
 // has is up to which token the target was given the stream.
