@@ -2,6 +2,7 @@ package inference
 
 import (
 	"context"
+	"errors"
 	"syscall"
 	"testing"
 	"time"
@@ -77,6 +78,7 @@ func TestFaults(t *testing.T) {
 	}
 	t.Run("native", s.native)
 	t.Run("rejected", s.rejected)
+	t.Run("killed while it moves", s.killedWhileItMoves)
 	for name, f := range faults {
 		t.Run(name, func(t *testing.T) {
 			for i, cut := range []int{2, 100, 190} {
@@ -109,17 +111,66 @@ func (s *system) survive(t *testing.T, f fault, a ask, cut int, want got) {
 	require.Contains(t, used, g.worker, "no stream was given to it")
 }
 
-// TestManyAtOnce loses a server, and a worker, under ten streams, drawn and greedy ones, some of which have characters of several tokens. A
-// worker that is asked to stop has its streams moved long before they end.
+// killedWhileItMoves has a worker be asked to stop, and killed before its stream has been moved, as a container is whose time is up: what
+// the next one has made again by then is not made a third time.
+func (s *system) killedWhileItMoves(t *testing.T) {
+	a := ask{model: "chat", tokens: 500, temperature: 0.8, seed: 11}
+	const cut = 100
+	want := s.read(a, nil)
+	killed := make(chan error, 1)
+	g := s.read(a, func(n int, worker string) {
+		if n == cut {
+			faults["worker asked to stop"].happens(s, worker)
+			go func() { killed <- s.killMoving(worker, cut+1) }()
+		}
+	})
+	require.NoError(t, <-killed)
+	defer s.work(g.worker)
+	g.same(t, want)
+	require.Equal(t, 1, g.swaps)
+	t.Logf("%v of pause", g.gap.Round(time.Millisecond))
+	var status struct {
+		Swaps []struct {
+			Kind, State string
+			Epoch       uint64
+		}
+	}
+	require.NoError(t, s.Status("/v1/swaps", &status))
+	require.NotEmpty(t, status.Swaps)
+	last := status.Swaps[len(status.Swaps)-1]
+	require.Equal(t, []any{"failover", "Completed"}, []any{last.Kind, last.State})
+	require.Equal(t, uint64(2), last.Epoch, "the one that was on its way did not go on")
+}
+
+// killMoving kills a worker when the one that is to have its stream has got behind so many tokens, or more.
+func (s *system) killMoving(label string, of uint64) error {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		var status struct {
+			Sessions []struct {
+				Recovering *struct{ At, Of uint64 }
+			}
+		}
+		if err := s.Status("/v1/sessions?state=streaming", &status); err != nil {
+			return err
+		}
+		for _, one := range status.Sessions {
+			if r := one.Recovering; r != nil && r.Of > of && r.At < r.Of {
+				return cluster.Kill(s.Workers[label])
+			}
+		}
+	}
+	return errors.New("no stream is on its way to another worker")
+}
+
+// TestManyAtOnce loses a server, and a runner, under ten streams, drawn and greedy ones, which have characters of several tokens.
 func TestManyAtOnce(t *testing.T) {
-	s := startSystem(t, []*server{startServer(t, "OLLAMA_NUM_PARALLEL=10"), startServer(t, "OLLAMA_NUM_PARALLEL=10")}, "utf8", "chat")
+	s := startSystem(t, []*server{startServer(t, "OLLAMA_NUM_PARALLEL=10"), startServer(t, "OLLAMA_NUM_PARALLEL=10")}, "utf8")
 	for name, one := range map[string]struct {
 		ask
 		after int
 	}{
-		"server killed":        {ask{model: "utf8", tokens: 400, temperature: 0.8, seed: 100}, 100},
-		"runner killed":        {ask{model: "utf8", chat: true, tokens: 400, seed: 200}, 100},
-		"worker asked to stop": {ask{model: "chat", chat: true, tokens: 150, seed: 300}, 10},
+		"server killed": {ask{model: "utf8", tokens: 400, temperature: 0.8, seed: 100}, 100},
+		"runner killed": {ask{model: "utf8", chat: true, tokens: 400, seed: 200}, 100},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := s.many(10, one.ask, 0, nil)
@@ -134,7 +185,7 @@ func TestManyAtOnce(t *testing.T) {
 				swaps, longest = swaps+g.swaps, max(longest, g.gap)
 			}
 			t.Logf("%d swaps, longest pause %v", swaps, longest.Round(time.Millisecond))
-			require.True(t, swaps > 0 || faults[name].calm)
+			require.Positive(t, swaps)
 			faults[name].mend(s, hit)
 			require.NoError(t, s.Await(context.Background(), hit))
 		})
